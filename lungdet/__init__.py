@@ -1,0 +1,1 @@
+"""lungdet: train, compare and hand over chest-radiograph classifiers."""

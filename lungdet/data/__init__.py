@@ -1,0 +1,1 @@
+"""From dataset folders to batches: manifest, split, prepared store, augmentation, loaders."""

@@ -1,0 +1,202 @@
+"""RadiographDataModule: a manifest, its prepared store and a split become loaders; every dataset derives from it."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from lungdet.data import splits
+from lungdet.data.augment import Augmentation
+from lungdet.data.images import Settings, Store, prepare
+from lungdet.data.loading import InOrder, Radiographs
+
+log = logging.getLogger(__name__)
+
+
+class RadiographDataModule(lightning.LightningDataModule):
+    """Radiographs of one or several sources, prepared once, split by patient, served in batches.
+
+    A dataset derives from this class, names itself and says how its folder becomes a manifest (`read`), and, where it
+    has one, what its official split is (`official`).
+
+    Args:
+        root: the dataset's folder.
+        store: the folder that holds prepared stores.
+        image_size: side of the prepared square, pixels.
+        resize: how a radiograph becomes a square: `squash` (the study's), `pad` or `crop`.
+        bits: bit depth of 16-bit files; None decides it for each dataset from all its files.
+        limit: take about this many images, whole patients, classes in proportion; for a quick try.
+        split: the protocol, `random` or `official`.
+        split_seed: what the split is drawn with; the run's own `seed` never changes it.
+        fractions: shares of train, validation and test.
+        batch_size: images a step on each device.
+        num_workers: loader processes; None takes one a core but one, eight at most.
+        augmentation: for training images only.
+        seed: of the order and the augmentation.
+
+    Attributes (after `setup`):
+        manifest: the prepared images' manifest, row i describing image i of `store`.
+        split: who is where; `rows` gives a part's rows in the manifest.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        store: str | Path = "outputs/prepared",
+        image_size: int = 224,
+        resize: str = "squash",
+        bits: int | None = None,
+        limit: int | None = None,
+        split: str = "random",
+        split_seed: int = 0,
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if split not in ("random", "official"):
+            raise splits.SplitError(f"data.split={split}: random or official is needed")
+        if limit is not None and limit < 1:
+            raise ValueError(f"data.limit={limit}: at least one image is needed")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size}: at least 1 is needed")
+        self.root, self.folder = Path(root).expanduser(), Path(store).expanduser()
+        self.settings = Settings(size=image_size, resize=resize, bits=bits)
+        self.limit, self.protocol, self.split_seed, self.fractions = limit, split, split_seed, tuple(fractions)
+        self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
+        self.num_workers = min(8, (os.cpu_count() or 1) - 1) if num_workers is None else num_workers
+        self.store: Store | None = None
+
+    def read(self) -> pd.DataFrame:
+        """The manifest of the images that are there.
+
+        Raises:
+            DatasetError: no such folder, no table, no image.
+        """
+        raise NotImplementedError
+
+    def roots(self) -> dict[str, Path]:
+        """The folder that each dataset's `path` column is relative to."""
+        return {self.name: self.root}
+
+    def official(self) -> pd.Series:
+        """The publisher's own split: "train_val" or "test" by image id."""
+        raise splits.SplitError(
+            f"data.split=official: {self.name} comes without an official split; use data.split=random"
+        )
+
+    def prepare_data(self) -> None:
+        """Decode every image into the store, once; at once if it is there already."""
+        self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store, split the patients and check the split.
+
+        Raises:
+            SplitError: a patient on two sides or a part without one of the classes.
+        """
+        if self.store is None:
+            self._open()
+        self.manifest = self.store.manifest
+        self.split = self._split()
+        splits.check(self.split, self.manifest)
+
+    def rows(self, part: str) -> np.ndarray:
+        """The manifest's (and store's) rows of one part, ascending."""
+        return np.flatnonzero(self.manifest["image_id"].isin(self.split.images(part)))
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled and augmented."""
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """In the manifest's order, never augmented."""
+        return self._loader("val", training=False)
+
+    def test_dataloader(self) -> DataLoader:
+        """In the manifest's order, never augmented."""
+        return self._loader("test", training=False)
+
+    def describe(self) -> dict:
+        """What a run folder records of its data: the store, counts of images and patients by source."""
+        sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
+        return {
+            "fingerprint": self.store.fingerprint,
+            "images": len(self.manifest),
+            "patients": int(self.manifest["patient_id"].nunique()),
+            "excluded": len(self.store.excluded),
+            "limit": self.limit,
+            "image_size": self.settings.size,
+            "resize": self.settings.resize,
+            "sources": sources.to_dict("index"),
+        }
+
+    def _open(self) -> None:
+        manifest = self.read()
+        if self.limit is not None and self.limit < len(manifest):
+            manifest = _limited(manifest, self.limit, self.split_seed)
+            log.info(
+                "data.limit=%d: %d images of %d patients are taken",
+                self.limit,
+                len(manifest),
+                manifest["patient_id"].nunique(),
+            )
+        self.store = prepare(manifest, self.roots(), self.settings, self.folder)
+
+    def _split(self) -> splits.Split:
+        if self.protocol == "official":
+            return splits.official(self.manifest, self.official(), self.fractions, self.split_seed)
+        return splits.random(self.manifest, self.fractions, self.split_seed)
+
+    def _loader(self, part: str, *, training: bool) -> DataLoader:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        dataset = Radiographs(
+            self.store.folder / "images.npy",
+            self.manifest["image_id"],
+            self.manifest["abnormal"].to_numpy(),
+            self.augmentation if training else None,
+            self.seed,
+        )
+        order = InOrder(
+            self.rows(part), self.batch_size, shuffle=training, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=order,
+            num_workers=self.num_workers,
+            collate_fn=_as_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The dataset fetches whole batches; there is nothing left to collate."""
+    return batch
+
+
+def _limited(manifest: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
+    """Whole patients, about `limit` images, each dataset and label in proportion."""
+    patients = manifest.groupby("patient_id").agg(
+        dataset=("dataset", "first"), label=("abnormal", "max"), images=("image_id", "size")
+    )
+    patients = patients.sample(frac=1, random_state=seed)
+    stratum = patients.groupby(["dataset", "label"], dropna=False)
+    # The k-th of n patients of a stratum stands at k / n: taken from the front, all strata shrink alike.
+    place = (stratum.cumcount() + 0.5) / stratum["images"].transform("size")
+    patients = patients.loc[place.sort_values(kind="stable").index]
+    before = patients["images"].cumsum() - patients["images"]
+    return manifest[manifest["patient_id"].isin(patients.index[before < limit])].reset_index(drop=True)

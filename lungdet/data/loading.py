@@ -1,0 +1,104 @@
+"""From the prepared store to batches: in which order the images come, and what a batch holds."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from lungdet.data.augment import Augmentation, draw
+
+
+class Draw(NamedTuple):
+    """One appearance of an image: its row in the store, the epoch, and which appearance in that epoch it is."""
+
+    row: int
+    epoch: int = 0
+    occurrence: int = 0
+
+
+class Radiographs(Dataset):
+    """Prepared radiographs, fetched a batch at a time.
+
+    Args:
+        images: the store's `images.npy`; opened where it is read, so that a worker maps the file and copies nothing.
+        image_ids: one a row of the store.
+        targets: (rows of the store,) or (rows, L), NaN where unknown.
+        augmentation: None leaves the images as they are.
+        seed: of the augmentation's draws.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        image_ids: Sequence[str],
+        targets: np.ndarray,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.path, self.image_ids, self.targets = images, np.asarray(image_ids), targets.astype(np.float32)
+        self.augmentation, self.seed = augmentation, seed
+        self._images: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, torch.Tensor]:
+        """The batch of these draws.
+
+        Returns:
+            `image` (S, 1, H, W) float32 in [0, 1], real images only, case by case in visit order; `length` (N,), the
+            images of each case, whose sum is S; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the
+            case's row in the store. Single images have length 1, so S = N.
+        """
+        if self._images is None:
+            self._images = np.load(self.path, mmap_mode="r")
+        rows = np.fromiter((d.row for d in draws), np.int64, len(draws))
+        images = self._images[rows]
+        if self.augmentation is not None:
+            names = [draw(self.seed, d.epoch, self.image_ids[d.row], d.occurrence) for d in draws]
+            images = self.augmentation(images, names)
+        return {
+            "image": torch.from_numpy(images).unsqueeze(1).float().div_(255),
+            "length": torch.ones(len(rows), dtype=torch.long),
+            "target": torch.from_numpy(self.targets[rows]),
+            "row": torch.from_numpy(rows),
+        }
+
+    def __getstate__(self) -> dict:
+        # A pickled memory map would be the whole store.
+        return self.__dict__ | {"_images": None}
+
+
+class InOrder(Sampler[Draw]):
+    """Rows in their own order, or shuffled anew each epoch, shared out among ranks.
+
+    The order depends on (seed, epoch) alone: the global batch k is the same set of images for any number of ranks,
+    each rank taking its `batch_size` of it. Where the images do not fill the last round, the first ones come again so
+    that all ranks make the same number of steps; whoever evaluates counts each row once.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.rows, self.batch_size, self.shuffle, self.seed = rows, batch_size, shuffle, seed
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows) if self.shuffle else self.rows
+        total = len(self) * self.world_size
+        appearance = np.arange(total) // len(order)
+        order = np.resize(order, total)
+        share = self.batch_size * self.world_size
+        for start in range(0, total, share):
+            mine = np.array_split(np.arange(start, min(start + share, total)), self.world_size)[self.rank]
+            yield from (Draw(int(order[i]), self.epoch, int(appearance[i])) for i in mine)

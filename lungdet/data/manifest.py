@@ -1,0 +1,77 @@
+"""The manifest: one table, one row an image, that every dataset is read into and everything else reads from."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from lungdet.findings import FINDINGS
+
+DESCRIPTION: tuple[str, ...] = ("image_id", "dataset", "path", "patient_id", "visit", "age", "sex", "view")
+COLUMNS: tuple[str, ...] = (*DESCRIPTION, *FINDINGS, "abnormal")
+"""The columns of a manifest, in order.
+
+- `image_id`: unique, `<dataset>/<file stem>`.
+- `dataset`: the source's name.
+- `path`: the image file, relative to the dataset's root, with forward slashes.
+- `patient_id`: unique across datasets, `<dataset>/<the source's own number>`.
+- `visit`: 0, 1, .. in time order within the patient.
+- `age`: years (float), NaN where unknown. `sex`: "F", "M", "O" or missing. `view`: "PA", "AP" .. or missing.
+- one column a finding and `abnormal`: float32, 1 / 0 / NaN, NaN where the source does not say.
+"""
+
+
+class ManifestError(ValueError):
+    """A table that is no valid manifest; the message names the column, the value and what to do."""
+
+
+def manifest(description: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """A validated manifest from a dataset's descriptions and its finding columns (same index)."""
+    table = pd.concat([description, labels], axis=1).reindex(columns=list(COLUMNS))
+    table["visit"] = table["visit"].astype("int32")
+    table["age"] = table["age"].astype("float32")
+    for column in ("sex", "view"):
+        table[column] = table[column].astype("str")
+    for column in (*FINDINGS, "abnormal"):
+        table[column] = table[column].astype("float32")
+    return validate(table.reset_index(drop=True))
+
+
+def validate(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table, if it keeps the contract of `COLUMNS`.
+
+    Raises:
+        ManifestError: a column is missing, a value that must be there is not, an image or a patient's visit stands
+            twice, or a label is something other than 0, 1 or NaN.
+    """
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise ManifestError(f"the manifest lacks the column(s) {', '.join(missing)}")
+    for column in ("image_id", "dataset", "path", "patient_id", "visit"):
+        empty = table[column].isna()
+        if empty.any():
+            raise ManifestError(
+                f"column {column}: no value in row {int(np.flatnonzero(empty)[0])}; every image needs one"
+            )
+    for key in (["image_id"], ["patient_id", "visit"]):
+        twice = table.duplicated(key, keep=False)
+        if twice.any():
+            first = table.loc[twice, ["image_id", *key]].iloc[0].to_dict()
+            raise ManifestError(f"{' + '.join(key)} stands on {int(twice.sum())} rows more than once, first {first}")
+    for column in (*FINDINGS, "abnormal"):
+        wrong = ~table[column].isin([0, 1]) & table[column].notna()
+        if wrong.any():
+            row = table.loc[wrong].iloc[0]
+            raise ManifestError(f"{row.image_id}: column {column} is {row[column]}; a label is 0, 1 or empty (unknown)")
+    return table
+
+
+def merge(manifests: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Several datasets' manifests as one; ids carry the dataset's name, so nothing collides unless read twice."""
+    return validate(pd.concat(list(manifests), ignore_index=True))
+
+
+def visits_in_order(table: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Visit numbers 0, 1, .. within each patient, in the order of the columns `by`."""
+    ordered = table.sort_values(["patient_id", *by], kind="stable")
+    return ordered.groupby("patient_id", sort=False).cumcount().reindex(table.index).astype("int32")

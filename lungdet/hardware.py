@@ -1,0 +1,94 @@
+"""What this machine computes fastest in, and what a run records of it."""
+
+import logging
+import os
+import platform
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Arithmetic(NamedTuple):
+    """How to compute: Lightning's name of the precision, the layout of feature maps, and why."""
+
+    precision: str
+    memory_format: str
+    why: str
+
+
+def fastest(accelerator: str = "auto") -> Arithmetic:
+    """What is fastest on the hardware found: bf16 where it is done in hardware, else fp16 on GPUs, else fp32.
+
+    Emulated bf16 is slower than fp32, so emulation does not count. Channels-last is faster for convolutions in every
+    precision measured.
+
+    Args:
+        accelerator: Lightning's name; `auto` prefers a GPU.
+    """
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Arithmetic("bf16-mixed", "channels_last", f"{name} does bf16 in hardware")
+        return Arithmetic("16-mixed", "channels_last", f"{name} does fp16 in hardware, not bf16")
+    if accelerator in ("auto", "mps", "gpu") and torch.backends.mps.is_available():
+        return Arithmetic("32-true", "channels_last", "Apple GPU: fp32")
+    capabilities = torch.cpu.get_capabilities()
+    native = [name for name in ("amx_bf16", "amx_tile", "avx512_bf16") if capabilities.get(name)]
+    if native:
+        return Arithmetic("bf16-mixed", "channels_last", f"this processor does bf16 in hardware ({native[0]})")
+    return Arithmetic("32-true", "channels_last", "this processor has no bf16 in hardware")
+
+
+def choose(precision: str, memory_format: str, accelerator: str = "auto") -> Arithmetic:
+    """The configured precision and memory format, `auto` being replaced by what is fastest; one log line says so."""
+    best = fastest(accelerator)
+    chosen = Arithmetic(
+        best.precision if precision == "auto" else precision,
+        best.memory_format if memory_format == "auto" else memory_format,
+        best.why if "auto" in (precision, memory_format) else "as configured",
+    )
+    log.info("precision %s, %s: %s", chosen.precision, chosen.memory_format.replace("_", " "), chosen.why)
+    return chosen
+
+
+def describe() -> dict:
+    """Device, processor, cores and memory (bytes), as JSON-ready values."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "device": gpus[0] if gpus else _processor(),
+        "gpus": gpus,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "platform": platform.platform(terse=True),
+    }
+
+
+def memory_in_use() -> int:
+    """Bytes that this process holds: the peak on the GPU where there is one, else anonymous memory now.
+
+    Resident memory would count the pages of the prepared store that happen to be mapped, which cost nothing.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+    except (OSError, StopIteration):  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as info:
+            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,150 @@
+"""Classifier: what training and testing a model means here, whatever its layers are; CNN and CNNLSTM derive from it."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score, BinaryPrecision, BinaryRecall
+
+
+class Classifier(lightning.LightningModule):
+    """Normal or abnormal: categorical cross-entropy, Adam, learning rate lowered when validation stalls.
+
+    A model derives from this class and defines `forward(image, length) -> logits (N, 2)`, the columns being normal
+    and abnormal, see `lungdet.data.loading.Radiographs` for the batch. Hyper-parameters live in the run's config,
+    not in the checkpoint.
+
+    Legend: N cases, S images (S = N without series), H x W pixels, C channels, h x w grid.
+
+    Args:
+        backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`.
+        learning_rate: Adam's, at the start.
+        weight_decay: Adam's L2 penalty.
+        factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
+        patience: epochs without improvement before that.
+        class_weights: weights of normal and abnormal in the loss; `balanced` weighs each class by the inverse of its
+            share of the training images; None weighs both alike.
+        seed: of dropout, drawn anew from (seed, epoch), so that a resumed run continues as it would have.
+
+    Attributes:
+        predictions: after validation or test, each case's `row` (N,), `target` (N,) and `logit` (N,): float32
+            log-odds of abnormal, cases in ascending order of `row`, each once.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        factor: float = 0.5,
+        patience: int = 3,
+        class_weights: Sequence[float] | Literal["balanced"] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.factor, self.patience, self.seed = factor, patience, seed
+        self.balanced = class_weights == "balanced"
+        self.register_buffer("class_weights", torch.ones(2), persistent=False)
+        if class_weights is not None and not self.balanced:
+            self.class_weights = _two_weights(class_weights)
+        metrics = MetricCollection(
+            {
+                "accuracy": BinaryAccuracy(),
+                "precision": BinaryPrecision(),
+                "recall": BinaryRecall(),
+                "f1": BinaryF1Score(),
+                "auroc": BinaryAUROC(),
+            }
+        )
+        self.metrics = nn.ModuleDict({part: metrics.clone(prefix=f"{part}/") for part in ("val", "test")})
+        self.predictions: dict[str, Tensor] = {}
+        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_fit_start(self) -> None:
+        """Balanced class weights are counted on the training part."""
+        if self.balanced:
+            data = self.trainer.datamodule
+            share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
+            self.class_weights = torch.tensor([0.5 / (1 - share), 0.5 / share], device=self.device)
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self._loss(self(batch["image"], batch["length"]), batch["target"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Draw this epoch's dropout from (seed, epoch, rank)."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        """Keep logits; metrics are computed once, over the whole part."""
+        logits = self(batch["image"], batch["length"]).float()
+        self._outputs.append((batch["row"], batch["target"], logits))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Loss and metrics of the validation part."""
+        self._evaluate("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Loss and metrics of the test part."""
+        self._evaluate("test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam, and the learning rate following the validation loss."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
+        # Lightning would step it after the epoch's checkpoint is written, and a resumed run would miss that step:
+        # never by itself (`frequency`), but in on_train_epoch_end.
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "frequency": sys.maxsize, "monitor": "val/loss"},
+        }
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the learning rate where validation stalls."""
+        self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy in fp32, the mean over the cases whose label is known: the one place that masks the others."""
+        classes = target.nan_to_num(0).long()
+        weight = self.class_weights[classes] * ~target.isnan()
+        losses = F.cross_entropy(logits.float(), classes, reduction="none")
+        return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+    def _evaluate(self, part: str) -> None:
+        row, target, logits = (torch.cat(tensors) for tensors in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        if self.trainer.world_size > 1:
+            row, target, logits = (self.all_gather(tensor).flatten(0, 1) for tensor in (row, target, logits))
+        # Ranks see some cases twice so that all make the same number of steps: count each once.
+        row, inverse = row.unique(return_inverse=True)
+        first = torch.full_like(row, len(inverse)).scatter_reduce(
+            0, inverse, torch.arange(len(inverse), device=row.device), "amin"
+        )
+        target, logits = target[first], logits[first]
+        logit = logits[:, 1] - logits[:, 0]
+        self.predictions = {"row": row.cpu(), "target": target.cpu(), "logit": logit.cpu()}
+        known = ~target.isnan()
+        metrics = self.metrics[part]
+        metrics.reset()
+        # Probabilities, not logits: torchmetrics guesses per call which of them it was given.
+        metrics.update(logit[known].sigmoid(), target[known].int())
+        self.log_dict({f"{part}/loss": self._loss(logits, target), **metrics.compute()}, rank_zero_only=False)
+        metrics.reset()
+
+
+def _two_weights(weights: Sequence[float] | str) -> Tensor:
+    if isinstance(weights, str) or len(weights) != 2 or min(weights) <= 0:
+        raise ValueError(f"model.class_weights={weights}: null, balanced or two positive numbers are needed")
+    return torch.tensor(list(weights), dtype=torch.float32)

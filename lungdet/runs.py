@@ -1,0 +1,288 @@
+"""What a run folder holds, how one is started, resumed, finished and read back.
+
+config.yaml          the resolved configuration
+environment.json     versions, git revision, hardware, data and split with hashes, time, memory
+split.csv            image_id, split
+metrics.csv          a row an epoch
+checkpoints/         best.ckpt, last.ckpt
+predictions/         val.parquet, test.parquet: a row an image
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from filelock import FileLock
+
+log = logging.getLogger(__name__)
+
+# Where a run is written, resumed and reported does not change what it computes.
+_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "wandb")
+
+
+class RunError(ValueError):
+    """A run folder that is not there, or lacks what is asked of it; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The resolved configuration that the run was started with."""
+        return OmegaConf.load(self.folder / "config.yaml")
+
+    @property
+    def environment(self) -> dict:
+        """`environment.json`; empty before training has begun."""
+        path = self.folder / "environment.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end and the test part was predicted."""
+        return self.environment.get("finished") is not None
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "checkpoints" / "last.ckpt").is_file()
+
+    def checkpoint(self, which: str) -> Path:
+        """`best` or `last`.
+
+        Raises:
+            RunError: it is not there.
+        """
+        path = self.folder / "checkpoints" / f"{which}.ckpt"
+        if not path.is_file():
+            raise RunError(f"{path}: no such checkpoint; the run was cut before its first epoch ended: start it anew")
+        return path
+
+    def predictions(self, part: str) -> "pd.DataFrame":
+        """The predictions of `val` or `test`, a row an image.
+
+        Columns: `image_id, patient_id, dataset, visit, age, sex, view`, then `target_abnormal` (1 / 0 / NaN),
+        `logit_abnormal` (float32 log-odds) and `probability_abnormal` (float32).
+
+        Raises:
+            RunError: the run has not written them.
+        """
+        import pandas as pd
+
+        path = self.folder / "predictions" / f"{part}.parquet"
+        if not path.is_file():
+            raise RunError(f"{path}: no predictions; finish the run with: python train.py resume={self.folder}")
+        return pd.read_parquet(path)
+
+    def record(self, **facts: object) -> None:
+        """Add facts to `environment.json`; the file is replaced whole, never left half written."""
+        path = self.folder / "environment.json"
+        aside = path.with_suffix(".json.partial")
+        aside.write_text(json.dumps(self.environment | facts, indent=1) + "\n")
+        os.replace(aside, path)
+
+    def write_predictions(self, part: str, manifest: "pd.DataFrame", target: Sequence, logit: Sequence) -> None:
+        """Write `predictions/<part>.parquet`, see `predictions`; `manifest` holds the same images, row by row."""
+        import numpy as np
+
+        logit = np.asarray(logit, np.float32)
+        table = manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]].assign(
+            target_abnormal=np.asarray(target, np.float32),
+            logit_abnormal=logit,
+            probability_abnormal=1 / (1 + np.exp(-logit.astype(np.float64))).astype(np.float32),
+        )
+        path = self.folder / "predictions" / f"{part}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        aside = path.with_suffix(".partial")
+        table.reset_index(drop=True).to_parquet(aside)
+        os.replace(aside, path)
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        RunError: no such folder, or it holds no run.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; a run folder is what train.py prints when it starts")
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder}: no run, since there is no config.yaml in it")
+    return Run(folder)
+
+
+def find_runs(folder: str | Path) -> list[Run]:
+    """The runs in and below a folder, by path.
+
+    Raises:
+        RunError: no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder")
+    return [Run(path.parent) for path in sorted(folder.rglob("config.yaml"), key=_natural)]
+
+
+@contextmanager
+def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
+    """The run that this configuration asks for: a new one, or with `resume` the one to continue.
+
+    `resume=auto` continues the newest unfinished run of the same configuration under `outputs`, or starts a new one
+    and says so. `resume=FOLDER` continues that run with its own configuration, the command line's single values
+    (`trainer.max_epochs=50`) laid over it.
+
+    The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile.
+
+    Args:
+        config: composed by Hydra.
+        overrides: what stood on the command line.
+
+    Yields:
+        The run, its `config` being the one to train with.
+
+    Raises:
+        RunError: there is nothing to continue, another process is at it, or the command line names another group.
+    """
+    if config.resume == "auto":
+        run, lock = _newest_unfinished(config)
+    elif config.resume is not None:
+        run, lock = _continued(load_run(config.resume), overrides)
+    else:
+        run, lock = None, None
+    if run is None:
+        run, lock = _new(config)
+    try:
+        yield run
+    finally:
+        lock.release()
+
+
+def finish(run: Run, **facts: object) -> None:
+    """Mark a run as finished and record what it cost."""
+    run.record(finished=_now(), **facts)
+
+
+def experiment(config: DictConfig) -> dict:
+    """The part of a configuration that decides what a run computes."""
+    values = OmegaConf.to_container(config, resolve=True)
+    return {key: value for key, value in values.items() if key not in _NOT_THE_EXPERIMENT}
+
+
+def _hash(config: DictConfig) -> str:
+    return hashlib.sha256(json.dumps(experiment(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _new(config: DictConfig) -> tuple[Run, "FileLock"]:
+    run = Run(Path(config.run_dir))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(run)
+    _save_config(run, config)
+    run.record(run=run.name, started=_now(), finished=None, git=_revision(), versions=_versions())
+    log.info("run folder %s", run.folder)
+    return run, lock
+
+
+def _newest_unfinished(config: DictConfig) -> tuple[Run, "FileLock"] | tuple[None, None]:
+    runs = find_runs(config.outputs) if Path(config.outputs).is_dir() else []
+    wanted = _hash(config)
+    runs = [run for run in runs if not run.finished and _hash(run.config) == wanted]
+    for run in sorted(runs, key=lambda run: run.environment.get("started", ""), reverse=True):
+        if run.can_continue:
+            try:
+                lock = _lock(run)
+            except RunError:  # somebody is at it
+                continue
+            log.info("resume=auto: continuing %s", run.folder)
+            return run, lock
+    log.info("resume=auto: no unfinished run of this configuration under %s; starting a new one", config.outputs)
+    return None, None
+
+
+def _continued(run: Run, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
+    changes = [change.lstrip("+") for change in overrides if not change.startswith("resume=")]
+    for change in changes:
+        key = change.split("=")[0]
+        if "/" in key or key in ("experiment", "logger") or OmegaConf.is_dict(run.config.get(key)):
+            raise RunError(
+                f"resume={run.folder} continues with the run's own configuration; {change} cannot be laid over it. "
+                "Give single values (trainer.max_epochs=50), or start a new run"
+            )
+    if run.finished and not changes:
+        raise RunError(f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs")
+    run.checkpoint("last")
+    lock = _lock(run)
+    _save_config(run, OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes)))
+    run.record(finished=None)
+    log.info("continuing %s", run.folder)
+    return Run(run.folder), lock
+
+
+def _save_config(run: Run, config: DictConfig) -> None:
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    resolved.resume = None
+    resolved.run_dir = str(run.folder)
+    OmegaConf.save(resolved, run.folder / "config.yaml")
+
+
+def _lock(run: Run) -> "FileLock":
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(run.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{run.folder}: another process is training in it") from None
+    return lock
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    packages = ("lungdet", "torch", "lightning", "torchmetrics", "albumentations", "timm", "numpy", "pandas", "pillow")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _revision() -> str | None:
+    """The checkout's git revision, `+` if it was changed; None outside of git."""
+    import subprocess
+
+    here = Path(__file__).parent
+    try:
+        show = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
+        return subprocess.run(show, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _natural(path: Path) -> list:
+    """Sort job 10 after job 9."""
+    import re
+
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]

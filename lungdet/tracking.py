@@ -1,0 +1,149 @@
+"""What is written and shown while a model trains: metrics.csv, a line an epoch, Weights & Biases."""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import lightning
+import pandas as pd
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
+
+from omegaconf import OmegaConf
+
+from lungdet import hardware
+from lungdet.runs import Run
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 8  # seconds that Weights & Biases may take to start, and again to finish
+
+
+class Record(Callback):
+    """Writes a row an epoch into metrics.csv, with pace, seconds and memory, and logs the epoch as one plain line.
+
+    `images_per_second` is of training alone, `seconds` of the whole epoch, `memory_bytes` as in
+    `hardware.memory_in_use`. A resumed run's table continues; rows of epochs that are trained again are replaced.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.csv"
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._images, self._started = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: dict, index: int
+    ) -> None:
+        """Count images."""
+        self._images += len(batch["image"]) * trainer.world_size
+        self._stopped = time.perf_counter()
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Log pace and learning rate, to W&B too."""
+        if trainer.state.fn == "fit":
+            module.log("images_per_second", self._images / (self._stopped - self._started), rank_zero_only=True)
+            module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], rank_zero_only=True)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Write the row and the line."""
+        if not trainer.is_global_zero:
+            return
+        row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        spent = {"seconds": time.perf_counter() - self._started, "memory_bytes": hardware.memory_in_use()}
+        self._write({"epoch": trainer.current_epoch, **row, **spent})
+        log.info(
+            "epoch %d/%d  loss %.4f  val loss %.4f  accuracy %.3f  f1 %.3f  auroc %.3f  lr %.0e  %.0f images/s",
+            trainer.current_epoch + 1, trainer.max_epochs, row["train/loss"], row["val/loss"], row["val/accuracy"],
+            row["val/f1"], row["val/auroc"], row["learning_rate"], row["images_per_second"],
+        )  # fmt: skip
+
+    def _write(self, row: dict[str, float]) -> None:
+        table = pd.DataFrame([row])
+        if self.path.is_file():
+            before = pd.read_csv(self.path)
+            table = pd.concat([before[before["epoch"] < row["epoch"]], table], ignore_index=True)
+        aside = self.path.with_suffix(".csv.partial")
+        table.to_csv(aside, index=False)
+        os.replace(aside, self.path)
+
+
+def progress() -> list[Callback]:
+    """A progress bar in a terminal; in a log the epoch's line is enough."""
+    return [RichProgressBar(leave=False)] if sys.stdout.isatty() else []
+
+
+@contextmanager
+def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
+    """The run's Weights & Biases logger, or None where `logger=csv` was chosen; closed when the block ends.
+
+    Online where a key is configured and the server answers, else offline. It never asks for a key, never stops
+    training, and waits no longer than `PATIENCE` seconds to start and as long again to finish; what was not sent by
+    then stays in the run folder for `wandb sync`. The environment variable WANDB_MODE overrules.
+
+    The run's name is the run folder's, its group the folder above: the multirun.
+    """
+    if run.config.wandb is None:
+        yield None
+        return
+    import wandb
+
+    logger = _start(run, _mode())
+    try:
+        yield logger
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish()
+
+
+def _start(run: Run, mode: str) -> WandbLogger:
+    import wandb
+
+    logger = WandbLogger(
+        name=run.name,
+        group=run.folder.parent.name,
+        id=f"{run.folder.parent.name}-{run.name}"[-128:],
+        config=OmegaConf.to_container(run.config),
+        save_dir=run.folder,
+        mode=mode,
+        settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE, console="off", silent=True),
+        **OmegaConf.to_container(run.config.wandb),
+    )
+    try:
+        logger.experiment  # noqa: B018  starts it
+    except Exception as error:  # whatever the server or the client runs into must not stop training
+        if mode == "offline":
+            raise
+        log.warning("Weights & Biases did not start (%s): logging offline", error)
+        wandb.teardown()
+        return _start(run, "offline")
+    return logger
+
+
+def _mode() -> str:
+    """online, offline, or what WANDB_MODE says; a log line gives the reason."""
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"]
+    import wandb
+
+    settings = wandb.setup().settings
+    if not (settings.api_key or wandb.api.api_key):
+        log.info("Weights & Biases: no key is configured (wandb login): logging offline")
+        return "offline"
+    server = urlsplit(settings.base_url)
+    address = (server.hostname, server.port or (443 if server.scheme == "https" else 80))
+    try:
+        socket.create_connection(address, timeout=3).close()
+    except OSError as error:
+        log.warning("Weights & Biases: %s cannot be reached (%s): logging offline", settings.base_url, error)
+        return "offline"
+    return "online"

@@ -1,0 +1,22 @@
+"""Fixtures that several rooms' tests share."""
+
+import os
+from pathlib import Path
+
+# Before torch is imported: the suite runs on as many processes as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real radiographs; a test that needs it is skipped where LUNGDET_DATA does not name one."""
+    folder = os.environ.get("LUNGDET_DATA")
+    if not folder:
+        pytest.skip("needs real radiographs: set LUNGDET_DATA to the folder that holds ChestX-ray14")
+    return Path(folder).resolve()

@@ -1,0 +1,146 @@
+"""Order and augmentation depend on seed, epoch and image alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lungdet.data.augment import Augmentation
+from lungdet.data.loading import Draw, InOrder, Radiographs
+
+STRONG = {"rotation": 30, "flip": 0.5, "zoom": 0.3, "shift": 0.2}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32), np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    return tmp_path / "images.npy"
+
+
+def dataset(images: Path, augmentation: Augmentation | None, seed: int = 0) -> Radiographs:
+    return Radiographs(images, [f"d/{i}" for i in range(20)], np.arange(20) % 2, augmentation, seed)
+
+
+def epoch_of(
+    images: Path, *, epoch: int, workers: int = 0, seed: int = 0, world_size: int = 1
+) -> dict[int, torch.Tensor]:
+    """Each row's augmented image in one epoch."""
+    seen = {}
+    for rank in range(world_size):
+        order = InOrder(np.arange(20), 4, shuffle=True, seed=seed, rank=rank, world_size=world_size)
+        order.set_epoch(epoch)
+        loader = DataLoader(
+            dataset(images, Augmentation(**STRONG), seed),
+            batch_size=4,
+            sampler=order,
+            num_workers=workers,
+            collate_fn=lambda batch: batch,
+        )
+        for batch in loader:
+            seen |= dict(zip(batch["row"].tolist(), batch["image"], strict=True))
+    return seen
+
+
+def same(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[row], b[row]) for row in a)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_do_not_change_what_augmentation_does(images: Path, workers: int) -> None:
+    assert same(epoch_of(images, epoch=0), epoch_of(images, epoch=0, workers=workers))
+
+
+def test_ranks_do_not_change_what_augmentation_does(images: Path) -> None:
+    assert same(epoch_of(images, epoch=2), epoch_of(images, epoch=2, world_size=2))
+
+
+def test_augmentation_differs_from_epoch_to_epoch_and_is_repeated_by_the_same_seed(images: Path) -> None:
+    first = epoch_of(images, epoch=0)
+    assert same(first, epoch_of(images, epoch=0))
+    other_epoch, other_seed = epoch_of(images, epoch=1), epoch_of(images, epoch=0, seed=1)
+    assert not any(torch.equal(first[row], other_epoch[row]) for row in first)
+    assert not any(torch.equal(first[row], other_seed[row]) for row in first)
+
+
+def test_augmentation_differs_from_image_to_image_and_between_appearances(tmp_path: Path) -> None:
+    np.save(tmp_path / "same.npy", np.repeat(np.random.default_rng(0).integers(0, 256, (1, 32, 32), np.uint8), 20, 0))
+    data = dataset(tmp_path / "same.npy", Augmentation(**STRONG))
+    batch = data.__getitems__([Draw(row, 0, occurrence) for row in range(10) for occurrence in range(2)])
+    assert len({image.numpy().tobytes() for image in batch["image"]}) == 20
+
+
+def test_without_augmentation_images_are_the_stores_in_0_to_1(images: Path) -> None:
+    batch = dataset(images, Augmentation()).__getitems__([Draw(5), Draw(3)])
+    expected = np.load(images)[[5, 3]].astype(np.float32) / 255
+    assert batch["image"].shape == (2, 1, 32, 32)
+    assert np.array_equal(batch["image"][:, 0].numpy(), expected)
+    assert batch["row"].tolist() == [5, 3]
+    assert batch["length"].tolist() == [1, 1]
+    assert batch["target"].tolist() == [1.0, 1.0]
+
+
+def test_each_kind_of_augmentation_stays_within_its_number() -> None:
+    picture = np.zeros((1, 101, 101), np.uint8)
+    picture[0, 40:61, 30:41] = 255  # off centre, taller than wide
+    names = [str(i) for i in range(200)]
+    many = np.repeat(picture, 200, 0)
+
+    def centres(changed: np.ndarray) -> np.ndarray:
+        ys, xs = np.mgrid[:101, :101]
+        weight = changed.reshape(200, -1).astype(float)
+        total = weight.sum(1)
+        return np.stack([(weight @ ys.ravel()) / total, (weight @ xs.ravel()) / total], 1) - 50
+
+    before = centres(many)[0]
+    shifted = centres(Augmentation(shift=0.1)(many, names)) - before
+    assert np.abs(shifted).max() < 10.2
+    assert np.abs(shifted).max() > 8
+    angle = np.degrees(np.arctan2(*centres(Augmentation(rotation=20)(many, names)).T)) - np.degrees(np.arctan2(*before))
+    angle = (angle + 180) % 360 - 180
+    assert np.abs(angle).max() < 20.5
+    assert np.abs(angle).max() > 18
+    area = (Augmentation(zoom=0.2)(many, names) > 127).sum((1, 2)) / (picture > 127).sum()
+    assert 0.8**2 * 0.9 < area.min() < 0.75
+    assert 1.3 < area.max() < 1.2**2 * 1.1
+    flipped = centres(Augmentation(flip=0.5)(many, names))[:, 1] * np.sign(before[1])
+    assert 60 < (flipped < 0).sum() < 140
+    assert (centres(Augmentation(flip=0.0, shift=0.01)(many, names))[:, 1] * np.sign(before[1]) > 0).all()
+
+
+@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"flip": 1.5}, {"zoom": 1.0}, {"shift": -0.1}])
+def test_a_number_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))}="):
+        Augmentation(**wrong)
+
+
+def test_global_batches_hold_the_same_images_for_any_number_of_ranks() -> None:
+    def global_batches(world_size: int, batch_size: int) -> list[set[int]]:
+        shares = []
+        for rank in range(world_size):
+            order = InOrder(np.arange(50), batch_size, shuffle=True, seed=1, rank=rank, world_size=world_size)
+            rows = [draw.row for draw in order]
+            shares.append([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)])
+        assert len({len(share) for share in shares}) == 1
+        return [set().union(*batch) for batch in zip(*shares, strict=True)]
+
+    one, two, four = global_batches(1, 8), global_batches(2, 4), global_batches(4, 2)
+    assert one[:6] == two[:6] == four[:6]
+    assert set().union(*four) == set(range(50))
+
+
+def test_a_row_that_comes_twice_in_an_epoch_is_another_appearance() -> None:
+    draws = [draw for rank in (0, 1, 2) for draw in InOrder(np.arange(4), 2, shuffle=False, rank=rank, world_size=3)]
+    assert len(draws) == 6
+    assert sorted(draw.row for draw in draws) == [0, 0, 1, 1, 2, 3]
+    assert len(set(draws)) == 6
+
+
+def test_a_pickled_dataset_does_not_carry_the_store(images: Path) -> None:
+    import pickle
+
+    data = dataset(images, None)
+    data.__getitems__([Draw(0)])
+    assert len(pickle.dumps(data)) < 3000

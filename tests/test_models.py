@@ -1,0 +1,162 @@
+"""CNN and CNN-LSTM share a backbone, differ in the head, and mask what is unknown."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lungdet.models.backbone import ConvBackbone, TimmBackbone
+from lungdet.models.classifier import Classifier
+from lungdet.models.cnn import CNN
+from lungdet.models.cnn_lstm import CNNLSTM
+
+WIDTHS = (32, 64, 128, 256)
+
+
+def cnn(**options) -> CNN:
+    return CNN(ConvBackbone(WIDTHS), **{"hidden": 16, "dropout": 0.0, "learning_rate": 1e-3} | options)
+
+
+def cnn_lstm(**options) -> CNNLSTM:
+    defaults = {"hidden": 16, "dropout": 0.0, "layers": 2, "width": 24, "learning_rate": 1e-3}
+    return CNNLSTM(ConvBackbone(WIDTHS), **defaults | options)
+
+
+def ones(n: int) -> torch.Tensor:
+    return torch.ones(n, dtype=torch.long)
+
+
+def test_the_studys_backbone_has_four_blocks_of_one_3x3_convolution() -> None:
+    backbone = ConvBackbone(WIDTHS)
+    convolutions = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
+    assert [(layer.in_channels, layer.out_channels, layer.kernel_size) for layer in convolutions] == [
+        (1, 32, (3, 3)),
+        (32, 64, (3, 3)),
+        (64, 128, (3, 3)),
+        (128, 256, (3, 3)),
+    ]
+    assert backbone(torch.rand(2, 1, 224, 224)).shape == (2, 256, 14, 14)
+
+
+@pytest.mark.parametrize("model", [cnn(), *(cnn_lstm(sequence=name) for name in ("rows", "columns", "patches"))])
+def test_every_parameter_gets_a_gradient(model: Classifier) -> None:
+    logits = model(torch.rand(3, 1, 32, 48), ones(3))
+    assert logits.shape == (3, 2)
+    F.cross_entropy(logits, torch.tensor([0, 1, 1])).backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0] == []
+
+
+def test_the_backbone_of_both_models_starts_alike_from_the_same_seed() -> None:
+    torch.manual_seed(0)
+    one = cnn().backbone.state_dict()
+    torch.manual_seed(0)
+    other = cnn_lstm().backbone.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("sequence", "steps"), [("rows", 2), ("columns", 3), ("patches", 6)])
+def test_steps_are_rows_columns_or_patches_of_the_grid(sequence: str, steps: int) -> None:
+    features = torch.rand(5, 256, 2, 3)
+    found = cnn_lstm(sequence=sequence).steps(features)
+    assert found.shape == (5, steps, 256)
+    expected = {"rows": features[:, :, 1].mean(2), "columns": features[..., 1].mean(2), "patches": features[:, :, 0, 1]}
+    assert torch.allclose(found[:, 1], expected[sequence])
+
+
+def test_the_lstm_reads_top_to_bottom_and_order_matters() -> None:
+    model = cnn_lstm().eval()
+    image = torch.rand(1, 1, 64, 64)
+    assert not torch.allclose(model(image, ones(1)), model(image.flip(2), ones(1)), atol=1e-6)
+
+
+def test_of_a_series_the_last_image_is_read() -> None:
+    images = torch.rand(5, 1, 32, 32)
+    for model in (cnn().eval(), cnn_lstm().eval()):
+        series = model(images, torch.tensor([2, 3]))
+        assert torch.allclose(series, model(images[[1, 4]], ones(2)), atol=1e-6)
+
+
+def test_an_unknown_sequence_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="model.sequence=diagonals: one of rows, columns, patches"):
+        cnn_lstm(sequence="diagonals")
+
+
+def test_the_loss_is_cross_entropy_over_known_labels_only() -> None:
+    logits = torch.randn(6, 2, requires_grad=True)
+    target = torch.tensor([0, 1, float("nan"), 1, float("nan"), 0])
+    known = torch.tensor([0, 1, 3, 5])
+    assert torch.isclose(cnn()._loss(logits, target), F.cross_entropy(logits[known], target[known].long()))
+    cnn()._loss(logits, target).backward()
+    assert (logits.grad[[2, 4]] == 0).all()
+
+
+def test_a_batch_without_any_known_label_has_no_loss_and_no_gradient() -> None:
+    logits = torch.randn(2, 2, requires_grad=True)
+    loss = cnn()._loss(logits, torch.full((2,), float("nan")))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+def test_class_weights_weigh_as_torchs_cross_entropy_does() -> None:
+    logits, target = torch.randn(8, 2), torch.tensor([0.0, 1, 1, 0, 1, 1, 1, 1])
+    expected = F.cross_entropy(logits, target.long(), weight=torch.tensor([3.0, 0.5]))
+    assert torch.isclose(cnn(class_weights=[3.0, 0.5])._loss(logits, target), expected)
+
+
+@pytest.mark.parametrize("weights", ["balance", [1.0], [1.0, -2.0]])
+def test_class_weights_that_are_none_are_refused(weights) -> None:
+    with pytest.raises(ValueError, match="model.class_weights"):
+        cnn(class_weights=weights)
+
+
+# A convolutional network, a transformer with a class token, one with channels last.
+@pytest.mark.parametrize(
+    ("name", "side"), [("resnet18", 64), ("vit_tiny_patch16_224", 224), ("swin_tiny_patch4_window7_224", 224)]
+)
+def test_timm_backbones_give_channels_first_maps_of_one_grey_channel(name: str, side: int) -> None:
+    backbone = TimmBackbone(name)
+    features = backbone(torch.rand(1, 1, side, side))
+    assert features.shape[:2] == (1, backbone.channels)
+    assert features.ndim == 4
+    model = CNNLSTM(backbone, hidden=8, dropout=0.0, layers=1, width=8, learning_rate=1e-3)
+    assert model(torch.rand(1, 1, side, side), ones(1)).shape == (1, 2)
+
+
+def test_a_transformers_patches_stay_where_they_are_in_the_image() -> None:
+    backbone = TimmBackbone("vit_tiny_patch16_224").eval()
+    tokens = []
+    backbone.network.norm.register_forward_hook(lambda _, __, output: tokens.append(output))
+    features = backbone(torch.rand(1, 1, 224, 224))
+    assert torch.equal(features[0, :, 2, 5], tokens[0][0, 1 + 2 * 14 + 5])
+
+
+def test_timm_weights_come_from_a_local_file_and_images_are_scaled_as_they_expect(tmp_path: Path) -> None:
+    rgb = timm.create_model("resnet18", num_classes=0).eval()
+    torch.save(rgb.state_dict(), tmp_path / "weights.pth")
+    backbone = TimmBackbone("resnet18", weights=str(tmp_path / "weights.pth")).eval()
+    grey = torch.rand(1, 1, 64, 64)
+    # Summed over three equal channels, which is what loading into one channel amounts to.
+    scaled = ((grey - sum((0.485, 0.456, 0.406)) / 3) / (sum((0.229, 0.224, 0.225)) / 3)).expand(-1, 3, -1, -1)
+    assert torch.allclose(backbone(grey), rgb.forward_features(scaled), atol=1e-3)
+
+
+def test_a_missing_weights_file_and_an_unknown_name_are_refused_by_name() -> None:
+    with pytest.raises(FileNotFoundError, match=r"model.backbone.weights=nowhere.pth"):
+        TimmBackbone("resnet18", weights="nowhere.pth")
+    with pytest.raises(ValueError, match=r"resnet81: timm knows no such model; did you mean: .*resnet"):
+        TimmBackbone("resnet81")
+
+
+def test_pretrained_weights_without_network_fail_at_once_and_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match=r"model.backbone.weights=FILE"):
+        TimmBackbone("resnet18", pretrained=True)
+
+
+def test_compute_precision_of_the_loss_is_fp32() -> None:
+    loss = cnn()._loss(torch.randn(4, 2, dtype=torch.bfloat16), torch.tensor([0.0, 1, 0, 1]))
+    assert loss.dtype == torch.float32

@@ -1,0 +1,142 @@
+"""One run: compose the configuration, build data and model, fit, predict, record.
+
+    python train.py model=cnn_lstm
+    python train.py -m model=cnn,cnn_lstm seed=0,1,2
+
+Heavy imports stand inside the functions, so that --help and --cfg answer at once.
+"""
+
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    import lightning
+    from lightning.pytorch.loggers import WandbLogger
+
+    from lungdet.data.datamodule import RadiographDataModule
+    from lungdet.models.classifier import Classifier
+    from lungdet.runs import Run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> float:
+    """Train one model; returns the best validation loss, for sweepers to minimise."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from lungdet import runs, tracking
+
+    with runs.start(config, HydraConfig.get().overrides.task) as run, tracking.wandb_logger(run) as logger:
+        return train(run, logger)
+
+
+def train(run: "Run", logger: "WandbLogger | None") -> float:
+    """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost."""
+    import lightning
+
+    lightning.seed_everything(run.config.seed, verbose=False)
+    data = build_data(run.config)
+    model = build_model(run.config)
+    trainer = build_trainer(run, model, logger)
+    data.prepare_data()
+    data.setup()
+    describe(run, data, model)
+    trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+    predict(run, trainer, model, data)
+    return record(run)
+
+
+def build_data(config: DictConfig) -> "RadiographDataModule":
+    """The configured radiographs, augmented as configured."""
+    from hydra.utils import instantiate
+
+    return instantiate(config.data, augmentation=config.augment, seed=config.seed)
+
+
+def build_model(config: DictConfig) -> "Classifier":
+    """The configured model."""
+    from hydra.utils import instantiate
+
+    return instantiate(config.model)
+
+
+def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None") -> "lightning.Trainer":
+    """Lightning's trainer with this run's callbacks, logger and arithmetic; puts the model into its memory format."""
+    import lightning
+    import torch
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+    from lungdet import hardware, tracking
+
+    options = dict(run.config.trainer)
+    if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
+        raise ValueError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
+    arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
+    model.to(memory_format=getattr(torch, arithmetic.memory_format))
+    run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
+    checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
+    callbacks = [
+        tracking.Record(run.folder),
+        *tracking.progress(),
+        ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpoints),
+    ]
+    patience = options.pop("early_stopping")
+    if patience is not None:
+        callbacks.append(EarlyStopping("val/loss", patience=patience))
+    return lightning.Trainer(
+        **options,
+        precision=arithmetic.precision,
+        callbacks=callbacks,
+        logger=logger or False,
+        enable_progress_bar=bool(tracking.progress()),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
+        use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.loading
+        log_every_n_steps=1,
+    )
+
+
+def describe(run: "Run", data: "RadiographDataModule", model: "Classifier") -> None:
+    """Record what is trained on what and where, before it starts."""
+    from lungdet import hardware
+
+    data.split.save(run.folder / "split.csv")
+    run.record(
+        hardware=hardware.describe(),
+        data=data.describe(),
+        split=data.split.describe(data.manifest),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data: "RadiographDataModule") -> None:
+    """Predict validation and test images with the best epoch's weights and write both down."""
+    best = run.checkpoint("best")
+    for part, evaluate in (("val", trainer.validate), ("test", trainer.test)):
+        evaluate(model, datamodule=data, ckpt_path=best, verbose=False)
+        found = model.predictions
+        run.write_predictions(part, data.manifest.iloc[found["row"].numpy()], found["target"], found["logit"])
+
+
+def record(run: "Run") -> float:
+    """Record what the run cost, mark it as finished and return its best validation loss."""
+    import pandas as pd
+
+    from lungdet import runs
+
+    epochs = pd.read_csv(run.folder / "metrics.csv").set_index("epoch")
+    runs.finish(
+        run,
+        epochs=len(epochs),
+        best_epoch=int(epochs["val/loss"].idxmin()),
+        fit_seconds=float(epochs["seconds"].sum()),
+        images_per_second=float(epochs["images_per_second"].median()),
+        peak_memory_bytes=int(epochs["memory_bytes"].max()),
+    )
+    return float(epochs["val/loss"].min())
+
+
+if __name__ == "__main__":
+    main()
