@@ -6,6 +6,8 @@
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
+import logging
+import warnings
 from typing import TYPE_CHECKING
 
 import hydra
@@ -35,6 +37,8 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost."""
     import lightning
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what matters is in our own lines
+    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")  # Lightning's own affair
     lightning.seed_everything(run.config.seed, verbose=False)
     data = build_data(run.config)
     model = build_model(run.config)
@@ -113,11 +117,14 @@ def describe(run: "Run", data: "RadiographDataModule", model: "Classifier") -> N
 
 def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data: "RadiographDataModule") -> None:
     """Predict validation and test images with the best epoch's weights and write both down."""
+    from lungdet.runs import prediction_table
+
     best = run.checkpoint("best")
     for part, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         evaluate(model, datamodule=data, ckpt_path=best, verbose=False)
         found = model.predictions
-        run.write_predictions(part, data.manifest.iloc[found["row"].numpy()], found["target"], found["logit"])
+        images = data.manifest.iloc[found["row"].numpy()]
+        run.write_predictions(part, prediction_table(images, found["target"], found["logit"]))
 
 
 def record(run: "Run") -> float:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Where a run is written, resumed and reported does not change what it computes.
-_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "wandb")
+_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
 
 
 class RunError(ValueError):
@@ -80,10 +80,7 @@ class Run:
         return path
 
     def predictions(self, part: str) -> "pd.DataFrame":
-        """The predictions of `val` or `test`, a row an image.
-
-        Columns: `image_id, patient_id, dataset, visit, age, sex, view`, then `target_abnormal` (1 / 0 / NaN),
-        `logit_abnormal` (float32 log-odds) and `probability_abnormal` (float32).
+        """The predictions of `val` or `test`, see `prediction_table`.
 
         Raises:
             RunError: the run has not written them.
@@ -102,21 +99,39 @@ class Run:
         aside.write_text(json.dumps(self.environment | facts, indent=1) + "\n")
         os.replace(aside, path)
 
-    def write_predictions(self, part: str, manifest: "pd.DataFrame", target: Sequence, logit: Sequence) -> None:
-        """Write `predictions/<part>.parquet`, see `predictions`; `manifest` holds the same images, row by row."""
-        import numpy as np
-
-        logit = np.asarray(logit, np.float32)
-        table = manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]].assign(
-            target_abnormal=np.asarray(target, np.float32),
-            logit_abnormal=logit,
-            probability_abnormal=1 / (1 + np.exp(-logit.astype(np.float64))).astype(np.float32),
-        )
+    def write_predictions(self, part: str, table: "pd.DataFrame") -> None:
+        """Write `predictions/<part>.parquet`, see `prediction_table`; whole or not at all."""
         path = self.folder / "predictions" / f"{part}.parquet"
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(".partial")
-        table.reset_index(drop=True).to_parquet(aside)
+        table.to_parquet(aside)
         os.replace(aside, path)
+
+
+def prediction_table(manifest: "pd.DataFrame", target: Sequence, logit: Sequence) -> "pd.DataFrame":
+    """Predictions that can be read by themselves, a row an image.
+
+    Args:
+        manifest: of the images predicted, row by row.
+        target: 1 / 0 / NaN.
+        logit: log-odds of abnormal.
+
+    Returns:
+        Columns `image_id, patient_id, dataset, visit, age, sex, view`, then `target_abnormal`, `logit_abnormal` and
+        `probability_abnormal`, all three float32.
+    """
+    import numpy as np
+
+    logit = np.asarray(logit, np.float32)
+    return (
+        manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]]
+        .assign(
+            target_abnormal=np.asarray(target, np.float32),
+            logit_abnormal=logit,
+            probability_abnormal=(1 / (1 + np.exp(-logit.astype(np.float64)))).astype(np.float32),
+        )
+        .reset_index(drop=True)
+    )
 
 
 def load_run(folder: str | Path) -> Run:

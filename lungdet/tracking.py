@@ -15,7 +15,6 @@ import lightning
 import pandas as pd
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
-
 from omegaconf import OmegaConf
 
 from lungdet import hardware
@@ -91,9 +90,10 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
 
     The run's name is the run folder's, its group the folder above: the multirun.
     """
-    if run.config.wandb is None:
+    if run.config.logger.project is None:
         yield None
         return
+    os.environ.setdefault("WANDB_SILENT", "true")  # one line of ours says where the run is
     import wandb
 
     logger = _start(run, _mode())
@@ -116,7 +116,7 @@ def _start(run: Run, mode: str) -> WandbLogger:
         save_dir=run.folder,
         mode=mode,
         settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE, console="off", silent=True),
-        **OmegaConf.to_container(run.config.wandb),
+        **OmegaConf.to_container(run.config.logger),
     )
     try:
         logger.experiment  # noqa: B018  starts it
@@ -126,6 +126,8 @@ def _start(run: Run, mode: str) -> WandbLogger:
         log.warning("Weights & Biases did not start (%s): logging offline", error)
         wandb.teardown()
         return _start(run, "offline")
+    if logger.experiment.url:
+        log.info("Weights & Biases: %s", logger.experiment.url)
     return logger
 
 
@@ -136,7 +138,7 @@ def _mode() -> str:
     import wandb
 
     settings = wandb.setup().settings
-    if not (settings.api_key or wandb.api.api_key):
+    if not wandb.login(prompt=False):
         log.info("Weights & Biases: no key is configured (wandb login): logging offline")
         return "offline"
     server = urlsplit(settings.base_url)

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from lungdet.data import splits
 from lungdet.data.augment import Augmentation
-from lungdet.data.images import Settings, Store, prepare
+from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.store import Store, prepare
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Decode every image into the store, once; at once if it is there already."""
-        self._open()
+        if self.store is None:
+            self._open()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store, split the patients and check the split.
@@ -107,8 +109,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         Raises:
             SplitError: a patient on two sides or a part without one of the classes.
         """
-        if self.store is None:
-            self._open()
+        self.prepare_data()
         self.manifest = self.store.manifest
         self.split = self._split()
         splits.check(self.split, self.manifest)
@@ -119,15 +120,15 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled and augmented."""
-        return self._loader("train", training=True)
+        return self.loader(self.rows("train"), training=True)
 
     def val_dataloader(self) -> DataLoader:
         """In the manifest's order, never augmented."""
-        return self._loader("val", training=False)
+        return self.loader(self.rows("val"), training=False)
 
     def test_dataloader(self) -> DataLoader:
         """In the manifest's order, never augmented."""
-        return self._loader("test", training=False)
+        return self.loader(self.rows("test"), training=False)
 
     def describe(self) -> dict:
         """What a run folder records of its data: the store, counts of images and patients by source."""
@@ -160,18 +161,17 @@ class RadiographDataModule(lightning.LightningDataModule):
             return splits.official(self.manifest, self.official(), self.fractions, self.split_seed)
         return splits.random(self.manifest, self.fractions, self.split_seed)
 
-    def _loader(self, part: str, *, training: bool) -> DataLoader:
+    def loader(self, rows: np.ndarray, *, training: bool) -> DataLoader:
+        """These rows of the store; in training shuffled and augmented."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         dataset = Radiographs(
             self.store.folder / "images.npy",
-            self.manifest["image_id"],
-            self.manifest["abnormal"].to_numpy(),
+            self.store.manifest["image_id"],
+            self.store.manifest["abnormal"].to_numpy(),
             self.augmentation if training else None,
             self.seed,
         )
-        order = InOrder(
-            self.rows(part), self.batch_size, shuffle=training, seed=self.seed, rank=rank, world_size=world_size
-        )
+        order = InOrder(rows, self.batch_size, shuffle=training, seed=self.seed, rank=rank, world_size=world_size)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -8,8 +8,11 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score, BinaryPrecision, BinaryRecall
+
+FIRST_BATCHES = 10  # from here on batch norm's usual momentum, 0.1
 
 
 class Classifier(lightning.LightningModule):
@@ -69,11 +72,24 @@ class Classifier(lightning.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
-        """Balanced class weights are counted on the training part."""
+        """Count balanced class weights on the training part; find the batch norms that are at their start."""
+        norms = [layer for layer in self.modules() if isinstance(layer, _BatchNorm)]
+        self._fresh_norms = [norm for norm in norms if norm.num_batches_tracked < FIRST_BATCHES]
         if self.balanced:
             data = self.trainer.datamodule
             share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
             self.class_weights = torch.tensor([0.5 / (1 - share), 0.5 / share], device=self.device)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], _: int) -> None:
+        """Average the first batches' statistics plainly.
+
+        Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum
+        that start is forgotten after some 50 batches only: on a few hundred radiographs, whole epochs in which
+        validation sees a network that does not exist.
+        """
+        if self._fresh_norms and self.global_step <= FIRST_BATCHES:
+            for norm in self._fresh_norms:
+                norm.momentum = max(1 / (self.global_step + 1), 1 / FIRST_BATCHES)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch."""
