@@ -199,6 +199,15 @@ def finish(run: Run, **facts: object) -> None:
     run.record(finished=_now(), **facts)
 
 
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions that bear on a run's numbers."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("lungdet", "torch", "lightning", "torchmetrics", "albumentations", "timm", "numpy", "pandas", "pillow")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
 def experiment(config: DictConfig) -> dict:
     """The part of a configuration that decides what a run computes."""
     values = OmegaConf.to_container(config, resolve=True)
@@ -214,7 +223,7 @@ def _new(config: DictConfig) -> tuple[Run, "FileLock"]:
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(run)
     _save_config(run, config)
-    run.record(run=run.name, started=_now(), finished=None, git=_revision(), versions=_versions())
+    run.record(run=run.name, started=_now(), finished=None, git=_revision(), versions=versions())
     log.info("run folder %s", run.folder)
     return run, lock
 
@@ -274,14 +283,6 @@ def _lock(run: Run) -> "FileLock":
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
-
-    packages = ("lungdet", "torch", "lightning", "torchmetrics", "albumentations", "timm", "numpy", "pandas", "pillow")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
 def _revision() -> str | None:

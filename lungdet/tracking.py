@@ -2,14 +2,16 @@
 
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import lightning
 import pandas as pd
@@ -132,20 +134,33 @@ def _start(run: Run, mode: str) -> WandbLogger:
 
 
 def _mode() -> str:
-    """online, offline, or what WANDB_MODE says; a log line gives the reason."""
+    """online, offline, or what WANDB_MODE says; a log line gives the reason.
+
+    wandb's own login would verify the key over the network for twenty seconds, hence a look at where keys are kept
+    and one short request.
+    """
     if "WANDB_MODE" in os.environ:
         return os.environ["WANDB_MODE"]
     import wandb
 
-    settings = wandb.setup().settings
-    if not wandb.login(prompt=False):
+    server = wandb.setup().settings.base_url
+    if not _key_configured(urlsplit(server).hostname):
         log.info("Weights & Biases: no key is configured (wandb login): logging offline")
         return "offline"
-    server = urlsplit(settings.base_url)
-    address = (server.hostname, server.port or (443 if server.scheme == "https" else 80))
     try:
-        socket.create_connection(address, timeout=3).close()
+        urlopen(server, timeout=3).close()
+    except HTTPError:  # an answer
+        pass
     except OSError as error:
-        log.warning("Weights & Biases: %s cannot be reached (%s): logging offline", settings.base_url, error)
+        log.warning("Weights & Biases: %s cannot be reached (%s): logging offline", server, error)
         return "offline"
     return "online"
+
+
+def _key_configured(host: str) -> bool:
+    if os.environ.keys() & {"WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"}:
+        return True
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False

@@ -80,13 +80,15 @@ class Classifier(lightning.LightningModule):
             share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
             self.class_weights = torch.tensor([0.5 / (1 - share), 0.5 / share], device=self.device)
 
-    def on_train_batch_start(self, batch: dict[str, Tensor], _: int) -> None:
-        """Average the first batches' statistics plainly.
+    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
+        """Draw this epoch's dropout from (seed, epoch, rank), and average the first batches' statistics plainly.
 
         Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum
         that start is forgotten after some 50 batches only: on a few hundred radiographs, whole epochs in which
         validation sees a network that does not exist.
         """
+        if index == 0:
+            torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
         if self._fresh_norms and self.global_step <= FIRST_BATCHES:
             for norm in self._fresh_norms:
                 norm.momentum = max(1 / (self.global_step + 1), 1 / FIRST_BATCHES)
@@ -96,10 +98,6 @@ class Classifier(lightning.LightningModule):
         loss = self._loss(self(batch["image"], batch["length"]), batch["target"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
         return loss
-
-    def on_train_epoch_start(self) -> None:
-        """Draw this epoch's dropout from (seed, epoch, rank)."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         """Keep logits; metrics are computed once, over the whole part."""

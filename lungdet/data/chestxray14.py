@@ -1,0 +1,148 @@
+"""ChestX-ray14 (NIH Clinical Center): the data sheet, the image folders and the official lists."""
+
+import logging
+import os
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from lungdet.data.chestxray14_tables import LAYOUT, RELEASES, read_table
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.errors import DatasetError, some
+
+log = logging.getLogger(__name__)
+
+IMAGES = 112_120
+"""Images of the whole dataset."""
+PATIENTS = 30_805
+"""Patients of the whole dataset."""
+
+LISTS: dict[str, str] = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
+
+
+class ChestXray14DataModule(RadiographDataModule):
+    """ChestX-ray14: 112,120 frontal radiographs of 30,805 patients with 14 text-mined findings.
+
+    - **Source**: NIH Clinical Center, https://nihcc.app.box.com/v/ChestXray-NIHCC (about 45 GB in 12 archives).
+    - **Terms**: use is unrestricted; link to that page, acknowledge the NIH Clinical Center and cite the paper.
+    - **Cite**: X. Wang, Y. Peng, L. Lu, Z. Lu, M. Bagheri, R. M. Summers. ChestX-ray8: Hospital-scale Chest X-ray
+      Database and Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases. CVPR
+      2017.
+    - **Images**: 1024 x 1024 PNG, 8 bit, scaled down and windowed by the publisher; grey, a few RGBA. 67,310 are
+      PA, 44,810 AP. Some are inverted or have wide borders.
+    - **Patients**: 13,302 have several images, up to 184, and those are 84 % of all images: split by patient or
+      leak.
+    - **Labels**: 14 findings mined from the radiologists' reports by text analysis, never read from the images one
+      by one; the publisher expects them to be more than 90 % right, others found less. In the table of 2020, 51,759
+      images have a finding and 60,361 have none. "No Finding" means that none of the 14 was found in the report,
+      not that the lungs are normal, and an uncertain mention counts as none. Tuberculosis was not looked for (NaN).
+    - **Official split**: by patient; 86,524 images of 28,008 patients for training and validation, 25,596 of 2,797
+      for test. The two differ: 41.6 % abnormal against 61.5 %, so calling everything abnormal scores an accuracy of
+      .615 on the official test.
+    - **Boxes**: 984 of eight findings on 880 images (`chestxray14_tables.boxes`).
+
+    **Two releases of the table.** `Data_Entry_2017_v2020.csv` revises `Data_Entry_2017.csv` in 181 label sets (51
+    change between normal and abnormal), 27,498 ages and 24,106 follow-up numbers. 2020 is the default, because its
+    follow-up number is an order in time and the other one is not: along it no patient grows younger in any of the
+    81,315 steps from one image to the next, whereas along the number in the file's name 2,034 steps go back. The
+    table of 2017 repeats the number in the file's name, and its ages go back in 4,717 steps (4,706 once its 16 ages
+    above 120 years are taken as unknown).
+
+    **Visit** is the follow-up number of the chosen release. In both releases it is the image's place, 0, 1, ..,
+    among all images of the patient, so an image keeps its visit in a folder or a table that holds only part of
+    them: a gap in the numbers is an image that is not at hand.
+
+    Args:
+        root: folder with the table and the images.
+        release: 2020 or 2017.
+        loading: everything that `RadiographDataModule` accepts.
+    """
+
+    name = "chestxray14"
+
+    def __init__(self, root: str | Path, *, release: int = 2020, **loading) -> None:
+        super().__init__(root, **loading)
+        self.release = release
+
+    def read(self) -> pd.DataFrame:
+        """The manifest of the images that are there (module function `read`)."""
+        return read(self.root, self.release)
+
+    def official(self) -> pd.Series:
+        """The publisher's lists (module function `official`)."""
+        return official(self.root)
+
+
+def read(root: Path, release: int = 2020) -> pd.DataFrame:
+    """The manifest of the table's images whose files are in the folder; the folder may hold part of the dataset.
+
+    Raises:
+        DatasetError: no such folder, no table, no image, or one image in two folders.
+    """
+    table = read_table(root, release)
+    files = _image_files(root)
+    if not files:
+        raise DatasetError(f"chestxray14: there is no image in {root.absolute()}. It should hold {LAYOUT}")
+    stems = table["image_id"].str.removeprefix("chestxray14/")
+    unknown = sorted(set(files) - set(stems))
+    if unknown:
+        log.info(
+            "chestxray14: %d image files are not in %s and are left out: %s",
+            len(unknown),
+            RELEASES[release],
+            some(files[stem] for stem in unknown),
+        )
+    present = table.assign(path=stems.map(files).astype("str")).dropna(subset="path").reset_index(drop=True)
+    if present.empty:
+        raise DatasetError(
+            f"chestxray14: none of the {len(files)} images in {root.absolute()} is in {RELEASES[release]}; "
+            f"the table names {some(stems, 2)}"
+        )
+    if len(present) < len(table):
+        log.info("chestxray14: %s of %s images of the table are in %s", f"{len(present):,}", f"{len(table):,}", root)
+    return present
+
+
+def official(root: Path) -> pd.Series:
+    """The publisher's split: "train_val" or "test" by image id.
+
+    Raises:
+        DatasetError: a list is missing, or a name is in both.
+    """
+    parts = {part: _listed(root / file) for part, file in LISTS.items()}
+    both = sorted(set(parts["train_val"]) & set(parts["test"]))
+    if both:
+        lists = " and ".join(LISTS.values())
+        raise DatasetError(
+            f"{root.absolute()}: {len(both)} images are in both {lists}, but belong in one: {some(both)}"
+        )
+    series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
+    return pd.Series(series, name="official", dtype="str").rename_axis("image_id")
+
+
+def _image_files(root: Path) -> dict[str, str]:
+    """Every image file by its stem: the path relative to `root`, in any of the layouts."""
+    folders = [root / "images", *sorted(root.glob("images_[0-9]*")), *sorted(root.glob("images_[0-9]*/images"))]
+    files: dict[str, str] = {}
+    for folder in filter(Path.is_dir, folders):
+        for entry in os.scandir(folder):
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix.lower() not in (".png", ".jpg", ".jpeg") or not entry.is_file():
+                continue
+            path = f"{folder.relative_to(root).as_posix()}/{entry.name}"
+            if stem in files:
+                twice = " and ".join(sorted([files[stem], path]))
+                raise DatasetError(f"chestxray14: {stem} is twice in {root.absolute()}, as {twice}; keep one")
+            files[stem] = path
+    return files
+
+
+def _listed(path: Path) -> list[str]:
+    """The image stems that a list names, one a line, whatever folder stands before a name."""
+    if not path.is_file():
+        raise DatasetError(
+            f"data.split=official: there is no {path.name} in {path.parent.absolute()}; "
+            "take it from the dataset's page or use data.split=random"
+        )
+    lines = path.read_text(encoding="utf-8-sig").split()
+    return [PurePosixPath(line.replace("\\", "/")).stem for line in lines]

@@ -1,0 +1,92 @@
+"""Several datasets as one, each read by its own reader."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lungdet.data import chestxray14, montgomery, shenzhen
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.errors import DatasetError
+from lungdet.data.manifest import merge
+
+SOURCES: tuple[str, ...] = ("chestxray14", "montgomery", "shenzhen")
+"""The datasets that can be combined."""
+
+
+class CombinedDataModule(RadiographDataModule):
+    """ChestX-ray14, Montgomery and Shenzhen (or some of them) merged, as the study merges them.
+
+    Sources, terms, labels and how to cite: the data sheets of `ChestXray14DataModule`, `MontgomeryDataModule` and
+    `ShenzhenDataModule`. What merging them does:
+
+    - `abnormal` means two things: any of 14 text-mined findings in ChestX-ray14, tuberculosis in the other two. "No
+      Finding" of a report is not the "normal" of a tuberculosis reading.
+    - The sources differ in scanner, bit depth, borders and share of abnormal images, so that a network can gain by
+      telling the hospital rather than the disease. Read the results of each source apart.
+    - ChestX-ray14, when whole, is 99 % of the images.
+    - There is no official split of the whole.
+
+    Args:
+        root: folder that holds the datasets' folders.
+        sources: which datasets, of `SOURCES`.
+        folders: each one's folder within `root`.
+        release: of ChestX-ray14's table, 2020 or 2017.
+        loading: everything that `RadiographDataModule` accepts.
+
+    Raises:
+        DatasetError: a source that is not known or stands twice, or a source without a folder.
+    """
+
+    name = "combined"
+
+    def __init__(
+        self, root: str | Path, *, sources: Sequence[str], folders: Mapping[str, str], release: int = 2020, **loading
+    ) -> None:
+        super().__init__(root, **loading)
+        known = ", ".join(SOURCES)
+        if not sources or len(set(sources)) < len(sources):
+            raise DatasetError(f"data.sources={list(sources)}: one or several of {known} are needed, each once")
+        for source in sources:
+            if source not in SOURCES:
+                raise DatasetError(f"data.sources: unknown source {source!r}; known are {known}")
+            if source not in folders:
+                raise DatasetError(f"data.folders: no folder for source {source}; set data.folders.{source}=NAME")
+        self.sources, self.release = tuple(sources), release
+        self.folders = {source: self.root / folders[source] for source in sources}
+
+    def read(self) -> pd.DataFrame:
+        """The merged manifest (module function `read`)."""
+        return read(self.folders, self.release)
+
+    def roots(self) -> dict[str, Path]:
+        """Each source's own folder."""
+        return dict(self.folders)
+
+
+def read(folders: Mapping[str, Path], release: int = 2020) -> pd.DataFrame:
+    """The manifests of the sources, one below the other in the order of `folders`.
+
+    Args:
+        folders: each source's folder.
+        release: of ChestX-ray14's table.
+
+    Raises:
+        DatasetError: a source can't be read or has no image; the message names it and the folder that was looked in.
+    """
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        "chestxray14": partial(chestxray14.read, release=release),
+        "montgomery": montgomery.read,
+        "shenzhen": shenzhen.read,
+    }
+    manifests = []
+    for source, folder in folders.items():
+        try:
+            manifests.append(readers[source](folder))
+        except DatasetError as error:
+            raise DatasetError(
+                f"source {source}, looked for in {folder.absolute()}: {error}\n"
+                f"Set data.folders.{source}=NAME if its folder has another name, or leave it out of data.sources"
+            ) from error
+    return merge(manifests)

@@ -1,0 +1,249 @@
+"""train.py leaves a whole run folder, continues a cut run as if it had not been cut, and refuses what cannot be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CHECKOUT
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+import train
+from lungdet import runs, tracking
+from lungdet.evaluation import metrics
+from lungdet.models.scoring import score
+from lungdet.runs import RunError, load_run
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 patients with two small images each; a bright disc is abnormal."""
+    folder = tmp_path_factory.mktemp("clinic")
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(48):
+        for visit in range(2):
+            image = generator.integers(0, 80, (64, 64)).astype(np.uint8)
+            if patient % 2:
+                cv2.circle(image, tuple(int(c) for c in generator.integers(16, 48, 2)), 10, 200, -1)
+            cv2.imwrite(str(folder / f"{patient}_{visit}.png"), image)
+            rows.append(
+                {"path": f"{patient}_{visit}.png", "patient_id": patient, "visit": visit, "abnormal": patient % 2}
+            )
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
+    """Small, in fp32 and without loader processes, so that two runs can be equal to the last bit."""
+    small = ["data.image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.precision=32-true"]
+    choices = ["data=table", f"data.table={table}", *small, "trainer.max_epochs=3", "logger=csv", f"outputs={folder}"]
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        return compose("train", [*choices, f"run_dir={folder}/runs/new", *changes])
+
+
+def trained(config: DictConfig, *overrides: str) -> runs.Run:
+    with runs.start(config, overrides) as run:
+        train.train(run, None)
+    return load_run(run.folder)
+
+
+def weights(run: runs.Run, which: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run.checkpoint(which), weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    return trained(configured(tmp_path_factory.mktemp("whole"), table, "model=cnn_lstm"))
+
+
+def test_the_run_folder_holds_what_later_commands_need(run: runs.Run) -> None:
+    assert run.finished
+    facts = run.environment
+    assert (facts["data"]["images"], facts["data"]["patients"]) == (96, 48)
+    assert facts["split"]["parts"].keys() == {"train", "val", "test"}
+    assert facts["epochs"] == 3
+    assert min(facts["fit_seconds"], facts["images_per_second"], facts["peak_memory_bytes"], facts["parameters"]) > 0
+    table = pd.read_csv(run.folder / "metrics.csv")
+    assert table["epoch"].tolist() == [0, 1, 2]
+    measured = {f"val/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "auroc")}
+    assert measured | {"train/loss", "learning_rate", "images_per_second"} <= set(table.columns)
+    assert facts["best_epoch"] == table["val/loss"].idxmin()
+    assert not OmegaConf.to_yaml(run.config).count("${")
+
+
+def test_predictions_cover_their_parts_once_and_the_split_file_says_the_same(run: runs.Run) -> None:
+    split = pd.read_csv(run.folder / "split.csv").set_index("image_id")["split"]
+    for part in ("val", "test"):
+        predictions = run.predictions(part)
+        assert sorted(predictions["image_id"]) == sorted(split.index[split == part])
+        assert predictions["target_abnormal"].equals(
+            predictions["patient_id"].str.extract(r"(\d+)$")[0].astype(int).mod(2).astype("float32")
+        )
+        assert predictions["logit_abnormal"].dtype == predictions["probability_abnormal"].dtype == np.float32
+
+
+def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: runs.Run) -> None:
+    best = pd.read_csv(run.folder / "metrics.csv").loc[run.environment["best_epoch"]]
+    predictions = run.predictions("val")
+    y, p = predictions["target_abnormal"], predictions["probability_abnormal"]
+    ours = {name: getattr(metrics, name) for name in ("accuracy", "precision", "recall", "f1")}
+    for name, function in ours.items():
+        assert function(y, p, 0.5) == pytest.approx(best[f"val/{name}"], abs=1e-6), name
+    assert metrics.auroc(y, p) == pytest.approx(best["val/auroc"], abs=1e-6)
+
+
+def test_checkpoints_hold_weights_and_no_configuration(run: runs.Run) -> None:
+    checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
+    assert "hyper_parameters" not in checkpoint
+    model = train.build_model(run.config)
+    model.load_state_dict(checkpoint["state_dict"])
+
+
+def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: runs.Run) -> None:
+    checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
+    assert checkpoint["epoch"] == run.environment["best_epoch"]
+    assert torch.load(run.checkpoint("last"), weights_only=True)["epoch"] == 2
+
+
+def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
+    table: Path, tmp_path: Path, monkeypatch
+) -> None:
+    changes = ("model=cnn_lstm", "trainer.max_epochs=5", "model.patience=0", "model.learning_rate=0.05")
+    whole = trained(configured(tmp_path / "whole", table, *changes))
+    config = configured(tmp_path / "cut", table, *changes, "resume=auto")
+    write = tracking.Record._write
+
+    def cut_after_two_epochs(self, row: dict) -> None:
+        write(self, row)
+        if row["epoch"] == 2:
+            raise ConnectionResetError("the machine goes away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.Record, "_write", cut_after_two_epochs)
+        with pytest.raises(ConnectionResetError):
+            trained(config)
+    resumed = trained(config)
+    assert resumed.folder == Path(config.run_dir)
+    before, after = pd.read_csv(whole.folder / "metrics.csv"), pd.read_csv(resumed.folder / "metrics.csv")
+    same = ["epoch", "train/loss", "val/loss", "learning_rate", "val/auroc"]
+    pd.testing.assert_frame_equal(before[same], after[same])
+    assert before["learning_rate"].nunique() > 1
+    assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+
+
+def test_a_finished_run_trains_on_when_epochs_are_added(table: Path, tmp_path: Path) -> None:
+    first = trained(configured(tmp_path, table, "trainer.max_epochs=1"))
+    config = configured(tmp_path, table, f"resume={first.folder}")
+    more = trained(config, f"resume={first.folder}", "trainer.max_epochs=2")
+    assert more.folder == first.folder
+    assert more.environment["epochs"] == 2
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(table: Path, tmp_path: Path) -> None:
+    runs_ = [
+        trained(configured(tmp_path / name, table, "trainer.max_epochs=1", f"seed={name[0]}"))
+        for name in ("0a", "0b", "1")
+    ]
+    one, same, other = (weights(run) for run in runs_)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+    assert len({run.environment["split"]["hash"] for run in runs_}) == 1
+
+
+def test_a_finished_run_scores_other_images_and_leaves_out_patients_it_knows(
+    run: runs.Run, table: Path, caplog
+) -> None:
+    scored = score(run, run.config.data)
+    test = run.predictions("test")
+    assert sorted(scored["image_id"]) == sorted(test["image_id"])
+    both = test.merge(scored, on="image_id")
+    assert np.allclose(both["logit_abnormal_x"], both["logit_abnormal_y"], atol=1e-5)
+    assert "are left out" in caplog.text
+
+
+def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
+    other = OmegaConf.merge(run.config.data, {"image_size": 64})
+    with pytest.raises(RunError, match=r"data\.image_size=32, and data\.image_size=64"):
+        score(run, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
+        ("data.limit=0", "data.limit=0"),
+        ("data.batch_size=0", "data.batch_size=0"),
+        ("data.split=by_image", "data.split=by_image: random or official"),
+        ("data.split=official", "without an official split"),
+        ("data.resize=stretch", "stretch"),
+        ("model.sequence=diagonals", "model.sequence=diagonals"),
+        ("augment.rotation=720", "augment.rotation=720"),
+        ("resume=nowhere", "nowhere: no such folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(table: Path, tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        trained(configured(tmp_path, table, "model=cnn_lstm", change))
+
+
+def test_a_misspelt_option_is_refused_by_name() -> None:
+    with (
+        initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"),
+        pytest.raises(ConfigCompositionException, match=r"trainer\.max_epoch"),
+    ):
+        compose("train", ["trainer.max_epoch=3"])
+
+
+def test_a_quick_try_takes_whole_patients_of_both_classes(table: Path, tmp_path: Path) -> None:
+    run = trained(configured(tmp_path, table, "data.limit=40", "trainer.max_epochs=1"))
+    data = run.environment["data"]
+    assert (data["images"], data["patients"], data["limit"]) == (40, 20, 40)
+
+
+def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:
+    config = configured(tmp_path, table, "model.class_weights=balanced", "trainer.max_epochs=1")
+    with runs.start(config) as run:
+        data, model = train.build_data(run.config), train.build_model(run.config)
+        data.setup()
+        trainer = train.build_trainer(run, model, None)
+        data.manifest.loc[data.rows("train")[:10], "abnormal"] = 0.0
+        trainer.fit(model, data)
+    share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
+    assert share != 0.5
+    assert model.class_weights.tolist() == pytest.approx([0.5 / (1 - share), 0.5 / share])
+
+
+def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(table: Path, tmp_path: Path) -> None:
+    config = configured(tmp_path, table, "trainer.max_epochs=1", "augment=none", "+trainer.limit_train_batches=1")
+    with runs.start(config) as run:
+        data, model = train.build_data(run.config), train.build_model(run.config)
+        data.setup()
+        first = []
+        model.backbone[0][0].register_forward_hook(lambda _, __, output: first.append(output.detach()))
+        train.build_trainer(run, model, None).fit(model, data)
+    assert torch.allclose(model.backbone[0][1].running_mean, first[0].mean((0, 2, 3)), atol=1e-6)
+
+
+def test_composing_a_configuration_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'lightning', 'pandas', 'albumentations', 'wandb', 'timm'}"
+    code = f"import sys, train; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
+
+
+def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "-m", "model=cnn,cnn_lstm", "data=table", f"data.table={table}"]
+    small = ["data.image_size=32", "trainer.max_epochs=1", f"outputs={tmp_path}"]
+    done = subprocess.run([*command, *small], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "precision" in done.stdout
+    found = runs.find_runs(tmp_path / "sweeps")
+    assert [run.name for run in found] == ["0_cnn_seed0", "1_cnn_lstm_seed0"]
+    assert all(run.finished for run in found)
+    assert len(list(tmp_path.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
