@@ -6,8 +6,6 @@
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
-import logging
-import warnings
 from typing import TYPE_CHECKING
 
 import hydra
@@ -37,8 +35,9 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost."""
     import lightning
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what matters is in our own lines
-    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")  # Lightning's own affair
+    from lungdet import tracking
+
+    tracking.quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
     data = build_data(run.config)
     model = build_model(run.config)

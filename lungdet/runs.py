@@ -149,7 +149,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def find_runs(folder: str | Path) -> list[Run]:
-    """The runs in and below a folder, by path.
+    """The runs in and below a folder, by path; what lies within a run is not searched.
 
     Raises:
         RunError: no such folder.
@@ -157,7 +157,12 @@ def find_runs(folder: str | Path) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder")
-    return [Run(path.parent) for path in sorted(folder.rglob("config.yaml"), key=_natural)]
+    found = []
+    for here, below, files in os.walk(folder):
+        if "config.yaml" in files:
+            found.append(Run(Path(here)))
+            below.clear()
+    return sorted(found, key=lambda run: _natural(run.folder))
 
 
 @contextmanager

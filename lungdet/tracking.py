@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from netrc import NetrcParseError, netrc
@@ -75,6 +76,13 @@ class Record(Callback):
         aside = self.path.with_suffix(".csv.partial")
         table.to_csv(aside, index=False)
         os.replace(aside, self.path)
+
+
+def quieten() -> None:
+    """Keep Lightning's announcements and its own deprecations out of the log: what matters is in our lines."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 
 def progress() -> list[Callback]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,6 +48,8 @@ class RadiographDataModule(lightning.LightningDataModule):
     """
 
     name: ClassVar[str]
+    whole: ClassVar[Mapping[str, int]] = {}
+    """The images of each dataset when whole, where its publisher says how many."""
 
     def __init__(
         self,
@@ -141,7 +143,9 @@ class RadiographDataModule(lightning.LightningDataModule):
             "limit": self.limit,
             "image_size": self.settings.size,
             "resize": self.settings.resize,
-            "sources": sources.to_dict("index"),
+            "sources": {
+                name: {"of": self.whole.get(name), **counts} for name, counts in sources.to_dict("index").items()
+            },
         }
 
     def _open(self) -> None:

@@ -56,6 +56,10 @@ class Split:
                 "images": len(rows),
                 "patients": int(rows["patient_id"].nunique()),
                 "abnormal": int(rows["abnormal"].sum()),
+                "datasets": {
+                    name: {"images": len(some), "patients": int(some["patient_id"].nunique())}
+                    for name, some in rows.groupby("dataset")
+                },
             }
         return {"name": self.name, "seed": self.seed, "hash": self.hash, "parts": parts}
 

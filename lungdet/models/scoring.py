@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lungdet import hardware
+from lungdet import hardware, tracking
 from lungdet.runs import Run, RunError, prediction_table
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     trained = run.config.trainer
     arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
+    tracking.quieten()
     trainer = lightning.Trainer(
         accelerator=trained.accelerator,
         devices=1,

@@ -1,0 +1,1 @@
+"""Evaluation: begins where predictions stand on disk; statistics import no torch."""

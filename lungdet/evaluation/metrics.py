@@ -1,0 +1,195 @@
+"""Metrics: pure functions of labels and probabilities, one number each, and a NaN that says why where undefined.
+
+y (N,) labels 1 / 0 / NaN, p (N,) probabilities of 1. An image whose label is NaN (unknown) is left out, here and
+nowhere else. An image is called abnormal where `p > threshold`, strictly, as in torchmetrics: a probability of
+exactly 0.5 is called normal. Everything is computed in float64 from the float32 probabilities on disk.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+METRICS: dict[str, Callable[..., float]] = {}
+"""Every metric by name; `@metric` puts a function here, and reports pick from it by name."""
+
+
+class Undefined(float):
+    """NaN with the reason why: a metric whose denominator is empty is not 0, and not silently NaN either."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> "Undefined":
+        """A NaN that keeps its reason."""
+        number = super().__new__(cls, "nan")
+        number.reason = reason
+        return number
+
+
+class Confusion(NamedTuple):
+    """Numbers of images: called abnormal rightly and wrongly, called normal rightly and wrongly."""
+
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+
+
+def scores(y: ArrayLike, p: ArrayLike, threshold: float = 0.5, names: Iterable[str] | None = None) -> dict[str, float]:
+    """Several metrics at once: all of `METRICS`, or those named."""
+    return {name: METRICS[name](y, p, threshold) for name in (METRICS if names is None else names)}
+
+
+def metric(function: Callable[..., float]) -> Callable[..., float]:
+    """Enters a function of (y, p) or (y, p, threshold) in `METRICS`, with unknown labels taken out before it runs.
+
+    The result is called with (y, p, threshold=0.5) whether it needs a threshold or not. It returns `Undefined` where
+    no label is known, or where a threshold is needed and is NaN (none could be chosen).
+    """
+    thresholded = "threshold" in inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def masked(y: ArrayLike, p: ArrayLike, threshold: float = 0.5) -> float:
+        y, p = known(y, p)
+        if not len(y):
+            return Undefined("no image has a known label")
+        if not thresholded:
+            return function(y, p)
+        if np.isnan(threshold):
+            return Undefined(f"there is no threshold: {getattr(threshold, 'reason', 'it is NaN')}")
+        return function(y, p, threshold)
+
+    METRICS[function.__name__] = masked
+    return masked
+
+
+def known(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities as float64, without the images whose label is NaN.
+
+    Raises:
+        ValueError: lengths differ, a label is not 0, 1 or NaN, or a probability is NaN or outside [0, 1].
+    """
+    y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
+    if y.shape != p.shape or y.ndim != 1:
+        raise ValueError(f"labels and probabilities must be two lists of one length, not {y.shape} and {p.shape}")
+    wrong = ~(np.isin(y, (0, 1)) | np.isnan(y))
+    if wrong.any():
+        raise ValueError(f"{int(wrong.sum())} label(s) are not 0, 1 or NaN, the first is {y[wrong][0]}")
+    wrong = ~((p >= 0) & (p <= 1))
+    if wrong.any():
+        raise ValueError(f"{int(wrong.sum())} probabilities are NaN or outside [0, 1], the first is {p[wrong][0]}")
+    labelled = ~np.isnan(y)
+    return y[labelled], p[labelled]
+
+
+def confusion(y: np.ndarray, p: np.ndarray, threshold: float) -> Confusion:
+    """Counts at a threshold, of labels that are all known."""
+    called, abnormal = p > threshold, y == 1
+    tp, fp = int(np.sum(called & abnormal)), int(np.sum(called & ~abnormal))
+    return Confusion(tp, fp, int(np.sum(~abnormal)) - fp, int(np.sum(abnormal)) - tp)
+
+
+@metric
+def accuracy(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Share of images called rightly."""
+    count = confusion(y, p, threshold)
+    return (count.tp + count.tn) / len(y)
+
+
+@metric
+def precision(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Share of the images called abnormal that are; undefined where none is called so."""
+    count = confusion(y, p, threshold)
+    return _ratio(count.tp, count.tp + count.fp, "no image is called abnormal")
+
+
+@metric
+def recall(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Share of the abnormal images that are called so (sensitivity)."""
+    count = confusion(y, p, threshold)
+    return _ratio(count.tp, count.tp + count.fn, NO_ABNORMAL)
+
+
+@metric
+def f1(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Harmonic mean of precision and recall, as 2 tp / (2 tp + fp + fn)."""
+    count = confusion(y, p, threshold)
+    return _ratio(2 * count.tp, 2 * count.tp + count.fp + count.fn, "no image is abnormal and none is called so")
+
+
+@metric
+def specificity(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Share of the normal images that are called so."""
+    count = confusion(y, p, threshold)
+    return _ratio(count.tn, count.tn + count.fp, NO_NORMAL)
+
+
+@metric
+def balanced_accuracy(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+    """Mean of recall and specificity; .5 for a constant answer, whatever the share of abnormal images."""
+    count = confusion(y, p, threshold)
+    return _one_class(y) or (count.tp / (count.tp + count.fn) + count.tn / (count.tn + count.fp)) / 2
+
+
+@metric
+def auroc(y: np.ndarray, p: np.ndarray) -> float:
+    """Chance that an abnormal image gets a higher probability than a normal one, ties counting half."""
+    if undefined := _one_class(y):
+        return undefined
+    _, value, count = np.unique(p, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[value]  # equal probabilities share the middle of their ranks
+    abnormal = np.sum(y == 1)
+    normal = len(y) - abnormal
+    return float((rank[y == 1].sum() - abnormal * (abnormal + 1) / 2) / (abnormal * normal))
+
+
+@metric
+def average_precision(y: np.ndarray, p: np.ndarray) -> float:
+    """Precision averaged over the steps in recall, without interpolation; the share of abnormal images is chance."""
+    if not np.any(y == 1):
+        return Undefined(NO_ABNORMAL)
+    _, value, count = np.unique(p, return_inverse=True, return_counts=True)
+    hits = np.bincount(value, weights=y)[::-1]
+    return float(np.sum(hits * np.cumsum(hits) / np.cumsum(count[::-1])) / y.sum())
+
+
+@metric
+def brier(y: np.ndarray, p: np.ndarray) -> float:
+    """Mean squared distance of the probability from the label: 0 is perfect, .25 a constant .5."""
+    return float(np.mean((p - y) ** 2))
+
+
+@metric
+def log_loss(y: np.ndarray, p: np.ndarray) -> float:
+    """Mean negative log-likelihood in nats; a certain error counts as log(float64's eps), not as infinity."""
+    eps = np.finfo(np.float64).eps
+    p = np.clip(p, eps, 1 - eps)
+    return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
+
+
+def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """False-positive rate and recall at every distinct probability, from (0, 0) to (1, 1); NaN for a missing class."""
+    y, p = known(y, p)
+    _, value, count = np.unique(p, return_inverse=True, return_counts=True)
+    hits = np.bincount(value, weights=y, minlength=len(count))[::-1]
+    misses = count[::-1] - hits
+    rates = [np.append(0, np.cumsum(part)) / (part.sum() or np.nan) for part in (misses, hits)]
+    return rates[0], rates[1]
+
+
+NO_ABNORMAL = "no image is abnormal"
+NO_NORMAL = "no image is normal"
+
+
+def _one_class(y: np.ndarray) -> Undefined | None:
+    """The reason why a metric that needs both classes is undefined, or None where both are there."""
+    if np.any(y == 1) and np.any(y == 0):
+        return None
+    return Undefined(NO_NORMAL if np.any(y == 1) else NO_ABNORMAL)
+
+
+def _ratio(part: int, whole: int, reason: str) -> float:
+    return part / whole if whole else Undefined(reason)

@@ -1,0 +1,67 @@
+"""The report: `metrics.json`, `report.md` and a self-contained `report.html`, and the table on the console."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from lungdet.evaluation import document, provenance, sections
+from lungdet.evaluation.answer import answer, caveats, is_external
+from lungdet.evaluation.document import Document, Items, Section, Table
+from lungdet.evaluation.results import Result
+from lungdet.evaluation.wording import label
+
+
+def write(summary: dict, models: Mapping[str, Sequence[Result]], out: Path) -> Document:
+    """Writes the report into the folder `out` and returns it."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = build(summary, models)
+    numbers = {"answer": written.answer, "caveats": caveats(summary)} | summary
+    files = {
+        "metrics.json": json.dumps(numbers, indent=2, allow_nan=False) + "\n",
+        "report.md": document.markdown(written),
+        "report.html": document.html(written),
+    }
+    for name, text in files.items():
+        (out / name).write_text(text, encoding="utf-8")
+    document.write_figures(written, out)
+    return written
+
+
+def build(summary: dict, models: Mapping[str, Sequence[Result]]) -> Document:
+    """The report's content, section by section."""
+    datasets = summary["data"]["test_datasets"]
+    content = [
+        Section("The study's table", [sections.study_table(summary, None)]),
+        Section("What to keep in mind", [Items(caveats(summary))]),
+        Section("Figures", sections.pictures(summary, models)),
+        *[Section(f"{name} alone", sections.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
+        Section("Further metrics", [sections.further_table(summary)]),
+        Section("Cost", [provenance.cost_table(summary)]),
+        Section("Data and split", provenance.data_and_split(summary)),
+        Section("Runs", provenance.list_of_runs(summary)),
+    ]
+    kind = "external test" if is_external(summary) else "evaluation"
+    names = dict.fromkeys(label(name.split(" ")[0]) for name in models)  # what tells variants apart is in the tables
+    title = f"Chest radiographs, normal or abnormal: {kind} of {' and '.join(names)}"
+    return Document(title, answer(summary), content)
+
+
+def show(written: Document, out: Path, console: Console | None = None) -> None:
+    """Prints the answer, the study's table and where the report is; without colour or cut when not in a terminal."""
+    console = console or Console()
+    if not console.is_terminal:  # a file has no width: nothing is folded or cut
+        console = Console(file=console.file, width=1000, color_system=None)
+    [table] = [block for block in written.sections[0].blocks if isinstance(block, Table)]
+    shown = RichTable(box=SIMPLE, pad_edge=False)
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if number < table.left else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*[RichText(cell) for cell in row])
+    console.print(shown)
+    for text in (*table.notes, written.answer, f"report: {out / 'report.html'}"):
+        console.print(RichText(text), soft_wrap=True)

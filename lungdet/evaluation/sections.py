@@ -1,0 +1,116 @@
+"""The sections with results: tables and figures made of a summary's numbers, which they only put into words."""
+
+from collections.abc import Mapping, Sequence
+
+from lungdet.evaluation import figures
+from lungdet.evaluation.document import Figure, Table, Text
+from lungdet.evaluation.results import Result
+from lungdet.evaluation.summary import FURTHER, STUDY
+from lungdet.evaluation.wording import BASELINE_NAMES, NAMES, counted, figure, label, value
+
+
+def study_table(summary: dict, dataset: str | None) -> Table:
+    """Models at both thresholds, the trivial answers and, for the whole test part, the published rows."""
+    rows, notes = [], {}
+    for model, whole in summary["models"].items():
+        block = whole if dataset is None else whole["datasets"][dataset]
+        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(whole))):
+            rows.append([label(model), at, *[value(block, key, metric) for metric in STUDY]])
+            _explain(notes, block, key, label(model))
+    for name, whole in summary["baselines"].items():
+        block = whole if dataset is None else whole["datasets"][dataset]
+        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in STUDY]])
+        _explain(notes, block, "test", BASELINE_NAMES[name])
+    if dataset is None:
+        for model, values in summary["published"].items():
+            cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
+            rows.append([f"{label(model)}, published, other data", "", *cells])
+    said = _how_to_read(summary) if dataset is None else []
+    return Table(["Model", "Threshold", *[NAMES[m] for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
+
+
+def one_dataset(summary: dict, name: str) -> list:
+    """A dataset's own table, when several are pooled."""
+    counts = summary["data"]["test_datasets"][name]
+    return [Text(f"{counted(counts)}."), study_table(summary, name)]
+
+
+def further_table(summary: dict) -> Table:
+    """Metrics beyond the study's."""
+    rows, notes = [], {}
+    for model, block in summary["models"].items():
+        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
+            rows.append([label(model), at, *[value(block, key, metric) for metric in FURTHER]])
+            _explain(notes, block, key, label(model), FURTHER)
+    for name, block in summary["baselines"].items():
+        cells = [value(block, "test", metric) if metric in block["test"] else "" for metric in FURTHER]
+        rows.append([BASELINE_NAMES[name], "", *cells])
+        _explain(notes, block, "test", BASELINE_NAMES[name], FURTHER)
+    return Table(["Model", "Threshold", *[NAMES[m] for m in FURTHER]], rows, 2, _undefined(notes))
+
+
+def pictures(summary: dict, models: Mapping[str, Sequence[Result]]) -> list[Figure]:
+    """The four metrics and the ROC curves."""
+    labels = {name: label(name) for name in models} | BASELINE_NAMES
+    seeds = max(len(block["seeds"]) for block in summary["models"].values())
+    four = "; ".join(
+        f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
+        for name, block in summary["models"].items()
+    )
+    areas = "; ".join(f"{labels[name]}: AUROC {value(b, 'test', 'auroc')}" for name, b in summary["models"].items())
+    lines = ", one line a seed" if seeds > 1 else ""
+    spread = " Bars: one standard deviation over seeds." if seeds > 1 else ""
+    return [
+        Figure(
+            "metrics",
+            figures.study_metrics(summary, labels),
+            f"The four metrics at threshold 0.5. {four}.",
+            f"The study's four metrics at threshold 0.5, and what a constant answer reaches.{spread}",
+        ),
+        Figure(
+            "roc",
+            figures.roc(models, summary, labels),
+            f"ROC curves. {areas}.",
+            f"Recall against 1 - specificity over all thresholds{lines}. Dotted: chance.",
+        ),
+    ]
+
+
+def _how_to_read(summary: dict) -> list[str]:
+    """The notes below the study's table, once a report."""
+    rule = summary["threshold"]
+    at = "" if rule["at"] is None else f" ({rule['at']})"
+    said = [
+        f"Per cent, AUROC as a decimal. Second threshold: chosen on validation alone by the rule `{rule['rule']}`{at}: "
+        f"{rule['meaning']}. An image is called abnormal where its probability is above the threshold."
+    ]
+    if any(len(block["seeds"]) > 1 for block in summary["models"].values()):
+        said.append("Mean ± sample standard deviation over seeds.")
+    if summary["published"]:
+        said.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
+    else:
+        said.append("The study's published numbers are left out: these images are synthetic.")
+    return said
+
+
+def _thresholds(block: dict) -> str:
+    """The chosen threshold, or the range of them over seeds."""
+    values = [threshold["value"] for threshold in block["thresholds"] if threshold["value"] is not None]
+    if not values:
+        return "none"
+    ends = sorted({f"{min(values):.3f}", f"{max(values):.3f}"})
+    return " to ".join(ends)
+
+
+def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] = STUDY) -> None:
+    """Collects who lacks which metric by the reason, so that one reason is one note."""
+    for metric, reason in block["undefined"].get(key, {}).items():
+        if metric in names:
+            entry = f"{NAMES[metric]} of {who}"
+            notes.setdefault(reason, [])
+            if entry not in notes[reason]:
+                notes[reason].append(entry)
+
+
+def _undefined(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"Undefined: {', '.join(entries)}: {reason}." for reason, entries in notes.items()]

@@ -1,0 +1,127 @@
+"""Thresholds: chosen on validation predictions by a named rule, stored in the run folder, reused everywhere."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lungdet.evaluation.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
+
+RULES: dict[str, str] = {
+    "youden": "recall + specificity - 1 is highest",
+    "f1": "F1 is highest",
+    "sensitivity": "the highest threshold whose recall is at least `at`",
+    "specificity": "the lowest threshold whose specificity is at least `at`",
+    "fixed": "`at` itself",
+}
+"""Every rule, and which threshold it picks."""
+
+
+class ThresholdError(ValueError):
+    """A rule that does not exist, or a value it cannot use; the message lists what there is."""
+
+
+class Threshold(NamedTuple):
+    """A threshold and where it comes from; an image is called abnormal where its probability is above `value`."""
+
+    value: float
+    rule: str
+    at: float | None
+    images: int
+    """Validation images with a known label that it was chosen on."""
+
+    def as_dict(self) -> dict[str, object]:
+        """What is written to disk; a value that could not be chosen is null, beside its reason."""
+        if math.isnan(self.value):
+            return {**self._asdict(), "value": None, "reason": getattr(self.value, "reason", "it is NaN")}
+        return self._asdict()
+
+
+def choose(y: ArrayLike, p: ArrayLike, rule: str, at: float | None = None) -> Threshold:
+    """The threshold a rule picks on validation labels `y` and probabilities `p`, both (N,).
+
+    Candidates lie half-way between neighbouring probabilities, and below and above all of them. Of equally good
+    ones (`f1`, `youden`) the one nearest to 0.5 is taken, so that a lucky sample decides as little as possible.
+
+    Raises:
+        ThresholdError: no such rule, or `at` is missing, out of [0, 1], or given to a rule that takes none.
+    """
+    check(rule, at)
+    y, p = known(y, p)
+    if rule == "fixed":
+        return Threshold(float(at), rule, at, len(y))
+    abnormal, normal = int(np.sum(y == 1)), int(np.sum(y == 0))
+    # Each rule needs the class it counts; youden needs both.
+    if (not abnormal and rule != "specificity") or (not normal and rule in ("youden", "specificity")):
+        reason = f"{NO_NORMAL if abnormal else NO_ABNORMAL} among the {len(y)} labelled validation images"
+        return Threshold(Undefined(reason), rule, at, len(y))
+    candidate, hits, alarms = _candidates(y, p)
+    recall, specificity = hits / (abnormal or 1), 1 - alarms / (normal or 1)
+    if rule == "sensitivity":
+        value = candidate[recall >= at - TOLERANCE].max()
+    elif rule == "specificity":
+        value = candidate[specificity >= at - TOLERANCE].min()
+    else:
+        worth = recall + specificity if rule == "youden" else 2 * hits / (hits + alarms + abnormal)
+        best = candidate[worth >= worth.max() - TOLERANCE]
+        value = best[np.argmin(np.abs(best - 0.5))]
+    return Threshold(float(value), rule, at, len(y))
+
+
+def check(rule: str, at: float | None) -> None:
+    """Raises ThresholdError unless the rule exists and `at` is what it takes."""
+    if rule not in RULES:
+        rules = "\n".join(f"  {name}: {meaning}" for name, meaning in RULES.items())
+        raise ThresholdError(f"threshold.rule={rule} is no rule; the rules are\n{rules}")
+    if rule in ("youden", "f1"):
+        if at is not None:
+            raise ThresholdError(f"threshold.at={at} has no meaning for threshold.rule={rule}: leave it out")
+    elif not isinstance(at, int | float) or not 0 <= at <= 1:
+        raise ThresholdError(f"threshold.rule={rule} needs a number from 0 to 1 in threshold.at, found {at}")
+
+
+def save(threshold: Threshold, folder: Path) -> None:
+    """Writes `threshold.json` into a run folder, whole or not at all."""
+    part = folder / "threshold.json.part"
+    part.write_text(json.dumps(threshold.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(folder / "threshold.json")
+
+
+def load(folder: Path) -> Threshold | None:
+    """The threshold stored in a run folder, or None where none was stored yet."""
+    path = folder / "threshold.json"
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    value = Undefined(stored["reason"]) if stored["value"] is None else stored["value"]
+    return Threshold(value, stored["rule"], stored["at"], stored["images"])
+
+
+def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
+    """The rule that is asked for; where none is, the one stored in all these run folders, else `youden`."""
+    if rule is None and at is None:
+        stored = {None if (found := load(folder)) is None else (found.rule, found.at) for folder in folders}
+        if len(stored) == 1 and (only := stored.pop()) is not None:
+            return only
+    rule = rule or "youden"
+    check(rule, at)
+    return rule, at
+
+
+TOLERANCE = 1e-12
+"""Shares of counts that are equal may differ in the last bit; 0.95 asked for is met by 19 of 20."""
+
+
+def _candidates(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds in rising order, and how many abnormal and how many normal images lie above each."""
+    value, index, count = np.unique(p, return_inverse=True, return_counts=True)
+    hits = np.bincount(index, weights=y)
+    below = value[0] / 2 if value[0] > 0 else np.nextafter(0.0, -1.0)
+    candidate = np.concatenate([[below], (value[:-1] + value[1:]) / 2, [(value[-1] + 1) / 2]])
+    hits_below, images_below = np.append(0, np.cumsum(hits)), np.append(0, np.cumsum(count))
+    hits_above = hits.sum() - hits_below
+    return candidate, hits_above, len(y) - images_below - hits_above

@@ -1,0 +1,83 @@
+"""Wording: how the report names models and metrics and writes numbers."""
+
+NAMES = {
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "specificity": "Specificity",
+    "balanced_accuracy": "Balanced accuracy",
+    "average_precision": "Average precision",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+}
+SHARES = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"}
+"""Shown in per cent, as the study does; the others as decimals."""
+
+BASELINE_NAMES = {"always_abnormal": "always abnormal", "always_normal": "always normal"}
+
+
+def label(model: str) -> str:
+    """A model as a text calls it: the study's two by their usual names, others by their module's."""
+    base, *rest = model.split(" ")
+    return " ".join([{"cnn": "CNN", "cnn_lstm": "CNN-LSTM"}.get(base, base), *rest])
+
+
+def percent(share: float) -> str:
+    """A share in per cent with one decimal."""
+    return f"{rounded(share)} %"
+
+
+def rounded(share: float) -> str:
+    """The same without the sign; a half that lost its last bit is still rounded up, as on paper."""
+    return f"{100 * share + 1e-9:.1f}"
+
+
+def number(count: int, what: str) -> str:
+    """A count with its noun: `1 seed`, `3 seeds`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def join(parts: list[str]) -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def value(block: dict, key: str, metric: str) -> str:
+    """A metric of a summary's block, with its spread over seeds where there is one."""
+    value = block[key][metric]
+    if value is None:
+        return "undefined"
+    sd = block.get(f"{key}_sd", {}).get(metric)
+    return figure(metric, value) + ("" if sd is None else f" ± {figure(metric, sd)}")
+
+
+def figure(metric: str, value: float) -> str:
+    """A metric's number as tables show it."""
+    return rounded(value) if metric in SHARES else f"{value:.3f}"
+
+
+def counted(counts: dict) -> str:
+    """Images, patients and the share that is abnormal."""
+    abnormal = share_of(counts["abnormal"], counts["labelled"])
+    return f"{counts['images']:,} images, {counts['patients']:,} patients, {abnormal} abnormal"
+
+
+def share_of(part: int, whole: int) -> str:
+    """A count and its share."""
+    return f"{part:,} ({percent(part / whole)})" if whole else f"{part:,}"
+
+
+def optional(value: float | None, form: str) -> str:
+    """A number, or `unknown` where nothing recorded it."""
+    return "unknown" if value is None else form.format(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,147 @@
+"""Runs are found, checked, paired on the same test part only, and grouped into models by their configuration."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_runs import predictions, write_run
+
+from lungdet.evaluation import compare
+from lungdet.evaluation.compare import group, require_pairs
+from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.runs import RunError
+
+
+def test_a_folder_of_runs_is_searched_and_a_run_named_twice_counts_once(tmp_path):
+    one = write_run(tmp_path / "sweep" / "0_cnn_seed0", "cnn", 0)
+    two = write_run(tmp_path / "sweep" / "1_cnn_lstm_seed0", "cnn_lstm", 0)
+    results, skipped = collect([tmp_path / "sweep", one])
+    assert [result.run.folder for result in results] == [one, two]
+    assert not skipped
+
+
+def test_runs_that_cannot_be_evaluated_are_listed_with_the_reason(tmp_path):
+    write_run(tmp_path / "0", "cnn", 0)
+    write_run(tmp_path / "1", "cnn", 1, finished=False)
+    diverged = predictions({"chestxray14": 68})
+    diverged.loc[3, "probability_abnormal"] = np.nan
+    write_run(tmp_path / "2", "cnn", 2, test=diverged)
+    write_run(tmp_path / "4", "cnn", 4)
+    (tmp_path / "4" / "predictions" / "val.parquet").write_bytes(b"PAR1 cut off")
+    results, skipped = collect([tmp_path])
+    assert [result.run.name for result in results] == ["0"]
+    reasons = {one.folder.name: one.reason for one in skipped}
+    assert "finish the run with: python train.py resume=" in reasons["1"]
+    assert "NaN" in reasons["2"]
+    assert "val.parquet cannot be read" in reasons["4"]
+
+
+def test_a_run_that_is_named_itself_must_be_whole(tmp_path):
+    run = write_run(tmp_path / "cut", finished=False)
+    with pytest.raises(RunError, match=f"resume={run}"):
+        collect([run])
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="no such folder"):
+        collect([tmp_path / "nowhere"])
+    with pytest.raises(EvaluationError, match=r"no run in it; a run is a folder that train\.py wrote"):
+        collect([tmp_path])
+    write_run(tmp_path / "0", finished=False)
+    with pytest.raises(EvaluationError, match=r"no run can be evaluated:\n.*no predictions"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_damaged_predictions_are_refused_by_run_part_and_count(tmp_path, part):
+    table = predictions({"chestxray14": 68})
+    nan = table.copy()
+    nan.loc[[3, 5], "probability_abnormal"] = np.nan
+    with pytest.raises(
+        EvaluationError, match=rf"nan, {part} predictions: .* on 2 of 68 images, the first is chestxray14/"
+    ):
+        collect([write_run(tmp_path / "nan", **{part: nan})])
+    twice = table.copy()
+    twice.loc[3, "image_id"] = twice.image_id[0]
+    with pytest.raises(EvaluationError, match=f"{part} predictions: 1 image.* more than once.*{twice.image_id[0]}"):
+        collect([write_run(tmp_path / "twice", **{part: twice})])
+    with pytest.raises(EvaluationError, match=f"{part} predictions: no column dataset"):
+        collect([write_run(tmp_path / "lacking", **{part: table.drop(columns="dataset")})])
+    with pytest.raises(EvaluationError, match="no image in the table"):
+        collect([write_run(tmp_path / "empty", **{part: table.iloc[:0]})])
+
+
+def test_a_run_without_a_recorded_split_is_refused(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "environment.json").write_text(json.dumps({"run": "run"}))
+    with pytest.raises(EvaluationError, match=r"environment\.json records no split"):
+        collect([run])
+
+
+def test_different_test_parts_are_not_compared_and_both_hashes_are_named(tmp_path):
+    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", "cnn_lstm", split_seed=1)
+    results, _ = collect([one, two])
+    with pytest.raises(EvaluationError, match="their test parts differ") as caught:
+        require_pairs(results)
+    for part in (str(one), str(two), results[0].test_hash, results[1].test_hash):
+        assert part in str(caught.value)
+
+
+def test_equal_hashes_do_not_excuse_different_images_or_labels(tmp_path):
+    table = predictions({"chestxray14": 68}, seed=1)
+    one = write_run(tmp_path / "one", test=table)
+    other_images = write_run(tmp_path / "images", test=table.iloc[:-1])
+    relabelled = table.copy()
+    relabelled.loc[4, "target_abnormal"] = 1 - relabelled.target_abnormal[4]
+    other_labels = write_run(tmp_path / "labels", test=relabelled)
+    environment = (one / "environment.json").read_text()
+    for folder, message in ((other_images, f"first is {table.image_id.iloc[-1]}"), (other_labels, "labels differ")):
+        (folder / "environment.json").write_text(environment)
+        with pytest.raises(EvaluationError, match=message):
+            require_pairs(collect([one, folder])[0])
+
+
+def test_the_order_of_rows_and_unknown_labels_do_not_keep_runs_apart(tmp_path):
+    table = predictions({"chestxray14": 68}, seed=1)
+    table.loc[3, "target_abnormal"] = np.nan
+    one = write_run(tmp_path / "one", test=table)
+    two = write_run(tmp_path / "two", "cnn_lstm", test=table.sample(frac=1, random_state=0))
+    require_pairs(collect([one, two])[0])
+
+
+def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
+    for seed in (2, 0, 1):
+        places = {"data.root": f"/elsewhere/{seed}", "data.num_workers": seed, "model.seed": seed, "outputs": str(seed)}
+        write_run(tmp_path / f"cnn{seed}", "cnn", seed, config=places)
+        write_run(tmp_path / f"lstm{seed}", "cnn_lstm", seed)
+    models = group(collect([tmp_path])[0])
+    assert {name: [run.seed for run in runs] for name, runs in models.items()} == {
+        "cnn": [0, 1, 2],
+        "cnn_lstm": [0, 1, 2],
+    }
+
+
+def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0)
+    write_run(tmp_path / "b", "cnn_lstm", 0)
+    write_run(tmp_path / "c", "cnn_lstm", 0, config={"model.sequence": "columns"})
+    write_run(tmp_path / "d", "cnn_lstm", 0, config={"model.sequence": "columns", "trainer.max_epochs": 9})
+    assert list(group(collect([tmp_path])[0])) == [
+        "cnn",
+        "cnn_lstm model.sequence=columns trainer.max_epochs=3",
+        "cnn_lstm model.sequence=columns trainer.max_epochs=9",
+        "cnn_lstm model.sequence=rows trainer.max_epochs=3",
+    ]
+
+
+def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
+    one, two = write_run(tmp_path / "one", seed=3), write_run(tmp_path / "two", seed=3)
+    with pytest.raises(EvaluationError, match=f"{one} and {two} are the same model with the same seed 3"):
+        group(collect([tmp_path])[0])
+
+
+def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0)
+    write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
+    identities = [compare.identity(result) for result in collect([tmp_path])[0]]
+    assert compare.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]

@@ -1,0 +1,123 @@
+"""The command itself: where it writes, what it prints, and what it says when it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fake_runs import predictions, write_run
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    call = [sys.executable, str(ROOT / "evaluate.py"), *map(str, arguments)]
+    return subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_multirun_is_evaluated_with_one_command(tmp_path):
+    for model in ("cnn", "cnn_lstm"):
+        for seed in (0, 1):
+            write_run(tmp_path / "sweep" / f"{seed}_{model}", model, seed)
+    write_run(tmp_path / "sweep" / "failed", finished=False)
+    done = command(f"runs={tmp_path / 'sweep'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "sweep" / "report"
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "metrics.json", "report.html", "report.md"]
+    numbers = json.loads((out / "metrics.json").read_text())
+    assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
+    assert f"report: {out}/report.html" in done.stdout
+    assert "always abnormal" in done.stdout
+    assert "failed" in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]  # nothing is left where one stands
+
+
+def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
+    one, two = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "x" / "b", "cnn_lstm")
+    assert command(f"runs={one}", cwd=tmp_path).returncode == 0
+    assert (one / "report" / "report.html").exists()
+    assert (
+        command(f"runs=[{one},{two}]", "threshold.rule=sensitivity", "threshold.at=0.9", cwd=tmp_path).returncode == 0
+    )
+    assert (tmp_path / "x" / "report" / "report.html").exists()
+    assert json.loads((one / "threshold.json").read_text())["rule"] == "sensitivity"
+    # the rule that the runs store is the one that holds from then on
+    assert command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["threshold"]["rule"] == "sensitivity"
+
+
+def test_errors_are_one_message_and_a_failing_status(tmp_path):
+    run = write_run(tmp_path / "run")
+    other = write_run(tmp_path / "other", "cnn_lstm", split_seed=3)
+    cut = write_run(tmp_path / "cut", finished=False)
+    cases = [
+        ([f"runs={tmp_path / 'nowhere'}"], "no such folder"),
+        ([f"runs={cut}"], f"resume={cut}"),
+        ([f"runs=[{run},{other}]"], "their test parts differ"),
+        ([f"runs={run}", "threshold.rule=yuden"], "the rules are"),
+        ([], "runs=FOLDER"),
+    ]
+    for arguments, message in cases:
+        done = command(*arguments, cwd=tmp_path)
+        assert done.returncode == 1, arguments
+        assert message in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr, arguments
+    assert not (run / "report").exists()
+
+
+def test_statistics_and_the_help_text_import_no_network():
+    names = ["answer", "provenance", "report", "results", "thresholds", "wording"]
+    code = (
+        f"import sys; {'; '.join(f'import lungdet.evaluation.{name}' for name in names)}; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    code = (
+        "import sys, runpy; sys.argv = ['evaluate.py', '--help']\n"
+        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'rich', 'jinja2'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "threshold.rule=f1" in done.stdout
+    assert done.stdout.strip().endswith("loaded: []")
+
+
+def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tmp_path, monkeypatch):
+    import types
+
+    import hydra
+    from omegaconf import OmegaConf
+
+    import evaluate
+
+    run = write_run(tmp_path / "run", config={"outputs": "theirs"})
+    assert command(f"runs={run}", "threshold.rule=f1", cwd=tmp_path).returncode == 0
+    seen = {}
+
+    def score(scored, data):
+        seen.update(folder=scored.folder, data=OmegaConf.to_container(data, resolve=True))
+        return predictions({"montgomery": 24}, seed=9)
+
+    monkeypatch.setitem(sys.modules, "lungdet.models.scoring", types.SimpleNamespace(score=score))
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = hydra.compose(
+            "evaluate", [f"runs={run}", "data=montgomery", "data.root=here"], return_hydra_config=True
+        )
+    hydra.core.hydra_config.HydraConfig.instance().set_config(config)
+    OmegaConf.set_struct(config, False)
+    evaluate.evaluate(config)
+    assert seen["folder"] == run
+    assert seen["data"]["root"] == "here"
+    assert (run / "predictions" / "montgomery.parquet").exists()
+    numbers = json.loads((run / "report-montgomery" / "metrics.json").read_text())
+    assert numbers["data"]["external"] == "montgomery"
+    assert numbers["data"]["test"]["images"] == 24
+    assert numbers["threshold"]["rule"] == "f1"
+    assert (
+        numbers["models"]["cnn"]["thresholds"][0]["value"] == json.loads((run / "threshold.json").read_text())["value"]
+    )
+    assert (run / "predictions" / "test.parquet").exists()

@@ -1,0 +1,276 @@
+"""The report states the numbers that predictions hold, what is undefined and why, and no more than they allow."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from fake_runs import predictions, write_run
+from rich.console import Console
+
+from lungdet.evaluation import compare, metrics, report, summary, thresholds
+from lungdet.evaluation.results import collect
+
+
+def evaluate(folder, out=None, rule="youden", at=None, external=None):
+    """The whole evaluation without Hydra: (summary, document, folder of the report)."""
+    results, skipped = collect([folder])
+    models = compare.group(results)
+    out = out or folder / "report"
+    numbers = summary.summarise(models, skipped, rule, at, out, external)
+    return numbers, report.write(numbers, models, out), out
+
+
+def two_runs(folder, datasets=None, seeds=(0,), **more):
+    for model in ("cnn", "cnn_lstm"):
+        for seed in seeds:
+            write_run(folder / f"{seed}_{model}", model, seed, datasets, **more)
+    return folder
+
+
+def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):
+    _, _, out = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
+    written = json.loads((out / "metrics.json").read_text())
+    results, _ = collect([tmp_path])
+    for name, runs in compare.group(results).items():
+        block = written["models"][name]
+        for metric in metrics.METRICS:
+            half = [metrics.METRICS[metric](r.test.target_abnormal, r.test.probability_abnormal) for r in runs]
+            assert block["test"][metric] == pytest.approx(fmean(half))
+            assert block["test_sd"][metric] == pytest.approx(stdev(half))
+            chosen = [
+                thresholds.choose(r.val.target_abnormal, r.val.probability_abnormal, "youden").value for r in runs
+            ]
+            at = [
+                metrics.METRICS[metric](r.test.target_abnormal, r.test.probability_abnormal, t)
+                for r, t in zip(runs, chosen, strict=True)
+            ]
+            assert block["at_validation_threshold"][metric] == pytest.approx(fmean(at))
+        assert [run["seed"] for run in block["runs"]] == [0, 1, 2]
+        assert block["fit_seconds"] == 101
+
+
+def test_the_chosen_threshold_is_stored_in_the_run_and_no_test_image_had_a_say(tmp_path):
+    two_runs(tmp_path / "a")
+    evaluate(tmp_path / "a")
+    stored = thresholds.load(tmp_path / "a" / "0_cnn")
+    test = predictions({"chestxray14": 68}, seed=1, draw=999)
+    write_run(tmp_path / "b" / "0_cnn", "cnn", 0, test=test)
+    evaluate(tmp_path / "b")
+    assert thresholds.load(tmp_path / "b" / "0_cnn") == stored
+    evaluate(tmp_path / "a", rule="sensitivity", at=0.9)
+    assert thresholds.load(tmp_path / "a" / "0_cnn").rule == "sensitivity"
+
+
+def test_each_dataset_is_reported_apart_and_together(tmp_path):
+    datasets = {"chestxray14": 60, "montgomery": 20, "shenzhen": 30}
+    numbers, _, out = evaluate(two_runs(tmp_path, datasets))
+    assert {n: d["images"] for n, d in numbers["models"]["cnn"]["datasets"].items()} == datasets
+    test = collect([tmp_path])[0][0].test
+    part = test[test.dataset == "montgomery"]
+    expected = metrics.auroc(part.target_abnormal, part.probability_abnormal)
+    assert numbers["models"]["cnn"]["datasets"]["montgomery"]["test"]["auroc"] == pytest.approx(expected)
+    text = (out / "report.md").read_text()
+    for heading in datasets:
+        assert f"## {heading} alone" in text
+    assert "`abnormal` does not mean the same in chestxray14, montgomery and shenzhen" in text
+    assert f"The source alone predicts the label with an AUROC of {numbers['data']['source_alone_auroc']:.3f}" in text
+
+
+def test_the_source_alone_predicts_what_the_shares_of_abnormal_give_away():
+    table = predictions({"a": 50, "b": 50})
+    table["target_abnormal"] = (table.dataset == "b").astype(np.float32)
+    assert summary.source_alone(table) == 1
+    assert summary.source_alone(table.assign(dataset="one")) == 0.5
+
+
+def test_trivial_answers_stand_beside_the_models(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path))
+    share = numbers["data"]["test"]["abnormal"] / 68
+    always = numbers["baselines"]["always_abnormal"]["test"]
+    assert always["accuracy"] == pytest.approx(share)
+    assert always["f1"] == pytest.approx(2 * share / (1 + share))
+    normal = json.loads((out / "metrics.json").read_text())["baselines"]["always_normal"]
+    assert normal["test"]["precision"] is None
+    assert normal["undefined"]["test"]["precision"] == "no image is called abnormal"
+    assert "Undefined: Precision of always normal: no image is called abnormal." in (out / "report.md").read_text()
+
+
+def test_the_report_states_images_patients_split_resize_and_hardware(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path))
+    for name in ("report.md", "report.html"):
+        text = (out / name).read_text()
+        for fact in (
+            "450 images, 223 patients",
+            "of 112,120 images",
+            "squash",
+            "bf16-mixed",
+            "1,234,567",
+            "1 min 40 s",
+        ):
+            assert fact in text, (name, fact)
+        assert numbers["split"]["hash"] in text
+        assert numbers["split"]["parts"]["test"]["hash"] in text
+        assert "mined from reports by text analysis" in text
+
+
+def test_one_seed_shows_no_difference_and_the_sentence_says_so(tmp_path):
+    numbers, written, _ = evaluate(two_runs(tmp_path))
+    gap = 100 * (numbers["models"]["cnn_lstm"]["test"]["accuracy"] - numbers["models"]["cnn"]["test"]["accuracy"])
+    side = "above" if gap > 0 else "below"
+    assert written.answer.startswith(
+        f"On 68 test images of 34 patients (1 seed) CNN-LSTM's accuracy is {abs(gap):.1f} points {side} CNN's; "
+        "one seed and no interval: no difference is shown."
+    )
+    assert any("fewer than 3 seeds no claim" in caveat for caveat in report.caveats(numbers))
+
+
+def test_three_seeds_without_an_interval_show_no_difference_either(tmp_path):
+    numbers, written, _ = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
+    assert "(3 seeds)" in written.answer
+    assert "without an interval no difference is shown" in written.answer
+    assert not any("fewer than 3 seeds" in caveat for caveat in report.caveats(numbers))
+    assert any("No intervals are computed yet" in caveat for caveat in report.caveats(numbers))
+
+
+def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
+    _, written, _ = evaluate(two_runs(tmp_path, skill=-2.0))
+    assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in written.answer
+
+
+def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(tmp_path):
+    numbers, written, out = evaluate(two_runs(tmp_path / "a", {"phantom-chestxray14": 68}))
+    assert "68 synthetic test images" in written.answer
+    assert "94.1" not in (out / "report.md").read_text()
+    assert report.caveats(numbers)[0].startswith("The images are synthetic phantoms")
+    _, _, out = evaluate(two_runs(tmp_path / "b"))
+    assert "| CNN-LSTM, published, other data |  | 94.1 | 92.5 | 91.9 | 92.2 |" in (out / "report.md").read_text()
+
+
+def test_one_class_in_the_test_part_leaves_metrics_undefined_and_does_not_stop(tmp_path):
+    table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
+    _, _, out = evaluate(two_runs(tmp_path, test=table))
+    block = json.loads((out / "metrics.json").read_text())["models"]["cnn"]
+    assert block["test"]["auroc"] is None
+    assert block["undefined"]["test"]["auroc"] == "no image is abnormal"
+    assert "every labelled test image is normal" in (out / "report.md").read_text()
+
+
+def test_one_class_in_validation_leaves_the_second_threshold_undefined(tmp_path):
+    table = predictions({"chestxray14": 20}, seed=5).assign(target_abnormal=np.float32(1))
+    numbers, _, out = evaluate(two_runs(tmp_path, val=table))
+    assert numbers["models"]["cnn"]["at_validation_threshold"]["accuracy"] is None
+    assert numbers["models"]["cnn"]["test"]["accuracy"] is not None
+    assert (
+        "there is no threshold: no image is normal among the 20 labelled validation images"
+        in (out / "report.md").read_text()
+    )
+
+
+def test_images_without_a_label_count_in_no_metric_and_are_mentioned(tmp_path):
+    table = predictions({"chestxray14": 68})
+    table.loc[:9, "target_abnormal"] = np.nan
+    numbers, _, _ = evaluate(two_runs(tmp_path, test=table))
+    assert numbers["data"]["test"] == {
+        "images": 68,
+        "patients": 34,
+        "labelled": 58,
+        "abnormal": table.target_abnormal.sum(),
+    }
+    assert any("10 test images without a label" in caveat for caveat in report.caveats(numbers))
+
+
+def test_skipped_runs_are_in_every_output(tmp_path):
+    two_runs(tmp_path)
+    write_run(tmp_path / "broken", seed=5, finished=False)
+    _, _, out = evaluate(tmp_path)
+    for name in ("report.md", "report.html", "metrics.json"):
+        assert "../broken" in (out / name).read_text(), name
+    assert "1 run could not be evaluated" in (out / "report.md").read_text()
+
+
+def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(tmp_path):
+    test = predictions({"shenzhen": 30})
+    numbers, written, out = evaluate(two_runs(tmp_path / "a", test=test), external="shenzhen")
+    assert "external test" in written.title
+    assert written.answer.startswith("On 30 images of 15 patients of other data, shenzhen (1 seed)")
+    said = (out / "report.md").read_text()
+    assert "Other data was scored by finished runs: shenzhen, 30 images, 15 patients" in said
+    assert "`abnormal` does not mean the same in chestxray14 and shenzhen" in said
+    assert "The source alone" not in said
+    numbers, written, _ = evaluate(two_runs(tmp_path / "b"), external="chestxray14")
+    assert "external test" not in written.title
+    assert report.caveats(numbers)[0].startswith("No external test: chestxray14 was learnt from too")
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses and ids, and whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.addresses, self.ids = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.addresses += [attributes[k] for k in ("href", "src", "xlink:href") if k in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_no_other_file_and_follows_light_and_dark(tmp_path):
+    _, _, out = evaluate(two_runs(tmp_path, seeds=(0, 1)))
+    text = (out / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert all(address.startswith("#") for address in page.addresses)
+    assert len(page.ids) == len(set(page.ids))
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert "prefers-color-scheme: dark" in text
+    assert text.count("<svg") == 2
+    assert "currentColor" in text
+
+
+def test_figures_beside_the_markdown_exist_and_are_well_formed(tmp_path):
+    _, _, out = evaluate(two_runs(tmp_path))
+    links = re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text())
+    assert links == ["figures/metrics.svg", "figures/roc.svg"]
+    for link in links:
+        assert ElementTree.parse(out / link).getroot().tag.endswith("svg")
+
+
+def test_names_from_configurations_cannot_break_the_page(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0, config={"model.sequence": "<b>|x"})
+    write_run(tmp_path / "b", "cnn", 0)
+    _, _, out = evaluate(tmp_path)
+    assert "<b>" not in (out / "report.html").read_text()
+    assert "CNN model.sequence=<b>\\|x |" in (out / "report.md").read_text()
+
+
+def test_the_console_shows_the_whole_table_without_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    write_run(tmp_path / "a", "cnn_lstm", 0, config={"model.sequence": "columns", "trainer.a_rather_long_key": "value"})
+    write_run(tmp_path / "b", "cnn_lstm", 0)
+    numbers, written, out = evaluate(tmp_path)
+    stream = io.StringIO()
+    report.show(written, out, Console(file=stream))
+    lines = stream.getvalue().splitlines()
+    [row] = [line for line in lines if "model.sequence=columns" in line and " 0.5 " in line]
+    assert "trainer.a_rather_long_key=value" in row
+    assert f"{numbers['models'][next(iter(numbers['models']))]['test']['auroc']:.3f}" in row
+    assert "…" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+    assert lines[-1] == f"report: {out / 'report.html'}"
