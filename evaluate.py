@@ -24,14 +24,10 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate the runs that the configuration names."""
-    from lungdet.evaluation.results import EvaluationError
-    from lungdet.evaluation.thresholds import ThresholdError
-    from lungdet.runs import RunError
+    from lungdet.errors import told_plainly
 
-    try:
+    with told_plainly("evaluate.py"):
         evaluate(config)
-    except (EvaluationError, RunError, ThresholdError) as error:
-        raise SystemExit(f"evaluate.py: {error}") from None
 
 
 def evaluate(config: DictConfig) -> None:

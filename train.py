@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> float:
     """Train one model; returns the best validation loss, for sweepers to minimise."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from lungdet import runs, tracking
+    from lungdet.errors import told_plainly
 
-    with runs.start(config, HydraConfig.get().overrides.task) as run, tracking.wandb_logger(run) as logger:
+    hydra_config = HydraConfig.get()
+    with (
+        told_plainly("train.py", alone=hydra_config.mode is RunMode.RUN),
+        runs.start(config, hydra_config.overrides.task) as run,
+        tracking.wandb_logger(run) as logger,
+    ):
         return train(run, logger)
 
 
@@ -71,10 +78,11 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     from lungdet import hardware, tracking
+    from lungdet.errors import InputError
 
     options = dict(run.config.trainer)
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
-        raise ValueError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
+        raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
     arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
@@ -123,7 +131,7 @@ def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data:
         evaluate(model, datamodule=data, ckpt_path=best, verbose=False)
         found = model.predictions
         images = data.manifest.iloc[found["row"].numpy()]
-        run.write_predictions(part, prediction_table(images, found["target"], found["logit"]))
+        run.write_predictions(part, prediction_table(images, model.labels, found["logit"].numpy()))
 
 
 def record(run: "Run") -> float:

@@ -15,6 +15,8 @@ import re
 import numpy as np
 import pandas as pd
 
+from lungdet.errors import InputError
+
 CHESTXRAY14_TAGS: dict[str, str] = {
     "Atelectasis": "atelectasis",
     "Cardiomegaly": "cardiomegaly",
@@ -37,10 +39,13 @@ CHESTXRAY14_FINDINGS: tuple[str, ...] = tuple(CHESTXRAY14_TAGS.values())
 FINDINGS: tuple[str, ...] = (*CHESTXRAY14_FINDINGS, "tuberculosis")
 """Every finding a manifest has a column for."""
 
+TASKS: dict[str, tuple[str, ...]] = {"abnormal": ("abnormal",), "findings": FINDINGS}
+"""What a model can be asked: the manifest columns it learns to tell."""
+
 NO_FINDING = "No Finding"
 
 
-class UnknownFindingError(ValueError):
+class UnknownFindingError(InputError):
     """A label that the vocabulary lacks."""
 
 

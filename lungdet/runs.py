@@ -22,7 +22,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.errors import InputError
+from lungdet.findings import FINDINGS
+
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from filelock import FileLock
 
@@ -32,7 +36,7 @@ log = logging.getLogger(__name__)
 _NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
 
 
-class RunError(ValueError):
+class RunError(InputError):
     """A run folder that is not there, or lacks what is asked of it; the message says what to do."""
 
 
@@ -108,30 +112,30 @@ class Run:
         os.replace(aside, path)
 
 
-def prediction_table(manifest: "pd.DataFrame", target: Sequence, logit: Sequence) -> "pd.DataFrame":
+def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np.ndarray") -> "pd.DataFrame":
     """Predictions that can be read by themselves, a row an image.
 
     Args:
         manifest: of the images predicted, row by row.
-        target: 1 / 0 / NaN.
-        logit: log-odds of abnormal.
+        labels: what was predicted, L manifest columns.
+        logit: (N, L) log-odds.
 
     Returns:
-        Columns `image_id, patient_id, dataset, visit, age, sex, view`, then `target_abnormal`, `logit_abnormal` and
-        `probability_abnormal`, all three float32.
+        Columns `image_id, patient_id, dataset, visit, age, sex, view`; `target_<label>` (1 / 0 / NaN) for `abnormal`
+        and every finding; `logit_<label>` and `probability_<label>`, float32, for what was predicted.
     """
     import numpy as np
+    import pandas as pd
 
     logit = np.asarray(logit, np.float32)
-    return (
-        manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]]
-        .assign(
-            target_abnormal=np.asarray(target, np.float32),
-            logit_abnormal=logit,
-            probability_abnormal=(1 / (1 + np.exp(-logit.astype(np.float64)))).astype(np.float32),
-        )
-        .reset_index(drop=True)
-    )
+    predicted = {}
+    for i, label in enumerate(labels):
+        predicted[f"logit_{label}"] = logit[:, i]
+        predicted[f"probability_{label}"] = (1 / (1 + np.exp(-logit[:, i].astype(np.float64)))).astype(np.float32)
+    described = manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]]
+    targets = manifest[["abnormal", *FINDINGS]].astype("float32").add_prefix("target_")
+    known = pd.concat([described, targets], axis=1).reset_index(drop=True)
+    return pd.concat([known, pd.DataFrame(predicted)], axis=1)
 
 
 def load_run(folder: str | Path) -> Run:

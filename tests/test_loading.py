@@ -144,3 +144,19 @@ def test_a_pickled_dataset_does_not_carry_the_store(images: Path) -> None:
     data = dataset(images, None)
     data.__getitems__([Draw(0)])
     assert len(pickle.dumps(data)) < 3000
+
+
+def test_balanced_order_draws_each_stratum_alike_and_spreads_its_images_evenly() -> None:
+    strata = np.repeat([0, 1, 2], [70, 20, 10])
+    order = InOrder(np.arange(100), 10, shuffle=True, strata=strata)
+    draws = list(order)
+    rows = np.array([draw.row for draw in draws])
+    assert len(rows) == 100
+    assert sorted(np.bincount(strata[rows])) == [33, 33, 34]
+    times = np.bincount(rows, minlength=100)
+    assert set(times[:70]) == {0, 1}
+    assert set(times[70:90]) <= {1, 2}
+    assert set(times[90:]) <= {3, 4}
+    assert len(set(draws)) == 100
+    order.set_epoch(1)
+    assert [draw.row for draw in order] != rows.tolist()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lungdet.errors import InputError
 from lungdet.models.backbone import ConvBackbone, TimmBackbone
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
@@ -80,7 +81,7 @@ def test_of_a_series_the_last_image_is_read() -> None:
 
 
 def test_an_unknown_sequence_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="model.sequence=diagonals: one of rows, columns, patches"):
+    with pytest.raises(InputError, match=r"model\.sequence=diagonals: one of rows, columns, patches"):
         cnn_lstm(sequence="diagonals")
 
 
@@ -109,7 +110,7 @@ def test_class_weights_weigh_as_torchs_cross_entropy_does() -> None:
 
 @pytest.mark.parametrize("weights", ["balance", [1.0], [1.0, -2.0]])
 def test_class_weights_that_are_none_are_refused(weights) -> None:
-    with pytest.raises(ValueError, match="model.class_weights"):
+    with pytest.raises(InputError, match=r"model\.class_weights"):
         cnn(class_weights=weights)
 
 
@@ -145,18 +146,43 @@ def test_timm_weights_come_from_a_local_file_and_images_are_scaled_as_they_expec
 
 
 def test_a_missing_weights_file_and_an_unknown_name_are_refused_by_name() -> None:
-    with pytest.raises(FileNotFoundError, match=r"model.backbone.weights=nowhere.pth"):
+    with pytest.raises(InputError, match=r"model.backbone.weights=nowhere.pth"):
         TimmBackbone("resnet18", weights="nowhere.pth")
-    with pytest.raises(ValueError, match=r"resnet81: timm knows no such model; did you mean: .*resnet"):
+    with pytest.raises(InputError, match=r"resnet81: timm knows no such model; did you mean: .*resnet"):
         TimmBackbone("resnet81")
 
 
 def test_pretrained_weights_without_network_fail_at_once_and_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match=r"model.backbone.weights=FILE"):
+    with pytest.raises(InputError, match=r"model.backbone.weights=FILE"):
         TimmBackbone("resnet18", pretrained=True)
 
 
 def test_compute_precision_of_the_loss_is_fp32() -> None:
     loss = cnn()._loss(torch.randn(4, 2, dtype=torch.bfloat16), torch.tensor([0.0, 1, 0, 1]))
     assert loss.dtype == torch.float32
+
+
+def test_findings_have_a_logit_each_and_their_loss_masks_what_is_unknown() -> None:
+    model = cnn_lstm(task="findings")
+    logits = model(torch.rand(4, 1, 32, 32), ones(4))
+    assert logits.shape == (4, 15)
+    target = torch.full((4, 15), float("nan"))
+    target[:, 14] = torch.tensor([0.0, 1, 1, 0])
+    target[0, 3] = 1.0
+    known = torch.cat([logits[:, 14], logits[:1, 3]])
+    labels = torch.tensor([0.0, 1, 1, 0, 1])
+    assert torch.isclose(model._loss(logits, target), F.binary_cross_entropy_with_logits(known, labels))
+
+
+def test_a_finding_without_both_classes_is_nan_and_left_out_of_the_mean() -> None:
+    model = cnn(task="findings")
+    nothing = model._measure("test", torch.tensor([0.0, 0, float("nan")]), torch.zeros(3))
+    assert all(value.isnan() for value in nothing.values())
+    some = model._measure("test", torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
+    assert some["test/auroc"] == some["test/accuracy"] == 1
+
+
+def test_class_weights_for_findings_and_an_unknown_task_are_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.class_weights=balanced"):
+        cnn(task="findings", class_weights="balanced")

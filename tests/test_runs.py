@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import runs
+from lungdet.findings import FINDINGS
 from lungdet.runs import Run, RunError, find_runs, load_run
 
 
@@ -53,8 +54,9 @@ def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(
         pass
     manifest = pd.DataFrame(
         {"image_id": ["d/1", "d/2"], "patient_id": "d/p", "dataset": "d", "visit": [0, 1], "age": [40.0, np.nan]}
-    ).assign(sex="F", view=None)
-    table = runs.prediction_table(manifest, [1.0, np.nan], [0.0, np.log(3)])
+    ).assign(sex="F", view=None, abnormal=[1.0, np.nan], **dict.fromkeys(FINDINGS, np.nan))
+    table = runs.prediction_table(manifest, ["abnormal"], np.array([[0.0], [np.log(3)]]))
+    assert table["target_abnormal"].tolist()[0] == 1.0
     run.write_predictions("test", table)
     assert np.allclose(run.predictions("test")["probability_abnormal"], [0.5, 0.75])
     pd.testing.assert_frame_equal(run.predictions("test"), table)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data import splits
+from lungdet.data import protocols, splits
 from lungdet.data.splits import SplitError
 
 
@@ -25,14 +25,14 @@ def parts(split: splits.Split, table: pd.DataFrame) -> pd.DataFrame:
 
 def test_no_patient_stands_in_two_parts_and_every_image_in_one() -> None:
     table = cohort(300)
-    split = splits.random(table)
+    split = protocols.random(table)
     assert (parts(split, table).groupby("patient_id")["split"].nunique() == 1).all()
     assert sorted(split.table["image_id"]) == sorted(table["image_id"])
 
 
 def test_shares_of_patients_are_70_15_15_within_each_dataset_and_label() -> None:
     table = pd.concat([cohort(400), cohort(200, "hospital", 1)])
-    table = parts(splits.random(table), table)
+    table = parts(protocols.random(table), table)
     table["patient_label"] = table.groupby("patient_id")["abnormal"].transform("max")
     for _, stratum in table.groupby(["dataset", "patient_label"]):
         shares = stratum.drop_duplicates("patient_id")["split"].value_counts(normalize=True)
@@ -44,14 +44,14 @@ def test_shares_of_patients_are_70_15_15_within_each_dataset_and_label() -> None
 
 def test_same_seed_same_split_whatever_the_rows_order_and_another_seed_another() -> None:
     table = cohort(100)
-    first, again = splits.random(table, seed=3), splits.random(table.sample(frac=1, random_state=1), seed=3)
+    first, again = protocols.random(table, seed=3), protocols.random(table.sample(frac=1, random_state=1), seed=3)
     assert first.hash == again.hash
-    assert first.hash != splits.random(table, seed=4).hash
+    assert first.hash != protocols.random(table, seed=4).hash
 
 
 def test_a_part_hash_depends_on_that_parts_images_alone() -> None:
     table = cohort(100)
-    split = splits.random(table)
+    split = protocols.random(table)
     swapped = split.table.copy()
     swapped["split"] = swapped["split"].replace({"train": "val", "val": "train"})
     other = splits.Split("swapped", None, swapped)
@@ -62,7 +62,7 @@ def test_a_part_hash_depends_on_that_parts_images_alone() -> None:
 
 def test_a_stratum_of_two_patients_joins_its_label() -> None:
     table = pd.concat([cohort(100), cohort(2, "tiny", abnormal=1.0)])
-    split = splits.random(table)
+    split = protocols.random(table)
     assert sorted(split.table["image_id"]) == sorted(table["image_id"])
     splits.check(split, table)
 
@@ -71,7 +71,7 @@ def test_three_patients_of_a_stratum_stand_in_three_parts() -> None:
     table = pd.DataFrame(
         {"patient_id": list("abcdef"), "image_id": list("uvwxyz"), "dataset": "d", "abnormal": [0.0, 0, 0, 1, 1, 1]}
     )
-    split = splits.random(table)
+    split = protocols.random(table)
     assert split.table["split"].value_counts().to_dict() == {"train": 2, "val": 2, "test": 2}
     splits.check(split, table)
 
@@ -80,7 +80,7 @@ def test_the_official_test_list_is_kept_and_validation_is_cut_by_patient() -> No
     table = cohort(300)
     held_out = table["patient_id"].isin([f"clinic/{p}" for p in range(60)])
     lists = pd.Series(np.where(held_out, "test", "train_val"), index=table["image_id"])
-    split = splits.official(table, pd.concat([lists, pd.Series({"clinic/absent": "test"})]))
+    split = protocols.official(table, pd.concat([lists, pd.Series({"clinic/absent": "test"})]))
     assert set(split.images("test")) == set(table.loc[held_out, "image_id"])
     splits.check(split, table)
     train, val = (parts(split, table).query("split == @p")["patient_id"].nunique() for p in ("train", "val"))
@@ -90,12 +90,14 @@ def test_the_official_test_list_is_kept_and_validation_is_cut_by_patient() -> No
 def test_an_image_on_no_official_list_is_refused() -> None:
     table = cohort(10)
     with pytest.raises(SplitError, match=r"1 images are on no official list, the first clinic/0_0"):
-        splits.official(table, pd.Series("test", index=table["image_id"][1:]))
+        protocols.official(table, pd.Series("test", index=table["image_id"][1:]))
 
 
 def test_patients_on_two_sides_are_refused_and_ten_are_named() -> None:
     table = cohort(100, seed=2)
-    leaky = splits.random(table.assign(patient_id=table["image_id"]))  # an image-level split, as careless studies make
+    leaky = protocols.random(
+        table.assign(patient_id=table["image_id"])
+    )  # an image-level split, as careless studies make
     with pytest.raises(
         SplitError, match=r"\d+ patients have images in more than one part: (clinic/\d+, ){9}clinic/\d+ \.\."
     ) as caught:
@@ -106,7 +108,7 @@ def test_patients_on_two_sides_are_refused_and_ten_are_named() -> None:
 
 def test_a_part_without_a_class_is_refused() -> None:
     table = cohort(40)
-    split = splits.random(table)
+    split = protocols.random(table)
     one_class = table.assign(abnormal=table["abnormal"].where(~table["image_id"].isin(split.images("val")), 0.0))
     with pytest.raises(SplitError, match="the val part holds no abnormal image"):
         splits.check(split, one_class)
@@ -114,12 +116,105 @@ def test_a_part_without_a_class_is_refused() -> None:
 
 def test_an_image_in_no_part_is_refused() -> None:
     table = cohort(40)
-    split = splits.random(table.iloc[1:])
+    split = protocols.random(table.iloc[1:])
     with pytest.raises(SplitError, match="1 images are in no part, first clinic/0_0"):
         splits.check(split, table)
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.3, 0.3), (1.0, 0.0, 0.0), (0.8, 0.3, -0.1)])
 def test_fractions_that_are_no_shares_are_refused(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(SplitError, match="data.fractions"):
-        splits.random(cohort(20), fractions)
+    with pytest.raises(SplitError, match=r"data\.fractions"):
+        protocols.random(cohort(20), fractions)
+
+
+def test_over_all_folds_each_patient_is_tested_once() -> None:
+    table = cohort(103)
+    tested = [set(protocols.folds(table, fold, 5).images("test")) for fold in range(5)]
+    assert sorted(image for part in tested for image in part) == sorted(table["image_id"])
+    for fold in range(5):
+        split = protocols.folds(table, fold, 5)
+        splits.check(split, table)
+        assert split.name == f"fold {fold} of 5"
+
+
+def test_folds_are_stratified() -> None:
+    table = pd.concat([cohort(200), cohort(100, "hospital", 1)])
+    for fold in range(5):
+        test = parts(protocols.folds(table, fold, 5), table).query("split == 'test'")
+        assert test.groupby("dataset")["patient_id"].nunique().tolist() == pytest.approx([40, 20], abs=2)
+
+
+@pytest.mark.parametrize(("fold", "of"), [(5, 5), (-1, 5), (0, 1)])
+def test_a_fold_out_of_range_is_refused(fold: int, of: int) -> None:
+    with pytest.raises(SplitError, match=r"data\.fold"):
+        protocols.folds(cohort(20), fold, of)
+
+
+def test_the_held_out_source_is_tested_whole_and_never_trained_on() -> None:
+    table = pd.concat([cohort(60), cohort(30, "hospital", 1)])
+    split = protocols.leave_one_source_out(table, "hospital")
+    splits.check(split, table)
+    assert set(split.images("test")) == set(table.loc[table["dataset"] == "hospital", "image_id"])
+
+
+@pytest.mark.parametrize("name", ["elsewhere", None])
+def test_a_held_out_source_that_is_not_there_is_refused(name: str | None) -> None:
+    with pytest.raises(SplitError, match=rf"data\.held_out={name}: not among the sources at hand, clinic"):
+        protocols.leave_one_source_out(cohort(20), name)
+    with pytest.raises(SplitError, match="only source at hand"):
+        protocols.leave_one_source_out(cohort(20), "clinic")
+
+
+def test_a_users_split_file_is_read_and_unknown_images_are_counted(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    table = cohort(40)
+    drawn = protocols.random(table)
+    drawn.save(tmp_path / "mine.csv")
+    assert protocols.from_file(table, tmp_path / "mine.csv").hash == drawn.hash
+    extra = pd.concat([drawn.table, pd.DataFrame({"image_id": ["x/1", "x/2"], "split": "train"})])
+    extra.to_csv(tmp_path / "more.csv", index=False)
+    assert protocols.from_file(table, tmp_path / "more.csv").hash == drawn.hash
+    assert "2 of" in caplog.text
+    assert "x/1, x/2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,split\nclinic/0_0,train\n", "image_id missing; found are image, split"),
+        ("image_id,split\nclinic/0_0,training\n", "line 2: 'training' is none of train, val, test"),
+        ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand; ids look like clinic/0_0"),
+    ],
+)
+def test_a_split_file_that_cannot_be_used_is_refused(tmp_path, text: str, message: str) -> None:
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(SplitError, match=message):
+        protocols.from_file(cohort(20), tmp_path / "split.csv")
+    with pytest.raises(SplitError, match="no such file"):
+        protocols.from_file(cohort(20), tmp_path / "absent.csv")
+
+
+def test_training_fractions_are_nested_and_leave_validation_and_test_alone() -> None:
+    table = cohort(400)
+    whole = protocols.random(table)
+    halves = {f: protocols.with_train_fraction(whole, table, f) for f in (0.1, 0.2, 0.5, 1.0)}
+    assert halves[1.0].hash == whole.hash
+    train = {f: set(split.images("train")) for f, split in halves.items()}
+    assert train[0.1] < train[0.2] < train[0.5] < train[1.0]
+    for fraction, split in halves.items():
+        splits.check(split, table)
+        assert (split.part_hash("val"), split.part_hash("test")) == (whole.part_hash("val"), whole.part_hash("test"))
+        patients = table[table["image_id"].isin(train[fraction])].groupby("patient_id")["abnormal"].max()
+        everyone = table[table["image_id"].isin(train[1.0])].groupby("patient_id")["abnormal"].max()
+        assert len(patients) == pytest.approx(fraction * len(everyone), abs=2)
+        assert patients.mean() == pytest.approx(everyone.mean(), abs=0.05)
+
+
+def test_a_fraction_that_leaves_no_abnormal_image_is_refused() -> None:
+    table = cohort(40, abnormal=0.02, seed=5)
+    whole = protocols.random(table)
+    splits.check(whole, table)
+    tiny = protocols.with_train_fraction(whole, table, 0.05)
+    with pytest.raises(SplitError, match="the train part holds no abnormal image"):
+        splits.check(tiny, table)
+    with pytest.raises(SplitError, match=r"data\.train_fraction=0"):
+        protocols.with_train_fraction(whole, table, 0)

@@ -180,7 +180,7 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
         ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
         ("data.limit=0", "data.limit=0"),
         ("data.batch_size=0", "data.batch_size=0"),
-        ("data.split=by_image", "data.split=by_image: random or official"),
+        ("data.split=by_image", "data.split=by_image: one of random, official"),
         ("data.split=official", "without an official split"),
         ("data.resize=stretch", "stretch"),
         ("model.sequence=diagonals", "model.sequence=diagonals"),
@@ -247,3 +247,17 @@ def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path
     assert [run.name for run in found] == ["0_cnn_seed0", "1_cnn_lstm_seed0"]
     assert all(run.finished for run in found)
     assert len(list(tmp_path.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
+
+
+def test_findings_are_trained_and_predicted_one_by_one(table: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(table)
+    rows["effusion"] = rows["abnormal"]
+    rows["nodule"] = np.where(rows["patient_id"] % 3 == 0, np.nan, 0)
+    rows.to_csv(table.parent / "findings.csv", index=False)
+    run = trained(configured(tmp_path, table.parent / "findings.csv", "task=findings", "model=cnn_lstm"))
+    predictions = run.predictions("test")
+    assert predictions["target_effusion"].equals(predictions["target_abnormal"].rename("target_effusion"))
+    assert predictions["target_nodule"].isna().any()
+    assert predictions["probability_hernia"].between(0, 1).all()
+    assert "probability_abnormal" not in predictions
+    assert pd.read_csv(run.folder / "metrics.csv")["val/auroc"].notna().all()

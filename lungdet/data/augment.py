@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lungdet.errors import InputError
+
 # albumentations asks the package index for a newer version when imported; the successor of this one is not free.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -26,10 +28,10 @@ class Augmentation:
 
     def __init__(self, rotation: float = 0.0, flip: float = 0.0, zoom: float = 0.0, shift: float = 0.0) -> None:
         if not 0 <= rotation <= 180:
-            raise ValueError(f"augment.rotation={rotation}: degrees between 0 and 180 are needed")
+            raise InputError(f"augment.rotation={rotation}: degrees between 0 and 180 are needed")
         for name, value in (("flip", flip), ("zoom", zoom), ("shift", shift)):
             if not 0 <= value <= 1 or (name == "zoom" and value == 1):
-                raise ValueError(f"augment.{name}={value}: a number from 0 to 1 is needed")
+                raise InputError(f"augment.{name}={value}: a number from 0 to 1 is needed")
         self._pipeline = None
         if not (rotation or flip or zoom or shift):
             return

@@ -12,13 +12,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from lungdet.data import splits
+from lungdet.data import protocols, splits
 from lungdet.data.augment import Augmentation
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.store import Store, prepare
+from lungdet.errors import InputError
+from lungdet.findings import TASKS
 
 log = logging.getLogger(__name__)
+
+PROTOCOLS: tuple[str, ...] = ("random", "official", "folds", "leave_one_source_out", "file")
 
 
 class RadiographDataModule(lightning.LightningDataModule):
@@ -34,11 +38,18 @@ class RadiographDataModule(lightning.LightningDataModule):
         resize: how a radiograph becomes a square: `squash` (the study's), `pad` or `crop`.
         bits: bit depth of 16-bit files; None decides it for each dataset from all its files.
         limit: take about this many images, whole patients, classes in proportion; for a quick try.
-        split: the protocol, `random` or `official`.
+        split: the protocol, of `PROTOCOLS`.
         split_seed: what the split is drawn with; the run's own `seed` never changes it.
-        fractions: shares of train, validation and test.
+        fractions: shares of train, validation and test; where the test part is given, the ratio of the first two.
+        folds: how many folds there are, and `fold` which one is tested (`split=folds`).
+        held_out: the dataset that is tested (`split=leave_one_source_out`).
+        split_file: a csv with `image_id` and `split` (`split=file`).
+        train_fraction: share of the training patients to use; a smaller one's lie within a larger one's.
         batch_size: images a step on each device.
         num_workers: loader processes; None takes one a core but one, eight at most.
+        sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
+            class, rare ones several times.
+        task: what the targets are, of `lungdet.findings.TASKS`.
         augmentation: for training images only.
         seed: of the order and the augmentation.
 
@@ -63,22 +74,38 @@ class RadiographDataModule(lightning.LightningDataModule):
         split: str = "random",
         split_seed: int = 0,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        folds: int = 5,
+        fold: int = 0,
+        held_out: str | None = None,
+        split_file: str | Path | None = None,
+        train_fraction: float = 1.0,
         batch_size: int = 32,
         num_workers: int | None = None,
+        sampler: str = "uniform",
+        task: str = "abnormal",
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if split not in ("random", "official"):
-            raise splits.SplitError(f"data.split={split}: random or official is needed")
+        if split not in PROTOCOLS:
+            raise splits.SplitError(f"data.split={split}: one of {', '.join(PROTOCOLS)} is needed")
+        if split == "file" and split_file is None:
+            raise splits.SplitError("data.split=file: which one? set data.split_file=FILE")
         if limit is not None and limit < 1:
-            raise ValueError(f"data.limit={limit}: at least one image is needed")
+            raise InputError(f"data.limit={limit}: at least one image is needed")
+        if sampler not in ("uniform", "balanced"):
+            raise InputError(f"data.sampler={sampler}: uniform or balanced is needed")
+        if task not in TASKS:
+            raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
         if batch_size < 1:
-            raise ValueError(f"data.batch_size={batch_size}: at least 1 is needed")
+            raise InputError(f"data.batch_size={batch_size}: at least 1 is needed")
         self.root, self.folder = Path(root).expanduser(), Path(store).expanduser()
         self.settings = Settings(size=image_size, resize=resize, bits=bits)
         self.limit, self.protocol, self.split_seed, self.fractions = limit, split, split_seed, tuple(fractions)
-        self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
+        self.folds, self.fold, self.held_out, self.train_fraction = folds, fold, held_out, train_fraction
+        self.split_file = Path(split_file).expanduser() if split_file is not None else None
+        self.batch_size, self.sampler, self.task = batch_size, sampler, task
+        self.augmentation, self.seed = augmentation, seed
         self.num_workers = min(8, (os.cpu_count() or 1) - 1) if num_workers is None else num_workers
         self.store: Store | None = None
 
@@ -161,21 +188,42 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.store = prepare(manifest, self.roots(), self.settings, self.folder)
 
     def _split(self) -> splits.Split:
+        """The split that the protocol's name asks for."""
+        manifest, drawn = self.manifest, {"fractions": self.fractions, "seed": self.split_seed}
         if self.protocol == "official":
-            return splits.official(self.manifest, self.official(), self.fractions, self.split_seed)
-        return splits.random(self.manifest, self.fractions, self.split_seed)
+            split = protocols.official(manifest, self.official(), **drawn)
+        elif self.protocol == "folds":
+            split = protocols.folds(manifest, self.fold, self.folds, **drawn)
+        elif self.protocol == "leave_one_source_out":
+            split = protocols.leave_one_source_out(manifest, self.held_out, **drawn)
+        elif self.protocol == "file":
+            split = protocols.from_file(manifest, self.split_file)
+        else:
+            split = protocols.random(manifest, **drawn)
+        return protocols.with_train_fraction(split, manifest, self.train_fraction)
 
     def loader(self, rows: np.ndarray, *, training: bool) -> DataLoader:
         """These rows of the store; in training shuffled and augmented."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        manifest, labels = self.store.manifest, TASKS[self.task]
+        targets = manifest[[*labels]].to_numpy()
         dataset = Radiographs(
             self.store.folder / "images.npy",
-            self.store.manifest["image_id"],
-            self.store.manifest["abnormal"].to_numpy(),
+            manifest["image_id"],
+            targets[:, 0] if len(labels) == 1 else targets,
             self.augmentation if training else None,
             self.seed,
         )
-        order = InOrder(rows, self.batch_size, shuffle=training, seed=self.seed, rank=rank, world_size=world_size)
+        strata = manifest.groupby(["dataset", "abnormal"], dropna=False).ngroup().to_numpy()[rows]
+        order = InOrder(
+            rows,
+            self.batch_size,
+            shuffle=training,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            strata=strata if training and self.sampler == "balanced" else None,
+        )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -194,13 +242,6 @@ def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _limited(manifest: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     """Whole patients, about `limit` images, each dataset and label in proportion."""
-    patients = manifest.groupby("patient_id").agg(
-        dataset=("dataset", "first"), label=("abnormal", "max"), images=("image_id", "size")
-    )
-    patients = patients.sample(frac=1, random_state=seed)
-    stratum = patients.groupby(["dataset", "label"], dropna=False)
-    # The k-th of n patients of a stratum stands at k / n: taken from the front, all strata shrink alike.
-    place = (stratum.cumcount() + 0.5) / stratum["images"].transform("size")
-    patients = patients.loc[place.sort_values(kind="stable").index]
-    before = patients["images"].cumsum() - patients["images"]
-    return manifest[manifest["patient_id"].isin(patients.index[before < limit])].reset_index(drop=True)
+    images = manifest["patient_id"].value_counts().reindex(protocols.spread(manifest, seed).index)
+    taken = images.index[images.cumsum() - images < limit]
+    return manifest[manifest["patient_id"].isin(taken)].reset_index(drop=True)

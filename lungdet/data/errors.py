@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from lungdet.errors import InputError
 
-class DatasetError(ValueError):
+
+class DatasetError(InputError):
     """A dataset's folder or table that can't be read; the message names file, column and value, and what to do."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -75,15 +76,26 @@ class Radiographs(Dataset):
 class InOrder(Sampler[Draw]):
     """Rows in their own order, or shuffled anew each epoch, shared out among ranks.
 
+    With `strata` an epoch holds as many images of each stratum, as many in all: of large strata some are left out, of
+    small ones each comes several times, evenly.
+
     The order depends on (seed, epoch) alone: the global batch k is the same set of images for any number of ranks,
     each rank taking its `batch_size` of it. Where the images do not fill the last round, the first ones come again so
     that all ranks make the same number of steps; whoever evaluates counts each row once.
     """
 
     def __init__(
-        self, rows: np.ndarray, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        rows: np.ndarray,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        strata: np.ndarray | None = None,
     ) -> None:
-        self.rows, self.batch_size, self.shuffle, self.seed = rows, batch_size, shuffle, seed
+        self.rows, self.batch_size, self.shuffle, self.seed, self.strata = rows, batch_size, shuffle, seed, strata
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -94,11 +106,27 @@ class InOrder(Sampler[Draw]):
         return -(-len(self.rows) // self.world_size)
 
     def __iter__(self) -> Iterator[Draw]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows) if self.shuffle else self.rows
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.strata is not None:
+            order = _balanced(self.rows, self.strata, generator)
+        else:
+            order = generator.permutation(self.rows) if self.shuffle else self.rows
         total = len(self) * self.world_size
-        appearance = np.arange(total) // len(order)
         order = np.resize(order, total)
+        appearance = pd.Series(order).groupby(order).cumcount().to_numpy()
         share = self.batch_size * self.world_size
         for start in range(0, total, share):
             mine = np.array_split(np.arange(start, min(start + share, total)), self.world_size)[self.rank]
             yield from (Draw(int(order[i]), self.epoch, int(appearance[i])) for i in mine)
+
+
+def _balanced(rows: np.ndarray, strata: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many rows as there are, each stratum's share the same but for one, shuffled."""
+    members = [rows[strata == stratum] for stratum in np.unique(strata)]
+    shares = np.full(len(members), len(rows) // len(members))
+    shares[generator.permutation(len(members))[: len(rows) % len(members)]] += 1
+    chosen = [
+        np.concatenate([generator.permutation(some) for _ in range(-(-share // len(some)))])[:share]
+        for some, share in zip(members, shares, strict=True)
+    ]
+    return generator.permutation(np.concatenate(chosen))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from lungdet.errors import InputError
 from lungdet.findings import FINDINGS
 
 DESCRIPTION: tuple[str, ...] = ("image_id", "dataset", "path", "patient_id", "visit", "age", "sex", "view")
@@ -21,7 +22,7 @@ COLUMNS: tuple[str, ...] = (*DESCRIPTION, *FINDINGS, "abnormal")
 """
 
 
-class ManifestError(ValueError):
+class ManifestError(InputError):
     """A table that is no valid manifest; the message names the column, the value and what to do."""
 
 

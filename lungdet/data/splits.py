@@ -1,21 +1,23 @@
-"""Who is in train, validation and test: patient-level splits under a name, a seed and hashes.
+"""Who is in train, validation and test: a split has a name, a seed and hashes, and is checked before it is used.
 
 No patient stands in two parts. The hashes identify the split wherever it is mentioned: two models may be paired on
-their test images only if their test parts' hashes are equal.
+their test images only if their test parts' hashes are equal. How splits are drawn: `lungdet.data.protocols`.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from lungdet.errors import InputError
+
 PARTS: tuple[str, ...] = ("train", "val", "test")
+UNUSED = "unused"
+"""Patients of the train part that a smaller `train_fraction` leaves out."""
 
 
-class SplitError(ValueError):
+class SplitError(InputError):
     """A split that must not be trained on: a patient on two sides, a class that a part lacks, unknown names."""
 
 
@@ -24,9 +26,9 @@ class Split:
     """Which image is in which part.
 
     Attributes:
-        name: the protocol (`random`, `official`).
+        name: the protocol (`random`, `official`, `fold 0 of 5`, ..).
         seed: what the protocol drew with; None if it drew nothing.
-        table: columns `image_id` and `split` ("train", "val" or "test"), sorted by `image_id`.
+        table: columns `image_id` and `split` ("train", "val", "test" or "unused"), sorted by `image_id`.
     """
 
     name: str
@@ -68,48 +70,6 @@ class Split:
         self.table.to_csv(path, index=False, lineterminator="\n")
 
 
-def random(manifest: pd.DataFrame, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0) -> Split:
-    """Patients drawn into train, validation and test, stratified by dataset and label (the study's 70:15:15).
-
-    A patient is abnormal if any of the images is. A stratum of fewer than 3 patients cannot be cut in three and joins
-    the largest stratum of its label.
-
-    Raises:
-        SplitError: the fractions are not three positive numbers that add up to 1.
-    """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise SplitError(f"data.fractions={list(fractions)}: three positive numbers that add up to 1 are needed")
-    part_of = _draw(manifest, dict(zip(PARTS, fractions, strict=True)), seed)
-    return _split("random", seed, manifest["image_id"], manifest["patient_id"].map(part_of))
-
-
-def official(
-    manifest: pd.DataFrame, lists: pd.Series, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
-) -> Split:
-    """A dataset's own test list; validation is cut from the rest by patient, as large as `fractions` says.
-
-    Args:
-        manifest: the images at hand.
-        lists: "train_val" or "test" by image id; it may name more images than the manifest holds.
-        fractions: only the ratio of the first two counts here: validation against train.
-        seed: for the cut between train and validation.
-
-    Raises:
-        SplitError: images that no list names, or a patient whom the lists put on both sides.
-    """
-    listed = manifest["image_id"].map(lists)
-    if listed.isna().any():
-        absent = manifest.loc[listed.isna(), "image_id"]
-        raise SplitError(
-            f"{len(absent)} images are on no official list, the first {absent.iloc[0]}; use data.split=random"
-        )
-    rest = manifest[listed == "train_val"]
-    train, val = fractions[0], fractions[1]
-    part_of = _draw(rest, {"train": train / (train + val), "val": val / (train + val)}, seed)
-    parts = listed.where(listed == "test", manifest["patient_id"].map(part_of))
-    return _split("official", seed, manifest["image_id"], parts)
-
-
 def check(split: Split, manifest: pd.DataFrame) -> None:
     """Refuse a split that training must not start on.
 
@@ -141,46 +101,6 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
                     f"split {split.name}: the {part} part holds no {name} image ({counts}); "
                     "take more images (data.limit), other data.fractions or another data.split_seed"
                 )
-
-
-def _draw(manifest: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
-    """A part for each patient id, the shares kept within each stratum."""
-    patients = manifest.groupby("patient_id", sort=True).agg(dataset=("dataset", "first"), label=("abnormal", "max"))
-    patients["label"] = patients["label"].fillna(-1)  # nobody knows: a stratum of its own
-    patients["stratum"] = _strata(patients)
-    generator = np.random.default_rng(seed)
-    part_of = pd.Series("", index=patients.index, dtype="str")
-    for _, members in patients.groupby("stratum", sort=True):
-        shuffled = generator.permutation(members.index.to_numpy())
-        counts = _apportion(len(shuffled), list(shares.values()))
-        part_of[shuffled] = np.repeat(list(shares), counts)
-    return part_of
-
-
-def _strata(patients: pd.DataFrame) -> pd.Series:
-    """`dataset/label`, a stratum of fewer than 3 patients having joined the largest one of its label."""
-    stratum = patients["dataset"] + "/" + patients["label"].astype("str")
-    size = stratum.groupby(stratum).transform("size")
-    largest = stratum[size.groupby(patients["label"]).idxmax()].set_axis(sorted(patients["label"].unique()))
-    return stratum.where(size >= len(PARTS), patients["label"].map(largest))
-
-
-def _apportion(total: int, shares: Sequence[float]) -> np.ndarray:
-    """Whole numbers that add up to `total` in proportion to `shares`, none of them 0 where `total` allows it."""
-    exact = np.asarray(shares) * total
-    counts = np.floor(exact + 1e-9).astype(int)
-    # Largest remainders; of equal ones the later part first, since held-out patients are the scarcer ones.
-    order = np.lexsort((-np.arange(len(shares)), -(exact - counts).round(9)))
-    counts[order[: total - counts.sum()]] += 1
-    while total >= len(shares) and counts.min() == 0:
-        counts[counts.argmax()] -= 1
-        counts[counts.argmin()] += 1
-    return counts
-
-
-def _split(name: str, seed: int | None, image_ids: pd.Series, parts: pd.Series) -> Split:
-    table = pd.DataFrame({"image_id": image_ids.astype("str"), "split": parts.astype("str")})
-    return Split(name, seed, table.sort_values("image_id", ignore_index=True))
 
 
 def _hash(lines: pd.Index | pd.Series) -> str:

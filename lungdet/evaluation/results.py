@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from lungdet.errors import InputError
 from lungdet.runs import Run, RunError, find_runs, load_run
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal", "probability_abnormal")
 
 
-class EvaluationError(ValueError):
+class EvaluationError(InputError):
     """Runs that cannot be evaluated or may not be compared; the message names them and says what to do."""
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lungdet.errors import InputError
 from lungdet.evaluation.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
 
 RULES: dict[str, str] = {
@@ -21,7 +22,7 @@ RULES: dict[str, str] = {
 """Every rule, and which threshold it picks."""
 
 
-class ThresholdError(ValueError):
+class ThresholdError(InputError):
     """A rule that does not exist, or a value it cannot use; the message lists what there is."""
 
 

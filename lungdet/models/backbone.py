@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lungdet.errors import InputError
+
 log = logging.getLogger(__name__)
 
 
@@ -38,9 +40,8 @@ class TimmBackbone(nn.Module):
         weights: a local file with the model's weights.
 
     Raises:
-        ValueError: timm knows no such model.
-        FileNotFoundError: `weights` is not there.
-        ConnectionError: weights are to come from the hub and the hub cannot be reached.
+        InputError: timm knows no such model, `weights` is not there, or weights are to come from the hub and the hub
+            cannot be reached.
     """
 
     def __init__(self, name: str, pretrained: bool = False, weights: str | None = None) -> None:
@@ -49,11 +50,11 @@ class TimmBackbone(nn.Module):
 
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
-            raise ValueError(f"model.backbone.name={name}: timm knows no such model; did you mean: {close}")
+            raise InputError(f"model.backbone.name={name}: timm knows no such model; did you mean: {close}")
         options = {}
         if weights is not None:
             if not Path(weights).is_file():
-                raise FileNotFoundError(f"model.backbone.weights={weights}: no such file")
+                raise InputError(f"model.backbone.weights={weights}: no such file")
             options = {"pretrained_cfg_overlay": {"file": str(weights)}}
         elif pretrained:
             _require_hub(name)
@@ -90,21 +91,21 @@ def _require_hub(name: str) -> None:
     """Ask for the weights' file once, without the minute of retries that timm would make.
 
     Raises:
-        ConnectionError: what to do instead.
+        InputError: what to do instead.
     """
     import timm
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
-        raise ValueError(f"model.backbone.name={name}: timm has no pretrained weights for it; set pretrained=false")
+        raise InputError(f"model.backbone.name={name}: timm has no pretrained weights for it; set pretrained=false")
     for file in ("model.safetensors", "pytorch_model.bin"):
         if isinstance(try_to_load_from_cache(config.hf_hub_id, file), str):
             return
     try:
         get_hf_file_metadata(hf_hub_url(config.hf_hub_id, "model.safetensors"), timeout=5)
     except Exception as error:
-        raise ConnectionError(
+        raise InputError(
             f"model.backbone.pretrained=true: the weights of {name} ({config.hf_hub_id}) are neither in the local "
             f"cache nor to be had from the hub ({type(error).__name__}). Either connect to it, or download them "
             "elsewhere and give the file as model.backbone.weights=FILE, or set model.backbone.pretrained=false"

@@ -9,20 +9,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score, BinaryPrecision, BinaryRecall
 
+from lungdet.errors import InputError
+from lungdet.findings import TASKS
+
+METRICS: dict[str, type[Metric]] = {
+    "accuracy": BinaryAccuracy,
+    "precision": BinaryPrecision,
+    "recall": BinaryRecall,
+    "f1": BinaryF1Score,
+    "auroc": BinaryAUROC,
+}
 FIRST_BATCHES = 10  # from here on batch norm's usual momentum, 0.1
 
 
 class Classifier(lightning.LightningModule):
-    """Normal or abnormal: categorical cross-entropy, Adam, learning rate lowered when validation stalls.
+    """What every model here learns and how: loss, Adam, learning rate lowered when validation stalls, metrics.
 
-    A model derives from this class and defines `forward(image, length) -> logits (N, 2)`, the columns being normal
-    and abnormal, see `lungdet.data.loading.Radiographs` for the batch. Hyper-parameters live in the run's config,
-    not in the checkpoint.
+    A model derives from this class and defines `forward(image, length) -> logits (N, O)`, see
+    `lungdet.data.loading.Radiographs` for the batch. With `task=abnormal` the O = 2 logits are normal's and
+    abnormal's, and the loss is the study's categorical cross-entropy. With `task=findings` there is one logit a
+    finding and the loss is binary cross-entropy. Hyper-parameters live in the run's config, not in the checkpoint.
 
-    Legend: N cases, S images (S = N without series), H x W pixels, C channels, h x w grid.
+    Legend: N cases, S images (S = N without series), H x W pixels, C channels, h x w grid, L labels, O outputs.
 
     Args:
         backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`.
@@ -30,13 +41,16 @@ class Classifier(lightning.LightningModule):
         weight_decay: Adam's L2 penalty.
         factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
         patience: epochs without improvement before that.
-        class_weights: weights of normal and abnormal in the loss; `balanced` weighs each class by the inverse of its
-            share of the training images; None weighs both alike.
+        task: of `lungdet.findings.TASKS`.
+        class_weights: (`task=abnormal`) of normal and abnormal in the loss; `balanced` weighs each class by the
+            inverse of its share of the training images; None weighs both alike.
         seed: of dropout, drawn anew from (seed, epoch), so that a resumed run continues as it would have.
 
     Attributes:
-        predictions: after validation or test, each case's `row` (N,), `target` (N,) and `logit` (N,): float32
-            log-odds of abnormal, cases in ascending order of `row`, each once.
+        labels: the L manifest columns that are told.
+        outputs: O.
+        predictions: after validation or test, each case's `row` (N,), `target` (N, L) and `logit` (N, L): float32
+            log-odds, cases in ascending order of `row`, each once.
     """
 
     def __init__(
@@ -47,26 +61,23 @@ class Classifier(lightning.LightningModule):
         weight_decay: float = 0.0,
         factor: float = 0.5,
         patience: int = 3,
+        task: str = "abnormal",
         class_weights: Sequence[float] | Literal["balanced"] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.labels = TASKS[task]
+        self.outputs = 2 if task == "abnormal" else len(self.labels)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.factor, self.patience, self.seed = factor, patience, seed
+        if class_weights is not None and task != "abnormal":
+            raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
         self.balanced = class_weights == "balanced"
         self.register_buffer("class_weights", torch.ones(2), persistent=False)
         if class_weights is not None and not self.balanced:
             self.class_weights = _two_weights(class_weights)
-        metrics = MetricCollection(
-            {
-                "accuracy": BinaryAccuracy(),
-                "precision": BinaryPrecision(),
-                "recall": BinaryRecall(),
-                "f1": BinaryF1Score(),
-                "auroc": BinaryAUROC(),
-            }
-        )
+        metrics = MetricCollection({name: metric() for name, metric in METRICS.items()})
         self.metrics = nn.ModuleDict({part: metrics.clone(prefix=f"{part}/") for part in ("val", "test")})
         self.predictions: dict[str, Tensor] = {}
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -130,10 +141,18 @@ class Classifier(lightning.LightningModule):
         self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy in fp32, the mean over the cases whose label is known: the one place that masks the others."""
-        classes = target.nan_to_num(0).long()
-        weight = self.class_weights[classes] * ~target.isnan()
-        losses = F.cross_entropy(logits.float(), classes, reduction="none")
+        """Cross-entropy in fp32, the mean over the labels that are known: the one place that masks the others.
+
+        `logits` (N, O); `target` (N,) or (N, L), NaN where unknown.
+        """
+        known = ~target.isnan()
+        if target.ndim == 1:
+            classes = target.nan_to_num(0).long()
+            weight = self.class_weights[classes] * known
+            losses = F.cross_entropy(logits.float(), classes, reduction="none")
+        else:
+            weight = known.float()
+            losses = F.binary_cross_entropy_with_logits(logits.float(), target.nan_to_num(0), reduction="none")
         return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def _evaluate(self, part: str) -> None:
@@ -147,18 +166,29 @@ class Classifier(lightning.LightningModule):
             0, inverse, torch.arange(len(inverse), device=row.device), "amin"
         )
         target, logits = target[first], logits[first]
-        logit = logits[:, 1] - logits[:, 0]
-        self.predictions = {"row": row.cpu(), "target": target.cpu(), "logit": logit.cpu()}
+        self.log(f"{part}/loss", self._loss(logits, target))
+        if target.ndim == 1:
+            target, logits = target[:, None], (logits[:, 1] - logits[:, 0])[:, None]
+        self.predictions = {"row": row.cpu(), "target": target.cpu(), "logit": logits.cpu()}
+        by_label = [self._measure(part, target[:, i], logits[:, i]) for i in range(len(self.labels))]
+        # Over findings: the plain mean of those in which a metric is defined.
+        self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
+
+    def _measure(self, part: str, target: Tensor, logit: Tensor) -> dict[str, Tensor]:
+        """Accuracy, precision, recall, F1 and AUROC of one label; NaN without an image of each class."""
         known = ~target.isnan()
         metrics = self.metrics[part]
+        if len(target[known].unique()) < 2:
+            return {f"{part}/{name}": torch.tensor(float("nan"), device=target.device) for name in METRICS}
         metrics.reset()
         # Probabilities, not logits: torchmetrics guesses per call which of them it was given.
         metrics.update(logit[known].sigmoid(), target[known].int())
-        self.log_dict({f"{part}/loss": self._loss(logits, target), **metrics.compute()}, rank_zero_only=False)
+        values = metrics.compute()
         metrics.reset()
+        return values
 
 
 def _two_weights(weights: Sequence[float] | str) -> Tensor:
     if isinstance(weights, str) or len(weights) != 2 or min(weights) <= 0:
-        raise ValueError(f"model.class_weights={weights}: null, balanced or two positive numbers are needed")
+        raise InputError(f"model.class_weights={weights}: null, balanced or two positive numbers are needed")
     return torch.tensor(list(weights), dtype=torch.float32)

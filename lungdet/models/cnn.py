@@ -25,10 +25,10 @@ class CNN(Classifier):
             nn.Linear(backbone.channels, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Linear(hidden, 2),
+            nn.Linear(hidden, self.outputs),
         )
 
     def forward(self, image: Tensor, length: Tensor) -> Tensor:
-        """(S, 1, H, W), (N,) -> logits (N, 2); of a series the last image is read."""
+        """(S, 1, H, W), (N,) -> logits (N, O); of a series the last image is read."""
         features = self.backbone(image[length.cumsum(0) - 1])  # (N, C, h, w)
         return self.head(features)

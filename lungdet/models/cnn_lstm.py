@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
 
 SEQUENCES = ("rows", "columns", "patches")
@@ -34,7 +35,7 @@ class CNNLSTM(Classifier):
     ) -> None:
         super().__init__(backbone, **training)
         if sequence not in SEQUENCES:
-            raise ValueError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
+            raise InputError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
         self.sequence = sequence
         self.lstm = nn.LSTM(backbone.channels, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.head = nn.Sequential(
@@ -42,11 +43,11 @@ class CNNLSTM(Classifier):
             nn.Linear(width, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Linear(hidden, 2),
+            nn.Linear(hidden, self.outputs),
         )
 
     def forward(self, image: Tensor, length: Tensor) -> Tensor:
-        """(S, 1, H, W), (N,) -> logits (N, 2); of a series the last image is read."""
+        """(S, 1, H, W), (N,) -> logits (N, O); of a series the last image is read."""
         features = self.backbone(image[length.cumsum(0) - 1])  # (N, C, h, w)
         outputs, _ = self.lstm(self.steps(features))
         return self.head(outputs[:, -1])

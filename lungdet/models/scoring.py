@@ -52,7 +52,7 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     )
     trainer.test(model, dataloaders=data.loader(rows, training=False), verbose=False)
     found = model.predictions
-    return prediction_table(data.store.manifest.iloc[found["row"].numpy()], found["target"], found["logit"])
+    return prediction_table(data.store.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
 
 
 def _unseen(run: Run, manifest: pd.DataFrame) -> "pd.Index":
