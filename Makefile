@@ -4,8 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test test-slow bench lint clean
-help:        ## list the commands
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help:                      ## list the commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
 
 .venv/.runs: pyproject.toml constraints.txt
 	@echo "installing into .venv (the packages unpack to about 6 GB; two to five minutes)"
@@ -15,3 +15,23 @@ help:        ## list the commands
 
 .venv/.tests: .venv/.runs
 	@$(PIP) -e '.[test]' && touch $@
+
+demo: .venv/.runs          ## phantoms -> both models -> outputs/demo/report
+	@rm -rf outputs/demo
+	@$(BIN)/python train.py experiment=demo
+	@$(BIN)/python evaluate.py runs=outputs/demo
+
+test: .venv/.tests         ## the tests that take seconds
+	@$(BIN)/python -m pytest -n auto
+
+test-slow: .venv/.tests    ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+bench: .venv/.tests        ## measure the claims; needs LUNGDET_DATA; writes benchmarks.json
+	@$(BIN)/python -m tests.benchmarks
+
+lint: .venv/.tests         ## ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:                     ## delete the virtual environment and everything made by runs
+	rm -rf .venv outputs benchmarks.json

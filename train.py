@@ -6,10 +6,13 @@
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
+
+log = logging.getLogger("train")
 
 if TYPE_CHECKING:
     import lightning
@@ -54,7 +57,7 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     describe(run, data, model)
     trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
     predict(run, trainer, model, data)
-    return record(run)
+    return record(run, trainer)
 
 
 def build_data(config: DictConfig) -> "RadiographDataModule":
@@ -134,7 +137,7 @@ def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data:
         run.write_predictions(part, prediction_table(images, model.labels, found["logit"].numpy()))
 
 
-def record(run: "Run") -> float:
+def record(run: "Run", trainer: "lightning.Trainer") -> float:
     """Record what the run cost, mark it as finished and return its best validation loss."""
     import pandas as pd
 
@@ -149,6 +152,9 @@ def record(run: "Run") -> float:
         images_per_second=float(epochs["images_per_second"].median()),
         peak_memory_bytes=int(epochs["memory_bytes"].max()),
     )
+    test = "  ".join(f"{name[5:]} {float(value):.3f}" for name, value in sorted(trainer.callback_metrics.items()))
+    log.info("best epoch %d, on the test part: %s", epochs["val/loss"].idxmin() + 1, test)
+    log.info("evaluate with: python evaluate.py runs=%s", run.folder)
     return float(epochs["val/loss"].min())
 
 

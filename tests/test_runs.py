@@ -49,6 +49,13 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert load_run(run.folder).environment["epochs"] == 3
 
 
+def test_a_folder_that_holds_a_run_is_not_trained_over(tmp_path: Path) -> None:
+    with runs.start(config(tmp_path)):
+        pass
+    with pytest.raises(RunError, match="holds a run already"), runs.start(config(tmp_path)):
+        pass
+
+
 def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(tmp_path: Path) -> None:
     with runs.start(config(tmp_path)) as run:
         pass

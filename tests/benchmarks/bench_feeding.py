@@ -20,7 +20,7 @@ AUGMENT = {"rotation": 10, "flip": 0.5, "zoom": 0.1, "shift": 0.05}  # conf/augm
 
 def run(data: Path) -> list[dict]:
     """Measure on the originals under `data`/ChestX-ray14, with one worker a core, from a warm page cache."""
-    workers = os.cpu_count()
+    workers = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         module = ChestXray14DataModule(
             data / "ChestX-ray14", store=folder, augmentation=Augmentation(**AUGMENT), num_workers=workers

@@ -23,7 +23,7 @@ def run(data: Path) -> list[dict]:
     root = data / "ChestX-ray14"
     manifest = chestxray14.read(root)
     files = [root / path for path in manifest["path"]]
-    workers = os.cpu_count()
+    workers = len(os.sched_getaffinity(0))
     for file in files:
         file.read_bytes()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,204 @@
+"""Making a prepared store: decode and resize on every core, say how far it is, put it in place when it is whole."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import PIL
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lungdet.data.images import Settings, UnreadableImageError, read_square
+from lungdet.data.partial import Partial, clear
+from lungdet.errors import InputError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever the same files and settings would give other pixels or another layout."""
+
+LINE_SECONDS = 60.0
+"""Between two lines of progress where there is no terminal to draw a bar in."""
+
+
+class StoreError(InputError):
+    """A store that cannot be made or opened; the message says what to do."""
+
+
+def build(
+    target: Path, files: pd.DataFrame, manifest: pd.DataFrame, settings: Settings, fingerprint: str, workers: int | None
+) -> None:
+    """Make the store `target` out of `files`, going on where an earlier call was stopped.
+
+    Args:
+        target: the store's folder, which does not exist; it grows under `<target>.partial`.
+        files: `image_id`, `dataset`, `path`, `file` (absolute), `bytes` (-1 where missing), in the store's order.
+        manifest: kept beside the pixels.
+        settings: size, resize, bit depth.
+        fingerprint: kept with the store.
+        workers: threads; None takes one a core.
+
+    Raises:
+        StoreError: no image usable, or too little disk.
+    """
+    began = time.perf_counter()
+    workers = workers or _cores()
+    growing = target.with_name(f"{target.name}.partial")
+    _announce(growing, target, len(files), settings, workers)
+    try:
+        with Partial(growing, len(files), settings.size) as partial:
+            _fill(partial, files, settings, workers)
+            left_out = [(files.at[row, "image_id"], files.at[row, "path"], why) for row, why in partial.reasons.items()]
+            order, bits = partial.finish(files["dataset"].to_numpy(), settings.bits)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StoreError(f"no space left for {growing}; make some, then run again to go on") from error
+    excluded = pd.DataFrame(sorted(left_out), columns=["image_id", "path", "reason"])
+    if len(order) == 0:
+        shutil.rmtree(growing)
+        first = "; ".join(f"{row.path}: {row.reason}" for row in excluded.head(3).itertuples())
+        raise StoreError(f"none of the {len(files)} images could be used: {first}")
+    rows = pd.Index(manifest["image_id"]).get_indexer(files["image_id"].iloc[order])
+    manifest.iloc[rows].to_parquet(growing / "manifest.parquet", index=False)
+    excluded.to_csv(growing / "excluded.csv", index=False)
+    seconds = time.perf_counter() - began
+    facts = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "settings": asdict(settings),
+        "bits": bits,
+        "images": len(order),
+        "excluded": len(excluded),
+        "by_dataset": files["dataset"].iloc[order].value_counts().sort_index().to_dict(),
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
+        "seconds": round(seconds, 2),
+        "versions": {"pillow": PIL.__version__, "opencv": cv2.__version__, "numpy": np.__version__},
+    }
+    (growing / "store.json").write_text(json.dumps(facts, indent=1) + "\n")
+    growing.rename(target)
+    clear(target, settings.size)
+    log.info("prepared %s images in %s: %s", f"{len(order):,}", _duration(seconds), target)
+
+
+def _announce(growing: Path, target: Path, count: int, settings: Settings, workers: int) -> None:
+    """Say what it will take on the disk, and refuse a disk that has less."""
+    size = count * settings.size**2
+    there = (growing / "images.npy").stat().st_blocks * 512 if (growing / "images.npy").exists() else 0
+    free = shutil.disk_usage(target.parent).free
+    if size - there > free:
+        raise StoreError(
+            f"{target} needs {_size(size - there)} more, {target.parent} has {_size(free)} free; "
+            "make space, or let data.store name a folder on a larger disk"
+        )
+    log.info(
+        "preparing %s images, %d x %d (%s), in %s with %d threads: %s on disk",
+        f"{count:,}", settings.size, settings.size, settings.resize, target, workers, _size(size),
+    )  # fmt: skip
+
+
+def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: int) -> None:
+    """Every row that is not done yet; images of all parts of the manifest first, for an estimate that holds."""
+    todo = np.flatnonzero(~partial.done)
+    if len(todo) < len(files):
+        log.info("going on: %s of %s are done", f"{len(files) - len(todo):,}", f"{len(files):,}")
+    sample = todo[:: max(len(todo) // 32, 10)]
+    todo = np.concatenate([sample, np.setdiff1d(todo, sample)])
+    paths, sizes = files["file"].tolist(), files["bytes"].to_numpy()
+    began, finished, running = time.perf_counter(), 0, deque()
+
+    def collect() -> None:
+        nonlocal finished
+        row, result = running.popleft()
+        pixels, largest, reason = result.result()
+        if reason is None:
+            partial.add(row, pixels, largest)
+        else:
+            partial.leave_out(int(row), reason)
+        advance()
+        finished += 1
+        if finished == len(sample):
+            rate = finished / (time.perf_counter() - began)
+            log.info("about %s to go, at %.0f images/s", _duration((len(todo) - finished) / rate), rate)
+
+    with _progress(len(files), len(files) - len(todo)) as advance, _opencv_on_one_thread():
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for row in todo:
+                running.append((row, pool.submit(_read, paths[row], sizes[row], settings)))
+                if len(running) >= 16 * workers:  # enough to keep the threads busy while rows are flushed to the disk
+                    collect()
+            while running:
+                collect()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(path: str, size: int, settings: Settings) -> tuple[np.ndarray | None, int, str | None]:
+    try:
+        pixels, largest = read_square(Path(path), settings)
+    except UnreadableImageError as error:
+        if size >= 0 and not os.path.exists(path):
+            raise StoreError(f"{path} was there a moment ago; is its disk still mounted? Run again to go on") from error
+        return None, -1, str(error)
+    except OSError as error:
+        raise StoreError(f"{path}: {error}; what is finished is kept, run again to go on") from error
+    return pixels, largest, None
+
+
+@contextmanager
+def _opencv_on_one_thread() -> Iterator[None]:
+    """Whole images already keep the cores busy; OpenCV's own threads would only stand in their way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
+    """A bar in a terminal, else a line a minute; yields what to call after each image."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("", total=total, completed=done)
+            yield lambda: bar.advance(task)
+        return
+    said, count = time.monotonic(), done
+
+    def advance() -> None:
+        nonlocal said, count
+        count += 1
+        if time.monotonic() - said >= LINE_SECONDS:
+            said = time.monotonic()
+            log.info("%s of %s images prepared", f"{count:,}", f"{total:,}")
+
+    yield advance
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -1,0 +1,175 @@
+"""One radiograph file becomes one grey array, and that array the square that networks read."""
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lungdet.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""What is read, told by a file's content, not by its name. No format that starts another program (EPS), and none that
+Pillow would cut to 8 bits without a word (PPM, JPEG 2000)."""
+
+RESIZES = ("squash", "pad", "crop")
+
+
+class UnreadableImageError(ValueError):
+    """A file that gives no usable radiograph; the message is the reason, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What turns a file into a prepared image.
+
+    Args:
+        size: side of the square, pixels.
+        resize: `squash` (both axes scaled to `size`, as the study did), `pad` (aspect kept, 0 around it) or `crop`
+            (aspect kept, the central square).
+        bits: depth of 16-bit files, 1 to 16; None decides it for each dataset from all its 16-bit files. 8-bit
+            files are 8 bits deep whatever this says.
+
+    Raises:
+        ValueError: a value outside of these.
+    """
+
+    size: int = 224
+    resize: str = "squash"
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise InputError(f"data.image_size={self.size}: a whole number of pixels, at least 1, is needed")
+        if self.resize not in RESIZES:
+            raise InputError(f"data.resize={self.resize}: {', '.join(RESIZES)} can be chosen")
+        if self.bits is not None and (not isinstance(self.bits, int) or not 1 <= self.bits <= 16):
+            raise InputError(f"data.bits={self.bits}: 1 to 16, or null to decide it for each dataset, is needed")
+
+
+def read_square(path: Path, settings: Settings) -> tuple[np.ndarray, int]:
+    """A radiograph as a square, still in its file's depth, and the largest value that the file holds.
+
+    Returns:
+        (size, size) uint8, or uint16 for a 16-bit file; the maximum is the whole file's, taken before resizing.
+
+    Raises:
+        UnreadableImageError: as `read_grey`; every pixel has the same value; a value of a 16-bit file needs more than
+            `settings.bits`.
+    """
+    grey = read_grey(path)
+    largest = int(grey.max())
+    if grey.min() == largest:
+        raise UnreadableImageError(f"blank: every pixel is {largest}")
+    if grey.dtype == np.uint16 and settings.bits is not None and largest >= 1 << settings.bits:
+        needed = largest.bit_length()
+        raise UnreadableImageError(
+            f"a value of {largest} does not fit data.bits={settings.bits}; set data.bits={needed} or null"
+        )
+    return resize(grey, settings.size, settings.resize), largest
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """The image of a file in grey, upright, in the file's own depth.
+
+    Colour becomes its luma (ITU-R 601-2; exact where red, green and blue agree), transparency is ignored, EXIF
+    orientation applied.
+
+    Returns:
+        (h, w) uint8, or uint16 for 16-bit files, values as they stand in the file.
+
+    Raises:
+        UnreadableImageError: no such file, no image, truncated, damaged, several images, or a depth
+            that cannot be kept.
+        OSError: the disk failed, not the file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _decode(file)
+    except (UnreadableImageError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise UnreadableImageError("no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UnreadableImageError(error.strerror.lower()) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("no PNG, JPEG, TIFF or BMP image, or its header is damaged") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"too large: {error}") from error
+    except Exception as error:
+        # Decoders raise whatever a damaged file leads them to. An error number means the disk, which damages no file.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def resize(grey: np.ndarray, size: int, how: str) -> np.ndarray:
+    """A (h, w) image as (size, size), same dtype; `how` is one of `RESIZES`."""
+    height, width = grey.shape
+    if how == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        grey = grey[top : top + side, left : left + side]
+    if how != "pad":
+        return _scale(grey, size, size)
+    longer = max(height, width)
+    height, width = (max(1, round(edge * size / longer)) for edge in (height, width))
+    square = np.zeros((size, size), grey.dtype)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = _scale(grey, height, width)
+    return square
+
+
+def _scale(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area means where an axis shrinks, linear where it grows; neither goes beyond the image's own values."""
+    # One call would be linear on both axes as soon as one grows, and skip pixels on the other.
+    smaller = (min(grey.shape[1], width), min(grey.shape[0], height))
+    shrunk = cv2.resize(grey, smaller, interpolation=cv2.INTER_AREA)
+    return shrunk if smaller == (width, height) else cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _decode(file: BinaryIO) -> np.ndarray:
+    head = file.read(26)
+    file.seek(0)
+    if not head:
+        raise UnreadableImageError("empty file")
+    with Image.open(file, formats=FORMATS) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a camera's JPEG with its preview
+            raise UnreadableImageError(f"{image.n_frames} images in one file; save each as a file of its own")
+        _refuse_depth_that_would_be_lost(image, head)
+        image.load()
+        if image.getexif().get(0x0112, 1) != 1:  # orientation
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode == "I":
+            wide = np.asarray(image)
+            if wide.min() < 0 or wide.max() > 65535:
+                raise UnreadableImageError(
+                    f"values from {wide.min()} to {wide.max()} do not fit 16 bits; save as 8- or 16-bit grey"
+                )
+            return wide.astype(np.uint16)
+        if image.mode == "F":
+            raise UnreadableImageError("floating-point pixels have no known white; save as 8- or 16-bit grey")
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+
+
+def _refuse_depth_that_would_be_lost(image: Image.Image, head: bytes) -> None:
+    """Pillow opens 16-bit colour, and 16-bit grey with transparency, as 8 bits, and says nothing."""
+    if image.mode.startswith(("I", "F")):
+        if image.format == "TIFF" and image.tag_v2.get(262) == 0:  # photometric interpretation; applied to 8 bits only
+            raise UnreadableImageError("16-bit TIFF in which 0 is white; save as 16-bit grey PNG, 0 black")
+        return
+    if image.format == "PNG":
+        depth = head[24]  # the IHDR chunk's bit depth
+    elif image.format == "TIFF":
+        depth = max(image.tag_v2.get(258, (8,)))  # bits per sample
+    else:
+        return
+    if depth > 8:
+        raise UnreadableImageError(
+            f"{depth} bits a channel with colour or transparency; save as plain {depth}-bit grey"
+        )

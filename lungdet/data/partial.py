@@ -1,0 +1,179 @@
+"""A prepared store in the making: rows of pixels, and a journal of which rows are finished, so that work can go on."""
+
+import io
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 5.0
+"""How much work a kill or a power cut can cost."""
+
+DEPTHS = (8, 10, 12, 14, 16)
+"""The bit depths that detectors have, from which a dataset's is chosen."""
+
+
+class Partial:
+    """The folder that a store grows in; opened again after a stop, it knows what is done.
+
+    `images.npy` takes 8-bit rows at their place at once. 16-bit rows wait in `deep.raw`, a file with holes, until all
+    are there and their dataset's depth is known. Rows are flushed to the disk before the journal says that they are
+    done. Rows are written as file blocks rather than through a map: on a full disk that is an error, not a crash.
+
+    Args:
+        folder: made if missing.
+        count: rows, one an image.
+        size: side of the square images.
+    """
+
+    def __init__(self, folder: Path, count: int, size: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.count, self.size = folder, count, size
+        self.largest = np.full(count, -1, np.int32)  # of the whole file, -1: not done
+        self.deep = np.zeros(count, bool)  # from a 16-bit file
+        self.reasons: dict[int, str] = {}  # why a row is left out
+        self._start = len(_header(count, size))
+        self._images, self._deep, self._journal = (
+            _open(folder / name) for name in ("images.npy", "deep.raw", "journal")
+        )
+        self._read_journal()
+        self._unsaved: list[str] = []
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not (isinstance(error, OSError)):  # a disk that just refused a write is not asked for another
+                self.checkpoint()
+        finally:
+            for file in (self._images, self._deep, self._journal):
+                file.close()
+
+    @property
+    def done(self) -> np.ndarray:
+        """(count,) bool: prepared, or known to be unusable."""
+        done = self.largest >= 0
+        done[list(self.reasons)] = True
+        return done
+
+    def add(self, row: int, pixels: np.ndarray, largest: int) -> None:
+        """One finished image: (size, size) uint8 or uint16, and the largest value in its file."""
+        if pixels.dtype == np.uint16:
+            self._deep.seek(row * 2 * self.size**2)
+            self._deep.write(pixels)
+        else:
+            self._write(row, pixels)
+        self._note(row, largest, pixels.dtype == np.uint16, "")
+
+    def leave_out(self, row: int, reason: str) -> None:
+        """One image that cannot be used."""
+        self._note(row, -1, False, reason)
+
+    def checkpoint(self) -> None:
+        """What is finished so far survives whatever comes."""
+        if self._unsaved:
+            _sync(self._images, self._deep)
+            self._journal.write("".join(self._unsaved).encode())
+            _sync(self._journal)
+        self._unsaved, self._saved = [], time.monotonic()
+
+    def finish(self, datasets: np.ndarray, bits: int | None) -> tuple[np.ndarray, dict[str, int]]:
+        """Bring 16-bit rows to 8 bits and close the gaps of left-out rows; may be stopped and repeated.
+
+        Args:
+            datasets: (count,) the dataset of each row.
+            bits: the depth of 16-bit files; None takes for each dataset the smallest usual one that holds them all.
+
+        Returns:
+            (N,) which row now stands at each place of images.npy, and the depth by dataset that has 16-bit files.
+        """
+        self.checkpoint()
+        depths = {}
+        for dataset in sorted(set(datasets[self.deep])):
+            rows = np.flatnonzero(self.deep & (datasets == dataset))
+            largest = int(self.largest[rows].max())
+            depths[dataset] = bits or next(depth for depth in DEPTHS if largest < 1 << depth)
+            log.info("%s: values up to %d in its 16-bit files, read as %d bit", dataset, largest, depths[dataset])
+            eight = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
+            for row in rows:
+                self._write(row, eight[_read(self._deep, row * 2 * self.size**2, self.size, np.uint16)])
+        good = np.flatnonzero(self.largest >= 0)
+        order = np.arange(len(good))
+        # The last images move into the gaps. They also stay where they are until the store is whole, so that doing
+        # this twice gives the same.
+        gaps, last = np.flatnonzero(self.largest[: len(order)] < 0), good[good >= len(order)]
+        for gap, row in zip(gaps, last, strict=True):
+            self._write(gap, _read(self._images, self._start + row * self.size**2, self.size, np.uint8))
+        order[gaps] = last
+        self._images.seek(0)
+        self._images.write(_header(len(order), self.size))
+        _sync(self._images)
+        return order, depths
+
+    def _write(self, row: int, pixels: np.ndarray) -> None:
+        self._images.seek(self._start + row * self.size**2)
+        self._images.write(pixels)
+
+    def _note(self, row: int, largest: int, deep: bool, reason: str) -> None:
+        self._set(row, largest, deep, reason)
+        self._unsaved.append(json.dumps([int(row), int(largest), bool(deep), reason]) + "\n")
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.checkpoint()
+
+    def _set(self, row: int, largest: int, deep: bool, reason: str) -> None:
+        self.largest[row], self.deep[row] = largest, deep
+        if reason:
+            self.reasons[row] = reason
+
+    def _read_journal(self) -> None:
+        good = 0
+        for line in self._journal:
+            try:
+                self._set(*json.loads(line if line.endswith(b"\n") else b""))
+            except ValueError:  # cut off by the stop; its row is done again
+                break
+            good += len(line)
+        self._journal.seek(good)
+        self._journal.truncate()
+
+
+def clear(folder: Path, size: int) -> None:
+    """Take away what only the making needed, once the store stands under its own name."""
+    for name in ("deep.raw", "journal"):
+        (folder / name).unlink()
+    count = np.lib.format.open_memmap(folder / "images.npy", mode="r").shape[0]
+    os.truncate(folder / "images.npy", len(_header(count, size)) + count * size**2)
+
+
+def _header(count: int, size: int) -> bytes:
+    """The .npy header; numpy pads it so that its length does not depend on the count."""
+    stream = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size)}
+    np.lib.format.write_array_header_1_0(stream, facts)
+    return stream.getvalue()
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+
+def _read(file: BinaryIO, start: int, size: int, dtype: type) -> np.ndarray:
+    file.seek(start)
+    return np.frombuffer(file.read(size * size * np.dtype(dtype).itemsize), dtype).reshape(size, size)
+
+
+def _sync(*files: BinaryIO) -> None:
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())

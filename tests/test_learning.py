@@ -1,0 +1,83 @@
+"""The models learn what is there, and nothing where nothing is: minutes, so `make test-slow`."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CHECKOUT
+from hydra import compose, initialize_config_dir
+from sklearn.metrics import roc_auc_score
+
+import train
+from lungdet import runs
+from lungdet.runs import Run, load_run
+
+pytestmark = pytest.mark.slow
+MODELS = ("cnn", "cnn_lstm")
+
+
+def configured(folder: Path, *changes: str):
+    paths = [f"outputs={folder.parent}", f"run_dir={folder}", "logger=csv"]
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        return compose("train", [*paths, *changes])
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all, so that phantoms are drawn and prepared once."""
+    torch.set_num_threads(2)  # the suite runs with one
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def demo(request: pytest.FixtureRequest, outputs: Path) -> Run:
+    """What `make demo` trains."""
+    config = configured(outputs / f"demo_{request.param}", "experiment=demo", f"model={request.param}", "logger=csv")
+    with runs.start(config) as run:
+        train.train(run, None)
+    return load_run(run.folder)
+
+
+def auroc(run: Run) -> float:
+    predictions = run.predictions("test")
+    return roc_auc_score(predictions["target_abnormal"], predictions["probability_abnormal"])
+
+
+def test_the_demos_models_find_disease_on_held_out_phantoms(demo: Run) -> None:
+    assert auroc(demo) >= 0.85
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_permuted_training_labels_teach_nothing(model: str, outputs: Path) -> None:
+    config = configured(outputs / f"permuted_{model}", "experiment=demo", f"model={model}", "trainer.max_epochs=6")
+    with runs.start(config) as run:
+        data, network = train.build_data(run.config), train.build_model(run.config)
+        data.setup()
+        rows = data.rows("train")
+        labels = data.manifest["abnormal"].to_numpy(copy=True)
+        labels[rows] = np.random.default_rng(0).permutation(labels[rows])
+        data.manifest["abnormal"] = labels
+        trainer = train.build_trainer(run, network, None)
+        trainer.fit(network, data)
+        train.predict(run, trainer, network, data)
+    assert 0.4 <= auroc(run) <= 0.6
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real_data: Path) -> None:
+    choices = ["data=chestxray14", f"data.root={real_data}/ChestX-ray14", "data.image_size=112", "augment=none"]
+    config = configured(
+        outputs / f"overfit_{model}", *choices, f"model={model}", "model.dropout=0", "trainer.max_epochs=60"
+    )
+    with runs.start(config) as run:
+        data, network = train.build_data(run.config), train.build_model(run.config)
+        data.prepare_data()
+        labels = data.store.manifest["abnormal"]
+        rows = np.concatenate([np.flatnonzero(labels == value)[:16] for value in (0, 1)])
+        loader = data.loader(rows, training=True)
+        trainer = train.build_trainer(run, network, None)
+        trainer.fit(network, loader, data.loader(rows, training=False))
+    accuracy = pd.read_csv(run.folder / "metrics.csv")["val/accuracy"]
+    assert accuracy.iloc[-1] == 1.0
