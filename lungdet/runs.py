@@ -230,7 +230,7 @@ def _hash(config: DictConfig) -> str:
 def _new(config: DictConfig) -> tuple[Run, "FileLock"]:
     run = Run(Path(config.run_dir))
     if (run.folder / "config.yaml").exists():
-        raise RunError(f"{run.folder} holds a run already: continue it with resume={run.folder}, or name another folder")
+        raise RunError(f"{run.folder} holds a run already; continue it with resume={run.folder}, or choose another")
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(run)
     _save_config(run, config)

@@ -126,6 +126,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The needed columns under their official names."""
     plain = {re.sub(r"[^a-z]", "", column.lower()): column for column in reversed(table.columns)}
+    if "patientsex" in plain:  # what the publisher calls it today
+        plain.setdefault("patientgender", plain["patientsex"])
     missing = [column for key, column in _COLUMNS.items() if key not in plain]
     if missing:
         raise DatasetError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
