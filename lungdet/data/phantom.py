@@ -1,0 +1,110 @@
+"""PhantomDataModule: synthetic radiographs with known truth, read by the real datasets' own readers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from lungdet.data import splits, table
+from lungdet.data.combined import CombinedDataModule
+from lungdet.data.manifest import merge
+from lungdet.data.phantoms.cohort import Knobs
+from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of
+
+PREFIX = "phantom-"
+"""Opens the name of every phantom's dataset, image and patient, so that no report takes them for the real ones."""
+
+
+class PhantomDataModule(CombinedDataModule):
+    """Phantoms: drawn frontal chest radiographs in the layouts of ChestX-ray14, Montgomery and Shenzhen.
+
+    - **Source**: drawn by `lungdet.data.phantoms.files.generate` from numbers alone; no patient's image went into them.
+      Free of any terms beyond this project's licence.
+    - **Good for**: trying the program; tests; asking whether a method finds an effect whose truth is known, and finds
+      none where there is none.
+    - **Not good for**: any statement about patients, about the real datasets, or about how hard a finding is to see.
+      A model trained on them is of no use on radiographs. Never a clinical claim.
+    - **Images**: thorax, lungs with vessels, ribs, spine, clavicles, heart, diaphragm, bowel gas; position, size and
+      exposure vary from image to image more than a finding changes them, so that neither an image's brightness nor any
+      one pixel tells the label (AUROC below .6; tested). ChestX-ray14: square, 8 bit, of every exposure, some with
+      borders, some portable. Montgomery: 12 bit in 16-bit files, landscape or portrait, dark. Shenzhen: 8 bit,
+      varying size, bright, flat.
+    - **Findings**: nodule, mass, infiltration, effusion with meniscus, cardiomegaly, pneumothorax (ChestX-ray14);
+      apical infiltrate with streaks and, if severe, a cavity, sometimes with an effusion (the other two).
+    - **Patients**: 1 to `visits` images each in ChestX-ray14, one in the others. Over visits the chest is the same, an
+      illness appears, grows and clears. Every visit and every source has the same prevalence.
+    - **Truth**: beside the images: `truth.csv` (what is drawn, how severe, what the label says), `masks/`.
+
+    With `signal=order` the label shows in nothing but the order of visits. Patients come as twins with the same
+    pictures of an effusion, the last picture the same too: before it the effusion grew in one (1) and cleared in the
+    other (0). Only the last of at least 4 visits has a label. `visits` is the longest series; a model must see them
+    whole, since the last few of a series tell the order by what they show. Twins always stand in the same part of a
+    split, so a model that looks at the last image alone has an AUROC of exactly .5.
+
+    Args:
+        root: where phantoms are kept; each set of knobs has a folder in it, made when first needed.
+        patients: how many in each source.
+        visits: at most, of a ChestX-ray14 patient (of any patient, with `signal=order`).
+        size: short side of a file in pixels (about that in Shenzhen).
+        prevalence: share of abnormal images.
+        difficulty: 0 glaring findings, 1 invisible ones.
+        shortcut: how surely an artefact (a lead bead and a black strip) tells the label: 0 not at all, 1 always.
+        signal: `findings`, `order`, or `none`: labels are given as ever, but nothing is drawn.
+        label_noise: share of labels that say the opposite of what is drawn.
+        masks: write a mask for each finding.
+        phantom_seed: other patients; not the run's seed.
+        loading: everything that `RadiographDataModule` accepts.
+
+    Raises:
+        ValueError: a knob out of its range.
+    """
+
+    name = "phantom"
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        patients: Mapping[str, int],
+        visits: int,
+        size: int,
+        prevalence: float,
+        difficulty: float,
+        shortcut: float,
+        signal: str,
+        label_noise: float,
+        masks: bool,
+        phantom_seed: int,
+        **loading,
+    ) -> None:
+        self.knobs = Knobs(
+            patients, visits, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
+        )
+        self.home = Path(root).expanduser()
+        super().__init__(self.home / name_of(self.knobs), sources=list(self.knobs.patients), folders=FOLDERS, **loading)
+
+    def read(self) -> pd.DataFrame:
+        """The manifest, its names opening with PREFIX; draws the phantoms if they are not there."""
+        generate(self.home, self.knobs)
+        if self.knobs.signal == "order":
+            manifest = merge(table.read(folder / SERIES, folder) for folder in self.folders.values())
+        else:
+            manifest = super().read()
+        names = ["image_id", "dataset", "patient_id"]
+        return manifest.assign(**{column: PREFIX + manifest[column] for column in names})
+
+    def roots(self) -> dict[str, Path]:
+        """Each source's own folder."""
+        return {PREFIX + source: folder for source, folder in self.folders.items()}
+
+    def _split(self) -> splits.Split:
+        if self.knobs.signal != "order":
+            return super()._split()
+        manifest = self.manifest
+        # Twins have neighbouring numbers, the first one odd; as one patient they can't be parted.
+        number = manifest["patient_id"].str.extract(r"(\d+)$")[0].astype("int64")
+        try:
+            self.manifest = manifest.assign(patient_id=manifest["dataset"] + "/" + ((number + 1) // 2).astype("str"))
+            return super()._split()
+        finally:
+            self.manifest = manifest
