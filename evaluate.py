@@ -16,6 +16,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lungdet.evaluation.parts import Replicate
     from lungdet.evaluation.results import Result
 
 log = logging.getLogger(__name__)
@@ -41,18 +44,39 @@ def evaluate(config: DictConfig) -> None:
         thresholds.check(config.threshold.rule, config.threshold.at)
     folders = [Path(folder) for folder in ([config.runs] if isinstance(config.runs, str) else config.runs)]
     results, skipped = collect(folders)
-    for one in skipped:
-        log.warning("not evaluated: %s: %s", one.folder, one.reason)
     external = None
     if config.get("data") is not None:
+        compare.require_one_part(results)
         external = hydra.core.hydra_config.HydraConfig.get().runtime.choices["data"]
         results = [predict_on(result, config, external) for result in results]
     compare.require_pairs(results, hashes=external is None)
-    models = compare.group(results)
+    models, left_out = compare.group(results)
+    skipped += left_out
+    for one in skipped:
+        log.warning("not evaluated: %s: %s", one.folder, one.reason)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
+    say(models, rule, at, external)
     numbers = summary.summarise(models, skipped, rule, at, out, external)
     report.show(report.write(numbers, models, out), out)
+
+
+def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None, external: str | None) -> None:
+    """Log what is evaluated: the runs by model, seed and part, on how many images, and where thresholds come from."""
+    from lungdet.evaluation.wording import label, number
+
+    for name, some in models.items():
+        seeds = ", ".join(str(one.seed) for one in some)
+        parts = f" on {', '.join(some[0].parts)}" if len(some[0].parts) > 1 else ""
+        log.info("%s: %s, seed %s%s", label(name), number(sum(len(o.parts) for o in some), "run"), seeds, parts)
+    test = next(iter(models.values()))[0].test
+    where = f"other data, {external}" if external else "the test part"
+    patients = number(test["patient_id"].nunique(), "patient")
+    log.info("tested on %s: %s of %s", where, number(len(test), "image"), patients)
+    log.info(
+        "thresholds: rule %s on validation predictions, kept as thresholds.json in each run",
+        rule if at is None else f"{rule} {at}",
+    )
 
 
 def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
@@ -65,7 +89,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     joined.data = config.data
     table = score(result.run, joined.data)
     result.run.write_predictions(name, table)
-    return replace(result, test=check(table, result.run.folder, name))
+    return replace(result, test=check(table, result.labels, result.run.folder, name), shortcuts=None)
 
 
 if __name__ == "__main__":

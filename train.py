@@ -46,6 +46,7 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     import lightning
 
     from lungdet import tracking
+    from lungdet.models import shortcuts
 
     tracking.quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
@@ -55,6 +56,8 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     data.prepare_data()
     data.setup()
     describe(run, data, model)
+    if trainer.is_global_zero:  # other ranks would write the same
+        shortcuts.record(run, data)
     trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
     predict(run, trainer, model, data)
     return record(run, trainer)

@@ -5,7 +5,7 @@ environment.json     versions, git revision, hardware, data and split with hashe
 split.csv            image_id, split
 metrics.csv          a row an epoch
 checkpoints/         best.ckpt, last.ckpt
-predictions/         val.parquet, test.parquet: a row an image
+predictions/         val.parquet, test.parquet: a row an image; shortcuts_{val,test}.parquet: one an image and shortcut
 """
 
 import hashlib

@@ -8,19 +8,36 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lungdet.evaluation import compare, report, summary
+from lungdet.evaluation.results import collect
+from lungdet.findings import FINDINGS
+
 TARGETS = {"cnn": "lungdet.models.cnn.CNN", "cnn_lstm": "lungdet.models.cnn_lstm.CNNLSTM"}
 
 
-def predictions(datasets: dict[str, int], seed: int = 0, skill: float = 1.0, draw: int = 0) -> pd.DataFrame:
-    """One row an image, two images a patient; `seed` decides the labels, `draw` the probabilities."""
+def predictions(
+    datasets: dict[str, int], seed: int = 0, skill: float = 1.0, draw: int = 0, labels: tuple[str, ...] = ("abnormal",)
+) -> pd.DataFrame:
+    """One row an image, two images a patient; `seed` decides the labels, `draw` the probabilities.
+
+    Abnormal images have a nodule and an effusion in turns, or tuberculosis in its two datasets, where the rest is
+    unknown.
+    """
     tables = []
     for number, (dataset, images) in enumerate(datasets.items()):
         rng = np.random.default_rng([seed, number])
         target = (rng.random(images) < 0.4 + 0.2 * number).astype(np.float32)
         target[:2] = 0, 1
-        noise = np.random.default_rng([draw, seed, number]).normal(size=images)
-        logit = (skill * (target - 0.5) + noise).astype(np.float32)
         patient = np.arange(images) // 2
+        known = {f"target_{label}": value for label, value in _findings(dataset, target).items()}
+        known["target_abnormal"] = target
+        predicted = {}
+        generator = np.random.default_rng([draw, seed, number])
+        for label in labels:
+            signal = np.nan_to_num(known[f"target_{label}"], nan=0.5) - 0.5
+            logit = (skill * signal + generator.normal(size=images)).astype(np.float32)
+            predicted[f"logit_{label}"] = logit
+            predicted[f"probability_{label}"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
         tables.append(
             pd.DataFrame(
                 {
@@ -31,12 +48,33 @@ def predictions(datasets: dict[str, int], seed: int = 0, skill: float = 1.0, dra
                     "age": np.float32(50),
                     "sex": "F",
                     "view": "PA",
-                    "target_abnormal": target,
-                    "logit_abnormal": logit,
-                    "probability_abnormal": (1 / (1 + np.exp(-logit))).astype(np.float32),
+                    **known,
+                    **predicted,
                 }
             )
         )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _findings(dataset: str, abnormal: np.ndarray) -> dict[str, np.ndarray]:
+    unknown = np.full(len(abnormal), np.nan, np.float32)
+    if dataset in ("montgomery", "shenzhen"):
+        return dict.fromkeys(FINDINGS, unknown) | {"tuberculosis": abnormal}
+    turn = np.cumsum(abnormal) % 2
+    has = {"effusion": abnormal * (turn == 1), "nodule": abnormal * (turn == 0), "tuberculosis": unknown}
+    return {finding: has.get(finding, np.zeros_like(abnormal)).astype(np.float32) for finding in FINDINGS}
+
+
+def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **correct: float) -> pd.DataFrame:
+    """Shortcuts that give this share of the images the right label and the others the wrong one."""
+    tables = []
+    for name, share in correct.items():
+        wrong = np.arange(len(test)) >= share * len(test)
+        guess = {}
+        for label in labels:
+            target = test[f"target_{label}"].fillna(0).to_numpy()
+            guess[f"probability_{label}"] = np.where(wrong, 1 - target, target).astype(np.float32)
+        tables.append(pd.DataFrame({"image_id": test.image_id, "shortcut": name, **guess}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -51,19 +89,26 @@ def write_run(
     config: dict | None = None,
     split_seed: int = 0,
     finished: bool = True,
+    task: str = "abnormal",
+    split: str = "random",
+    guesses: dict[str, float] | None = None,
 ) -> Path:
-    """Writes the run folder and returns it; without `finished`, one that stopped while training."""
+    """Writes the run folder and returns it; without `finished`, one that stopped while training.
+
+    `split` is its name; `guesses` are shortcuts and the share of test images that each gets right.
+    """
+    labels = FINDINGS if task == "findings" else ("abnormal",)
     datasets = datasets or {"chestxray14": 68}
     draw = 100 * len(model) + seed
-    test = predictions(datasets, seed=1 + split_seed, skill=skill, draw=draw) if test is None else test
-    val = predictions(datasets, seed=1000 + split_seed, skill=skill, draw=draw) if val is None else val
+    test = predictions(datasets, seed=1 + split_seed, skill=skill, draw=draw, labels=labels) if test is None else test
+    val = predictions(datasets, seed=1000 + split_seed, skill=skill, draw=draw, labels=labels) if val is None else val
     folder.mkdir(parents=True)
     base = {
         "model": {"_target_": TARGETS[model], "sequence": "rows", "dropout": 0.5},
         "data": {"_target_": "lungdet.data.x.X", "root": "/somewhere", "batch_size": 32, "split_seed": split_seed},
         "augment": {"rotation": 10},
         "trainer": {"max_epochs": 3},
-        "task": "abnormal",
+        "task": task,
         "seed": seed,
         "run_dir": str(folder),
         "logger": {"name": folder.name},
@@ -101,7 +146,7 @@ def write_run(
             "image_size": 224,
             "sources": {name: {"images": n, "of": 112120, "patients": n // 2} for name, n in datasets.items()},
         },
-        "split": {"name": "random", "seed": split_seed, "hash": "split" + parts["test"]["hash"], "parts": parts},
+        "split": {"name": split, "seed": split_seed, "hash": "split" + parts["test"]["hash"], "parts": parts},
         "parameters": 1_234_567 if model == "cnn" else 2_345_678,
         "epochs": 3,
         "best_epoch": 2,
@@ -115,4 +160,24 @@ def write_run(
         (folder / "predictions").mkdir()
         val.to_parquet(folder / "predictions" / "val.parquet")
         test.to_parquet(folder / "predictions" / "test.parquet")
+        if guesses:
+            shortcuts(test, labels, **guesses).to_parquet(folder / "predictions" / "shortcuts_test.parquet")
     return folder
+
+
+def two_runs(folder: Path, datasets: dict[str, int] | None = None, seeds: tuple[int, ...] = (0,), **more) -> Path:
+    """Both models under these seeds, in one folder."""
+    for model in ("cnn", "cnn_lstm"):
+        for seed in seeds:
+            write_run(folder / f"{seed}_{model}", model, seed, datasets, **more)
+    return folder
+
+
+def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None):
+    """The whole evaluation without Hydra: (summary, document, folder of the report)."""
+    results, skipped = collect([folder])
+    compare.require_pairs(results, hashes=external is None)
+    models, left_out = compare.group(results)
+    out = out or folder / "report"
+    numbers = summary.summarise(models, skipped + left_out, rule, at, out, external)
+    return numbers, report.write(numbers, models, out), out

@@ -114,7 +114,7 @@ def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
         places = {"data.root": f"/elsewhere/{seed}", "data.num_workers": seed, "model.seed": seed, "outputs": str(seed)}
         write_run(tmp_path / f"cnn{seed}", "cnn", seed, config=places)
         write_run(tmp_path / f"lstm{seed}", "cnn_lstm", seed)
-    models = group(collect([tmp_path])[0])
+    models = group(collect([tmp_path])[0])[0]
     assert {name: [run.seed for run in runs] for name, runs in models.items()} == {
         "cnn": [0, 1, 2],
         "cnn_lstm": [0, 1, 2],
@@ -126,7 +126,7 @@ def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
     write_run(tmp_path / "b", "cnn_lstm", 0)
     write_run(tmp_path / "c", "cnn_lstm", 0, config={"model.sequence": "columns"})
     write_run(tmp_path / "d", "cnn_lstm", 0, config={"model.sequence": "columns", "trainer.max_epochs": 9})
-    assert list(group(collect([tmp_path])[0])) == [
+    assert list(group(collect([tmp_path])[0])[0]) == [
         "cnn",
         "cnn_lstm model.sequence=columns trainer.max_epochs=3",
         "cnn_lstm model.sequence=columns trainer.max_epochs=9",

@@ -30,6 +30,9 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
     assert f"report: {out}/report.html" in done.stdout
     assert "always abnormal" in done.stdout
+    assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout
+    assert "tested on the test part: 68 images of 34 patients" in done.stdout
+    assert "thresholds: rule youden on validation predictions, kept as thresholds.json in each run" in done.stdout
     assert "failed" in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]  # nothing is left where one stands
 
@@ -42,7 +45,7 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
         command(f"runs=[{one},{two}]", "threshold.rule=sensitivity", "threshold.at=0.9", cwd=tmp_path).returncode == 0
     )
     assert (tmp_path / "x" / "report" / "report.html").exists()
-    assert json.loads((one / "threshold.json").read_text())["rule"] == "sensitivity"
+    assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     # the rule that the runs store is the one that holds from then on
     assert command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path).returncode == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text())["threshold"]["rule"] == "sensitivity"
@@ -117,7 +120,6 @@ def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tm
     assert numbers["data"]["external"] == "montgomery"
     assert numbers["data"]["test"]["images"] == 24
     assert numbers["threshold"]["rule"] == "f1"
-    assert (
-        numbers["models"]["cnn"]["thresholds"][0]["value"] == json.loads((run / "threshold.json").read_text())["value"]
-    )
+    stored = json.loads((run / "thresholds.json").read_text())["abnormal"]
+    assert numbers["models"]["cnn"]["thresholds"] == [stored]
     assert (run / "predictions" / "test.parquet").exists()

@@ -112,6 +112,14 @@ def test_a_missing_threshold_is_passed_on_and_never_read_as_normal():
     assert found["auroc"] == 1
 
 
+def test_images_of_several_runs_are_each_judged_at_their_own_threshold():
+    y, p = np.array([1, 0, np.nan, 1, 0]), np.array([0.4, 0.1, 0.9, 0.8, 0.85])
+    own = np.array([0.3, 0.3, 0.3, 0.9, 0.9])  # calls: abnormal, normal, -, normal, normal
+    assert metrics.accuracy(y, p, own) == 3 / 4
+    assert metrics.recall(y, p, own) == 1 / 2
+    assert metrics.scores(y, p, np.full(5, 0.4)) == metrics.scores(y, p, 0.4)
+
+
 def test_constant_probabilities_have_an_auroc_of_one_half():
     assert metrics.auroc([0, 1, 1], [1.0, 1.0, 1.0]) == 0.5
 

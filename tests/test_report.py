@@ -9,34 +9,19 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
-from fake_runs import predictions, write_run
+from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
 
 from lungdet.evaluation import compare, metrics, report, summary, thresholds
 from lungdet.evaluation.results import collect
 
 
-def evaluate(folder, out=None, rule="youden", at=None, external=None):
-    """The whole evaluation without Hydra: (summary, document, folder of the report)."""
-    results, skipped = collect([folder])
-    models = compare.group(results)
-    out = out or folder / "report"
-    numbers = summary.summarise(models, skipped, rule, at, out, external)
-    return numbers, report.write(numbers, models, out), out
-
-
-def two_runs(folder, datasets=None, seeds=(0,), **more):
-    for model in ("cnn", "cnn_lstm"):
-        for seed in seeds:
-            write_run(folder / f"{seed}_{model}", model, seed, datasets, **more)
-    return folder
-
-
 def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):
     _, _, out = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
     written = json.loads((out / "metrics.json").read_text())
     results, _ = collect([tmp_path])
-    for name, runs in compare.group(results).items():
+    for name, replicates in compare.group(results)[0].items():
+        runs = [one.first for one in replicates]
         block = written["models"][name]
         for metric in metrics.METRICS:
             half = [metrics.METRICS[metric](r.test.target_abnormal, r.test.probability_abnormal) for r in runs]
@@ -63,7 +48,7 @@ def test_the_chosen_threshold_is_stored_in_the_run_and_no_test_image_had_a_say(t
     evaluate(tmp_path / "b")
     assert thresholds.load(tmp_path / "b" / "0_cnn") == stored
     evaluate(tmp_path / "a", rule="sensitivity", at=0.9)
-    assert thresholds.load(tmp_path / "a" / "0_cnn").rule == "sensitivity"
+    assert thresholds.load(tmp_path / "a" / "0_cnn")["abnormal"].rule == "sensitivity"
 
 
 def test_each_dataset_is_reported_apart_and_together(tmp_path):

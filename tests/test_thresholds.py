@@ -77,9 +77,9 @@ def test_one_class_in_validation_leaves_no_threshold_and_says_why(rule):
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 0]])
 def test_a_stored_threshold_is_read_back_the_same(tmp_path, labels):
-    assert thresholds.load(tmp_path) is None
+    assert thresholds.load(tmp_path) == {}
     threshold = thresholds.choose(labels, [0.1, 0.7], "youden")
-    thresholds.save(threshold, tmp_path)
-    read = thresholds.load(tmp_path)
+    thresholds.save({"abnormal": threshold}, tmp_path)
+    read = thresholds.load(tmp_path)["abnormal"]
     assert read.as_dict() == threshold.as_dict()
     assert math.isnan(read.value) == (labels == [0, 0])

@@ -261,3 +261,15 @@ def test_findings_are_trained_and_predicted_one_by_one(table: Path, tmp_path: Pa
     assert predictions["probability_hernia"].between(0, 1).all()
     assert "probability_abnormal" not in predictions
     assert pd.read_csv(run.folder / "metrics.csv")["val/auroc"].notna().all()
+
+
+def test_logits_are_fp32_also_where_the_network_computes_in_bf16(table: Path, tmp_path: Path) -> None:
+    run = trained(configured(tmp_path, table, "model=cnn_lstm", "trainer.precision=bf16-mixed", "trainer.max_epochs=1"))
+    logit = run.predictions("test")["logit_abnormal"].to_numpy()
+    assert (logit != torch.from_numpy(logit.copy()).bfloat16().float().numpy()).mean() > 0.8
+
+
+def test_a_run_predicts_from_what_is_not_the_lungs_too(run: runs.Run) -> None:
+    guesses = pd.read_parquet(run.folder / "predictions" / "shortcuts_test.parquet")
+    assert {"thumbnail", "border"} <= set(guesses["shortcut"])
+    assert set(guesses["image_id"]) == set(run.predictions("test")["image_id"])

@@ -59,6 +59,7 @@ class ChestXray14DataModule(RadiographDataModule):
     """
 
     name = "chestxray14"
+    whole = {"chestxray14": IMAGES}
 
     def __init__(self, root: str | Path, *, release: int = 2020, **loading) -> None:
         super().__init__(root, **loading)

@@ -40,6 +40,7 @@ class CombinedDataModule(RadiographDataModule):
     """
 
     name = "combined"
+    whole = {"chestxray14": chestxray14.IMAGES, "montgomery": montgomery.IMAGES, "shenzhen": shenzhen.IMAGES}
 
     def __init__(
         self, root: str | Path, *, sources: Sequence[str], folders: Mapping[str, str], release: int = 2020, **loading

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from lungdet.data import protocols, splits
+from lungdet.data import leaks, protocols, splits
 from lungdet.data.augment import Augmentation
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
@@ -136,12 +136,14 @@ class RadiographDataModule(lightning.LightningDataModule):
         """Open the store, split the patients and check the split.
 
         Raises:
-            SplitError: a patient on two sides or a part without one of the classes.
+            SplitError: a patient on two sides, an image on two sides under two names (recompressed, cropped,
+                brightened), or a part without one of the classes.
         """
         self.prepare_data()
         self.manifest = self.store.manifest
         self.split = self._split()
         splits.check(self.split, self.manifest)
+        leaks.refuse_copies(leaks.store_copies(self.store), self.split, self.manifest)
 
     def rows(self, part: str) -> np.ndarray:
         """The manifest's (and store's) rows of one part, ascending."""

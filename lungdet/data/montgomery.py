@@ -52,6 +52,7 @@ class MontgomeryDataModule(RadiographDataModule):
     """
 
     name = "montgomery"
+    whole = {"montgomery": IMAGES}
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there."""

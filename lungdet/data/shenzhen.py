@@ -41,6 +41,7 @@ class ShenzhenDataModule(RadiographDataModule):
     """
 
     name = "shenzhen"
+    whole = {"shenzhen": IMAGES}
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there."""

@@ -3,7 +3,8 @@
 import math
 from itertools import pairwise
 
-from lungdet.evaluation.wording import join, label, number, percent
+from lungdet.evaluation import by_part, guesses
+from lungdet.evaluation.wording import figure, finding_name, join, label, number, percent
 
 SEEDS_NEEDED = 3
 """With fewer, the spread over seeds cannot be told from a difference between models."""
@@ -15,30 +16,42 @@ STUDY_DIFFERENCE = 0.016
 def answer(summary: dict) -> str:
     """One or two sentences: who is ahead by how much, whether that shows anything, and against which trivial answer."""
     test, models = summary["data"]["test"], summary["models"]
-    accuracy = {name: block["test"]["accuracy"] for name, block in models.items()}
+    measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+    reached = {name: block["test"][measure] for name, block in models.items()}
     external = summary["data"]["external"]
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
-    other = f" of other data, {external}" if external else ""
+    other = f" of other data, {external}" if external else by_part.tested(summary)
     where = f"On {number(test['images'], images)} of {number(test['patients'], 'patient')}{other} ({_seeds(summary)})"
-    if None in accuracy.values():
+    if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
-        return f"{where} no accuracy is defined: {'; '.join(sorted(reasons))}."
-    first, *others = models
+        what = "accuracy" if measure == "accuracy" else "AUROC"
+        return f"{where} no {what} is defined: {'; '.join(sorted(reasons))}."
+    said = f"{where} {_compared(summary, measure, reached)}"
+    return f"{said} {_against_trivial(summary, reached)}" if measure == "accuracy" else f"{said} Chance has 0.500."
+
+
+def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
+    """The models' numbers beside each other, and what they show."""
+    counted = next(iter(summary["models"].values())).get("macro", {}).get("findings")
+    what = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
+    first, *others = reached
+    shown = percent(reached[first]) if measure == "accuracy" else figure(measure, reached[first])
+    gaps = {name: _gap(reached[name] - reached[first], measure) for name in others}
     if not others:
-        said = f"{where} {label(first)}'s accuracy is {percent(accuracy[first])}; no other model is here to compare."
-    elif len(others) == 1:
-        gap = _gap(accuracy[others[0]] - accuracy[first])
-        said = f"{where} {label(others[0])}'s accuracy is {gap} {label(first)}'s; {_verdict(summary)}."
-    else:
-        gaps = [f"that of {label(name)} {_gap(accuracy[name] - accuracy[first])} it" for name in others]
-        said = f"{where} {label(first)}'s accuracy is {percent(accuracy[first])}, {join(gaps)}; {_verdict(summary)}."
+        return f"{label(first)}'s {what} is {shown}; no other model is here to compare."
+    if len(others) == 1:
+        return f"{label(others[0])}'s {what} is {gaps[others[0]]} {label(first)}'s; {_verdict(summary)}."
+    each = join([f"that of {label(name)} {gap} it" for name, gap in gaps.items()])
+    return f"{label(first)}'s {what} is {shown}, {each}; {_verdict(summary)}."
+
+
+def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:
     trivial, name = max((block["test"]["accuracy"], name) for name, block in summary["baselines"].items())
-    beaten = [model for model in models if accuracy[model] > trivial]
+    missed = [label(model) for model, value in accuracy.items() if value <= trivial]
     constant = f"{name.replace('_', '-')}, which reads no image, has {percent(trivial)}"
-    if len(beaten) == len(models):
-        return f"{said} {constant.capitalize()}."
-    missed = [label(model) for model in models if model not in beaten]
-    return f"{said} {join(missed)} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
+    if not missed:
+        return f"{constant.capitalize()}."
+    return f"{join(missed)} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
 
 
 def is_external(summary: dict) -> bool:
@@ -59,6 +72,10 @@ def caveats(summary: dict) -> list[str]:
             f"No external test: {join(data['known_sources'])} was learnt from too; these are images of patients that "
             "the runs had not seen."
         )
+    if summary["parts"] and summary["parts"]["missing"]:
+        found.append(by_part.incomplete(summary))
+    if guessed := guesses.caveat(summary):
+        found.append(guessed)
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
         found.append(
             f"{_seeds(summary).capitalize()} a model: with fewer than {SEEDS_NEEDED} seeds no claim about models can "
@@ -71,7 +88,7 @@ def caveats(summary: dict) -> list[str]:
         "No intervals are computed yet: the spread over seeds (±) says nothing about the choice of test patients, so "
         "no difference in these tables is shown to be one."
     )
-    margin = _margin(summary)
+    margin = _margin(summary) if summary["task"] == "abnormal" else None
     if margin is not None and margin > STUDY_DIFFERENCE:
         found.append(
             f"The test part is small: with {number(test['patients'], 'patient')} an accuracy is known to about "
@@ -84,21 +101,13 @@ def caveats(summary: dict) -> list[str]:
             "them is wrong, wherever this source was learnt from or tested on."
         )
     if len(sources) > 1:
+        found.append(_pooled(summary, sources))
+    recorded = any("dataset" in (block["shortcuts"] or {}) for block in summary["models"].values())
+    if len(datasets) > 1 and data["source_alone_auroc"] is not None and not recorded:
         found.append(
-            f"`abnormal` does not mean the same in {join(sources)}: any of 14 mined tags in ChestX-ray14, "
-            "tuberculosis in Montgomery and Shenzhen. Read each dataset apart."
+            f"The source alone predicts the label with an AUROC of {data['source_alone_auroc']:.3f} (each image "
+            "given its dataset's share of abnormal images): a model may gain as much by recognising the source."
         )
-        if len(datasets) > 1 and data["source_alone_auroc"] is not None:
-            found.append(
-                f"The source alone predicts the label with an AUROC of {data['source_alone_auroc']:.3f} (each image "
-                "given its dataset's share of abnormal images): a model may gain as much by recognising the source."
-            )
-    found += [
-        f"{dataset}: every labelled test image is {'abnormal' if counts['abnormal'] else 'normal'} "
-        f"({counts['labelled']} images), so metrics that need both are undefined there."
-        for dataset, counts in data["test_datasets"].items()
-        if counts["labelled"] and counts["abnormal"] in (0, counts["labelled"])
-    ]
     found += _about_parts(summary)
     if summary["settings_that_differ"]:
         keys = [f"`{key}`" for key in summary["settings_that_differ"] if key != "model._target_"]
@@ -115,17 +124,48 @@ def caveats(summary: dict) -> list[str]:
     return found
 
 
+def _pooled(summary: dict, sources: list[str]) -> str:
+    """What pooling several sources means for the labels."""
+    if summary["task"] != "abnormal":
+        return (
+            f"{join(sources)} do not say the same of an image: ChestX-ray14 never looked for tuberculosis, Montgomery "
+            "and Shenzhen for nothing else. Each finding is measured on the images whose source says something of it."
+        )
+    return (
+        f"`abnormal` does not mean the same in {join(sources)}: any of 14 mined tags in ChestX-ray14, "
+        "tuberculosis in Montgomery and Shenzhen. Read each dataset apart."
+    )
+
+
 def _about_parts(summary: dict) -> list[str]:
+    """Findings or classes that the test part lacks, unlabelled images, validation unlike test."""
     data, found = summary["data"], []
+    if summary["task"] != "abnormal":
+        counted = next(iter(summary["models"].values()))["macro"]
+        if counted["left_out"]:
+            names = join([finding_name(finding) for finding in counted["left_out"]])
+            found.append(
+                f"Means are over {counted['findings']} of {counted['of']} findings: {names} can't be measured on these "
+                "images."
+            )
+        return found
+    found += [
+        f"{dataset}: every labelled test image is {'abnormal' if counts['abnormal'] else 'normal'} "
+        f"({counts['labelled']} images), so metrics that need both are undefined there."
+        for dataset, counts in data["test_datasets"].items()
+        if counts["labelled"] and counts["abnormal"] in (0, counts["labelled"])
+    ]
     unlabelled = data["test"]["images"] - data["test"]["labelled"]
     if unlabelled:
         found.append(f"{number(unlabelled, 'test image')} without a label count in no metric.")
-    shares = [part["abnormal"] / part["labelled"] for part in (data["val"], data["test"]) if part["labelled"]]
-    if any(abs(one - other) > 0.1 for one, other in pairwise(shares)):
-        found.append(
-            f"{percent(shares[0])} of the validation images are abnormal and {percent(shares[1])} of the test "
-            "images: a threshold chosen on the one need not suit the other."
-        )
+    for part, sides in data["parts"].items():
+        shares = [side["abnormal"] / side["labelled"] for side in (sides["val"], sides["test"]) if side["labelled"]]
+        if any(abs(one - other) > 0.1 for one, other in pairwise(shares)):
+            where = f"{part}: " if summary["parts"] else ""
+            found.append(
+                f"{where}{percent(shares[0])} of the validation images are abnormal and {percent(shares[1])} of the "
+                "test images: a threshold chosen on the one need not suit the other."
+            )
     return found
 
 
@@ -154,9 +194,10 @@ def _seeds(summary: dict) -> str:
     return f"{join([str(count) for count in counts])} seeds"
 
 
-def _gap(difference: float) -> str:
-    points = round(100 * difference, 1)
-    if points == 0:
-        return "the same as"
-    size = f"{abs(points):.1f} point{'' if abs(points) == 1 else 's'}"
-    return f"{size} {'above' if points > 0 else 'below'}"
+def _gap(difference: float, measure: str = "accuracy") -> str:
+    if measure != "accuracy":
+        size, same = f"{abs(difference):.3f}", round(difference, 3) == 0
+    else:
+        points = abs(round(100 * difference, 1))
+        size, same = f"{points:.1f} point{'' if points == 1 else 's'}", points == 0
+    return "the same as" if same else f"{size} {'above' if difference > 0 else 'below'}"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.evaluation.results import EvaluationError, Result
+from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
+from lungdet.evaluation.results import EvaluationError, Result, Skipped
 
 NOT_THE_MODEL = {"hydra", "logger", "outputs", "resume", "run_dir", "wandb", "seed", "root", "store", "num_workers"}
 """Keys that never make two runs different models, wherever they stand: where things lie, who logs, and the seed."""
@@ -15,6 +16,8 @@ NOT_THE_MODEL = {"hydra", "logger", "outputs", "resume", "run_dir", "wandb", "se
 def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
     """Passes only runs that were tested on the same images with the same labels.
 
+    Runs on several folds of one cross-validation, or on several held-out sources, are compared part by part.
+
     Args:
         results: the runs.
         hashes: whether the test parts' hashes must agree too; not where other data was scored.
@@ -22,32 +25,49 @@ def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
     Raises:
         EvaluationError: two runs differ; both are named, with both hashes.
     """
-    first, *others = results
-    for other in others:
+    first = results[0]
+    parts: dict[str, Result] = {}
+    for other in results:
+        part = part_of(other)
         both = f"runs {first.run.folder} and {other.run.folder} cannot be compared"
-        if hashes and first.test_hash != other.test_hash:
+        if other.labels != first.labels:
             raise EvaluationError(
-                f"{both}: their test parts differ (hash {first.test_hash} and {other.test_hash}). Train both with the "
-                "same data, data.split and data.split_seed, or evaluate them one at a time"
+                f"{both}: one was trained with task={first.run.config.task}, one with task={other.run.config.task}; "
+                "evaluate them one at a time"
             )
-        if not first.test.image_id.equals(other.test.image_id):
-            alone = sorted(set(first.test.image_id) ^ set(other.test.image_id))
+        if part.family != part_of(first).family:
+            raise EvaluationError(_other_test(first, other, both))
+        _require_same(parts.setdefault(part.name, other), other, hashes)
+    tests = list(parts.values())
+    for one, two in itertools.combinations(tests, 2):
+        twice = one.test.image_id[one.test.image_id.isin(two.test.image_id)]
+        if len(twice):
             raise EvaluationError(
-                f"{both}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
-                f"(hash {first.test_hash} and {other.test_hash})"
-            )
-        same = np.array_equal(first.test.target_abnormal, other.test.target_abnormal, equal_nan=True)
-        if not same:
-            differ = (first.test.target_abnormal != other.test.target_abnormal) & first.test.target_abnormal.notna()
-            name = first.test.image_id[differ].iloc[0] if differ.any() else "one without a label"
-            raise EvaluationError(
-                f"{both}: their labels differ, first on {name} (hash {first.test_hash} and {other.test_hash}); they "
-                "were trained with different tables or releases of the labels"
+                f"runs {one.run.folder} and {two.run.folder} cannot be taken together: both were tested on "
+                f"{len(twice)} image(s), the first is {twice.iloc[0]}; they were split from different data"
             )
 
 
-def group(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Runs by model: runs whose configuration is equal but for `NOT_THE_MODEL` are one model under several seeds.
+def require_one_part(results: Sequence[Result]) -> None:
+    """Passes only runs of one fold or held-out source, before they score other data.
+
+    Raises:
+        EvaluationError: there are several; on the same images their predictions cannot be pooled.
+    """
+    parts = {part_of(result): result.run.folder for result in results}
+    if len(parts) > 1:
+        one, two, *_ = parts.values()
+        raise EvaluationError(
+            f"runs {one} and {two} cannot be scored on other data together: they are networks of several folds or "
+            "held-out sources; name those of one"
+        )
+
+
+def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[Skipped]]:
+    """Runs by model, and those that were left out since not every model was run on their fold or held-out source.
+
+    Runs whose configuration is equal but for `NOT_THE_MODEL` are one model under several seeds; runs that differ in
+    `data.fold` (or `data.held_out`) alone are one seed of it.
 
     A model's name is the module of its class (`cnn`, `cnn_lstm`); where two share it, the keys in which they differ
     are appended (`cnn_lstm model.sequence=columns`). Seeds are in order.
@@ -56,16 +76,17 @@ def group(results: Sequence[Result]) -> dict[str, list[Result]]:
         EvaluationError: one model has two runs of one seed: averaged, that seed would count twice and the spread
             over seeds would come out too small; which of them to leave out is not ours to choose.
     """
-    identities: dict[tuple, list[Result]] = {}
-    for result in sorted(results, key=lambda result: result.seed):
-        identities.setdefault(tuple(sorted(identity(result).items())), []).append(result)
-    for same in identities.values():
-        for one, two in itertools.pairwise(same):
-            if one.seed == two.seed:
-                raise EvaluationError(
-                    f"{one.run.folder} and {two.run.folder} are the same model with the same seed {one.seed}; name the "
-                    "runs to evaluate: 'runs=[A,B]'"
-                )
+    identities: dict[tuple, dict[int, dict[str, Result]]] = {}
+    for result in sorted(results, key=lambda result: (result.seed, part_of(result).name)):
+        seeds = identities.setdefault(tuple(sorted(identity(result).items())), {})
+        part = part_of(result)
+        there = seeds.setdefault(result.seed, {}).setdefault(part.name, result)
+        if there is not result:
+            where = "" if part.kind == ALONE else f" on {part.name}"
+            raise EvaluationError(
+                f"{there.run.folder} and {result.run.folder} are the same model with the same seed {result.seed}"
+                f"{where}; name the runs to evaluate: 'runs=[A,B]'"
+            )
     bases: dict[str, list[tuple]] = {}
     for key in identities:
         bases.setdefault(_module(dict(key)["model._target_"]), []).append(key)
@@ -74,23 +95,62 @@ def group(results: Sequence[Result]) -> dict[str, list[Result]]:
         differing = differences([dict(key) for key in bases[base]])
         for key in sorted(bases[base]):
             suffix = [f"{name}={dict(key).get(name, 'none')}" for name in differing]
-            models[" ".join([base, *suffix])] = identities[key]
-    return models
+            models[" ".join([base, *suffix])] = [Replicate(parts) for parts in identities[key].values()]
+    return common(models)
 
 
 def identity(result: Result) -> dict[str, str]:
     """What makes a run the model that it is: the configuration, flat, without `NOT_THE_MODEL`, and the split."""
-    flat: dict[str, str] = {"split": result.run.environment["split"]["hash"]}
+    flat: dict[str, str] = {}
     _flatten(result.run.config, "", flat)
-    return flat
+    part = part_of(result)
+    if part.kind == ALONE:
+        return flat | {"split": result.run.environment["split"]["hash"]}
+    flat.pop({FOLDS: "data.fold", SOURCES: "data.held_out"}[part.kind], None)
+    return flat | {"split": part.family}
 
 
 def differences(identities: Sequence[dict[str, str]], shared_only: bool = False) -> list[str]:
-    """The keys in which configurations differ, or with `shared_only` those among them that every one has."""
+    """The keys in which configurations differ, or with `shared_only` those among them that every one has.
+
+    `split`, a hash, is among them only where nothing else tells two apart.
+    """
     keys = sorted(set().union(*identities))
     if shared_only:
         keys = [key for key in keys if all(key in one for one in identities)]
-    return [key for key in keys if len({one.get(key) for one in identities}) > 1]
+    found = [key for key in keys if len({one.get(key) for one in identities}) > 1]
+    said = [key for key in found if key != "split"]
+    told = {tuple(one.get(key) for key in said) for one in identities}
+    return said if len(told) == len({tuple(one.get(key) for key in found) for one in identities}) else found
+
+
+def _require_same(first: Result, other: Result, hashes: bool) -> None:
+    """The same images with the same labels, every target that both recorded."""
+    both = f"runs {first.run.folder} and {other.run.folder} cannot be compared"
+    if hashes and first.test_hash != other.test_hash:
+        raise EvaluationError(_other_test(first, other, both))
+    if not first.test.image_id.equals(other.test.image_id):
+        alone = sorted(set(first.test.image_id) ^ set(other.test.image_id))
+        raise EvaluationError(
+            f"{both}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
+            f"(hash {first.test_hash} and {other.test_hash})"
+        )
+    for column in first.test.columns.intersection(other.test.columns):
+        one, two = first.test[column], other.test[column]
+        if column.startswith("target_") and not np.array_equal(one, two, equal_nan=True):
+            name = first.test.image_id[(one != two) & ~(one.isna() & two.isna())].iloc[0]
+            raise EvaluationError(
+                f"{both}: their labels differ, first {column.removeprefix('target_')} on {name} (hash "
+                f"{first.test_hash} and {other.test_hash}); they were trained with different tables or releases of "
+                "the labels"
+            )
+
+
+def _other_test(first: Result, other: Result, both: str) -> str:
+    return (
+        f"{both}: their test parts differ (hash {first.test_hash} and {other.test_hash}). Train both with the "
+        "same data, data.split and data.split_seed, or evaluate them one at a time"
+    )
 
 
 def _flatten(config: DictConfig, prefix: str, into: dict[str, str]) -> None:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lungdet.evaluation.metrics import roc_curve
-from lungdet.evaluation.results import Result
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.wording import finding_name
 
 # Mid tones that stand out from white and from near-black, told apart by the colour-blind (after Okabe and Ito).
 COLOURS = ("#2a86d1", "#dd7a1f", "#1fa187", "#c2559b", "#8c7ae6", "#b59b00", "#d1495b", "#6c8ea0")
@@ -39,16 +40,16 @@ STYLE = {
 WIDTH = 4.7  # inches; wide enough to read when a phone shrinks it to its own width
 
 
-def roc(models: Mapping[str, Sequence[Result]], summary: dict, labels: Mapping[str, str]) -> str:
-    """ROC curves: one line a run, one colour a model."""
+def roc(models: Mapping[str, Sequence[Replicate]], summary: dict, labels: Mapping[str, str]) -> str:
+    """ROC curves: one line a seed, one colour a model."""
     with plt.rc_context(STYLE):
         figure, axes = _axes(4.3, len(models))
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
         for number, (name, runs) in enumerate(models.items()):
             auroc = summary["models"][name]["test"]["auroc"]
             label = f"{labels[name]}, AUROC {'undefined' if auroc is None else f'{auroc:.3f}'}"
-            for run in runs:
-                x, y = roc_curve(run.test.target_abnormal, run.test.probability_abnormal)
+            for one in runs:
+                x, y = roc_curve(one.test.target_abnormal, one.test.probability_abnormal)
                 axes.plot(x, y, color=_of(COLOURS, number), linewidth=2 if len(runs) == 1 else 1.2, label=label)
                 label = None
         axes.set(xlabel="1 - specificity", ylabel="recall", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -76,6 +77,26 @@ def study_metrics(summary: dict, labels: Mapping[str, str]) -> str:
         axes.grid(axis="y", visible=False)
         _legend(figure, axes)
         return _svg(figure, "metrics")
+
+
+def findings(summary: dict, labels: Mapping[str, str], names: Sequence[str]) -> str:
+    """AUROC of these findings: a mark a model with its spread over seeds; chance as a line."""
+    place = np.arange(len(names))[::-1].astype(float)
+    with plt.rc_context(STYLE):
+        figure, axes = _axes(1.2 + 0.32 * len(names), len(summary["models"]))
+        axes.axvline(0.5, color=FAINT, linestyle=":", linewidth=1.5)
+        shift = np.linspace(0.2, -0.2, len(summary["models"])) if len(summary["models"]) > 1 else [0.0]
+        for number, (model, block) in enumerate(summary["models"].items()):
+            found = [block["findings"][name] for name in names]
+            style = {"color": _of(COLOURS, number), "fmt": _of(MARKERS, number), "markersize": 6}
+            value = [_nan(one["test"]["auroc"]) for one in found]
+            spread = [one["test_sd"]["auroc"] or 0 for one in found]
+            axes.errorbar(value, place + shift[number], xerr=spread, capsize=3, label=labels[model], **style)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4), xlabel="AUROC")
+        axes.set_yticks(place, [finding_name(name).replace(" (proxy for cancer)", "") for name in names])
+        axes.grid(axis="y", visible=False)
+        _legend(figure, axes)
+        return _svg(figure, "findings")
 
 
 def _axes(height: float, entries: int) -> tuple[Figure, Axes]:

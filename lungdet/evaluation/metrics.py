@@ -2,7 +2,8 @@
 
 y (N,) labels 1 / 0 / NaN, p (N,) probabilities of 1. An image whose label is NaN (unknown) is left out, here and
 nowhere else. An image is called abnormal where `p > threshold`, strictly, as in torchmetrics: a probability of
-exactly 0.5 is called normal. Everything is computed in float64 from the float32 probabilities on disk.
+exactly 0.5 is called normal. The threshold is one number, or (N,) where images of several runs are pooled, each judged
+at its own run's. Everything is computed in float64 from the float32 probabilities on disk.
 """
 
 import functools
@@ -38,7 +39,9 @@ class Confusion(NamedTuple):
     fn: int
 
 
-def scores(y: ArrayLike, p: ArrayLike, threshold: float = 0.5, names: Iterable[str] | None = None) -> dict[str, float]:
+def scores(
+    y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5, names: Iterable[str] | None = None
+) -> dict[str, float]:
     """Several metrics at once: all of `METRICS`, or those named."""
     return {name: METRICS[name](y, p, threshold) for name in (METRICS if names is None else names)}
 
@@ -52,13 +55,15 @@ def metric(function: Callable[..., float]) -> Callable[..., float]:
     thresholded = "threshold" in inspect.signature(function).parameters
 
     @functools.wraps(function)
-    def masked(y: ArrayLike, p: ArrayLike, threshold: float = 0.5) -> float:
+    def masked(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> float:
+        if np.ndim(threshold):
+            threshold = np.asarray(threshold, np.float64)[~np.isnan(np.asarray(y, np.float64))]
         y, p = known(y, p)
         if not len(y):
             return Undefined("no image has a known label")
         if not thresholded:
             return function(y, p)
-        if np.isnan(threshold):
+        if np.isnan(threshold).any():
             return Undefined(f"there is no threshold: {getattr(threshold, 'reason', 'it is NaN')}")
         return function(y, p, threshold)
 
@@ -85,50 +90,50 @@ def known(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return y[labelled], p[labelled]
 
 
-def confusion(y: np.ndarray, p: np.ndarray, threshold: float) -> Confusion:
-    """Counts at a threshold, of labels that are all known."""
+def confusion(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> Confusion:
+    """Counts at a threshold, or at each image's own (N,), of labels that are all known."""
     called, abnormal = p > threshold, y == 1
     tp, fp = int(np.sum(called & abnormal)), int(np.sum(called & ~abnormal))
     return Confusion(tp, fp, int(np.sum(~abnormal)) - fp, int(np.sum(abnormal)) - tp)
 
 
 @metric
-def accuracy(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def accuracy(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Share of images called rightly."""
     count = confusion(y, p, threshold)
     return (count.tp + count.tn) / len(y)
 
 
 @metric
-def precision(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def precision(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Share of the images called abnormal that are; undefined where none is called so."""
     count = confusion(y, p, threshold)
     return _ratio(count.tp, count.tp + count.fp, "no image is called abnormal")
 
 
 @metric
-def recall(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def recall(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Share of the abnormal images that are called so (sensitivity)."""
     count = confusion(y, p, threshold)
     return _ratio(count.tp, count.tp + count.fn, NO_ABNORMAL)
 
 
 @metric
-def f1(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def f1(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Harmonic mean of precision and recall, as 2 tp / (2 tp + fp + fn)."""
     count = confusion(y, p, threshold)
     return _ratio(2 * count.tp, 2 * count.tp + count.fp + count.fn, "no image is abnormal and none is called so")
 
 
 @metric
-def specificity(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def specificity(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Share of the normal images that are called so."""
     count = confusion(y, p, threshold)
     return _ratio(count.tn, count.tn + count.fp, NO_NORMAL)
 
 
 @metric
-def balanced_accuracy(y: np.ndarray, p: np.ndarray, threshold: float) -> float:
+def balanced_accuracy(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
     """Mean of recall and specificity; .5 for a constant answer, whatever the share of abnormal images."""
     count = confusion(y, p, threshold)
     return _one_class(y) or (count.tp / (count.tp + count.fn) + count.tn / (count.tn + count.fp)) / 2

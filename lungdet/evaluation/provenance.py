@@ -1,5 +1,6 @@
 """The sections on where results come from: what training cost, which data and split, which runs."""
 
+from lungdet.evaluation import protocols
 from lungdet.evaluation.document import Items, Table, Text
 from lungdet.evaluation.wording import counted, duration, figure, label, optional, share_of
 
@@ -29,7 +30,7 @@ def cost_table(summary: dict) -> Table:
         ]
         for model, block in summary["models"].items()
     ]
-    notes = ["Of training; means over seeds. The best epoch is counted from 0, as in `metrics.csv`."]
+    notes = ["Of training; means over runs. The best epoch is counted from 0, as in `metrics.csv`."]
     return Table(columns, rows, 1, notes)
 
 
@@ -61,20 +62,26 @@ def data_and_split(summary: dict) -> list:
     )
     seed = "" if split.get("seed") is None else f", seed {split['seed']}"
     hashes = ", ".join(f"`{value}`" for value in split["hashes"])
-    own.append(f"Split `{split['name']}`{seed}, by patient, hash {hashes}")
+    name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
+    own.append(f"Split `{name}`, by patient, hash {hashes}")
     said.append(Items([f"{line}." for line in own]))
+    said.append(Text(protocols.sentence(summary)))
     rows = [
         [
-            part,
+            side if len(split["by_part"]) == 1 else f"{part}: {side}",
             "all",
             f"{block['images']:,}",
             f"{block['patients']:,}",
             share_of(block["abnormal"], block["images"]),
             block["hash"],
         ]
-        for part, block in split["parts"].items()
+        for part, sides in split["by_part"].items()
+        for side, block in sides.items()
     ]
-    scored = {"val": data["val_datasets"], "other data" if data["external"] else "test": data["test_datasets"]}
+    [*_, last] = data["parts"].values()
+    scored = {"other data" if data["external"] else "test": data["test_datasets"]}
+    if len(data["parts"]) == 1:
+        scored = {"val": last["val_datasets"]} | scored
     for part, datasets in scored.items():
         for name, block in datasets.items():
             if len(datasets) > 1 or part == "other data":
@@ -86,21 +93,25 @@ def data_and_split(summary: dict) -> list:
 
 def list_of_runs(summary: dict) -> list:
     """Every run that went in, and those that did not with the reason."""
+    none = "none" if summary["task"] == "abnormal" else "by finding"
     rows = [
         [
             label(model),
             str(run["seed"]),
+            *([run["part"]] if summary["parts"] else []),
             f"`{run['run']}`",
             run["started"] or "unknown",
             run["git"] or "none",
-            "none" if run["threshold"] is None else f"{run['threshold']:.3f}",
+            none if run["threshold"] is None else f"{run['threshold']:.3f}",
             *["undefined" if run["test"][m] is None else figure(m, run["test"][m]) for m in ("accuracy", "auroc")],
         ]
         for model, block in summary["models"].items()
         for run in block["runs"]
     ]
-    columns = ["Model", "Seed", "Folder", "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
-    found = [Table(columns, rows, 5, ["Folders as seen from the report's. Accuracy at threshold 0.5."])]
+    part = ["Tested on"] if summary["parts"] else []
+    columns = ["Model", "Seed", *part, "Folder", "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
+    notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
+    found = [Table(columns, rows, columns.index("Threshold"), notes)]
     if summary["not_evaluated"]:
         lines = [f"`{one['run']}`: {one['reason']}" for one in summary["not_evaluated"]]
         found += [Text("Found and not evaluated:"), Items(lines)]

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from lungdet.evaluation import document, provenance, sections
+from lungdet.evaluation import by_finding, by_part, document, guesses, provenance, sections, sensitivity
 from lungdet.evaluation.answer import answer, caveats, is_external
 from lungdet.evaluation.document import Document, Items, Section, Table
-from lungdet.evaluation.results import Result
+from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.wording import label
 
 
-def write(summary: dict, models: Mapping[str, Sequence[Result]], out: Path) -> Document:
+def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -> Document:
     """Writes the report into the folder `out` and returns it."""
     out.mkdir(parents=True, exist_ok=True)
     written = build(summary, models)
@@ -32,13 +32,18 @@ def write(summary: dict, models: Mapping[str, Sequence[Result]], out: Path) -> D
     return written
 
 
-def build(summary: dict, models: Mapping[str, Sequence[Result]]) -> Document:
+def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
     """The report's content, section by section."""
-    datasets = summary["data"]["test_datasets"]
+    datasets, binary = summary["data"]["test_datasets"], summary["task"] == "abnormal"
     content = [
-        Section("The study's table", [sections.study_table(summary, None)]),
+        Section("The study's table" if binary else "Mean over findings", [sections.study_table(summary, None)]),
         Section("What to keep in mind", [Items(caveats(summary))]),
+        Section("What the label can be guessed from without reading the lungs", guesses.section(summary)),
         Section("Figures", sections.pictures(summary, models)),
+        Section("Sensitivity by finding", sensitivity.section(summary))
+        if binary
+        else Section("Finding by finding", by_finding.section(summary)),
+        *([Section(by_part.title(summary), by_part.section(summary))] if summary["parts"] else []),
         *[Section(f"{name} alone", sections.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
         Section("Further metrics", [sections.further_table(summary)]),
         Section("Cost", [provenance.cost_table(summary)]),
@@ -47,7 +52,8 @@ def build(summary: dict, models: Mapping[str, Sequence[Result]]) -> Document:
     ]
     kind = "external test" if is_external(summary) else "evaluation"
     names = dict.fromkeys(label(name.split(" ")[0]) for name in models)  # what tells variants apart is in the tables
-    title = f"Chest radiographs, normal or abnormal: {kind} of {' and '.join(names)}"
+    what = "normal or abnormal" if binary else "findings"
+    title = f"Chest radiographs, {what}: {kind} of {' and '.join(names)}"
     return Document(title, answer(summary), content)
 
 

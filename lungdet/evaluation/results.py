@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.errors import InputError
+from lungdet.findings import TASKS
 from lungdet.runs import Run, RunError, find_runs, load_run
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
-NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal", "probability_abnormal")
+NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal")
 
 
 class EvaluationError(InputError):
@@ -20,11 +21,21 @@ class EvaluationError(InputError):
 
 @dataclass(frozen=True)
 class Result:
-    """A run with its predictions, checked: one row an image, sorted by `image_id`."""
+    """A run with its predictions, checked: one row an image, sorted by `image_id`.
+
+    `shortcuts` are those of the test images, one row an image and shortcut (see `lungdet.models.shortcuts`); None
+    where the run did not record them.
+    """
 
     run: Run
     test: pd.DataFrame
     val: pd.DataFrame
+    shortcuts: pd.DataFrame | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the run predicted: `abnormal`, or every finding."""
+        return TASKS[self.run.config.task]
 
     @property
     def seed(self) -> int:
@@ -85,23 +96,17 @@ def read(run: Run) -> Result:
         RunError: it has not written them.
         EvaluationError: they are damaged, or nothing records which split the run was tested on.
     """
-    tables = {}
-    for part in ("test", "val"):
-        try:
-            tables[part] = check(run.predictions(part), run.folder, part)
-        except (RunError, EvaluationError):
-            raise
-        except (OSError, ValueError) as error:
-            raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
+    labels = TASKS[run.config.task]
+    tables = {part: check(_table(run, part), labels, run.folder, part) for part in ("test", "val")}
     split = run.environment.get("split", {})
     if "hash" not in split or "hash" not in split.get("parts", {}).get("test", {}):
         raise EvaluationError(
             f"{run.folder}/environment.json records no split, so the test part is unknown: train anew"
         )
-    return Result(run, **tables)
+    return Result(run, **tables, shortcuts=_shortcuts(run, tables["test"], labels))
 
 
-def check(table: pd.DataFrame, run: Path, part: str) -> pd.DataFrame:
+def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> pd.DataFrame:
     """Predictions sorted by image, if each image stands once and has a probability.
 
     Raises:
@@ -109,7 +114,8 @@ def check(table: pd.DataFrame, run: Path, part: str) -> pd.DataFrame:
             outside [0, 1].
     """
     where = f"run {run}, {part} predictions"
-    missing = [column for column in NEEDED if column not in table.columns]
+    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability")]]
+    missing = [column for column in dict.fromkeys(needed) if column not in table.columns]
     if missing:
         raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
     if table.empty:
@@ -119,17 +125,43 @@ def check(table: pd.DataFrame, run: Path, part: str) -> pd.DataFrame:
         raise EvaluationError(
             f"{where}: {len(twice)} image(s) stand there more than once, the first is {twice.iloc[0]}"
         )
-    # NaN compares false, so it is caught here as well.
-    wrong = ~table.probability_abnormal.between(0, 1)
-    if wrong.any():
-        raise EvaluationError(
-            f"{where}: probability_abnormal is NaN or outside [0, 1] on {int(wrong.sum())} of {len(table)} images, the "
-            f"first is {table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or set "
-            "trainer.gradient_clip_val=1.0"
-        )
+    for label in labels:
+        # NaN compares false, so it is caught here as well.
+        wrong = ~table[f"probability_{label}"].between(0, 1)
+        if wrong.any():
+            raise EvaluationError(
+                f"{where}: probability_{label} is NaN or outside [0, 1] on {int(wrong.sum())} of {len(table)} images, "
+                f"the first is {table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or "
+                "set trainer.gradient_clip_val=1.0"
+            )
     return table.sort_values("image_id", ignore_index=True)
 
 
 def common_parent(folders: Sequence[Path]) -> Path:
     """The innermost folder that holds them all; of a single one, itself."""
     return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
+def _table(run: Run, part: str) -> pd.DataFrame:
+    try:
+        return run.predictions(part)
+    except RunError:
+        raise
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
+
+
+def _shortcuts(run: Run, test: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame | None:
+    """The shortcuts' predictions of the test images, with what the images' rows say; None where not recorded."""
+    try:
+        table = _table(run, "shortcuts_test")
+    except RunError:
+        return None
+    described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
+    for name, rows in table.groupby("shortcut"):
+        if sorted(rows["image_id"]) != test["image_id"].tolist():
+            raise EvaluationError(
+                f"{run.folder}/predictions/shortcuts_test.parquet: the images of shortcut {name} are not those of "
+                "test.parquet; delete that file to evaluate the run without shortcuts"
+            )
+    return table.merge(described, on="image_id", validate="many_to_one")

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from lungdet.evaluation import figures
+from lungdet.evaluation import by_finding, figures
 from lungdet.evaluation.document import Figure, Table, Text
-from lungdet.evaluation.results import Result
-from lungdet.evaluation.summary import FURTHER, STUDY
-from lungdet.evaluation.wording import BASELINE_NAMES, NAMES, counted, figure, label, value
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.wording import BASELINE_NAMES, FURTHER, NAMES, STUDY, counted, figure, label, value
 
 
 def study_table(summary: dict, dataset: str | None) -> Table:
@@ -49,25 +48,29 @@ def further_table(summary: dict) -> Table:
     return Table(["Model", "Threshold", *[NAMES[m] for m in FURTHER]], rows, 2, _undefined(notes))
 
 
-def pictures(summary: dict, models: Mapping[str, Sequence[Result]]) -> list[Figure]:
-    """The four metrics and the ROC curves."""
+def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[Figure]:
+    """The four metrics, and the ROC curves or the AUROC by finding."""
     labels = {name: label(name) for name in models} | BASELINE_NAMES
     seeds = max(len(block["seeds"]) for block in summary["models"].values())
     four = "; ".join(
         f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
         for name, block in summary["models"].items()
     )
+    mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
     areas = "; ".join(f"{labels[name]}: AUROC {value(b, 'test', 'auroc')}" for name, b in summary["models"].items())
     lines = ", one line a seed" if seeds > 1 else ""
+    lines += "; all parts' images pooled" if summary["parts"] else ""
     spread = " Bars: one standard deviation over seeds." if seeds > 1 else ""
     return [
         Figure(
             "metrics",
             figures.study_metrics(summary, labels),
             f"The four metrics at threshold 0.5. {four}.",
-            f"The study's four metrics at threshold 0.5, and what a constant answer reaches.{spread}",
+            f"The study's four metrics at threshold 0.5{mean}, and what a constant answer reaches.{spread}",
         ),
-        Figure(
+        by_finding.picture(summary, labels)
+        if summary["task"] != "abnormal"
+        else Figure(
             "roc",
             figures.roc(models, summary, labels),
             f"ROC curves. {areas}.",
@@ -78,23 +81,29 @@ def pictures(summary: dict, models: Mapping[str, Sequence[Result]]) -> list[Figu
 
 def _how_to_read(summary: dict) -> list[str]:
     """The notes below the study's table, once a report."""
-    rule = summary["threshold"]
+    rule, findings = summary["threshold"], summary["task"] != "abnormal"
     at = "" if rule["at"] is None else f" ({rule['at']})"
     said = [
         f"Per cent, AUROC as a decimal. Second threshold: chosen on validation alone by the rule `{rule['rule']}`{at}: "
         f"{rule['meaning']}. An image is called abnormal where its probability is above the threshold."
     ]
+    if findings:
+        said.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
     if any(len(block["seeds"]) > 1 for block in summary["models"].values()):
         said.append("Mean ± sample standard deviation over seeds.")
     if summary["published"]:
         said.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
-    else:
+    elif summary["data"]["synthetic"]:
         said.append("The study's published numbers are left out: these images are synthetic.")
+    else:
+        said.append("The study's published numbers are left out: they are about normal against abnormal.")
     return said
 
 
 def _thresholds(block: dict) -> str:
-    """The chosen threshold, or the range of them over seeds."""
+    """The chosen threshold, or the range of them over runs; of findings each has its own."""
+    if "thresholds" not in block:
+        return "by finding"
     values = [threshold["value"] for threshold in block["thresholds"] if threshold["value"] is not None]
     if not values:
         return "none"

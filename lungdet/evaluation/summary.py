@@ -4,24 +4,23 @@ A model's number is the mean over its seeds, beside the sample standard deviatio
 `undefined` says why. Nothing here chooses anything by test data: thresholds come from validation.
 """
 
-import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
-from lungdet.evaluation import metrics, thresholds
+from lungdet.evaluation import by_finding, by_part, guesses, metrics, sensitivity, thresholds
 from lungdet.evaluation.compare import differences, identity
+from lungdet.evaluation.measure import Cuts, counts, measured, over, scored
+from lungdet.evaluation.metrics import Undefined
+from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result, Skipped
+from lungdet.evaluation.thresholds import Threshold
+from lungdet.evaluation.wording import FURTHER, STUDY
 
-log = logging.getLogger(__name__)
-
-STUDY = ("accuracy", "precision", "recall", "f1", "auroc")
-FURTHER = ("specificity", "balanced_accuracy", "average_precision", "brier", "log_loss")
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0}
 PUBLISHED = {
     "cnn": {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
@@ -29,9 +28,13 @@ PUBLISHED = {
 }
 """The study's own table, on other images than anybody's here."""
 READING = {
-    "test": "mean over seeds on the test part at threshold 0.5; null where undefined, `undefined` says why",
+    "test": "mean over seeds on the test part at threshold 0.5; null where undefined, `undefined` says why; "
+    "with task=findings the mean over findings (`macro` says which), each under `findings`",
     "test_sd": "sample standard deviation over seeds; null with one seed, or where undefined",
     "at_validation_threshold": "the same at the threshold that each run's validation predictions chose",
+    "parts": "folds or held-out sources; `test` pools their images, each tested once; `over_parts`: mean over parts",
+    "sensitivity_by_finding": "recall on the images that carry a finding, of a model that calls normal or abnormal",
+    "shortcuts": "what is reached without reading the lungs, fitted and tested on the same images; null: not recorded",
     "source_alone_auroc": "0.5 for a single dataset; null where the test part holds one class",
 }
 """What the keys of `metrics.json` mean."""
@@ -40,7 +43,7 @@ COSTS = ("parameters", "fit_seconds", "epochs", "best_epoch", "images_per_second
 
 
 def summarise(
-    models: Mapping[str, Sequence[Result]],
+    models: Mapping[str, Sequence[Replicate]],
     skipped: Sequence[Skipped],
     rule: str,
     at: float | None,
@@ -50,36 +53,28 @@ def summarise(
     """Everything a report states, JSON-ready.
 
     Args:
-        models: the runs of each model, tested on the same images (see `compare`).
+        models: the replicates of each model, tested on the same images (see `compare`).
         skipped: runs that could not be evaluated.
         rule: of the threshold chosen on validation, see `thresholds.RULES`; `at` its value where it takes one.
         at: see `rule`.
         out: the folder of the report; run folders are named relative to it.
         external: what other data was scored, or None for the runs' own test part.
     """
-    results = [result for runs in models.values() for result in runs]
-    first = results[0]
-    test = first.test
-    environment = first.run.environment
+    results = [result for some in models.values() for one in some for result in one.results]
+    first = next(iter(models.values()))[0]
+    task = first.first.run.config.task
+    data, parts = _data(first, external), None if external else by_part.described(models)
     return {
         "reading": READING,
-        "models": {name: _model(runs, rule, at, out) for name, runs in models.items()},
-        "baselines": {name: _baseline(test, value) for name, value in BASELINES.items()},
-        "published": {} if any(_synthetic(name) for name in test.dataset) else PUBLISHED,
+        "task": task,
+        "models": {name: _model(some, rule, at, out, parts is not None) for name, some in models.items()},
+        "baselines": {name: _baseline(first, value) for name, value in BASELINES.items()},
+        "published": {} if data["synthetic"] or task != "abnormal" else PUBLISHED,
         "threshold": {"rule": rule, "at": at, "meaning": thresholds.RULES[rule]},
-        "split": environment["split"] | {"hashes": sorted({r.run.environment["split"]["hash"] for r in results})},
-        "data": environment.get("data", {})
-        | {
-            "external": external,
-            "known_sources": sorted({*test.dataset} & {*environment.get("data", {}).get("sources", {})}),
-            "synthetic": bool(test.dataset.map(_synthetic).any()),
-            "test": _counts(test),
-            "test_datasets": {name: _counts(rows) for name, rows in test.groupby("dataset")},
-            "val": _counts(first.val),
-            "val_datasets": {name: _counts(rows) for name, rows in first.val.groupby("dataset")},
-            "source_alone_auroc": _none(source_alone(test)),
-        },
-        "settings_that_differ": differences([identity(runs[0]) for runs in models.values()], shared_only=True),
+        "parts": parts,
+        "split": _split(first, results),
+        "data": data,
+        "settings_that_differ": differences([identity(some[0].first) for some in models.values()], shared_only=True),
         "not_evaluated": [{"run": _relative(one.folder, out), "reason": one.reason} for one in skipped],
     }
 
@@ -93,106 +88,108 @@ def source_alone(test: pd.DataFrame) -> float:
     return metrics.auroc(test.target_abnormal, share)
 
 
-def _model(runs: Sequence[Result], rule: str, at: float | None, out: Path) -> dict:
-    chosen = [_threshold(result, rule, at) for result in runs]
-    environments = [result.run.environment for result in runs]
-    datasets = sorted(runs[0].test.dataset.unique())
-    return {
-        **_scored([result.test for result in runs], chosen),
+def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, by_parts: bool) -> dict:
+    results = [result for one in some for result in one.results]
+    labels = some[0].labels
+    chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
+    cuts = [_cuts(one, chosen) for one in some]
+    tables = [one.test for one in some]
+    environments = [result.run.environment for result in results]
+    plain = [{label: one.as_dict() for label, one in chosen[result.run.folder].items()} for result in results]
+    block = {
+        **scored(tables, labels, cuts),
         "datasets": {
-            name: _scored([result.test[result.test.dataset == name] for result in runs], chosen) for name in datasets
+            name: scored([table[table.dataset == name] for table in tables], labels, cuts)
+            for name in sorted(tables[0].dataset.unique())
         },
-        "thresholds": [threshold.as_dict() for threshold in chosen],
-        "seeds": [result.seed for result in runs],
+        "shortcuts": guesses.numbers(some),
+    }
+    if some[0].first.run.config.task == "abnormal":
+        block |= {"thresholds": [one["abnormal"] for one in plain]}
+        block |= {"sensitivity_by_finding": sensitivity.numbers(some, cuts)}
+    else:
+        block |= {"findings": by_finding.numbers(some, cuts, plain)}
+    if by_parts:
+        block |= by_part.numbers(some, cuts)
+    return {
+        **block,
+        "seeds": [one.seed for one in some],
         "runs": [
             {
                 "run": _relative(result.run.folder, out),
                 "seed": result.seed,
+                "part": part,
                 "started": result.run.environment.get("started"),
                 "git": result.run.environment.get("git"),
-                "threshold": threshold.as_dict()["value"],
-                "test": {k: _none(v) for k, v in _at(result.test, 0.5).items()},
+                "threshold": chosen[result.run.folder]["abnormal"].as_dict()["value"] if len(labels) == 1 else None,
+                "test": {k: _none(v) for k, v in measured(result.test, labels).items()},
             }
-            for result, threshold in zip(runs, chosen, strict=True)
+            for one in some
+            for part, result in one.parts.items()
         ],
         **{cost: _mean([environment.get(cost) for environment in environments]) for cost in COSTS},
         "precision": sorted({str(environment.get("precision", "unknown")) for environment in environments}),
         "hardware": sorted({str(environment.get("hardware", {}).get("device")) for environment in environments}),
-        "model": runs[0].run.config.model._target_,
+        "model": some[0].first.run.config.model._target_,
     }
 
 
-def _scored(tables: Sequence[pd.DataFrame], chosen: Sequence[thresholds.Threshold]) -> dict:
-    """One model's metrics over seeds at 0.5 and at the thresholds chosen on validation."""
-    found = {
-        "test": [_at(table, 0.5) for table in tables],
-        "at_validation_threshold": [_at(t, threshold.value) for t, threshold in zip(tables, chosen, strict=True)],
-    }
-    block = {**_counts(tables[0])}
-    undefined = {}
-    for name, values in found.items():
-        block[name], block[f"{name}_sd"], undefined[name] = _over_seeds(values)
-    return {**block, "undefined": {name: reasons for name, reasons in undefined.items() if reasons}}
-
-
-def _over_seeds(values: Sequence[dict[str, float]]) -> tuple[dict, dict, dict]:
-    """Mean, sample standard deviation and reasons. A metric undefined in one seed has no mean over them."""
-    mean, sd, reasons = {}, {}, {}
-    for name in values[0]:
-        column = [value[name] for value in values]
-        missing = [value for value in column if math.isnan(value)]
-        mean[name] = None if missing else fmean(column)
-        sd[name] = None if missing or len(column) < 2 else stdev(column)
+def _cuts(one: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
+    """Each label's threshold on the pooled test images: each image's is that of the run that predicted it."""
+    if len(one.parts) == 1:
+        return {label: chosen[one.first.run.folder][label].value for label in one.labels}
+    found: dict[str, float | pd.Series] = {}
+    for label in one.labels:
+        values = {part: chosen[result.run.folder][label].value for part, result in one.parts.items()}
+        missing = [part for part, value in values.items() if math.isnan(value)]
         if missing:
-            times = f" (in {len(missing)} of {len(column)} runs)" if len(column) > 1 else ""
-            reasons[name] = f"{getattr(missing[0], 'reason', 'it is NaN')}{times}"
-    return mean, sd, reasons
+            found[label] = Undefined(f"{missing[0]}: {getattr(values[missing[0]], 'reason', 'it is NaN')}")
+            continue
+        of_image = pd.concat([pd.Series(values[part], one.parts[part].test["image_id"]) for part in one.parts])
+        found[label] = one.test["image_id"].map(of_image)
+    return found
 
 
-def _baseline(test: pd.DataFrame, answer: float) -> dict:
+def _baseline(first: Replicate, answer: float) -> dict:
     """A constant answer on the whole test part and on each dataset; probability metrics mean nothing for it."""
+    constant = first.test.assign(**{f"probability_{label}": answer for label in first.labels})
 
     def block(rows: pd.DataFrame) -> dict:
-        values = metrics.scores(rows.target_abnormal, np.full(len(rows), answer), names=STUDY + FURTHER[:3])
-        mean, _, reasons = _over_seeds([values])
+        mean, _, reasons = over([measured(rows, first.labels, names=STUDY + FURTHER[:3])])
         return {"test": mean, "undefined": {"test": reasons} if reasons else {}}
 
-    return {**block(test), "datasets": {name: block(rows) for name, rows in test.groupby("dataset")}}
+    return {**block(constant), "datasets": {name: block(rows) for name, rows in constant.groupby("dataset")}}
 
 
-def _threshold(result: Result, rule: str, at: float | None) -> thresholds.Threshold:
-    """Chosen on the run's validation predictions, and stored in its folder."""
-    threshold = thresholds.choose(result.val.target_abnormal, result.val.probability_abnormal, rule, at)
-    stored = thresholds.load(result.run.folder)
-    if stored is not None and stored.as_dict() == threshold.as_dict():
-        return stored
-    if stored is not None:
-        was = f"{stored.rule}{'' if stored.at is None else f' at {stored.at}'}"
-        log.info("%s: the stored threshold (%s) is replaced by rule %s", result.run.folder, was, rule)
-    try:
-        thresholds.save(threshold, result.run.folder)
-    except OSError as error:
-        log.warning(
-            "%s: the threshold could not be stored there (%s); it stands in metrics.json", result.run.folder, error
-        )
-    return threshold
-
-
-def _at(table: pd.DataFrame, threshold: float) -> dict[str, float]:
-    return metrics.scores(table.target_abnormal, table.probability_abnormal, threshold)
-
-
-def _counts(table: pd.DataFrame) -> dict[str, int]:
-    return {
-        "images": len(table),
-        "patients": int(table.patient_id.nunique()),
-        "labelled": int(table.target_abnormal.notna().sum()),
-        "abnormal": int(table.target_abnormal.sum()),
+def _data(first: Replicate, external: str | None) -> dict:
+    """What the report says of the data: the environment's own facts, and counts of what was tested."""
+    test, known = first.test, first.first.run.environment.get("data", {})
+    return known | {
+        "external": external,
+        "known_sources": sorted({*test.dataset} & {*known.get("sources", {})}),
+        "synthetic": any(name.startswith("phantom") for name in test.dataset),
+        "test": counts(test),
+        "test_datasets": {name: counts(rows) for name, rows in test.groupby("dataset")},
+        "parts": {
+            part: {
+                **{name: counts(table) for name, table in (("val", result.val), ("test", result.test))},
+                "val_datasets": {name: counts(rows) for name, rows in result.val.groupby("dataset")},
+            }
+            for part, result in first.parts.items()
+        },
+        "source_alone_auroc": _none(source_alone(test)),
     }
 
 
-def _synthetic(dataset: str) -> bool:
-    return dataset.startswith("phantom")
+def _split(first: Replicate, results: Sequence[Result]) -> dict:
+    """The split as the first run recorded it; of several parts, each one's images under `by_part`."""
+    split = first.first.run.environment["split"]
+    fractions = first.first.run.config.data.get("fractions")
+    return split | {
+        "hashes": sorted({result.run.environment["split"]["hash"] for result in results}),
+        "fractions": None if fractions is None else list(fractions),
+        "by_part": {part: result.run.environment["split"]["parts"] for part, result in first.parts.items()},
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

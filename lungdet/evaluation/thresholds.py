@@ -1,16 +1,20 @@
 """Thresholds: chosen on validation predictions by a named rule, stored in the run folder, reused everywhere."""
 
 import json
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from lungdet.errors import InputError
 from lungdet.evaluation.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
+
+log = logging.getLogger(__name__)
 
 RULES: dict[str, str] = {
     "youden": "recall + specificity - 1 is highest",
@@ -85,32 +89,65 @@ def check(rule: str, at: float | None) -> None:
         raise ThresholdError(f"threshold.rule={rule} needs a number from 0 to 1 in threshold.at, found {at}")
 
 
-def save(threshold: Threshold, folder: Path) -> None:
-    """Writes `threshold.json` into a run folder, whole or not at all."""
-    part = folder / "threshold.json.part"
-    part.write_text(json.dumps(threshold.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(folder / "threshold.json")
+def for_run(
+    folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None
+) -> dict[str, Threshold]:
+    """Each label's threshold chosen on a run's validation predictions, and stored in its folder."""
+    chosen = {label: choose(val[f"target_{label}"], val[f"probability_{label}"], rule, at) for label in labels}
+    stored = load(folder)
+    if _plain(stored) == _plain(chosen):
+        return stored
+    if stored:
+        was = next(iter(stored.values()))
+        log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _said(was.rule, was.at), rule)
+    try:
+        save(chosen, folder)
+    except OSError as error:
+        log.warning("%s: the thresholds could not be stored there (%s); they stand in metrics.json", folder, error)
+    return chosen
 
 
-def load(folder: Path) -> Threshold | None:
-    """The threshold stored in a run folder, or None where none was stored yet."""
-    path = folder / "threshold.json"
+def save(chosen: Mapping[str, Threshold], folder: Path) -> None:
+    """Writes `thresholds.json` into a run folder, by label, whole or not at all."""
+    part = folder / "thresholds.json.part"
+    part.write_text(json.dumps(_plain(chosen), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(folder / "thresholds.json")
+
+
+def load(folder: Path) -> dict[str, Threshold]:
+    """The thresholds stored in a run folder, by label; empty where none were stored yet."""
+    path = folder / "thresholds.json"
     if not path.exists():
-        return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    value = Undefined(stored["reason"]) if stored["value"] is None else stored["value"]
-    return Threshold(value, stored["rule"], stored["at"], stored["images"])
+        return {}
+    return {
+        label: Threshold(
+            Undefined(stored["reason"]) if stored["value"] is None else stored["value"],
+            stored["rule"],
+            stored["at"],
+            stored["images"],
+        )
+        for label, stored in json.loads(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
     """The rule that is asked for; where none is, the one stored in all these run folders, else `youden`."""
     if rule is None and at is None:
-        stored = {None if (found := load(folder)) is None else (found.rule, found.at) for folder in folders}
-        if len(stored) == 1 and (only := stored.pop()) is not None:
+        stored = [{(found.rule, found.at) for found in load(folder).values()} or {None} for folder in folders]
+        rules = set().union(*stored)
+        if len(rules) == 1 and (only := rules.pop()) is not None:
             return only
     rule = rule or "youden"
     check(rule, at)
     return rule, at
+
+
+def _plain(chosen: Mapping[str, Threshold]) -> dict[str, dict]:
+    return {label: threshold.as_dict() for label, threshold in chosen.items()}
+
+
+def _said(rule: str, at: float | None) -> str:
+    return rule if at is None else f"{rule} at {at}"
 
 
 TOLERANCE = 1e-12

@@ -1,5 +1,10 @@
 """Wording: how the report names models and metrics and writes numbers."""
 
+STUDY = ("accuracy", "precision", "recall", "f1", "auroc")
+"""The study's four metrics, and AUROC."""
+FURTHER = ("specificity", "balanced_accuracy", "average_precision", "brier", "log_loss")
+"""What the second table adds."""
+
 NAMES = {
     "accuracy": "Accuracy",
     "precision": "Precision",
@@ -22,6 +27,12 @@ def label(model: str) -> str:
     """A model as a text calls it: the study's two by their usual names, others by their module's."""
     base, *rest = model.split(" ")
     return " ".join([{"cnn": "CNN", "cnn_lstm": "CNN-LSTM"}.get(base, base), *rest])
+
+
+def finding_name(finding: str) -> str:
+    """A finding as a text calls it; nodule and mass as what they are to those who look for cancer."""
+    name = finding.replace("_", " ")
+    return f"{name} (proxy for cancer)" if finding in ("nodule", "mass") else name
 
 
 def percent(share: float) -> str:

@@ -140,6 +140,14 @@ class Classifier(lightning.LightningModule):
         """Lower the learning rate where validation stalls."""
         self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
 
+    def classify(self, features: Tensor) -> Tensor:
+        """The head's logits (N, O) in fp32, whatever precision the features come in.
+
+        bf16 has 8 significant bits: similar images would get the very same logit, and ties cost AUROC.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
+
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy in fp32, the mean over the labels that are known: the one place that masks the others.
 

@@ -31,4 +31,4 @@ class CNN(Classifier):
     def forward(self, image: Tensor, length: Tensor) -> Tensor:
         """(S, 1, H, W), (N,) -> logits (N, O); of a series the last image is read."""
         features = self.backbone(image[length.cumsum(0) - 1])  # (N, C, h, w)
-        return self.head(features)
+        return self.classify(features)

@@ -50,7 +50,7 @@ class CNNLSTM(Classifier):
         """(S, 1, H, W), (N,) -> logits (N, O); of a series the last image is read."""
         features = self.backbone(image[length.cumsum(0) - 1])  # (N, C, h, w)
         outputs, _ = self.lstm(self.steps(features))
-        return self.head(outputs[:, -1])
+        return self.classify(outputs[:, -1])
 
     def steps(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, steps, C)."""

@@ -1,0 +1,134 @@
+"""What follows from a dataset's numbers, by rules that are stated with their numbers."""
+
+import math
+
+MANY = 30
+"""Patients of a kind below which a number about them says little."""
+
+WIDE = 0.05
+"""Half the width of the accuracy's interval from which folds are advised."""
+
+EXPECTED = 0.9
+"""The accuracy and the AUROC at which widths are worked out."""
+
+
+def advise(numbers: dict, protocol: str) -> list[str]:
+    """Sentences, each with the rule it follows from.
+
+    Args:
+        numbers: from `fingerprint.describe`.
+        protocol: the split's, `data.split`.
+    """
+    rules = (_classes, _intervals, _folds, _findings, _sources, _unknown, _copies)
+    return [sentence for rule in rules if not (rule is _folds and protocol == "folds") for sentence in rule(numbers)]
+
+
+def class_weights(normal: int, abnormal: int) -> tuple[float, float]:
+    """Weights of normal and abnormal under which both classes count alike: n / (2 n_class)."""
+    total = normal + abnormal
+    return total / (2 * normal), total / (2 * abnormal)
+
+
+def accuracy_half_width(patients: int, accuracy: float = EXPECTED) -> float:
+    """Half the 95 % interval to expect: 1.96 sqrt(a (1 - a) / n), each patient counting once."""
+    return 1.96 * math.sqrt(accuracy * (1 - accuracy) / patients)
+
+
+def auroc_half_width(normal: int, abnormal: int, auroc: float = EXPECTED) -> float:
+    """Half the 95 % interval to expect, by Hanley and McNeil (Radiology 143:29-36, 1982)."""
+    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    variance = auroc * (1 - auroc) + (abnormal - 1) * (q1 - auroc**2) + (normal - 1) * (q2 - auroc**2)
+    return 1.96 * math.sqrt(variance / (normal * abnormal))
+
+
+def _classes(numbers: dict) -> list[str]:
+    part = numbers["parts"].get("train", numbers["all"])
+    where = "of the train part" if "train" in numbers["parts"] else "of all images"
+    counts = part["abnormal"]
+    if not counts["present"] or not counts["absent"]:
+        return [f"Only one class stands in the images {where}; there is nothing to learn."]
+    normal, abnormal = class_weights(counts["absent"], counts["present"])
+    share = f"{counts['prevalence']:.1%} {where} are abnormal"
+    if 0.4 <= counts["prevalence"] <= 0.6:
+        return [f"No class weights are needed: {share}, which is between 40% and 60%."]
+    return [
+        f"Weigh the classes (`model.class_weights=balanced`): {share}, which is outside 40% to 60%. The weights are "
+        f"{normal:.3f} for normal and {abnormal:.3f} for abnormal (n / (2 n_class))."
+    ]
+
+
+def _intervals(numbers: dict) -> list[str]:
+    test = numbers["parts"].get("test")
+    if test is None or not test["patients"]:
+        return []
+    known = test["patients_normal"] + test["patients_abnormal"]
+    if not test["patients_normal"] or not test["patients_abnormal"]:
+        return ["The test part holds one class only, so no AUROC can be told."]
+    accuracy, auroc = accuracy_half_width(known), auroc_half_width(test["patients_normal"], test["patients_abnormal"])
+    return [
+        f"Expect 95% intervals of ± {accuracy:.1%} for an accuracy of {EXPECTED:.0%} (1.96 √(a(1-a)/n)) and of "
+        f"± {auroc:.3f} for an AUROC of {EXPECTED:.2f} (Hanley and McNeil 1982) from the test part's {known:,} "
+        f"patients, {test['patients_abnormal']:,} of them abnormal. Patients are counted, not images, since images of "
+        "one patient resemble each other. Two models that differ by less can still be told apart on the same images."
+    ]
+
+
+def _folds(numbers: dict) -> list[str]:
+    test = numbers["parts"].get("test")
+    if test is None or not test["patients"]:
+        return []
+    half, few = accuracy_half_width(test["patients"]), min(test["patients_normal"], test["patients_abnormal"])
+    if half <= WIDE and few >= MANY:
+        return []
+    everyone = numbers["all"]["patients"]
+    reason = (
+        f"the accuracy's interval is wider than ± {WIDE:.0%}"
+        if half > WIDE
+        else f"the rarer class has {few} test patients, fewer than {MANY}"
+    )
+    return [
+        f"Use folds instead of one split (`-m data.split=folds 'data.fold=range(5)'`): {reason}. All {everyone:,} "
+        f"patients are then tested once, for an interval of about ± {accuracy_half_width(everyone):.1%}."
+    ]
+
+
+def _findings(numbers: dict) -> list[str]:
+    test = numbers["parts"].get("test")
+    if test is None:
+        return []
+    rare = [f"{name} ({n})" for name, n in test["patients_by_finding"].items() if 0 < n < MANY]
+    if not rare:
+        return []
+    return [
+        f"Say little about single findings that fewer than {MANY} test patients have: {', '.join(rare)}. Sensitivities "
+        "on so few vary by chance by 10 points and more."
+    ]
+
+
+def _sources(numbers: dict) -> list[str]:
+    known = {name: one["abnormal"]["prevalence"] for name, one in numbers["datasets"].items()}
+    known = {name: share for name, share in known.items() if share is not None}
+    if len(known) < 2 or max(known.values()) - min(known.values()) <= 0.1:
+        return []
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in known.items())
+    return [
+        f"Read each source's results apart and consider `data.sampler=balanced`: the share of abnormal images differs "
+        f"by more than 10 points ({shares}), so that telling the source already tells something of the label."
+    ]
+
+
+def _unknown(numbers: dict) -> list[str]:
+    unknown = numbers["all"]["abnormal"]["unknown"]
+    if not unknown:
+        return []
+    return [f"{unknown:,} images have no label normal or abnormal; they are neither trained on nor counted in results."]
+
+
+def _copies(numbers: dict) -> list[str]:
+    copies = numbers["all"]["copies_in_other_patients"]
+    if not copies:
+        return []
+    return [
+        f"{copies:,} images stand under several patients. Give those one patient_id, or drop all but one of each: a "
+        "split that parts them is refused."
+    ]

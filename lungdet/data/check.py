@@ -1,0 +1,122 @@
+"""Look at a dataset before training on it: numbers, oddities, copies, what an official set lacks, and advice.
+
+    python -m lungdet.data.check data=chestxray14 data.root=DIR [out=DIR]
+
+takes the same `data` keys as train.py. What is printed also goes into check.json (all names) and check.html.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from lungdet.data.datamodule import RadiographDataModule
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
+def main(config: DictConfig) -> None:
+    """Check the configured dataset."""
+    from hydra.utils import instantiate
+
+    from lungdet.data import showing
+    from lungdet.errors import told_plainly
+
+    with told_plainly("lungdet.data.check"):
+        report = examine(instantiate(config.data))
+        out = Path(config.out)
+        out.mkdir(parents=True, exist_ok=True)
+        facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
+        (out / "check.json").write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (out / "check.html").write_text(showing.page(report), encoding="utf-8")
+        showing.show(report, config.named)
+        print(f"written: {out / 'check.json'}, {out / 'check.html'}")
+
+
+def examine(data: "RadiographDataModule") -> dict:
+    """Everything that is to be said of a dataset.
+
+    A split that training would refuse is reported, not raised, together with the numbers of its parts.
+
+    Returns:
+        `title`, `sentences` (the gist), `store` (fingerprint, settings), `split` (name and hashes, None without one),
+        `refused` (why training would not start, or None), `official` (by dataset, `official.verify`), `copies`,
+        `left_out`, `odd` (names by kind), `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and
+        `sheet` for those who show them.
+    """
+    from lungdet.data import advice, contact, fingerprint, inspection, leaks, official, tables
+    from lungdet.data.splits import SplitError, check
+
+    data.prepare_data()
+    store, manifest, refused = data.store, data.store.manifest, None
+    links, copies = leaks.links(store), leaks.store_copies(store)
+    try:
+        data.setup()
+        check(data.split, manifest)
+        leaks.refuse_copies(copies, data.split, manifest)
+    except SplitError as error:
+        refused = str(error)
+    split = getattr(data, "split", None)
+    seen = inspection.inspect(store, data.roots())
+    numbers = fingerprint.describe(manifest, seen, links, store.excluded, split)
+    present = manifest if data.limit is None and store.excluded.empty else data.read()
+    report = {
+        "title": f"What is in {data.name}",
+        "store": {
+            "fingerprint": store.fingerprint,
+            "folder": str(store.folder),
+            "image_size": data.settings.size,
+            "resize": data.settings.resize,
+            "bits": store.bits,
+            "limit": data.limit,
+        },
+        "split": None if split is None else split.describe(manifest),
+        "refused": refused,
+        "official": {
+            name: official.verify(
+                name,
+                present[present["dataset"] == name],
+                store.excluded,
+                data.roots()[name],
+                getattr(data, "release", 2020),
+            )
+            for name in official.official_datasets(present, data.roots())
+        },
+        "copies": [dict(zip(links.columns, link, strict=True)) for link in links.itertuples(index=False)],
+        "left_out": store.excluded.to_dict("records"),
+        "odd": {
+            name: manifest["image_id"][seen[name].fillna(False).to_numpy(bool)].tolist()
+            for name in ("inverted", "wide_border", "almost_blank")
+        },
+        "advice": advice.advise(numbers, data.protocol),
+        "numbers": numbers,
+        "tables": tables.tables(numbers, data.settings.resize == "pad"),
+        "sheet": contact.contact_sheet(store, seen, links),
+    }
+    names = manifest["image_id"]
+    for copy in report["copies"]:
+        a, b = copy.pop("row_a"), copy.pop("row_b")
+        same = bool(manifest["patient_id"][a] == manifest["patient_id"][b])
+        copy |= {"image_id_a": names[a], "image_id_b": names[b], "same_patient": same}
+    return report
+
+
+def command() -> None:
+    """Run `main` where it can be run."""
+    if not (CONF / "check.yaml").is_file():
+        sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
+    if {"-m", "--multirun"} & set(sys.argv):
+        sys.exit("one dataset at a time is checked; data=combined takes several at once")
+    main()
+
+
+if __name__ == "__main__":
+    command()

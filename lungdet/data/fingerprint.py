@@ -1,0 +1,131 @@
+"""A dataset in numbers: what there is of everything, in all, by dataset and by part of the split."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lungdet.data.splits import PARTS, UNUSED, Split
+from lungdet.findings import FINDINGS
+
+UNKNOWN = "unknown"
+
+
+def describe(
+    manifest: pd.DataFrame, seen: pd.DataFrame, links: pd.DataFrame, excluded: pd.DataFrame, split: Split | None
+) -> dict:
+    """The numbers of every group of images, JSON-ready.
+
+    Args:
+        manifest: N prepared images.
+        seen: N rows, from `inspection.inspect`.
+        links: from `leaks.links`: images that stand twice, whoever the patients are.
+        excluded: images that could not be prepared, with `image_id` and `reason`.
+        split: who is in which part; None where there is none.
+
+    Returns:
+        `all`, `datasets` and `parts` (a group each by name) and `datasets_and_parts` (by dataset, then part); what a
+        group holds: `group`.
+    """
+    table = manifest.assign(**{column: seen[column].to_numpy() for column in seen}, **_copies(manifest, links))
+    part = np.full(len(table), "", object)
+    if split is not None:
+        part = table["image_id"].map(split.table.set_index("image_id")["split"]).fillna("").to_numpy()
+    table["part"] = part
+    dataset_of = excluded["image_id"].str.split("/").str[0]
+    datasets = sorted({*table["dataset"], *dataset_of})
+    parts = [name for name in (*PARTS, UNUSED) if (part == name).any()]
+    return {
+        "all": group(table, excluded),
+        "datasets": {name: group(table[table["dataset"] == name], excluded[dataset_of == name]) for name in datasets},
+        "parts": {name: group(table[table["part"] == name]) for name in parts},
+        "datasets_and_parts": {
+            dataset: {name: group(table[(table["dataset"] == dataset) & (table["part"] == name)]) for name in parts}
+            for dataset in datasets
+        },
+    }
+
+
+def group(table: pd.DataFrame, excluded: pd.DataFrame | None = None) -> dict:
+    """The numbers of some images.
+
+    Args:
+        table: a manifest with the columns of `inspection.inspect` and those of `_copies`.
+        excluded: the images that belong here but could not be prepared; None where that can't be said.
+    """
+    per_patient = table["patient_id"].value_counts()
+    patients = table.groupby("patient_id")["abnormal"].max()
+    sizes = (table["width"].astype("str") + " x " + table["height"].astype("str")).where(table["width"].notna())
+    numbers = {
+        "images": len(table),
+        "patients": len(per_patient),
+        "patients_with_several_images": int((per_patient > 1).sum()),
+        "images_of_those": int(per_patient[per_patient > 1].sum()),
+        "most_images_of_a_patient": int(per_patient.max()) if len(per_patient) else 0,
+        "images_per_patient": _counts(per_patient.map(_few)),
+        "abnormal": _label(table["abnormal"]),
+        "patients_abnormal": int((patients == 1).sum()),
+        "patients_normal": int((patients == 0).sum()),
+        "findings": {name: _label(table[name]) for name in FINDINGS},
+        "patients_by_finding": {name: int(table.loc[table[name] == 1, "patient_id"].nunique()) for name in FINDINGS},
+        "view": _counts(table["view"]),
+        "sex": _counts(table["sex"]),
+        "age": _quantiles(table["age"]),
+        "size": _counts(sizes),
+        "width": _quantiles(table["width"]),
+        "height": _quantiles(table["height"]),
+        "format": _counts(table["format"]),
+        "mode": _counts(table["mode"]),
+        "bits": _counts(table["bits"].astype("str").where(table["bits"].notna())),
+        "inverted": int(table["inverted"].fillna(False).sum()),
+        "not_judged_for_inversion": int(table["inverted"].isna().sum()),
+        "wide_border": int(table["wide_border"].sum()),
+        "almost_blank": int(table["almost_blank"].sum()),
+        "copies_in_other_patients": int(table["copy_elsewhere"].sum()),
+        "copies_in_same_patient": int(table["copy_in_patient"].sum()),
+    }
+    if excluded is not None:
+        numbers["left_out"] = len(excluded)
+        numbers["blank"] = int(excluded["reason"].str.startswith("blank").sum())
+    return numbers
+
+
+def _copies(manifest: pd.DataFrame, links: pd.DataFrame) -> dict[str, np.ndarray]:
+    """For each image: is it a copy of another patient's, of one of its own patient's?"""
+    patients, rows = manifest["patient_id"].to_numpy(), links[["row_a", "row_b"]].to_numpy()
+    own = patients[rows[:, 0]] == patients[rows[:, 1]]
+    flags = {}
+    for name, chosen in (("copy_elsewhere", rows[~own]), ("copy_in_patient", rows[own])):
+        flags[name] = np.isin(np.arange(len(manifest)), chosen)
+    return flags
+
+
+def _label(values: pd.Series) -> dict:
+    """Present, absent, unknown, and the share of the known that are present (None where nothing is known)."""
+    present, absent = int((values == 1).sum()), int((values == 0).sum())
+    known = present + absent
+    return {
+        "present": present,
+        "absent": absent,
+        UNKNOWN: len(values) - known,
+        "prevalence": present / known if known else None,
+    }
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    """How often each value occurs, the most frequent first, the unknown last."""
+    counts: Mapping[str, int] = values.value_counts().to_dict()
+    unknown = int(values.isna().sum())
+    return {str(k): int(n) for k, n in counts.items()} | ({UNKNOWN: unknown} if unknown else {})
+
+
+def _quantiles(values: pd.Series) -> dict:
+    known = values.dropna().astype("float64")
+    numbers = dict.fromkeys(("least", "lower_quartile", "median", "upper_quartile", "most"))
+    if len(known):
+        numbers = dict(zip(numbers, known.quantile([0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
+    return numbers | {UNKNOWN: int(values.isna().sum())}
+
+
+def _few(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images" if count <= 3 else "4 to 9" if count <= 9 else "10 or more"

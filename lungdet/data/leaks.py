@@ -1,0 +1,155 @@
+"""The leak guard: no image is trained on under one name and tested on under another.
+
+`splits.check` keeps patients whole; this finds the same image under two patients, in one source or in two. The pixels
+are searched once for each prepared store (`lungdet.data.copies` says how, and how sure it is) and the result is kept
+there; it depends neither on labels nor on the split.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from lungdet.data.copies import VERSION, Groups, search
+from lungdet.data.splits import PARTS, Split, SplitError
+from lungdet.data.store import Store
+
+log = logging.getLogger(__name__)
+
+NAMED = 10
+"""Pairs that an error names."""
+
+
+def find_copies(images: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images of different patients that are copies of each other; two visits of one patient are no alarm.
+
+    Args:
+        images: (N, H, H) uint8, a memory map or an array.
+        manifest: N rows, row i describing `images[i]`.
+
+    Returns:
+        `image_id_a`, `image_id_b`, `kind` ("identical": the same pixels, or "near") and `correlation`. Of k copies of
+        one image not all pairs are given, but enough to name each and to link them all.
+    """
+    return between_patients(search(images), manifest)
+
+
+def store_copies(store: Store) -> pd.DataFrame:
+    """What `find_copies` finds in a prepared store; searched once, then kept in the store's folder."""
+    return between_patients(links(store), store.manifest)
+
+
+def refuse_copies(pairs: pd.DataFrame, split: Split, manifest: pd.DataFrame) -> None:
+    """Refuse a split in which an image stands in two parts.
+
+    Args:
+        pairs: from `find_copies` or `store_copies`.
+        split: who is in train, validation and test; images that are in none of them do no harm, but link their copies.
+        manifest: tells the patients.
+
+    Raises:
+        SplitError: names up to ten pairs, and says what to do.
+    """
+    parts = split.table[split.table["split"].isin(PARTS)].set_index("image_id")["split"].to_dict()
+    crossing = _crossing(pairs, parts)
+    if not crossing:
+        return
+    patients = manifest.set_index("image_id")["patient_id"]
+    lines = [
+        f"{a} ({parts[a]}, patient {patients[a]}) and {b} ({parts[b]}, patient {patients[b]}): {how}"
+        for a, b, how in crossing[:NAMED]
+    ]
+    if len(crossing) > NAMED:
+        lines.append(f".. and {len(crossing) - NAMED:,} more")
+    raise SplitError(
+        f"split {split.name}: the same image stands in two parts under two patients, {len(crossing):,} times, so that "
+        "a model would be tested on images it was trained on:\n  "
+        + "\n  ".join(lines)
+        + "\nWhere the two are one patient's, give them the same patient_id (data=table) and they stay together; "
+        "else take one of the two out of the folder or the table"
+    )
+
+
+def links(store: Store) -> pd.DataFrame:
+    """The copies in a prepared store whoever the patients are (see `copies.search`), kept once they are found."""
+    kept = store.folder / f"copies-{VERSION}.parquet"
+    found = _read(kept, len(store.images))
+    if found is None:
+        with _one_at_a_time(store.folder):
+            found = _read(kept, len(store.images))  # another process may have searched while this one waited
+            if found is None:
+                if len(store.images) > 5000:
+                    log.info("looking for images that stand twice among %s, once", f"{len(store.images):,}")
+                found = search(store.images)
+                _write(found, kept)
+    return found
+
+
+def between_patients(found: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Rows become image ids, and pairs of one patient fall out: a split keeps a patient whole anyway."""
+    names, patients = (manifest[column].to_numpy() for column in ("image_id", "patient_id"))
+    found = found[patients[found["row_a"]] != patients[found["row_b"]]]
+    ids = {f"image_id_{side}": pd.Series(names[found[f"row_{side}"]], dtype="str") for side in "ab"}
+    return pd.DataFrame(ids).assign(kind=found["kind"].to_numpy(), correlation=found["correlation"].to_numpy())
+
+
+def _crossing(pairs: pd.DataFrame, part_of: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Copies in two parts: the two images and how they are known to be copies."""
+    groups, members = Groups(), {}
+    for a, b in zip(pairs["image_id_a"], pairs["image_id_b"], strict=True):
+        groups.join(a, b)
+    crossing, told = [], set()
+    for a, b, kind, correlation in pairs[["image_id_a", "image_id_b", "kind", "correlation"]].itertuples(index=False):
+        for image in (a, b):
+            if image in part_of:
+                members.setdefault(groups.of(image), {}).setdefault(part_of[image], image)
+        if a in part_of and b in part_of and part_of[a] != part_of[b]:
+            crossing.append((a, b, "identical" if kind == "identical" else f"correlation {correlation:.2f}"))
+            told.add(groups.of(a))
+    for group, firsts in members.items():
+        if len(firsts) > 1 and group not in told:  # the image between them is in no part
+            crossing.append((*list(firsts.values())[:2], "copies of an image that is in no part"))
+    return crossing
+
+
+def _read(kept: Path, count: int) -> pd.DataFrame | None:
+    """What was kept, if it is there and whole."""
+    try:
+        found = pd.read_parquet(kept)[["row_a", "row_b", "kind", "correlation"]]
+        rows = found[["row_a", "row_b"]].to_numpy("int64")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read (%s); the images are searched again", kept, error)
+        return None
+    return found if ((rows >= 0) & (rows < count)).all() else None
+
+
+def _write(found: pd.DataFrame, kept: Path) -> None:
+    aside = kept.with_name(f"{kept.name}.{os.getpid()}")
+    try:
+        found.to_parquet(aside, index=False)
+        aside.replace(kept)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        log.info("what was found cannot be kept in %s (%s); it is searched for each time", kept.parent, error)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Others wait, unless the disk is read-only: then each searches for itself."""
+    lock = FileLock(folder.with_name(f".{folder.name}.copies.lock"))
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

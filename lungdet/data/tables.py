@@ -1,0 +1,163 @@
+"""The tables of `python -m lungdet.data.check`, made once from the numbers and shown on the console and in the page."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lungdet.data.fingerprint import UNKNOWN
+from lungdet.data.inspection import DARK, FLAT, INVERTED, WIDE
+
+SHOWN = 5
+"""Different values of a column that get a row of their own; a clinic's images may have as many sizes as images."""
+
+
+class Table(NamedTuple):
+    """A title, the groups of images that have a column each, rows that begin with what they count, and notes."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+
+def tables(numbers: dict, padded: bool) -> list[Table]:
+    """All tables.
+
+    Args:
+        numbers: from `fingerprint.describe`.
+        padded: the prepared images have black bars of their own (`data.resize=pad`).
+    """
+    groups = {"all": numbers["all"]}
+    if len(numbers["datasets"]) > 1:
+        groups |= numbers["datasets"]
+    groups |= numbers["parts"]
+    columns = ["", *groups]
+
+    def table(title: str, lines: dict[str, Callable[[dict], str]], *notes: str) -> Table:
+        rows = [[name, *(cell(one) for one in groups.values())] for name, cell in lines.items()]
+        return Table(title, columns, rows, notes)
+
+    made = [
+        table("Images and patients", _PATIENTS | _values(numbers, "images_per_patient", "patients with {}")),
+        table("Labels", _labels(numbers), "Present / known, and their share. Unknown is never counted as absent."),
+        table("Who and how", _AGE | _values(numbers, "sex", "sex {}", "sexes") | _values(numbers, "view", "view {}")),
+        table(
+            "Files",
+            {name: line for key in ("size", "mode", "bits", "format") for name, line in _file_values(numbers, key)},
+            "Of the image files. Pillow's modes: L grey, I;16 16-bit grey, P palette.",
+        ),
+        table("What looks odd", _ODD, *_odd_notes(padded)),
+    ]
+    if len(numbers["datasets"]) > 1 and numbers["parts"]:
+        made.append(_crossed(numbers))
+    return made
+
+
+def _crossed(numbers: dict) -> Table:
+    rows = [
+        [dataset, *(f"{one['images']:,} / {one['patients']:,} / {_share(one['abnormal'])}" for one in parts.values())]
+        for dataset, parts in numbers["datasets_and_parts"].items()
+    ]
+    return Table("Each dataset in each part", ["", *numbers["parts"]], rows, ("Images / patients / abnormal.",))
+
+
+def _count(key: str) -> Callable[[dict], str]:
+    """A count with its share of the images; a dash where the group can't be asked."""
+    return lambda one: _of(one[key], one["images"]) if key in one else "–"
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count:,} ({count / total:.1%})" if count and total else f"{count:,}"
+
+
+def _share(label: dict) -> str:
+    return "–" if label["prevalence"] is None else f"{label['prevalence']:.1%}"
+
+
+def _label(label: dict) -> str:
+    known = label["present"] + label["absent"]
+    return f"{label['present']:,} / {known:,} ({_share(label)})" if known else "–"
+
+
+def _labels(numbers: dict) -> dict[str, Callable[[dict], str]]:
+    lines = {"abnormal": lambda one: _label(one["abnormal"])}
+    lines["no label"] = lambda one: f"{one['abnormal'][UNKNOWN]:,}"
+    for name, label in numbers["all"]["findings"].items():
+        if label["present"] or label["absent"]:
+            lines[name.replace("_", " ")] = lambda one, name=name: _label(one["findings"][name])
+    return lines
+
+
+def _values(
+    numbers: dict, key: str, name: str, others: str = "values", shown: int = SHOWN
+) -> dict[str, Callable[[dict], str]]:
+    """A line a value; those that are rare share one."""
+    values = [value for value in numbers["all"][key] if value != UNKNOWN]
+    whole = "patients" if key == "images_per_patient" else "images"
+    first, rest = values[:shown], values[shown:]
+    if key == "images_per_patient":
+        first.sort(key=lambda value: int(value.split()[0]))
+
+    def line(*which: str) -> Callable[[dict], str]:
+        return lambda one: _of(sum(one[key].get(value, 0) for value in which), one[whole])
+
+    lines = {name.format(value): line(value) for value in first}
+    if rest:
+        lines[f"{len(rest)} other {others}"] = line(*rest)
+    if UNKNOWN in numbers["all"][key]:
+        lines[name.format(UNKNOWN)] = line(UNKNOWN)
+    return lines
+
+
+def _file_values(numbers: dict, key: str) -> list[tuple[str, Callable[[dict], str]]]:
+    name = {"bits": "{} bit a channel", "mode": "mode {}", "size": "{} pixels", "format": "format {}"}[key]
+    return list(_values(numbers, key, name, f"{key.removesuffix('s')}s").items())
+
+
+def _age(one: dict) -> str:
+    age = one["age"]
+    return (
+        "–"
+        if age["median"] is None
+        else f"{age['median']:.0f} ({age['lower_quartile']:.0f}–{age['upper_quartile']:.0f})"
+    )
+
+
+def _range(one: dict) -> str:
+    age = one["age"]
+    return "–" if age["median"] is None else f"{age['least']:.0f}–{age['most']:.0f}"
+
+
+def _odd_notes(padded: bool) -> list[str]:
+    notes = [
+        f"Heuristics on the prepared images. Looks inverted: correlates below {INVERTED} with the typical image of its "
+        f"dataset. Wide black border: rows and columns up to {DARK} of 255 at the edges, more than {WIDE:.0%} of the "
+        f"area. Almost blank: standard deviation below {FLAT:.0f} of 255.",
+        "Left out: files that could not be prepared; blank ones among them.",
+    ]
+    if padded:
+        notes.append("The bars that data.resize=pad adds count as borders here.")
+    return notes
+
+
+_PATIENTS = {
+    "images": lambda one: f"{one['images']:,}",
+    "patients": lambda one: f"{one['patients']:,}",
+    "images of patients with several": _count("images_of_those"),
+    "most images of a patient": lambda one: f"{one['most_images_of_a_patient']:,}",
+}
+_AGE = {
+    "age, median (quartiles)": _age,
+    "age, range": _range,
+    "age unknown": lambda one: _of(one["age"][UNKNOWN], one["images"]),
+}
+_ODD = {
+    "left out": lambda one: f"{one['left_out']:,}" if "left_out" in one else "–",
+    "left out as blank": lambda one: f"{one['blank']:,}" if "blank" in one else "–",
+    "copies under other patients": _count("copies_in_other_patients"),
+    "copies within a patient": _count("copies_in_same_patient"),
+    "looks inverted": lambda one: (
+        "–" if one["not_judged_for_inversion"] == one["images"] else _of(one["inverted"], one["images"])
+    ),
+    "wide black border": _count("wide_border"),
+    "almost blank": _count("almost_blank"),
+}

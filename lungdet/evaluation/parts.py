@@ -1,0 +1,112 @@
+"""Parts: which images a run was tested on, and how the runs of several folds or held-out sources are one model's test.
+
+A run's split is a test part of its own, or one of several that belong together: `fold 0 of 5`, `without shenzhen`.
+Runs of one model and seed on parts that belong together are one `Replicate`: it is tested on all of them, each image
+once, by the network that had not seen its patient.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+
+from lungdet.evaluation.results import EvaluationError, Result, Skipped
+
+ALONE, FOLDS, SOURCES = "alone", "folds", "sources"
+
+
+class Part(NamedTuple):
+    """A test part: `kind` of the above, the `family` of parts that belong together, and the part's own `name`."""
+
+    kind: str
+    family: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """A model under one seed: one run, or one for each fold or held-out source, by the name of its part."""
+
+    parts: Mapping[str, Result]
+
+    @property
+    def results(self) -> list[Result]:
+        """Its runs."""
+        return list(self.parts.values())
+
+    @property
+    def first(self) -> Result:
+        """A run of it, for what they all share."""
+        return self.results[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed of weights, order and augmentation."""
+        return self.first.seed
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it predicts."""
+        return self.first.labels
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """The test predictions of all parts, each image once, sorted by `image_id`."""
+        return pd.concat([result.test for result in self.results]).sort_values("image_id", ignore_index=True)
+
+    @cached_property
+    def shortcuts(self) -> pd.DataFrame | None:
+        """The shortcuts that every part has, over all parts; None where a run did not record them."""
+        tables = [result.shortcuts for result in self.results]
+        if any(table is None for table in tables):
+            return None
+        everywhere = set.intersection(*[set(table["shortcut"]) for table in tables])
+        pooled = pd.concat(tables, ignore_index=True)
+        return pooled[pooled["shortcut"].isin(everywhere)]
+
+
+def part_of(result: Result) -> Part:
+    """The test part of a run, by its split's name."""
+    split = result.run.environment["split"]
+    name, seed = split["name"], split.get("seed")
+    if fold := re.match(r"fold (\d+) of (\d+)(,|$)", name):
+        return Part(FOLDS, f"{fold[2]} folds, seed {seed}", f"fold {fold[1]}")
+    if source := re.match(r"without (.+?)(, [^,]+ of train)?$", name):
+        return Part(SOURCES, f"one source held out, seed {seed}", source[1])
+    return Part(ALONE, "", "test")
+
+
+def expected(results: Sequence[Result]) -> list[str]:
+    """The parts that a whole test has: every fold, or every source that the runs know of."""
+    part = part_of(results[0])
+    if part.kind == FOLDS:
+        return [f"fold {i}" for i in range(int(part.family.split(" ")[0]))]
+    if part.kind == SOURCES:
+        return sorted(set().union(*[result.run.environment["data"]["sources"] for result in results]))
+    return [part.name]
+
+
+def common(models: Mapping[str, Sequence[Replicate]]) -> tuple[dict[str, list[Replicate]], list[Skipped]]:
+    """The models on the parts that every one has under every seed, and the runs on other parts with the reason.
+
+    Raises:
+        EvaluationError: no part is common to all.
+    """
+    replicates = [(f"{name}, seed {one.seed}", one) for name, some in models.items() for one in some]
+    shared = set.intersection(*[set(one.parts) for _, one in replicates])
+    if not shared:
+        has = "\n".join(f"  {who}: {', '.join(one.parts)}" for who, one in replicates)
+        raise EvaluationError(f"no fold or held-out source was run by every model under every seed; there are\n{has}")
+    order = dict.fromkeys([*expected([result for _, one in replicates for result in one.results]), *sorted(shared)])
+    kept, left_out = {}, []
+    for name, some in models.items():
+        kept[name] = [Replicate({part: one.parts[part] for part in order if part in shared}) for one in some]
+        for one in some:
+            for part in one.parts.keys() - shared:
+                lacking = next(who for who, other in replicates if part not in other.parts)
+                reason = f"{part} is left out: it was not run, or not finished, by {lacking}"
+                left_out.append(Skipped(one.parts[part].run.folder, reason))
+    return kept, sorted(left_out, key=lambda skipped: skipped.folder)

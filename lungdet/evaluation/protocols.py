@@ -1,0 +1,144 @@
+"""Protocols: which published results share the way the images were split, and which do not compare.
+
+Sources:
+- Wang et al. 2017, arXiv 1705.02315, appendix B.2: ChestX-ray14 split about 70:10:20 by patient, AUROC by finding
+  "using published data split" (table 17); the lists are those on the dataset's page.
+- Rajpurkar et al. 2017, CheXNet, arXiv 1711.05225, section 5: an own random 70:10:20 split without patient overlap.
+- The study's text gives the ratio 70:15:15 and not the unit that was drawn.
+"""
+
+import re
+
+STUDY_FRACTIONS = [0.7, 0.15, 0.15]
+OFFICIAL_TEST = 25_596
+"""Images on ChestX-ray14's published test list."""
+
+
+def sentence(summary: dict) -> str:
+    """What the runs' protocol is and what it compares with, in a few sentences."""
+    split, data = summary["split"], summary["data"]
+    if data["synthetic"]:
+        return "Protocol: synthetic phantoms. No published result is on these images."
+    if data["external"]:
+        return (
+            f"Protocol: an external test on {data['external']}. It compares with published external tests on the same "
+            "images with the same label, and not with results of models that were trained on that dataset."
+        )
+    name, _, rest = split["name"].partition(", ")
+    said = [_ABOUT[_kind(name)](summary, name)]
+    called = summary["parts"]["family"] if summary["parts"] else name
+    if not _published(data):
+        said = [f"Protocol: {called}, on images that no published result is known to be on."]
+    elif part := _partial(summary):
+        said.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
+    if fraction := re.match(r"([\d.e-]+) of train$", rest):
+        said.append(
+            f"Trained on {100 * float(fraction[1]):g} % of the training patients, validation and test unchanged: "
+            "published results used all of them."
+        )
+    return " ".join(said)
+
+
+def _random(summary: dict, _: str) -> str:
+    fractions = summary["split"].get("fractions")
+    shares = ":".join(f"{100 * share:g}" for share in fractions) if fractions else ""
+    ratio = f" ({shares})" if shares else ""
+    study = (
+        "The study has the same ratio, but its text does not say whether it drew patients or images: if images, "
+        "patients tested had been trained on too"
+        if fractions is None or list(fractions) == STUDY_FRACTIONS
+        else "The study's ratio is another, 70:15:15, and its text does not say whether it drew patients or images"
+    )
+    return (
+        f"Protocol: patients drawn at random{ratio}, no patient in two parts. {study}. No published result is on this "
+        f"very draw{_chestxray14(summary, _RANDOM_TOO)}."
+    )
+
+
+def _official(summary: dict, _: str) -> str:
+    comparable = (
+        "AUROCs by finding compare with papers that state that they test on that list, such as Wang et al. 2017 "
+        "(arXiv version, appendix B.2; labels of the first release)"
+        if summary["task"] == "findings"
+        else "Papers that test on that list, such as Wang et al. 2017 (arXiv version, appendix B.2), report AUROC by "
+        "finding (`task=findings`); normal against abnormal compares only with papers that report just this"
+    )
+    return (
+        f"Protocol: ChestX-ray14's published test list, validation cut from the rest by patient. {comparable}. "
+        "CheXNet (Rajpurkar et al. 2017) does not compare: it drew a random split of its own, 70:10:20 by patient. Nor "
+        "does the study, which drew 70:15:15."
+    )
+
+
+def _folds(summary: dict, _: str) -> str:
+    of = len(summary["parts"]["of"])
+    return (
+        f"Protocol: {of} folds by patient; each image is tested once, by a network that had not seen its patient. No "
+        "published result shares these folds, and results on a single test part, such as the study's"
+        f"{_chestxray14(summary, _LIST_TOO)}, do not compare."
+    )
+
+
+def _without(summary: dict, _: str) -> str:
+    return (
+        "Protocol: a whole source held out, the others trained on. It compares with published tests on a source that "
+        "was not trained on, with the same label and images; not with the study, which trained and tested on all "
+        f"sources mixed{_chestxray14(summary, _WITHIN_TOO)}."
+    )
+
+
+def _file(summary: dict, name: str) -> str:
+    return (
+        f"Protocol: the user's own split, `{name.removeprefix('file ')}`. It compares with results on the same table "
+        "alone."
+    )
+
+
+def _other(summary: dict, name: str) -> str:
+    return f"Protocol: `{name}`. Which published results share it is not known to this program."
+
+
+_ABOUT = {
+    "random": _random,
+    "official": _official,
+    "fold": _folds,
+    "without": _without,
+    "file": _file,
+    "other": _other,
+}
+_RANDOM_TOO = (
+    ". CheXNet (Rajpurkar et al. 2017) also drew patients of ChestX-ray14 at random, 70:10:20, but other ones; results "
+    "on the published test list (Wang et al. 2017) do not compare"
+)
+_LIST_TOO = ", CheXNet's or those on ChestX-ray14's published test list"
+_WITHIN_TOO = ", nor with CheXNet or results on the published test list, whose models were trained on ChestX-ray14"
+
+
+def _kind(name: str) -> str:
+    first = name.split(" ")[0]
+    return first if first in _ABOUT else "other"
+
+
+def _published(data: dict) -> bool:
+    return bool({"chestxray14", "montgomery", "shenzhen"} & _sources(data))
+
+
+def _chestxray14(summary: dict, said: str) -> str:
+    """A part of a sentence that only reports with this source have."""
+    return said if "chestxray14" in _sources(summary["data"]) else ""
+
+
+def _sources(data: dict) -> set[str]:
+    return {*data["test_datasets"], *data.get("sources", {})}
+
+
+def _partial(summary: dict) -> str:
+    """`92 of the list's 25,596 images`, or `450 of 112,120 images of chestxray14`, where not all are there."""
+    tested = summary["data"]["test"]["images"]
+    if _kind(summary["split"]["name"]) == "official" and tested < OFFICIAL_TEST:
+        return f"{tested:,} of the list's {OFFICIAL_TEST:,} images"
+    return " and ".join(
+        f"{source['images']:,} of {source['of']:,} images of {name}"
+        for name, source in summary["data"].get("sources", {}).items()
+        if source.get("of") and source["images"] < source["of"]
+    )
