@@ -23,9 +23,12 @@ def main(config: DictConfig) -> None:
     """Make the configured dataset's store, or find it, and print what is in it."""
     from hydra.utils import instantiate
 
-    data = instantiate(config.data)
+    from lungdet.errors import told_plainly
+
     began = time.perf_counter()
-    data.prepare_data()
+    with told_plainly("lungdet.data.prepare"):
+        data = instantiate(config.data)
+        data.prepare_data()
     store, seconds = data.store, time.perf_counter() - began
     size = sum(file.stat().st_size for file in store.folder.iterdir())
     counts = store.manifest["dataset"].value_counts().sort_index()

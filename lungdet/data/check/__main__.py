@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     """Check the configured dataset."""
     from hydra.utils import instantiate
 
-    from lungdet.data import showing
+    from lungdet.data.check import showing
     from lungdet.errors import told_plainly
 
     with told_plainly("lungdet.data.check"):
@@ -52,7 +52,8 @@ def examine(data: "RadiographDataModule") -> dict:
         `left_out`, `odd` (names by kind), `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and
         `sheet` for those who show them.
     """
-    from lungdet.data import advice, contact, fingerprint, inspection, leaks, official, tables
+    from lungdet.data import leaks
+    from lungdet.data.check import advice, contact, fingerprint, inspection, official, tables
     from lungdet.data.splits import SplitError, check
 
     data.prepare_data()

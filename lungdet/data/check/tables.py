@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lungdet.data.fingerprint import UNKNOWN
-from lungdet.data.inspection import DARK, FLAT, INVERTED, WIDE
+from lungdet.data.check.fingerprint import UNKNOWN
+from lungdet.data.check.inspection import DARK, FLAT, INVERTED, WIDE
 
 SHOWN = 5
 """Different values of a column that get a row of their own; a clinic's images may have as many sizes as images."""
