@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def evaluate(config: DictConfig) -> None:
     external = None
     if config.get("data") is not None:
         compare.require_one_part(results)
-        external = hydra.core.hydra_config.HydraConfig.get().runtime.choices["data"]
+        external = name_of(config.data)
         results = [predict_on(result, config, external) for result in results]
     compare.require_pairs(results, hashes=external is None)
     models, left_out = compare.group(results)
@@ -79,15 +80,37 @@ def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None
     )
 
 
+def name_of(data: DictConfig) -> str:
+    """What predictions and report on other data are called: the data's name, of a user's table with the file's stem."""
+    from lungdet.evaluation.results import EvaluationError
+
+    choice = HydraConfig.get().runtime.choices["data"]
+    if choice != "table":
+        return choice
+    if OmegaConf.is_missing(data, "table"):
+        raise EvaluationError("data=table: which one? say data.table=FILE.csv")
+    return f"table-{Path(data.table).stem}"
+
+
 def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
-    """The run's predictions on other data, kept as `predictions/<name>.parquet` in its folder, as its test part."""
+    """The run's predictions on other data, kept as `predictions/<name>.parquet` in its folder, as its test part.
+
+    Images are prepared as the run's own were; `score` refuses what the command line says otherwise.
+    """
     from lungdet.evaluation.results import check
-    from lungdet.models.scoring import score
+    from lungdet.models.scoring import PREPARATION, score
 
     # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
     joined = OmegaConf.merge(result.run.config, {"outputs": config.outputs})
     joined.data = config.data
+    said = [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+    for key in PREPARATION:
+        if f"data.{key}" not in said:
+            joined.data[key] = result.run.config.data[key]
     table = score(result.run, joined.data)
+    kept = result.run.folder / "predictions" / f"{name}.parquet"
+    if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:
+        log.warning("%s: predictions of other images stood there and are replaced", kept)
     result.run.write_predictions(name, table)
     return replace(result, test=check(table, result.labels, result.run.folder, name), shortcuts=None)
 

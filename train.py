@@ -55,10 +55,11 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     trainer = build_trainer(run, model, logger)
     data.prepare_data()
     data.setup()
-    describe(run, data, model)
-    if trainer.is_global_zero:  # other ranks would write the same
-        shortcuts.record(run, data)
-    trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+    describe(run, data, model, logger)
+    shortcuts.record(run, data)
+    if not run.environment.get("fitted"):
+        trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+        run.record(fitted=True)
     predict(run, trainer, model, data)
     return record(run, trainer)
 
@@ -89,6 +90,8 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     options = dict(run.config.trainer)
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
         raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
+    if options["devices"] not in (1, "1"):
+        raise InputError(f"trainer.devices={options['devices']}: one device trains a run; start several runs beside it")
     arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
@@ -115,29 +118,41 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     )
 
 
-def describe(run: "Run", data: "RadiographDataModule", model: "Classifier") -> None:
+def describe(run: "Run", data: "RadiographDataModule", model: "Classifier", logger: "WandbLogger | None") -> None:
     """Record what is trained on what and where, before it starts."""
     from lungdet import hardware
 
-    data.split.save(run.folder / "split.csv")
-    run.record(
+    facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
+    run.begin(
+        **facts,
         hardware=hardware.describe(),
-        data=data.describe(),
-        split=data.split.describe(data.manifest),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
+    data.split.save(run.folder / "split.csv", data.manifest)
+    if logger is not None:
+        logger.experiment.config.update({"found": facts}, allow_val_change=True)
 
 
 def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data: "RadiographDataModule") -> None:
     """Predict validation and test images with the best epoch's weights and write both down."""
+    import pandas as pd
+
+    from lungdet.errors import InputError
     from lungdet.runs import prediction_table
 
+    if not pd.read_csv(run.folder / "metrics.csv")["val/loss"].notna().any():
+        raise InputError(
+            f"{run.folder}: the validation loss was never a number, so training diverged; lower model.learning_rate, "
+            "or set trainer.gradient_clip_val=1.0"
+        )
     best = run.checkpoint("best")
     for part, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         evaluate(model, datamodule=data, ckpt_path=best, verbose=False)
         found = model.predictions
         images = data.manifest.iloc[found["row"].numpy()]
-        run.write_predictions(part, prediction_table(images, model.labels, found["logit"].numpy()))
+        table = prediction_table(images, model.labels, found["logit"].numpy())
+        table.attrs = {"split": data.split.hash, "part": data.split.part_hash(part)}
+        run.write_predictions(part, table)
 
 
 def record(run: "Run", trainer: "lightning.Trainer") -> float:
@@ -147,16 +162,18 @@ def record(run: "Run", trainer: "lightning.Trainer") -> float:
     from lungdet import runs
 
     epochs = pd.read_csv(run.folder / "metrics.csv").set_index("epoch")
+    test = {name.removeprefix("test/"): float(value) for name, value in sorted(trainer.callback_metrics.items())}
     runs.finish(
         run,
+        test=test,
         epochs=len(epochs),
         best_epoch=int(epochs["val/loss"].idxmin()),
         fit_seconds=float(epochs["seconds"].sum()),
         images_per_second=float(epochs["images_per_second"].median()),
         peak_memory_bytes=int(epochs["memory_bytes"].max()),
     )
-    test = "  ".join(f"{name[5:]} {float(value):.3f}" for name, value in sorted(trainer.callback_metrics.items()))
-    log.info("best epoch %d, on the test part: %s", epochs["val/loss"].idxmin() + 1, test)
+    said = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
+    log.info("best epoch %d, on the test part: %s", epochs["val/loss"].idxmin() + 1, said)
     log.info("evaluate with: python evaluate.py runs=%s", run.folder)
     return float(epochs["val/loss"].min())
 

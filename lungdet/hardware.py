@@ -1,9 +1,14 @@
 """What this machine computes fastest in, and what a run records of it."""
 
+import itertools
 import logging
 import os
 import platform
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -68,22 +73,31 @@ def describe() -> dict:
     }
 
 
-def memory_in_use() -> int:
-    """Bytes that this process holds: the peak on the GPU where there is one, else anonymous memory now.
+def memory_in_use(device: "torch.device") -> int:
+    """Bytes: on a GPU the peak since it was last reset; on a CPU what this process and its loader workers hold now.
 
-    Resident memory would count the pages of the prepared store that happen to be mapped, which cost nothing.
+    Counted is anonymous memory: resident memory would include the pages of the prepared store that happen to be
+    mapped, which cost nothing.
     """
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
-    except (OSError, StopIteration):  # not Linux
+        children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+        return sum(_anonymous(pid) for pid in ["self", *itertools.chain(*children)])
+    except OSError:  # not Linux
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _anonymous(pid: str) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:  # it ended meanwhile
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 config.yaml          the resolved configuration
 environment.json     versions, git revision, hardware, data and split with hashes, time, memory
-split.csv            image_id, split
+split.csv            image_id, patient_id, split
 metrics.csv          a row an epoch
 checkpoints/         best.ckpt, last.ckpt
 predictions/         val.parquet, test.parquet: a row an image; shortcuts_{val,test}.parquet: one an image and shortcut
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 # Where a run is written, resumed and reported does not change what it computes.
 _NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
+_NOT_THE_DATA = ("root", "store", "num_workers")
 
 
 class RunError(InputError):
@@ -45,6 +46,8 @@ class Run:
     """One run folder."""
 
     folder: Path
+    changed: DictConfig | None = None
+    """A continued run's configuration with the command line laid over it, until `begin` writes it down."""
 
     @property
     def name(self) -> str:
@@ -53,8 +56,8 @@ class Run:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The resolved configuration that the run was started with."""
-        return OmegaConf.load(self.folder / "config.yaml")
+        """The resolved configuration that the run was started with, or is continued with."""
+        return self.changed or OmegaConf.load(self.folder / "config.yaml")
 
     @property
     def environment(self) -> dict:
@@ -95,6 +98,23 @@ class Run:
         if not path.is_file():
             raise RunError(f"{path}: no predictions; finish the run with: python train.py resume={self.folder}")
         return pd.read_parquet(path)
+
+    def begin(self, **facts: object) -> None:
+        """Write down what is about to be trained, on what: from here on the folder is this configuration's.
+
+        Raises:
+            RunError: the run is continued, and its split is no longer the one it was trained on.
+        """
+        before, now = self.environment.get("split"), facts["split"]
+        if before is not None and before["hash"] != now["hash"]:
+            raise RunError(
+                f"{self.folder} was trained on split {before['hash']} ({before['name']}), the data now give split "
+                f"{now['hash']} ({now['name']}): images were added or removed, or a data key differs; start a new run"
+            )
+        if self.changed is not None:
+            _save_config(self, self.changed)
+            self.record(finished=None, fitted=False)
+        self.record(**facts)
 
     def record(self, **facts: object) -> None:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""
@@ -220,6 +240,7 @@ def versions() -> dict[str, str]:
 def experiment(config: DictConfig) -> dict:
     """The part of a configuration that decides what a run computes."""
     values = OmegaConf.to_container(config, resolve=True)
+    values["data"] = {key: value for key, value in values.get("data", {}).items() if key not in _NOT_THE_DATA}
     return {key: value for key, value in values.items() if key not in _NOT_THE_EXPERIMENT}
 
 
@@ -268,17 +289,18 @@ def _continued(run: Run, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
         raise RunError(f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs")
     run.checkpoint("last")
     lock = _lock(run)
-    _save_config(run, OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes)))
-    run.record(finished=None)
     log.info("continuing %s", run.folder)
-    return Run(run.folder), lock
+    changed = OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes), {"run_dir": str(run.folder)})
+    return Run(run.folder, changed if changes else None), lock
 
 
 def _save_config(run: Run, config: DictConfig) -> None:
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     resolved.resume = None
     resolved.run_dir = str(run.folder)
-    OmegaConf.save(resolved, run.folder / "config.yaml")
+    aside = run.folder / "config.yaml.partial"
+    OmegaConf.save(resolved, aside)
+    os.replace(aside, run.folder / "config.yaml")
 
 
 def _lock(run: Run) -> "FileLock":

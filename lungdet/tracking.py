@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 
 import lightning
 import pandas as pd
+import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
@@ -37,6 +39,23 @@ class Record(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Count the memory of this run, not of one before it in the same process."""
+        if module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(module.device)
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run folder be moved: Lightning forgets the best epoch where its checkpoints lie elsewhere."""
+        here = str((self.path.parent / "checkpoints").resolve())
+        for state in checkpoint["callbacks"].values():
+            if "dirpath" in state:
+                for key in ("best_model_path", "last_model_path"):
+                    if state[key]:
+                        state[key] = str(Path(here) / Path(state[key]).name)
+                state["dirpath"] = here
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Start the clock."""
@@ -60,7 +79,7 @@ class Record(Callback):
         if not trainer.is_global_zero:
             return
         row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        spent = {"seconds": time.perf_counter() - self._started, "memory_bytes": hardware.memory_in_use()}
+        spent = {"seconds": time.perf_counter() - self._started, "memory_bytes": hardware.memory_in_use(module.device)}
         self._write({"epoch": trainer.current_epoch, **row, **spent})
         log.info(
             "epoch %d/%d  loss %.4f  val loss %.4f  accuracy %.3f  f1 %.3f  auroc %.3f  lr %.0e  %.0f images/s",
@@ -115,13 +134,13 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
     wandb.finish()
 
 
-def _start(run: Run, mode: str) -> WandbLogger:
+def _start(run: Run, mode: str) -> WandbLogger | None:
     import wandb
 
     logger = WandbLogger(
         name=run.name,
-        group=run.folder.parent.name,
-        id=f"{run.folder.parent.name}-{run.name}"[-128:],
+        group=run.folder.parent.name if (run.folder.parent / "multirun.yaml").exists() else None,
+        id=re.sub(r"\W+", "-", f"{run.environment['started']}-{run.name}")[:128],
         config=OmegaConf.to_container(run.config),
         save_dir=run.folder,
         mode=mode,
@@ -131,10 +150,11 @@ def _start(run: Run, mode: str) -> WandbLogger:
     try:
         logger.experiment  # noqa: B018  starts it
     except Exception as error:  # whatever the server or the client runs into must not stop training
-        if mode == "offline":
-            raise
-        log.warning("Weights & Biases did not start (%s): logging offline", error)
         wandb.teardown()
+        if mode == "offline":
+            log.warning("Weights & Biases did not start (%s): metrics.csv alone is written", error)
+            return None
+        log.warning("Weights & Biases did not start (%s): logging offline", error)
         return _start(run, "offline")
     if logger.experiment.url:
         log.info("Weights & Biases: %s", logger.experiment.url)

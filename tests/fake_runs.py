@@ -105,7 +105,15 @@ def write_run(
     folder.mkdir(parents=True)
     base = {
         "model": {"_target_": TARGETS[model], "sequence": "rows", "dropout": 0.5},
-        "data": {"_target_": "lungdet.data.x.X", "root": "/somewhere", "batch_size": 32, "split_seed": split_seed},
+        "data": {
+            "_target_": "lungdet.data.x.X",
+            "root": "/somewhere",
+            "image_size": 64,
+            "resize": "pad",
+            "bits": None,
+            "batch_size": 32,
+            "split_seed": split_seed,
+        },
         "augment": {"rotation": 10},
         "trainer": {"max_epochs": 3},
         "task": task,
@@ -124,6 +132,7 @@ def write_run(
             "hash": hashlib.sha256("".join(sorted(table.image_id)).encode()).hexdigest()[:16],
             "images": len(table),
             "patients": table.patient_id.nunique(),
+            "labelled": int(table.target_abnormal.count()),
             "abnormal": int(table.target_abnormal.sum()),
         }
         for name, table in (("train", val), ("val", val), ("test", test))
@@ -155,7 +164,7 @@ def write_run(
         "peak_memory_bytes": 900_000_000,
     }
     (folder / "environment.json").write_text(json.dumps(environment))
-    pd.DataFrame({"image_id": val.image_id, "split": "val"}).to_csv(folder / "split.csv", index=False)
+    val[["image_id", "patient_id"]].assign(split="val").to_csv(folder / "split.csv", index=False)
     if finished:
         (folder / "predictions").mkdir()
         val.to_parquet(folder / "predictions" / "val.parquet")

@@ -13,6 +13,7 @@ from lungdet.data.chestxray14 import ChestXray14DataModule, official, read, read
 from lungdet.data.chestxray14_tables import boxes
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
+from lungdet.data.store import StoreError
 from lungdet.findings import UnknownFindingError
 
 HEADER_2017 = (
@@ -169,10 +170,12 @@ def test_bad_values_are_named(tmp_path, old, new, message):
 
 
 def test_only_images_that_are_there_are_read_and_one_line_says_how_many(tmp_path, caplog):
+    data = ChestXray14DataModule(dataset(tmp_path / "data"), store=tmp_path / "store")
     with caplog.at_level(logging.INFO):
-        table = read(dataset(tmp_path))
-    assert len(table) == 3
-    assert [r.message for r in caplog.records] == [f"chestxray14: 3 of 4 images of the table are in {tmp_path}"]
+        assert len(data.read()) == 3
+        with pytest.raises(StoreError):  # its images are all black
+            data.prepare_data()
+    assert "chestxray14: 3 of 112,120 images are at hand" in [r.message for r in caplog.records]
 
 
 def test_both_layouts_are_read_at_once(tmp_path):
@@ -359,5 +362,4 @@ def test_the_images_at_hand_are_450_of_223_patients(real_data, caplog):
     with caplog.at_level(logging.INFO):
         table = read(root)
     assert (len(table), table["patient_id"].nunique()) == (450, 223)
-    assert f"chestxray14: 450 of 112,120 images of the table are in {root}" in [r.message for r in caplog.records]
     assert (table["image_id"].map(official(root)) == "test").sum() == 92

@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from conftest import CHECKOUT
 from fake_runs import predictions, write_run
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from lungdet.evaluation import compare
 from lungdet.evaluation.compare import group, require_pairs
@@ -119,6 +122,15 @@ def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
         "cnn": [0, 1, 2],
         "cnn_lstm": [0, 1, 2],
     }
+
+
+def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
+    def keys(config):
+        return set(config) | {key for node in config.values() if isinstance(node, dict) for key in keys(node)}
+
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train"), resolve=False)
+    assert keys(config) >= compare.NOT_THE_MODEL
 
 
 def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):

@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
+import pytest
 from fake_runs import predictions, write_run
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+import evaluate
+from lungdet.evaluation.results import EvaluationError
+from lungdet.models import scoring
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,32 +97,28 @@ def test_statistics_and_the_help_text_import_no_network():
     assert done.stdout.strip().endswith("loaded: []")
 
 
-def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tmp_path, monkeypatch):
-    import types
+def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int = 9) -> dict:
+    """Evaluates the run on other data as the command does, all but the network; the `data` group that is scored."""
+    asked = {}
 
-    import hydra
-    from omegaconf import OmegaConf
+    def score(run, data):
+        asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
+        return predictions({"montgomery": images}, seed=seed)
 
-    import evaluate
-
-    run = write_run(tmp_path / "run", config={"outputs": "theirs"})
-    assert command(f"runs={run}", "threshold.rule=f1", cwd=tmp_path).returncode == 0
-    seen = {}
-
-    def score(scored, data):
-        seen.update(folder=scored.folder, data=OmegaConf.to_container(data, resolve=True))
-        return predictions({"montgomery": 24}, seed=9)
-
-    monkeypatch.setitem(sys.modules, "lungdet.models.scoring", types.SimpleNamespace(score=score))
+    monkeypatch.setattr(scoring, "score", score)
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = hydra.compose(
-            "evaluate", [f"runs={run}", "data=montgomery", "data.root=here"], return_hydra_config=True
-        )
-    hydra.core.hydra_config.HydraConfig.instance().set_config(config)
+        config = hydra.compose("evaluate", [f"runs={run}", *arguments], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)
     evaluate.evaluate(config)
-    assert seen["folder"] == run
-    assert seen["data"]["root"] == "here"
+    assert asked["folder"] == run
+    return asked["data"]
+
+
+def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", config={"outputs": "theirs"})
+    assert command(f"runs={run}", "threshold.rule=f1", cwd=tmp_path).returncode == 0
+    assert scored(monkeypatch, run, "data=montgomery", "data.root=here")["root"] == "here"
     assert (run / "predictions" / "montgomery.parquet").exists()
     numbers = json.loads((run / "report-montgomery" / "metrics.json").read_text())
     assert numbers["data"]["external"] == "montgomery"
@@ -123,3 +127,25 @@ def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tm
     stored = json.loads((run / "thresholds.json").read_text())["abnormal"]
     assert numbers["models"]["cnn"]["thresholds"] == [stored]
     assert (run / "predictions" / "test.parquet").exists()
+
+
+def test_other_data_is_prepared_as_the_runs_own_unless_the_command_line_says_otherwise(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", config={"data.image_size": 64, "data.resize": "pad", "data.bits": 12})
+    data = scored(monkeypatch, run, "data=montgomery")
+    assert (data["image_size"], data["resize"], data["bits"]) == (64, "pad", 12)
+    data = scored(monkeypatch, run, "data=montgomery", "data.image_size=128", "++data.bits=null")
+    assert (data["image_size"], data["resize"], data["bits"]) == (128, "pad", None)  # `score` refuses it
+
+
+def test_two_tables_are_kept_apart_and_other_images_under_one_name_are_said(tmp_path, monkeypatch, caplog):
+    run = write_run(tmp_path / "run")
+    for name in ("mine", "yours"):
+        scored(monkeypatch, run, "data=table", f"data.table=somewhere/{name}.csv")
+        assert (run / "predictions" / f"table-{name}.parquet").exists()
+        assert (run / f"report-table-{name}" / "report.html").exists()
+    scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv")
+    assert "are replaced" not in caplog.text
+    scored(monkeypatch, run, "data=table", "data.table=elsewhere/mine.csv", seed=10)
+    assert "table-mine.parquet: predictions of other images stood there and are replaced" in caplog.text
+    with pytest.raises(EvaluationError, match="data=table: which one"):
+        scored(monkeypatch, run, "data=table")

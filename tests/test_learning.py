@@ -69,7 +69,12 @@ def test_permuted_training_labels_teach_nothing(model: str, outputs: Path) -> No
 def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real_data: Path) -> None:
     choices = ["data=chestxray14", f"data.root={real_data}/ChestX-ray14", "data.image_size=112", "augment=none"]
     config = configured(
-        outputs / f"overfit_{model}", *choices, f"model={model}", "model.dropout=0", "trainer.max_epochs=60"
+        outputs / f"overfit_{model}",
+        *choices,
+        f"model={model}",
+        "model.dropout=0",
+        "trainer.max_epochs=100",
+        "trainer.early_stopping=null",
     )
     with runs.start(config) as run:
         data, network = train.build_data(run.config), train.build_model(run.config)

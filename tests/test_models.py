@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lungdet.errors import InputError
-from lungdet.models.backbone import ConvBackbone, TimmBackbone
+from lungdet.models.backbone import ConvBackbone, TimmBackbone, _require_hub
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
@@ -135,6 +135,66 @@ def test_a_transformers_patches_stay_where_they_are_in_the_image() -> None:
     assert torch.equal(features[0, :, 2, 5], tokens[0][0, 1 + 2 * 14 + 5])
 
 
+# A mixer, a pyramid, and a transformer without a fixed grid: rows of tokens that nothing but their number explains.
+@pytest.mark.parametrize(
+    ("name", "side", "grid"),
+    [
+        ("mixer_s32_224", 224, (7, 7)),
+        ("levit_128s", 224, (4, 4)),
+        ("xcit_nano_12_p16_224", 224, (14, 14)),
+        ("xcit_nano_12_p16_224", 96, (6, 6)),
+    ],
+)
+def test_a_row_of_tokens_becomes_a_square_map(name: str, side: int, grid: tuple[int, int]) -> None:
+    backbone = TimmBackbone(name).eval()
+    image = torch.rand(2, 1, side, side)
+    features = backbone(image)
+    assert features.shape == (2, backbone.channels, *grid)
+    tokens = backbone.network.forward_features((image - backbone.mean) / backbone.deviation)
+    assert torch.allclose(features.flatten(2).mT, tokens[:, -grid[0] * grid[1] :], atol=1e-5)
+
+
+# A class token that timm does not count, several scales, and one token for all patches.
+@pytest.mark.parametrize("name", ["volo_d1_224", "crossvit_tiny_240", "pit_ti_224"])
+def test_features_that_are_no_map_are_refused_by_the_models_name(name: str) -> None:
+    backbone = TimmBackbone(name).eval()
+    side = backbone.network.pretrained_cfg["input_size"][1]
+    with pytest.raises(InputError, match=rf"model\.backbone\.name={name}: its features are no map"):
+        backbone(torch.rand(1, 1, side, side))
+
+
+def test_an_oblong_image_is_never_taken_for_a_square_one() -> None:
+    with pytest.raises(InputError, match="no map"):
+        TimmBackbone("xcit_nano_12_p16_224").eval()(torch.rand(1, 1, 64, 256))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "levit_128s"])
+def test_images_of_a_size_that_a_model_was_not_made_for_are_refused(name: str) -> None:
+    expected = rf"model\.backbone\.name={name}: made for images of 224 x 224.* 96 x 96; set data\.image_size=224"
+    with pytest.raises(InputError, match=expected):
+        TimmBackbone(name).eval()(torch.rand(1, 1, 96, 96))
+
+
+def test_a_failure_that_is_not_the_sizes_keeps_its_own_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = TimmBackbone("xcit_nano_12_p16_224")
+
+    def fail(_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(backbone.network, "forward_features", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        backbone(torch.rand(1, 1, 96, 96))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_timm_backbone_is_exported_with_its_map(strict: bool) -> None:
+    backbone, image = TimmBackbone("mixer_s32_224").eval(), torch.rand(2, 1, 224, 224)
+    batch = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(backbone, (image,), dynamic_shapes=batch, strict=strict).module()
+    more = torch.rand(3, 1, 224, 224)
+    assert torch.allclose(program(more), backbone(more), atol=1e-4)
+
+
 def test_timm_weights_come_from_a_local_file_and_images_are_scaled_as_they_expect(tmp_path: Path) -> None:
     rgb = timm.create_model("resnet18", num_classes=0).eval()
     torch.save(rgb.state_dict(), tmp_path / "weights.pth")
@@ -154,7 +214,35 @@ def test_a_missing_weights_file_and_an_unknown_name_are_refused_by_name() -> Non
 
 def test_pretrained_weights_without_network_fail_at_once_and_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"model.backbone.weights=FILE"):
+    with pytest.raises(InputError, match=r"the hub cannot be reached.*model.backbone.weights=FILE"):
+        TimmBackbone("resnet18", pretrained=True)
+
+
+def _hub_with(monkeypatch: pytest.MonkeyPatch, *files: str, status: int = 404) -> None:
+    """A hub that answers for these files, and with `status` for any other."""
+
+    def answer(url: str, **_: object) -> None:
+        if not url.endswith(files or "/"):
+            response = httpx.Response(status, request=httpx.Request("HEAD", url))
+            kind = huggingface_hub.errors.RemoteEntryNotFoundError if status == 404 else HfHubHTTPError
+            raise kind(f"{status}", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", answer)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+
+
+def test_weights_that_the_hub_has_in_torchs_own_format_alone_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        _hub_with(monkeypatch, file)
+        _require_hub("resnet18")
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, "the hub was reached, but gives no"), (503, "cannot be reached")])
+def test_a_hub_without_the_file_is_told_from_one_that_does_not_answer(
+    status: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hub_with(monkeypatch, status=status)
+    with pytest.raises(InputError, match=rf"{told}.*model.backbone.weights=FILE"):
         TimmBackbone("resnet18", pretrained=True)
 
 
@@ -179,6 +267,9 @@ def test_a_finding_without_both_classes_is_nan_and_left_out_of_the_mean() -> Non
     model = cnn(task="findings")
     nothing = model._measure("test", torch.tensor([0.0, 0, float("nan")]), torch.zeros(3))
     assert all(value.isnan() for value in nothing.values())
+    never = model._measure("test", torch.tensor([0.0, 1]), torch.tensor([-2.0, -1]))
+    assert never["test/precision"].isnan()
+    assert never["test/recall"] == 0
     some = model._measure("test", torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
     assert some["test/auroc"] == some["test/accuracy"] == 1
 
@@ -186,3 +277,5 @@ def test_a_finding_without_both_classes_is_nan_and_left_out_of_the_mean() -> Non
 def test_class_weights_for_findings_and_an_unknown_task_are_refused() -> None:
     with pytest.raises(InputError, match=r"model\.class_weights=balanced"):
         cnn(task="findings", class_weights="balanced")
+    with pytest.raises(InputError, match="task=everything: one of abnormal, findings"):
+        cnn(task="everything")

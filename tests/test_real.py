@@ -27,7 +27,7 @@ def test_both_models_are_trained_and_compared_on_chestxray14(real_data: Path, tm
     (sweep,) = (tmp_path / "sweeps").iterdir()
     assert len(find_runs(sweep)) == 2
     said = command("evaluate.py", f"runs={sweep}")
-    assert "cnn_lstm" in said
+    assert "CNN-LSTM" in said
     for name in ("report.html", "report.md"):
         text = (sweep / "report" / name).read_text()
         assert "450 images" in text

@@ -13,6 +13,7 @@ from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
 
 from lungdet.evaluation import compare, metrics, report, summary, thresholds
+from lungdet.evaluation.wording import percent
 from lungdet.evaluation.results import collect
 
 
@@ -167,6 +168,23 @@ def test_images_without_a_label_count_in_no_metric_and_are_mentioned(tmp_path):
         "abnormal": table.target_abnormal.sum(),
     }
     assert any("10 test images without a label" in caveat for caveat in report.caveats(numbers))
+
+
+def test_the_abnormal_are_a_share_of_the_labelled_images_and_of_nothing_where_that_is_not_recorded(tmp_path):
+    table = predictions({"chestxray14": 68})
+    table.loc[:9, "target_abnormal"] = np.nan
+    abnormal = int(table.target_abnormal.sum())
+    _, _, out = evaluate(two_runs(tmp_path, test=table))
+    [row] = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| test | all |")]
+    assert f"| {abnormal} ({percent(abnormal / 58)}) |" in row
+    for path in tmp_path.glob("*/environment.json"):
+        facts = json.loads(path.read_text())
+        for part in facts["split"]["parts"].values():
+            del part["labelled"]
+        path.write_text(json.dumps(facts))
+    _, _, out = evaluate(tmp_path)
+    [row] = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| test | all |")]
+    assert f"| {abnormal} |" in row
 
 
 def test_skipped_runs_are_in_every_output(tmp_path):

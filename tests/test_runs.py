@@ -127,6 +127,8 @@ def test_resume_of_a_folder_keeps_its_configuration_and_takes_single_values(tmp_
     with runs.start(asked, [f"resume={cut.folder}", "trainer.max_epochs=9"]) as run:
         assert run.folder == cut.folder
         assert (run.config.seed, run.config.trainer.max_epochs) == (5, 9)
+        assert load_run(cut.folder).config.trainer.max_epochs == 3
+        run.begin(split={"hash": "h", "name": "random"})
     assert load_run(cut.folder).config.trainer.max_epochs == 9
 
 

@@ -87,6 +87,17 @@ def test_the_official_test_list_is_kept_and_validation_is_cut_by_patient() -> No
     assert val / (train + val) == pytest.approx(0.15 / 0.85, abs=0.01)
 
 
+def test_a_patient_on_both_official_lists_is_found_by_the_check() -> None:
+    table = cohort(60)
+    lists = pd.Series(np.where(table["patient_id"] < "clinic/3", "test", "train_val"), index=table["image_id"])
+    several = table[table["patient_id"].duplicated(keep=False)]
+    torn = several["image_id"].iloc[0]
+    lists[torn] = "test" if lists[torn] == "train_val" else "train_val"
+    split = protocols.official(table, lists)
+    with pytest.raises(SplitError, match=f"1 patients have images in more than one part: {several.patient_id.iloc[0]}"):
+        splits.check(split, table)
+
+
 def test_an_image_on_no_official_list_is_refused() -> None:
     table = cohort(10)
     with pytest.raises(SplitError, match=r"1 images are on no official list, the first clinic/0_0"):
@@ -168,13 +179,28 @@ def test_a_held_out_source_that_is_not_there_is_refused(name: str | None) -> Non
 def test_a_users_split_file_is_read_and_unknown_images_are_counted(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     table = cohort(40)
     drawn = protocols.random(table)
-    drawn.save(tmp_path / "mine.csv")
+    drawn.save(tmp_path / "mine.csv", table)
     assert protocols.from_file(table, tmp_path / "mine.csv").hash == drawn.hash
     extra = pd.concat([drawn.table, pd.DataFrame({"image_id": ["x/1", "x/2"], "split": "train"})])
     extra.to_csv(tmp_path / "more.csv", index=False)
     assert protocols.from_file(table, tmp_path / "more.csv").hash == drawn.hash
     assert "2 of" in caplog.text
     assert "x/1, x/2" in caplog.text
+
+
+def test_a_saved_split_names_each_images_patient_and_images_without_a_label_are_not_counted_as_labelled(
+    tmp_path,
+) -> None:
+    table = cohort(40)
+    drawn = protocols.random(table)
+    drawn.save(tmp_path / "split.csv", table.sample(frac=1, random_state=0))
+    saved = pd.read_csv(tmp_path / "split.csv", dtype=str)
+    assert list(saved.columns) == ["image_id", "patient_id", "split"]
+    assert (saved["patient_id"] == saved["image_id"].str.rsplit("_", n=1).str[0]).all()
+    test = table["image_id"].isin(drawn.images("test"))
+    table.loc[table.index[test][:3], "abnormal"] = np.nan
+    part = drawn.describe(table)["parts"]["test"]
+    assert (part["images"], part["labelled"]) == (test.sum(), test.sum() - 3)
 
 
 @pytest.mark.parametrize(

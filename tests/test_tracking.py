@@ -21,6 +21,8 @@ def run(tmp_path: Path) -> Run:
     folder.mkdir(parents=True)
     values = {"logger": {"project": "lungdet-test", "tags": ["quick"]}, "model": {"hidden": 8}}
     OmegaConf.save(OmegaConf.create(values), folder / "config.yaml")
+    (folder.parent / "multirun.yaml").touch()
+    Run(folder).record(started="2026-01-01T00:00:00+00:00")
     return Run(folder)
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import train
 from lungdet import runs, tracking
+from lungdet.errors import InputError
 from lungdet.evaluation import metrics
 from lungdet.models.scoring import score
 from lungdet.runs import RunError, load_run
@@ -99,6 +100,43 @@ def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: r
     assert metrics.auroc(y, p) == pytest.approx(best["val/auroc"], abs=1e-6)
 
 
+def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: runs.Run) -> None:
+    predictions = run.predictions("test")
+    y, p = predictions["target_abnormal"], predictions["probability_abnormal"]
+    for name in ("accuracy", "precision", "recall", "f1"):
+        assert getattr(metrics, name)(y, p, 0.5) == pytest.approx(run.environment["test"][name], abs=1e-6), name
+    assert metrics.auroc(y, p) == pytest.approx(run.environment["test"]["auroc"], abs=1e-6)
+
+
+def test_a_run_whose_fit_is_done_only_predicts_when_resumed(table: Path, tmp_path: Path, monkeypatch) -> None:
+    config = configured(tmp_path, table, "trainer.max_epochs=1", "resume=auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "predict", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trained(config)
+    last = (tmp_path / "runs/new/checkpoints/last.ckpt").stat().st_mtime_ns
+    resumed = trained(config)
+    assert resumed.finished
+    assert resumed.checkpoint("last").stat().st_mtime_ns == last
+
+
+def test_a_moved_run_keeps_its_best_epoch_when_continued(table: Path, tmp_path: Path) -> None:
+    first = trained(configured(tmp_path, table, "trainer.max_epochs=4"))
+    moved = first.folder.rename(tmp_path / "moved")
+    more = ("trainer.max_epochs=5", "model.learning_rate=3")
+    whole = trained(configured(tmp_path, table, f"resume={moved}"), *more)
+    epochs = pd.read_csv(whole.folder / "metrics.csv")["val/loss"]
+    assert torch.load(whole.checkpoint("best"), weights_only=True)["epoch"] == epochs.idxmin()
+
+
+def test_training_that_diverges_says_so_and_is_not_called_finished(table: Path, tmp_path: Path, monkeypatch) -> None:
+    nan = float("nan")
+    monkeypatch.setattr("lungdet.models.classifier.Classifier._loss", lambda _, logits, target: logits.sum() * nan)
+    with pytest.raises(InputError, match=r"never a number.*model\.learning_rate"):
+        trained(configured(tmp_path, table, "trainer.max_epochs=1", "trainer.early_stopping=null"))
+    assert not load_run(tmp_path / "runs" / "new").finished
+
+
 def test_checkpoints_hold_weights_and_no_configuration(run: runs.Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert "hyper_parameters" not in checkpoint
@@ -136,6 +174,27 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     pd.testing.assert_frame_equal(before[same], after[same])
     assert before["learning_rate"].nunique() > 1
     assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+
+
+def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: runs.Run) -> None:
+    split = run.environment["split"]
+    carried = torch.load(run.checkpoint("best"), weights_only=True)["TableDataModule"]
+    assert carried["split"] == split["hash"]
+    assert carried["parts"]["test"] == split["parts"]["test"]["hash"] == run.predictions("test").attrs["part"]
+
+
+def test_a_run_is_not_continued_on_other_images(table: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(table)
+    mine = table.parent / "shrinking.csv"
+    rows.to_csv(mine, index=False)
+    first = trained(configured(tmp_path, mine, "trainer.max_epochs=1"))
+    rows[rows["patient_id"] > 5].to_csv(mine, index=False)
+    more = ("trainer.max_epochs=2", f"resume={first.folder}")
+    before = {name: (first.folder / name).read_bytes() for name in ("config.yaml", "split.csv")}
+    with pytest.raises(RunError, match="was trained on split"):
+        trained(configured(tmp_path, mine, *more), more[0])
+    assert all((first.folder / name).read_bytes() == content for name, content in before.items())
+    assert load_run(first.folder).finished
 
 
 def test_a_finished_run_trains_on_when_epochs_are_added(table: Path, tmp_path: Path) -> None:
@@ -179,6 +238,8 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
     [
         ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
         ("data.limit=0", "data.limit=0"),
+        ("trainer.devices=2", "trainer.devices=2: one device"),
+        ("data.fractions=[1,0,0]", "data.fractions="),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.split=by_image", "data.split=by_image: one of random, official"),
         ("data.split=official", "without an official split"),

@@ -99,8 +99,6 @@ def read(root: Path, release: int = 2020) -> pd.DataFrame:
             f"chestxray14: none of the {len(files)} images in {root.absolute()} is in {RELEASES[release]}; "
             f"the table names {some(stems, 2)}"
         )
-    if len(present) < len(table):
-        log.info("chestxray14: %s of %s images of the table are in %s", f"{len(present):,}", f"{len(table):,}", root)
     return present
 
 

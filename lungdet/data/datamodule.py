@@ -91,6 +91,10 @@ class RadiographDataModule(lightning.LightningDataModule):
             raise splits.SplitError(f"data.split={split}: one of {', '.join(PROTOCOLS)} is needed")
         if split == "file" and split_file is None:
             raise splits.SplitError("data.split=file: which one? set data.split_file=FILE")
+        if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise splits.SplitError(
+                f"data.fractions={list(fractions)}: three positive numbers that add up to 1 are needed"
+            )
         if limit is not None and limit < 1:
             raise InputError(f"data.limit={limit}: at least one image is needed")
         if sampler not in ("uniform", "balanced"):
@@ -161,6 +165,11 @@ class RadiographDataModule(lightning.LightningDataModule):
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("test"), training=False)
 
+    def state_dict(self) -> dict:
+        """What a checkpoint says of its data: the hashes of the split and of its parts, and the store's fingerprint."""
+        parts = {part: self.split.part_hash(part) for part in splits.PARTS}
+        return {"split": self.split.hash, "parts": parts, "fingerprint": self.store.fingerprint}
+
     def describe(self) -> dict:
         """What a run folder records of its data: the store, counts of images and patients by source."""
         sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
@@ -179,6 +188,9 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def _open(self) -> None:
         manifest = self.read()
+        for name, images in manifest["dataset"].value_counts().items():
+            if name in self.whole and images < self.whole[name]:
+                log.info("%s: %s of %s images are at hand", name, f"{images:,}", f"{self.whole[name]:,}")
         if self.limit is not None and self.limit < len(manifest):
             manifest = _limited(manifest, self.limit, self.split_seed)
             log.info(
@@ -216,7 +228,10 @@ class RadiographDataModule(lightning.LightningDataModule):
             self.augmentation if training else None,
             self.seed,
         )
-        strata = manifest.groupby(["dataset", "abnormal"], dropna=False).ngroup().to_numpy()[rows]
+        strata = None
+        if training and self.sampler == "balanced":  # a case without a label has no class
+            rows = rows[manifest["abnormal"].iloc[rows].notna()]
+            strata = manifest.groupby(["dataset", "abnormal"]).ngroup().to_numpy()[rows]
         order = InOrder(
             rows,
             self.batch_size,
@@ -224,7 +239,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
-            strata=strata if training and self.sampler == "balanced" else None,
+            strata=strata,
         )
         return DataLoader(
             dataset,

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 CONF = Path(__file__).parents[2] / "conf"
 
 # No run folder, no log file: what this leaves behind is the store.
-QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
+QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -36,6 +36,8 @@ def official(
 ) -> Split:
     """A dataset's own test list; validation is cut from the rest by patient, as large as `fractions` says.
 
+    The list is taken as it is: a patient whom it puts on both sides is found by `splits.check`, not here.
+
     Args:
         manifest: the images at hand.
         lists: "train_val" or "test" by image id; it may name more images than the manifest holds.
@@ -43,7 +45,7 @@ def official(
         seed: for the cut between train and validation.
 
     Raises:
-        SplitError: images that no list names, or a patient whom the lists put on both sides.
+        SplitError: images that no list names.
     """
     listed = manifest["image_id"].map(lists)
     if listed.isna().any():

@@ -49,7 +49,7 @@ class Split:
         return _hash(self.table["image_id"] + "\t" + self.table["split"])
 
     def describe(self, manifest: pd.DataFrame) -> dict:
-        """Name, seed, hashes and each part's images, patients and abnormal images, as JSON-ready values."""
+        """Name, seed, hashes and each part's images, patients, labelled and abnormal ones, as JSON-ready values."""
         parts = {}
         for part in PARTS:
             rows = manifest[manifest["image_id"].isin(self.images(part))]
@@ -57,6 +57,7 @@ class Split:
                 "hash": self.part_hash(part),
                 "images": len(rows),
                 "patients": int(rows["patient_id"].nunique()),
+                "labelled": int(rows["abnormal"].count()),
                 "abnormal": int(rows["abnormal"].sum()),
                 "datasets": {
                     name: {"images": len(some), "patients": int(some["patient_id"].nunique())}
@@ -65,9 +66,10 @@ class Split:
             }
         return {"name": self.name, "seed": self.seed, "hash": self.hash, "parts": parts}
 
-    def save(self, path: Path) -> None:
-        """Write the table as csv."""
-        self.table.to_csv(path, index=False, lineterminator="\n")
+    def save(self, path: Path, manifest: pd.DataFrame) -> None:
+        """Write `image_id, patient_id, split` as csv; the manifest tells the patients."""
+        table = self.table.merge(manifest[["image_id", "patient_id"]], on="image_id", how="left")
+        table[["image_id", "patient_id", "split"]].to_csv(path, index=False, lineterminator="\n")
 
 
 def check(split: Split, manifest: pd.DataFrame) -> None:

@@ -33,11 +33,13 @@ class TableDataModule(RadiographDataModule):
       sides of the split can't be seen.**
     - `visit`: any numbers that grow with time within a patient; without it a patient's rows are in order of time.
     - `age` in years, `sex` (male, female, other, or M, F, O), `view` (PA, AP, ..).
-    - `dataset`: the name of the source, where there are several; `table` without it.
+    - `dataset`: the name of the source, where there are several; `table` without it. A patient is known by `dataset`
+      and `patient_id`: in two tables of one name, patient 7 is one person.
     - any of the findings of `lungdet.findings.FINDINGS` (`effusion`, `tuberculosis`, ..): 1 or 0.
 
     Other columns are ignored, and one line says which. Source, licence, how the labels were made and how to cite:
-    yours to know and to write down. There is no official split.
+    yours to know and to write down. There is no official split. Labels exported from a text-mined source
+    (ChestX-ray14's, say) cannot be told from a reader's here, so a report says nothing of their noise.
 
     Args:
         root: folder that `path` is relative to; None is the csv file's folder.

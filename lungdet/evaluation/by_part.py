@@ -10,8 +10,8 @@ from lungdet.evaluation.wording import NAMES, STUDY, join, label, number, percen
 
 def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     """Which parts there are and which are missing; None for runs with a test part of their own."""
-    first = next(iter(models.values()))[0]
-    part = part_of(first.first)
+    replicate = next(iter(models.values()))[0]
+    part = part_of(replicate.first)
     if part.kind == ALONE:
         return None
     whole = expected([result for some in models.values() for one in some for result in one.results])
@@ -19,9 +19,9 @@ def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
         "kind": part.kind,
         "family": part.family,
         "of": whole,
-        "present": list(first.parts),
-        "missing": [name for name in whole if name not in first.parts],
-        "test": {name: counts(result.test) for name, result in first.parts.items()},
+        "present": list(replicate.parts),
+        "missing": [name for name in whole if name not in replicate.parts],
+        "test": {name: counts(result.test) for name, result in replicate.parts.items()},
     }
 
 

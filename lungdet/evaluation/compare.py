@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
 
-NOT_THE_MODEL = {"hydra", "logger", "outputs", "resume", "run_dir", "wandb", "seed", "root", "store", "num_workers"}
+NOT_THE_MODEL = {"logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
 """Keys that never make two runs different models, wherever they stand: where things lie, who logs, and the seed."""
 
 

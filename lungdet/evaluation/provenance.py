@@ -72,7 +72,7 @@ def data_and_split(summary: dict) -> list:
             "all",
             f"{block['images']:,}",
             f"{block['patients']:,}",
-            share_of(block["abnormal"], block["images"]),
+            share_of(block["abnormal"], block.get("labelled", 0)),  # not recorded by older runs: no share
             block["hash"],
         ]
         for part, sides in split["by_part"].items()

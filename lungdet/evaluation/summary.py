@@ -61,18 +61,18 @@ def summarise(
         external: what other data was scored, or None for the runs' own test part.
     """
     results = [result for some in models.values() for one in some for result in one.results]
-    first = next(iter(models.values()))[0]
-    task = first.first.run.config.task
-    data, parts = _data(first, external), None if external else by_part.described(models)
+    replicate = next(iter(models.values()))[0]  # tested on what all were tested on
+    task = replicate.first.run.config.task
+    data, parts = _data(replicate, external), None if external else by_part.described(models)
     return {
         "reading": READING,
         "task": task,
         "models": {name: _model(some, rule, at, out, parts is not None) for name, some in models.items()},
-        "baselines": {name: _baseline(first, value) for name, value in BASELINES.items()},
+        "baselines": {name: _baseline(replicate, value) for name, value in BASELINES.items()},
         "published": {} if data["synthetic"] or task != "abnormal" else PUBLISHED,
         "threshold": {"rule": rule, "at": at, "meaning": thresholds.RULES[rule]},
         "parts": parts,
-        "split": _split(first, results),
+        "split": _split(replicate, results),
         "data": data,
         "settings_that_differ": differences([identity(some[0].first) for some in models.values()], shared_only=True),
         "not_evaluated": [{"run": _relative(one.folder, out), "reason": one.reason} for one in skipped],
@@ -150,20 +150,20 @@ def _cuts(one: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cut
     return found
 
 
-def _baseline(first: Replicate, answer: float) -> dict:
+def _baseline(replicate: Replicate, answer: float) -> dict:
     """A constant answer on the whole test part and on each dataset; probability metrics mean nothing for it."""
-    constant = first.test.assign(**{f"probability_{label}": answer for label in first.labels})
+    constant = replicate.test.assign(**{f"probability_{label}": answer for label in replicate.labels})
 
     def block(rows: pd.DataFrame) -> dict:
-        mean, _, reasons = over([measured(rows, first.labels, names=STUDY + FURTHER[:3])])
+        mean, _, reasons = over([measured(rows, replicate.labels, names=STUDY + FURTHER[:3])])
         return {"test": mean, "undefined": {"test": reasons} if reasons else {}}
 
     return {**block(constant), "datasets": {name: block(rows) for name, rows in constant.groupby("dataset")}}
 
 
-def _data(first: Replicate, external: str | None) -> dict:
+def _data(replicate: Replicate, external: str | None) -> dict:
     """What the report says of the data: the environment's own facts, and counts of what was tested."""
-    test, known = first.test, first.first.run.environment.get("data", {})
+    test, known = replicate.test, replicate.first.run.environment.get("data", {})
     return known | {
         "external": external,
         "known_sources": sorted({*test.dataset} & {*known.get("sources", {})}),
@@ -175,20 +175,20 @@ def _data(first: Replicate, external: str | None) -> dict:
                 **{name: counts(table) for name, table in (("val", result.val), ("test", result.test))},
                 "val_datasets": {name: counts(rows) for name, rows in result.val.groupby("dataset")},
             }
-            for part, result in first.parts.items()
+            for part, result in replicate.parts.items()
         },
         "source_alone_auroc": _none(source_alone(test)),
     }
 
 
-def _split(first: Replicate, results: Sequence[Result]) -> dict:
+def _split(replicate: Replicate, results: Sequence[Result]) -> dict:
     """The split as the first run recorded it; of several parts, each one's images under `by_part`."""
-    split = first.first.run.environment["split"]
-    fractions = first.first.run.config.data.get("fractions")
+    split = replicate.first.run.environment["split"]
+    fractions = replicate.first.run.config.data.get("fractions")
     return split | {
         "hashes": sorted({result.run.environment["split"]["hash"] for result in results}),
         "fractions": None if fractions is None else list(fractions),
-        "by_part": {part: result.run.environment["split"]["parts"] for part, result in first.parts.items()},
+        "by_part": {part: result.run.environment["split"]["parts"] for part, result in replicate.parts.items()},
     }
 
 

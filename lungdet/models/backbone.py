@@ -1,6 +1,7 @@
 """The convolutional layers that every model shares: radiographs (N, 1, H, W) -> feature maps (N, C, h, w)."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,10 +30,10 @@ class ConvBackbone(nn.Sequential):
 
 
 class TimmBackbone(nn.Module):
-    """Any timm model with `forward_features`, taking one grey channel.
+    """A timm model whose `forward_features` are a map, taking one grey channel.
 
     Images come in [0, 1]; the mean and deviation that the weights expect are applied here, from the model's own
-    configuration. Maps that are channels-last or a row of tokens (transformers) come out as (N, C, h, w).
+    configuration. Maps that are channels-last or a row of tokens (transformers, mixers) come out as (N, C, h, w).
 
     Args:
         name: timm's name of the model; `timm.list_models()` lists them.
@@ -41,7 +42,8 @@ class TimmBackbone(nn.Module):
 
     Raises:
         InputError: timm knows no such model, `weights` is not there, or weights are to come from the hub and the hub
-            cannot be reached.
+            cannot be reached or lacks them. In `forward`: the model takes images of another size, or its features are
+            no map.
     """
 
     def __init__(self, name: str, pretrained: bool = False, weights: str | None = None) -> None:
@@ -58,6 +60,7 @@ class TimmBackbone(nn.Module):
             options = {"pretrained_cfg_overlay": {"file": str(weights)}}
         elif pretrained:
             _require_hub(name)
+        self.name = name
         self.network = timm.create_model(
             name, pretrained=pretrained or weights is not None, in_chans=1, num_classes=0, **options
         )
@@ -68,14 +71,53 @@ class TimmBackbone(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 1, H, W) in [0, 1] -> (N, C, h, w)."""
-        features = self.network.forward_features((image - self.mean) / self.deviation)
-        if features.ndim == 3:  # (N, prefix + h * w, C): class and register tokens stand before the patches'
-            patches = features[:, self.network.num_prefix_tokens :]
-            grid = self.network.patch_embed.grid_size
-            return patches.transpose(1, 2).unflatten(2, grid)
-        if features.shape[1] != self.channels:  # (N, h, w, C)
-            return features.permute(0, 3, 1, 2)
+        try:
+            features = self.network.forward_features((image - self.mean) / self.deviation)
+        except (AssertionError, RuntimeError) as error:
+            # Asked only now: many models that timm calls fixed take other sizes too.
+            self._refuse_size(image, error)
+            raise
+        if not isinstance(features, Tensor):
+            raise self._no_map(f"a {type(features).__name__}")
+        if features.ndim == 3 and features.shape[2] == self.channels:  # (N, prefix + h * w, C)
+            features = self._map(features, image)
+        elif features.ndim == 4 and features.shape[1] != self.channels:  # (N, h, w, C)
+            features = features.permute(0, 3, 1, 2)
+        if features.ndim != 4 or features.shape[1] != self.channels:
+            raise self._no_map(f"of shape {tuple(features.shape)}")
         return features
+
+    def _map(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """(N, prefix + h * w, C) -> (N, C, h, w), or the tokens as they are where no grid can be told.
+
+        Class and register tokens stand before the patches'.
+        """
+        patches = tokens[:, getattr(self.network, "num_prefix_tokens", 0) :]
+        count = patches.shape[1]
+        grid = getattr(getattr(self.network, "patch_embed", None), "grid_size", None)
+        if not grid or math.prod(grid) != count:  # the grid of the first layer, or of images of another size
+            side = math.isqrt(count)
+            if side * side != count or image.shape[2] != image.shape[3]:
+                return tokens
+            grid = (side, side)
+        if count == 1:  # what some models pool all patches into
+            return tokens
+        return patches.transpose(1, 2).unflatten(2, tuple(grid))
+
+    def _no_map(self, what: str) -> InputError:
+        return InputError(
+            f"model.backbone.name={self.name}: its features are no map but {what}, and a map (N, C, h, w) is needed; "
+            "choose another model"
+        )
+
+    def _refuse_size(self, image: Tensor, error: Exception) -> None:
+        config, size = self.network.pretrained_cfg, tuple(image.shape[2:])
+        expected = tuple(config["input_size"][1:])
+        if config.get("fixed_input_size") and size != expected and not isinstance(error, torch.OutOfMemoryError):
+            raise InputError(
+                f"model.backbone.name={self.name}: made for images of {expected[0]} x {expected[1]} pixels, and these "
+                f"have {size[0]} x {size[1]}; set data.image_size={expected[0]} or choose a model that takes any size"
+            ) from error
 
 
 def _block(before: int, after: int) -> nn.Sequential:
@@ -95,18 +137,36 @@ def _require_hub(name: str) -> None:
     """
     import timm
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise InputError(f"model.backbone.name={name}: timm has no pretrained weights for it; set pretrained=false")
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        if isinstance(try_to_load_from_cache(config.hf_hub_id, file), str):
+    repository, _, revision = config.hf_hub_id.partition("@")
+    files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in files):
+        return
+    instead = (
+        "download them elsewhere and give the file as model.backbone.weights=FILE, or set "
+        "model.backbone.pretrained=false"
+    )
+    for file in files:
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, file, revision=revision or None), timeout=5)
             return
-    try:
-        get_hf_file_metadata(hf_hub_url(config.hf_hub_id, "model.safetensors"), timeout=5)
-    except Exception as error:
-        raise InputError(
-            f"model.backbone.pretrained=true: the weights of {name} ({config.hf_hub_id}) are neither in the local "
-            f"cache nor to be had from the hub ({type(error).__name__}). Either connect to it, or download them "
-            "elsewhere and give the file as model.backbone.weights=FILE, or set model.backbone.pretrained=false"
-        ) from error
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (401, 403, 404):  # the hub itself is in trouble
+                raise _unreachable(name, config.hf_hub_id, error, instead) from error
+        except Exception as error:
+            raise _unreachable(name, config.hf_hub_id, error, instead) from error
+    raise InputError(
+        f"model.backbone.pretrained=true: the hub was reached, but gives no {' or '.join(files)} of {config.hf_hub_id} "
+        f"for {name}; {instead}"
+    )
+
+
+def _unreachable(name: str, repository: str, error: Exception, instead: str) -> InputError:
+    return InputError(
+        f"model.backbone.pretrained=true: the weights of {name} ({repository}) are not in the local cache and the hub "
+        f"cannot be reached ({type(error).__name__}); connect to it, or {instead}"
+    )

@@ -15,6 +15,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 
+SEQUENCES: tuple[str, ...] = ("rows", "columns", "patches")
 METRICS: dict[str, type[Metric]] = {
     "accuracy": BinaryAccuracy,
     "precision": BinaryPrecision,
@@ -22,7 +23,6 @@ METRICS: dict[str, type[Metric]] = {
     "f1": BinaryF1Score,
     "auroc": BinaryAUROC,
 }
-FIRST_BATCHES = 10  # from here on batch norm's usual momentum, 0.1
 
 
 class Classifier(lightning.LightningModule):
@@ -41,6 +41,7 @@ class Classifier(lightning.LightningModule):
         weight_decay: Adam's L2 penalty.
         factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
         patience: epochs without improvement before that.
+        sequence: how a map is read by what reads sequences, of `SEQUENCES`.
         task: of `lungdet.findings.TASKS`.
         class_weights: (`task=abnormal`) of normal and abnormal in the loss; `balanced` weighs each class by the
             inverse of its share of the training images; None weighs both alike.
@@ -49,8 +50,8 @@ class Classifier(lightning.LightningModule):
     Attributes:
         labels: the L manifest columns that are told.
         outputs: O.
-        predictions: after validation or test, each case's `row` (N,), `target` (N, L) and `logit` (N, L): float32
-            log-odds, cases in ascending order of `row`, each once.
+        predictions: after validation or test, each case's `row` (N,) and `logit` (N, L), float32 log-odds, in
+            ascending order of `row`, each once.
     """
 
     def __init__(
@@ -61,12 +62,18 @@ class Classifier(lightning.LightningModule):
         weight_decay: float = 0.0,
         factor: float = 0.5,
         patience: int = 3,
+        sequence: str = "rows",
         task: str = "abnormal",
         class_weights: Sequence[float] | Literal["balanced"] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        if sequence not in SEQUENCES:
+            raise InputError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
+        self.sequence = sequence
+        if task not in TASKS:
+            raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -83,9 +90,9 @@ class Classifier(lightning.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
-        """Count balanced class weights on the training part; find the batch norms that are at their start."""
-        norms = [layer for layer in self.modules() if isinstance(layer, _BatchNorm)]
-        self._fresh_norms = [norm for norm in norms if norm.num_batches_tracked < FIRST_BATCHES]
+        """Count balanced class weights on the training part; find the batch norms that are near their start."""
+        norms = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.momentum]
+        self._fresh_norms = [(norm, norm.momentum) for norm in norms if _fresh(norm)]
         if self.balanced:
             data = self.trainer.datamodule
             share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
@@ -100,9 +107,8 @@ class Classifier(lightning.LightningModule):
         """
         if index == 0:
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
-        if self._fresh_norms and self.global_step <= FIRST_BATCHES:
-            for norm in self._fresh_norms:
-                norm.momentum = max(1 / (self.global_step + 1), 1 / FIRST_BATCHES)
+        for norm, momentum in self._fresh_norms:
+            norm.momentum = max(1 / (self.global_step + 1), momentum)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch."""
@@ -177,7 +183,7 @@ class Classifier(lightning.LightningModule):
         self.log(f"{part}/loss", self._loss(logits, target))
         if target.ndim == 1:
             target, logits = target[:, None], (logits[:, 1] - logits[:, 0])[:, None]
-        self.predictions = {"row": row.cpu(), "target": target.cpu(), "logit": logits.cpu()}
+        self.predictions = {"row": row.cpu(), "logit": logits.cpu()}
         by_label = [self._measure(part, target[:, i], logits[:, i]) for i in range(len(self.labels))]
         # Over findings: the plain mean of those in which a metric is defined.
         self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
@@ -186,6 +192,7 @@ class Classifier(lightning.LightningModule):
         """Accuracy, precision, recall, F1 and AUROC of one label; NaN without an image of each class."""
         known = ~target.isnan()
         metrics = self.metrics[part]
+        nothing_called = not (logit[known] > 0).any()
         if len(target[known].unique()) < 2:
             return {f"{part}/{name}": torch.tensor(float("nan"), device=target.device) for name in METRICS}
         metrics.reset()
@@ -193,7 +200,17 @@ class Classifier(lightning.LightningModule):
         metrics.update(logit[known].sigmoid(), target[known].int())
         values = metrics.compute()
         metrics.reset()
+        if nothing_called:  # torchmetrics says 0
+            values[f"{part}/precision"] = torch.full_like(values[f"{part}/precision"], float("nan"))
         return values
+
+
+def _fresh(norm: _BatchNorm) -> bool:
+    """Whether the running statistics still hold much of their arbitrary start; weights from elsewhere do not."""
+    seen = int(norm.num_batches_tracked)
+    if seen == 0:
+        return bool((norm.running_mean == 0).all())
+    return seen < 1 / norm.momentum
 
 
 def _two_weights(weights: Sequence[float] | str) -> Tensor:

@@ -17,7 +17,7 @@ class CNN(Classifier):
     """
 
     def __init__(self, backbone: nn.Module, *, hidden: int, dropout: float, sequence: str = "rows", **training) -> None:
-        super().__init__(backbone, **training)
+        super().__init__(backbone, sequence=sequence, **training)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

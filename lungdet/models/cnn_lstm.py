@@ -2,10 +2,7 @@
 
 from torch import Tensor, nn
 
-from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
-
-SEQUENCES = ("rows", "columns", "patches")
 
 
 class CNNLSTM(Classifier):
@@ -33,10 +30,7 @@ class CNNLSTM(Classifier):
         width: int,
         **training,
     ) -> None:
-        super().__init__(backbone, **training)
-        if sequence not in SEQUENCES:
-            raise InputError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
-        self.sequence = sequence
+        super().__init__(backbone, sequence=sequence, **training)
         self.lstm = nn.LSTM(backbone.channels, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.head = nn.Sequential(
             nn.Dropout(dropout),

@@ -13,13 +13,16 @@ from lungdet.runs import Run, RunError, prediction_table
 
 log = logging.getLogger(__name__)
 
+PREPARATION = ("image_size", "resize", "bits")
+"""Keys of a `data` group that have to be the run's: how a file becomes the image that a network sees."""
+
 
 def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     """Predictions of all these images but those that the run was trained or tuned on.
 
     Args:
         run: a run with a best checkpoint.
-        data_config: a `data` group; its image size and resize have to be the run's.
+        data_config: a `data` group, in `PREPARATION` equal to the run's.
 
     Returns:
         See `lungdet.runs.prediction_table`.
@@ -27,11 +30,11 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     Raises:
         RunError: the images would be prepared otherwise than in training, or all belong to patients of the run.
     """
-    for key in ("image_size", "resize"):
+    for key in PREPARATION:
         if data_config[key] != run.config.data[key]:
             raise RunError(
                 f"{run.folder} was trained with data.{key}={run.config.data[key]}, and data.{key}={data_config[key]} "
-                "is asked for; prepare both alike"
+                f"is asked for; leave data.{key} out and the run's own is taken"
             )
     data = instantiate(data_config)
     data.prepare_data()
@@ -56,20 +59,26 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
 
 
 def _unseen(run: Run, manifest: pd.DataFrame) -> "pd.Index":
-    """Rows of patients whom the run has neither trained nor chosen its best epoch on."""
-    split = pd.read_csv(run.folder / "split.csv")
-    known = manifest["image_id"].isin(split.loc[split["split"] != "test", "image_id"])
-    patients = manifest.loc[known, "patient_id"].unique()
-    seen = manifest["patient_id"].isin(patients)
+    """Rows of patients whom the run has neither trained nor chosen its best epoch on, whichever images it had."""
+    path = run.folder / "split.csv"
+    split = pd.read_csv(path, dtype=str)
+    if "patient_id" not in split:
+        raise RunError(
+            f"{path}: no column patient_id, as earlier versions wrote it, so whom the run was trained on is not known; "
+            "add the column, or train the run again"
+        )
+    seen = manifest["patient_id"].isin(split.loc[split["split"].isin(["train", "val"]), "patient_id"])
     if seen.all():
         raise RunError(
-            f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained on"
+            f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained or tuned on, "
+            f"the first to {manifest['patient_id'].iloc[0]}; if these are other people, give their table a column "
+            "dataset with another name"
         )
     if seen.any():
         log.warning(
             "%d images of %d patients are left out: %s was trained or tuned on them",
             seen.sum(),
-            len(patients),
+            manifest.loc[seen, "patient_id"].nunique(),
             run.name,
         )
     return manifest.index[~seen].to_numpy()

@@ -27,7 +27,13 @@ def run(data: Path) -> list[dict]:
             names = (f"{folder}/{i}" for i in itertools.count())
 
             def configured(model: str = model, folder: str = folder) -> DictConfig:
-                choices = [f"model={model}", "data=chestxray14", f"data.root={data}/ChestX-ray14", "logger=csv"]
+                choices = [
+                    f"model={model}",
+                    "data=chestxray14",
+                    f"data.root={data}/ChestX-ray14",
+                    "data.limit=200",
+                    "logger=csv",
+                ]
                 paths = [f"outputs={folder}", f"run_dir={next(names)}", f"trainer.max_epochs={EPOCHS}"]  # noqa: B023
                 with initialize_config_dir(str(CONF), version_base="1.3"):
                     return compose("train", choices + paths)
@@ -38,7 +44,7 @@ def run(data: Path) -> list[dict]:
                     lambda: _framework(configured()),
                     lambda: _bare(configured()),
                     "images/s",
-                    "training alone, 224 x 224, batches of 32, precision and memory format as train.py chooses",
+                    "training alone, data.limit=200, 224 x 224, batches of 32, precision and memory format as train.py chooses",
                 )
             )
     return results

@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
 def examine(data: "RadiographDataModule") -> dict:
     """Everything that is to be said of a dataset.
 
-    A split that training would refuse is reported, not raised, together with the numbers of its parts.
+    A split that training would refuse (`data.setup`) is reported, not raised, together with the numbers of its parts.
 
     Returns:
         `title`, `sentences` (the gist), `store` (fingerprint, settings), `split` (name and hashes, None without one),
@@ -54,15 +54,13 @@ def examine(data: "RadiographDataModule") -> dict:
     """
     from lungdet.data import leaks
     from lungdet.data.check import advice, contact, fingerprint, inspection, official, tables
-    from lungdet.data.splits import SplitError, check
+    from lungdet.data.splits import SplitError
 
     data.prepare_data()
     store, manifest, refused = data.store, data.store.manifest, None
-    links, copies = leaks.links(store), leaks.store_copies(store)
+    links = leaks.links(store)
     try:
         data.setup()
-        check(data.split, manifest)
-        leaks.refuse_copies(copies, data.split, manifest)
     except SplitError as error:
         refused = str(error)
     split = getattr(data, "split", None)

@@ -56,9 +56,9 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
         say(sentence, "bold")
     for line in official(report, named):
         say(line)
-    for kind, names in {"left out": [f"{o['image_id']} ({o['reason']})" for o in report["left_out"]]}.items():
-        if names:
-            say(f"{kind}: {some(names, named)}")
+    if report["left_out"]:
+        left_out = [f"{one['image_id']} ({one['reason']})" for one in report["left_out"]]
+        say(f"left out: {some(left_out, named)}")
     for kind, names in report["odd"].items():
         if names:
             say(f"{kind.replace('_', ' ')}: {some(names, named)}")
