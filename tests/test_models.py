@@ -1,11 +1,14 @@
 """CNN and CNN-LSTM share a backbone, differ in the head, and mask what is unknown."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 from torch import nn
 
 from lungdet.errors import InputError
@@ -223,8 +226,8 @@ def _hub_with(monkeypatch: pytest.MonkeyPatch, *files: str, status: int = 404) -
 
     def answer(url: str, **_: object) -> None:
         if not url.endswith(files or "/"):
-            response = httpx.Response(status, request=httpx.Request("HEAD", url))
-            kind = huggingface_hub.errors.RemoteEntryNotFoundError if status == 404 else HfHubHTTPError
+            response = SimpleNamespace(status_code=status, headers={}, request=None)
+            kind = RemoteEntryNotFoundError if status == 404 else HfHubHTTPError
             raise kind(f"{status}", response=response)
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", answer)

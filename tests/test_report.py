@@ -13,8 +13,8 @@ from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
 
 from lungdet.evaluation import compare, metrics, report, summary, thresholds
-from lungdet.evaluation.wording import percent
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.wording import percent
 
 
 def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):

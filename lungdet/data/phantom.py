@@ -10,6 +10,7 @@ from lungdet.data.combined import CombinedDataModule
 from lungdet.data.manifest import merge
 from lungdet.data.phantoms.cohort import Knobs
 from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of
+from lungdet.errors import InputError
 
 PREFIX = "phantom-"
 """Opens the name of every phantom's dataset, image and patient, so that no report takes them for the real ones."""
@@ -43,7 +44,7 @@ class PhantomDataModule(CombinedDataModule):
 
     Args:
         root: where phantoms are kept; each set of knobs has a folder in it, made when first needed.
-        patients: how many in each source.
+        patients: how many in each source; even with `signal=order`.
         visits: at most, of a ChestX-ray14 patient (of any patient, with `signal=order`).
         size: short side of a file in pixels (about that in Shenzhen).
         prevalence: share of abnormal images.
@@ -53,10 +54,10 @@ class PhantomDataModule(CombinedDataModule):
         label_noise: share of labels that say the opposite of what is drawn.
         masks: write a mask for each finding.
         phantom_seed: other patients; not the run's seed.
-        loading: everything that `RadiographDataModule` accepts.
+        loading: everything that `RadiographDataModule` accepts; `limit` not with `signal=order`.
 
     Raises:
-        ValueError: a knob out of its range.
+        InputError: a knob out of its range, or a `limit` that would part twins.
     """
 
     name = "phantom"
@@ -80,6 +81,11 @@ class PhantomDataModule(CombinedDataModule):
         self.knobs = Knobs(
             patients, visits, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
         )
+        if self.knobs.signal == "order" and loading.get("limit") is not None:
+            raise InputError(
+                f"data.limit={loading['limit']}: it could take one of two twins and leave the other, and then the last "
+                "image alone tells something; set data.limit=null and fewer data.patients"
+            )
         self.home = Path(root).expanduser()
         super().__init__(self.home / name_of(self.knobs), sources=list(self.knobs.patients), folders=FOLDERS, **loading)
 

@@ -44,7 +44,7 @@ def run(data: Path) -> list[dict]:
                     lambda: _framework(configured()),
                     lambda: _bare(configured()),
                     "images/s",
-                    "training alone, data.limit=200, 224 x 224, batches of 32, precision and memory format as train.py chooses",
+                    "training alone, data.limit=200, 224 x 224, batches of 32, precision as train.py chooses",
                 )
             )
     return results

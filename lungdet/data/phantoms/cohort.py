@@ -57,6 +57,12 @@ class Knobs:
             raise InputError(f"data.size={self.size}: below 64 pixels no rib is left; 256 is usual")
         if self.visits < (4 if self.signal == "order" else 1):
             raise InputError(f"data.visits={self.visits}: at least 1, and 4 where the order of visits is the signal")
+        odd = [source for source, count in self.patients.items() if count % 2]
+        if self.signal == "order" and odd:
+            raise InputError(
+                f"data.patients.{odd[0]}={self.patients[odd[0]]}: patients come as twins where the order of visits is "
+                "the signal; set an even number"
+            )
 
 
 class Visit(NamedTuple):
@@ -88,7 +94,7 @@ def cohort(knobs: Knobs) -> Iterator[Case]:
         rng_key = [knobs.seed, SOURCE_NAMES.index(source), 0]
         rng = np.random.default_rng(rng_key)
         if knobs.signal == "order":
-            yield from (case for pair in range((count + 1) // 2) for case in _twins(source, pair, knobs, rng))
+            yield from (case for pair in range(count // 2) for case in _twins(source, pair, knobs, rng))
         else:
             first, later = (_deck(knobs.prevalence, np.random.default_rng([*rng_key, k])) for k in (1, 2))
             for number in range(FIRST[source], FIRST[source] + count):
