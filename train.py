@@ -29,13 +29,13 @@ def main(config: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from lungdet import runs, tracking
+    from lungdet import starting, tracking
     from lungdet.errors import told_plainly
 
     hydra_config = HydraConfig.get()
     with (
         told_plainly("train.py", alone=hydra_config.mode is RunMode.RUN),
-        runs.start(config, hydra_config.overrides.task) as run,
+        starting.start(config, hydra_config.overrides.task) as run,
         tracking.wandb_logger(run) as logger,
     ):
         return train(run, logger)

@@ -1,4 +1,4 @@
-"""What a run folder holds, how one is started, resumed, finished and read back.
+"""What a run folder holds, and how it is written and read back.
 
 config.yaml          the resolved configuration
 environment.json     versions, git revision, hardware, data and split with hashes, time, memory
@@ -8,12 +8,10 @@ checkpoints/         best.ckpt, last.ckpt
 predictions/         val.parquet, test.parquet: a row an image; shortcuts_{val,test}.parquet: one an image and shortcut
 """
 
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,13 +26,8 @@ from lungdet.findings import FINDINGS
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from filelock import FileLock
 
 log = logging.getLogger(__name__)
-
-# Where a run is written, resumed and reported does not change what it computes.
-_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
-_NOT_THE_DATA = ("root", "store", "num_workers")
 
 
 class RunError(InputError):
@@ -98,6 +91,11 @@ class Run:
         if not path.is_file():
             raise RunError(f"{path}: no predictions; finish the run with: python train.py resume={self.folder}")
         return pd.read_parquet(path)
+
+    def create(self, config: DictConfig) -> None:
+        """Make the folder a run: its resolved configuration, and where and when it was started."""
+        _save_config(self, config)
+        self.record(run=self.name, started=_now(), finished=None, git=_revision(), versions=versions())
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's.
@@ -189,40 +187,6 @@ def find_runs(folder: str | Path) -> list[Run]:
     return sorted(found, key=lambda run: _natural(run.folder))
 
 
-@contextmanager
-def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
-    """The run that this configuration asks for: a new one, or with `resume` the one to continue.
-
-    `resume=auto` continues the newest unfinished run of the same configuration under `outputs`, or starts a new one
-    and says so. `resume=FOLDER` continues that run with its own configuration, the command line's single values
-    (`trainer.max_epochs=50`) laid over it.
-
-    The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile.
-
-    Args:
-        config: composed by Hydra.
-        overrides: what stood on the command line.
-
-    Yields:
-        The run, its `config` being the one to train with.
-
-    Raises:
-        RunError: there is nothing to continue, another process is at it, or the command line names another group.
-    """
-    if config.resume == "auto":
-        run, lock = _newest_unfinished(config)
-    elif config.resume is not None:
-        run, lock = _continued(load_run(config.resume), overrides)
-    else:
-        run, lock = None, None
-    if run is None:
-        run, lock = _new(config)
-    try:
-        yield run
-    finally:
-        lock.release()
-
-
 def finish(run: Run, **facts: object) -> None:
     """Mark a run as finished and record what it cost."""
     run.record(finished=_now(), **facts)
@@ -237,63 +201,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def experiment(config: DictConfig) -> dict:
-    """The part of a configuration that decides what a run computes."""
-    values = OmegaConf.to_container(config, resolve=True)
-    values["data"] = {key: value for key, value in values.get("data", {}).items() if key not in _NOT_THE_DATA}
-    return {key: value for key, value in values.items() if key not in _NOT_THE_EXPERIMENT}
-
-
-def _hash(config: DictConfig) -> str:
-    return hashlib.sha256(json.dumps(experiment(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _new(config: DictConfig) -> tuple[Run, "FileLock"]:
-    run = Run(Path(config.run_dir))
-    if (run.folder / "config.yaml").exists():
-        raise RunError(f"{run.folder} holds a run already; continue it with resume={run.folder}, or choose another")
-    run.folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(run)
-    _save_config(run, config)
-    run.record(run=run.name, started=_now(), finished=None, git=_revision(), versions=versions())
-    log.info("run folder %s", run.folder)
-    return run, lock
-
-
-def _newest_unfinished(config: DictConfig) -> tuple[Run, "FileLock"] | tuple[None, None]:
-    runs = find_runs(config.outputs) if Path(config.outputs).is_dir() else []
-    wanted = _hash(config)
-    runs = [run for run in runs if not run.finished and _hash(run.config) == wanted]
-    for run in sorted(runs, key=lambda run: run.environment.get("started", ""), reverse=True):
-        if run.can_continue:
-            try:
-                lock = _lock(run)
-            except RunError:  # somebody is at it
-                continue
-            log.info("resume=auto: continuing %s", run.folder)
-            return run, lock
-    log.info("resume=auto: no unfinished run of this configuration under %s; starting a new one", config.outputs)
-    return None, None
-
-
-def _continued(run: Run, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
-    changes = [change.lstrip("+") for change in overrides if not change.startswith("resume=")]
-    for change in changes:
-        key = change.split("=")[0]
-        if "/" in key or key in ("experiment", "logger") or OmegaConf.is_dict(run.config.get(key)):
-            raise RunError(
-                f"resume={run.folder} continues with the run's own configuration; {change} cannot be laid over it. "
-                "Give single values (trainer.max_epochs=50), or start a new run"
-            )
-    if run.finished and not changes:
-        raise RunError(f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs")
-    run.checkpoint("last")
-    lock = _lock(run)
-    log.info("continuing %s", run.folder)
-    changed = OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes), {"run_dir": str(run.folder)})
-    return Run(run.folder, changed if changes else None), lock
-
-
 def _save_config(run: Run, config: DictConfig) -> None:
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     resolved.resume = None
@@ -301,17 +208,6 @@ def _save_config(run: Run, config: DictConfig) -> None:
     aside = run.folder / "config.yaml.partial"
     OmegaConf.save(resolved, aside)
     os.replace(aside, run.folder / "config.yaml")
-
-
-def _lock(run: Run) -> "FileLock":
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(run.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"{run.folder}: another process is training in it") from None
-    return lock
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from sklearn.metrics import roc_auc_score
 
 import train
-from lungdet import runs
+from lungdet import starting
 from lungdet.runs import Run, load_run
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(request: pytest.FixtureRequest, outputs: Path) -> Run:
     """What `make demo` trains."""
     config = configured(outputs / f"demo_{request.param}", "experiment=demo", f"model={request.param}", "logger=csv")
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         train.train(run, None)
     return load_run(run.folder)
 
@@ -54,7 +54,7 @@ def test_the_demos_models_find_disease_on_held_out_phantoms(demo: Run) -> None:
 def test_permuted_labels_teach_nothing(model: str, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's own budget; the best epoch is chosen by permuted labels too, the test's labels are the true ones."""
     config = configured(outputs / f"permuted_{model}", "experiment=demo", f"model={model}")
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         lightning.seed_everything(run.config.seed, verbose=False)
         data, network = train.build_data(run.config), train.build_model(run.config)
         data.setup()
@@ -87,7 +87,7 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         "trainer.max_epochs=100",
         "trainer.early_stopping=null",
     )
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         data, network = train.build_data(run.config), train.build_model(run.config)
         data.prepare_data()
         labels = data.store.manifest["abnormal"]

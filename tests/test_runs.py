@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import runs
+from lungdet import runs, starting
 from lungdet.findings import FINDINGS
 from lungdet.runs import Run, RunError, find_runs, load_run
 
@@ -28,7 +28,7 @@ def config(folder: Path, **changes) -> DictConfig:
 
 def cut_run(folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00", **changes) -> Run:
     """A run that was stopped after its first epochs."""
-    with runs.start(config(folder, run_dir=str(folder / "runs" / name), **changes)) as run:
+    with starting.start(config(folder, run_dir=str(folder / "runs" / name), **changes)) as run:
         (run.folder / "checkpoints").mkdir()
         (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"")
         run.record(started=started)
@@ -36,7 +36,7 @@ def cut_run(folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00",
 
 
 def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path) -> None:
-    with runs.start(config(tmp_path, seed=7)) as run:
+    with starting.start(config(tmp_path, seed=7)) as run:
         saved = OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml"), resolve=False)
         assert saved["model"]["seed"] == 7
         assert saved["run_dir"] == str(run.folder)
@@ -50,14 +50,14 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_over(tmp_path: Path) -> None:
-    with runs.start(config(tmp_path)):
+    with starting.start(config(tmp_path)):
         pass
-    with pytest.raises(RunError, match="holds a run already"), runs.start(config(tmp_path)):
+    with pytest.raises(RunError, match="holds a run already"), starting.start(config(tmp_path)):
         pass
 
 
 def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(tmp_path: Path) -> None:
-    with runs.start(config(tmp_path)) as run:
+    with starting.start(config(tmp_path)) as run:
         pass
     manifest = pd.DataFrame(
         {"image_id": ["d/1", "d/2"], "patient_id": "d/p", "dataset": "d", "visit": [0, 1], "age": [40.0, np.nan]}
@@ -94,13 +94,13 @@ def test_resume_auto_continues_the_newest_unfinished_run_of_the_same_configurati
     newest = cut_run(tmp_path, "newer", "2026-01-02T00:00:00+00:00")
     runs.finish(cut_run(tmp_path, "finished", "2026-01-03T00:00:00+00:00"))
     cut_run(tmp_path, "other_seed", "2026-01-04T00:00:00+00:00", seed=1)
-    with runs.start(config(tmp_path, resume="auto", logger={"project": "elsewhere"})) as run:
+    with starting.start(config(tmp_path, resume="auto", logger={"project": "elsewhere"})) as run:
         assert run.folder == newest.folder
 
 
 def test_resume_auto_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    with runs.start(config(tmp_path, resume="auto")) as run:
+    with starting.start(config(tmp_path, resume="auto")) as run:
         assert run.folder == tmp_path / "runs" / "new"
     assert "no unfinished run of this configuration" in caplog.text
 
@@ -108,8 +108,8 @@ def test_resume_auto_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogC
 def test_resume_auto_leaves_a_run_alone_that_another_process_is_training(tmp_path: Path) -> None:
     busy = cut_run(tmp_path, "busy")
     with (
-        runs.start(config(tmp_path, resume=str(busy.folder))),
-        runs.start(config(tmp_path, resume="auto")) as run,
+        starting.start(config(tmp_path, resume=str(busy.folder))),
+        starting.start(config(tmp_path, resume="auto")) as run,
     ):
         assert run.folder != busy.folder
 
@@ -117,14 +117,14 @@ def test_resume_auto_leaves_a_run_alone_that_another_process_is_training(tmp_pat
 def test_a_run_in_use_cannot_be_resumed(tmp_path: Path) -> None:
     busy = cut_run(tmp_path, "busy")
     asked = config(tmp_path, resume=str(busy.folder))
-    with runs.start(asked), pytest.raises(RunError, match="another process"), runs.start(asked):
+    with starting.start(asked), pytest.raises(RunError, match="another process"), starting.start(asked):
         pass
 
 
 def test_resume_of_a_folder_keeps_its_configuration_and_takes_single_values(tmp_path: Path) -> None:
     cut = cut_run(tmp_path, "cut", seed=5)
     asked = config(tmp_path, resume=str(cut.folder))
-    with runs.start(asked, [f"resume={cut.folder}", "trainer.max_epochs=9"]) as run:
+    with starting.start(asked, [f"resume={cut.folder}", "trainer.max_epochs=9"]) as run:
         assert run.folder == cut.folder
         assert (run.config.seed, run.config.trainer.max_epochs) == (5, 9)
         assert load_run(cut.folder).config.trainer.max_epochs == 3
@@ -137,7 +137,7 @@ def test_resume_of_a_folder_refuses_another_group(tmp_path: Path, change: str) -
     cut = cut_run(tmp_path, "cut")
     with (
         pytest.raises(RunError, match="cannot be laid over it"),
-        runs.start(config(tmp_path, resume=str(cut.folder)), [change]),
+        starting.start(config(tmp_path, resume=str(cut.folder)), [change]),
     ):
         pass
 
@@ -145,16 +145,19 @@ def test_resume_of_a_folder_refuses_another_group(tmp_path: Path, change: str) -
 def test_resume_of_a_run_with_nothing_to_continue_stops(tmp_path: Path) -> None:
     finished = cut_run(tmp_path, "finished")
     runs.finish(finished)
-    with pytest.raises(RunError, match="is finished"), runs.start(config(tmp_path, resume=str(finished.folder))):
+    with pytest.raises(RunError, match="is finished"), starting.start(config(tmp_path, resume=str(finished.folder))):
         pass
-    with runs.start(config(tmp_path)) as fresh:
+    with starting.start(config(tmp_path)) as fresh:
         pass
-    with pytest.raises(RunError, match="no such checkpoint"), runs.start(config(tmp_path, resume=str(fresh.folder))):
+    with (
+        pytest.raises(RunError, match="no such checkpoint"),
+        starting.start(config(tmp_path, resume=str(fresh.folder))),
+    ):
         pass
 
 
 def test_a_half_written_environment_never_replaces_the_whole_one(tmp_path: Path) -> None:
-    with runs.start(config(tmp_path)) as run:
+    with starting.start(config(tmp_path)) as run:
         before = run.environment
         with pytest.raises(TypeError):
             run.record(unwritable=object())

@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import runs, tracking
+from lungdet import runs, starting, tracking
 from lungdet.errors import InputError
 from lungdet.evaluation import metrics
 from lungdet.models.scoring import score
@@ -50,7 +50,7 @@ def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
 
 
 def trained(config: DictConfig, *overrides: str) -> runs.Run:
-    with runs.start(config, overrides) as run:
+    with starting.start(config, overrides) as run:
         train.train(run, None)
     return load_run(run.folder)
 
@@ -270,7 +270,7 @@ def test_a_quick_try_takes_whole_patients_of_both_classes(table: Path, tmp_path:
 
 def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "model.class_weights=balanced", "trainer.max_epochs=1")
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         data, model = train.build_data(run.config), train.build_model(run.config)
         data.setup()
         trainer = train.build_trainer(run, model, None)
@@ -283,7 +283,7 @@ def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tm
 
 def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "trainer.max_epochs=1", "augment=none", "+trainer.limit_train_batches=1")
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         data, model = train.build_data(run.config), train.build_model(run.config)
         data.setup()
         first = []

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import train
-from lungdet import hardware, runs
+from lungdet import hardware, starting
 from tests.benchmarks.pairs import compare
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -51,7 +51,7 @@ def run(data: Path) -> list[dict]:
 
 
 def _framework(config: DictConfig) -> float:
-    with runs.start(config) as run:
+    with starting.start(config) as run:
         train.train(run, None)
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
 
