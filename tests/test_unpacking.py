@@ -21,11 +21,11 @@ GOOD = {"images/a.png": b"a" * 5000, "images/b.png": b"b", "read me.txt": b""}
 WICKED = {
     "up.zip": (zipped(GOOD | {"images/../../evil": b"x"}), "images/../../evil"),
     "back.zip": (zipped(GOOD | {"..\\evil": b"x"}), r"..\\\\evil"),
-    "absolute.zip": (zipped(GOOD | {"/tmp/evil": b"x"}), "/tmp/evil"),
+    "absolute.zip": (zipped(GOOD | {"/elsewhere/evil": b"x"}), "/elsewhere/evil"),
     "drive.zip": (zipped(GOOD | {"C:/evil": b"x"}), "C:/evil"),
     "link.zip": (zipped(GOOD | {"link": b"/etc/passwd"}, link=0o120777), "link"),
     "up.tar.gz": (tarred(GOOD | {"../evil": b"x"}), "../evil"),
-    "absolute.tar.gz": (tarred(GOOD | {"/tmp/evil": b"x"}), "/tmp/evil"),
+    "absolute.tar.gz": (tarred(GOOD | {"/elsewhere/evil": b"x"}), "/elsewhere/evil"),
     "link.tar.gz": (tarred(GOOD, special("link", tarfile.SYMTYPE, "/etc/passwd")), "link"),
     "hard.tar.gz": (tarred(GOOD, special("hard", tarfile.LNKTYPE, "images/a.png")), "hard"),
     "device.tar.gz": (tarred(GOOD, special("device", tarfile.CHRTYPE)), "device"),
