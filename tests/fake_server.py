@@ -73,8 +73,8 @@ class Handler(BaseHTTPRequestHandler):
         if resource.cuts:
             body = body[: resource.cuts.pop(0)]
             self.close_connection = True
+        resource.sent += len(body)  # before the client can have it all and look
         self.wfile.write(body)
-        resource.sent += len(body)
         if resource.hold:
             self.wfile.flush()
             resource.hold.wait(20)
