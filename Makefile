@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow bench lint clean
+.PHONY: help demo test test-slow bench drills experiments lint clean
 help:                      ## list the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
 
@@ -30,8 +30,15 @@ test-slow: .venv/.tests    ## the tests that take minutes
 bench: .venv/.tests        ## measure the claims; needs LUNGDET_DATA; writes benchmarks.json
 	@$(BIN)/python -m tests.benchmarks
 
+drills: .venv/.tests       ## simulate what the statistics promise; writes drills.json
+	@$(BIN)/python -m tests.drills
+
+experiments: .venv/.runs   ## every experiment on phantoms, with its report; an hour on two cores
+	@for one in cross_dataset learning_curve imbalance robustness; do \
+		$(BIN)/python train.py experiment=$$one data=phantom augment=none || exit 1; done
+
 lint: .venv/.tests         ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:                     ## delete the virtual environment and everything made by runs
-	rm -rf .venv outputs benchmarks.json
+	rm -rf .venv outputs benchmarks.json drills.json

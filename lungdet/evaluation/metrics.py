@@ -8,6 +8,7 @@ at its own run's. Everything is computed in float64 from the float32 probabiliti
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -140,6 +141,19 @@ def balanced_accuracy(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarra
 
 
 @metric
+def mcc(y: np.ndarray, p: np.ndarray, threshold: float | np.ndarray) -> float:
+    """Matthews' correlation of call and label: 0 is chance, 1 perfect; undefined where either never varies."""
+    count = confusion(y, p, threshold)
+    called, normal = count.tp + count.fp, count.tn + count.fp
+    if undefined := _one_class(y):
+        return undefined
+    if called in (0, len(y)):
+        return Undefined(f"{'every' if called else 'no'} image is called abnormal")
+    product = called * (len(y) - called) * normal * (len(y) - normal)
+    return (count.tp * count.tn - count.fp * count.fn) / math.sqrt(product)
+
+
+@metric
 def auroc(y: np.ndarray, p: np.ndarray) -> float:
     """Chance that an abnormal image gets a higher probability than a normal one, ties counting half."""
     if undefined := _one_class(y):
@@ -170,9 +184,29 @@ def brier(y: np.ndarray, p: np.ndarray) -> float:
 @metric
 def log_loss(y: np.ndarray, p: np.ndarray) -> float:
     """Mean negative log-likelihood in nats; a certain error counts as log(float64's eps), not as infinity."""
+    return float(np.mean(surprise(y, p)))
+
+
+@metric
+def calibration_error(y: np.ndarray, p: np.ndarray) -> float:
+    """Expected calibration error: how far the share of abnormal images lies from what was said, over 15 equal bins.
+
+    Each bin of probability counts by its images. The number of a perfect model is not 0 on few images, and falls with
+    their number (Guo et al. 2017, arXiv 1706.04599).
+    """
+    return float(np.abs(np.bincount(calibration_bin(p), weights=p - y)).sum() / len(y))
+
+
+def surprise(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Each image's negative log-likelihood in nats, (N,)."""
     eps = np.finfo(np.float64).eps
     p = np.clip(p, eps, 1 - eps)
-    return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
+    return -np.where(y == 1, np.log(p), np.log1p(-p))
+
+
+def calibration_bin(p: np.ndarray) -> np.ndarray:
+    """Which of the equal bins of [0, 1] a probability is in, (N,) from 0; 1 is in the last one."""
+    return np.minimum((p * BINS).astype(np.int64), BINS - 1)
 
 
 def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -185,6 +219,7 @@ def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return rates[0], rates[1]
 
 
+BINS = 15
 NO_ABNORMAL = "no image is abnormal"
 NO_NORMAL = "no image is normal"
 

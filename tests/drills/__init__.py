@@ -1,0 +1,1 @@
+"""Long simulations of what the statistics promise; `make drills`."""

@@ -1,0 +1,112 @@
+"""Paired comparisons: the permutation test, who is compared with whom, what is said."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lungdet.evaluation import metrics, paired
+from lungdet.evaluation.measure import estimated
+from tests.simulated import cohort, several_seeds, table
+
+
+def models(seeds: int, patients: int = 80, better: float = 0.0, seed: int = 0):
+    generator = np.random.default_rng(seed)
+    y, patient = cohort(generator, patients)
+    return tuple(
+        [table(y, p, patient) for p in several_seeds(generator, y, patient, seeds, skill, 0.05)]
+        for skill in (1.0, 1.0 + better)
+    )
+
+
+def compared(first, second) -> dict:
+    tables = {"cnn": first, "cnn_lstm": second}
+    estimates = {name: estimated(some, ("abnormal",), [0.5] * len(some), 500) for name, some in tables.items()}
+    [one] = paired.compared(estimates, tables, ("abnormal",), [("cnn", "cnn_lstm")])
+    return one
+
+
+def test_exchanging_patients_gives_the_p_value_of_scipys_permutation_test():
+    [first], [second] = models(1, patients=40, better=0.3)
+    y, patient = first.target_abnormal.to_numpy(), first.patient_id.to_numpy()
+    p = np.stack([first.probability_abnormal, second.probability_abnormal])
+    names = ("accuracy", "f1", "brier")
+    found = paired.permuted([first], [second], "abnormal", 4000)
+    for name in names:
+
+        def gap(one, two, name=name):
+            exchange = (one == 1)[patient]
+            return metrics.METRICS[name](y, np.where(exchange, p[0], p[1])) - metrics.METRICS[name](
+                y, np.where(exchange, p[1], p[0])
+            )
+
+        marks = np.zeros(40), np.ones(40)
+        expected = stats.permutation_test(
+            marks, gap, permutation_type="samples", n_resamples=1500, vectorized=False, rng=np.random.default_rng(0)
+        ).pvalue
+        assert found[name] == pytest.approx(expected, abs=0.05), name
+
+
+def test_models_that_are_alike_are_rarely_told_apart_and_unlike_ones_are():
+    p = [paired.permuted(*models(1, seed=seed), "abnormal", 300)["accuracy"] for seed in range(60)]
+    assert np.mean(np.array(p) < 0.05) <= 0.15
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    assert paired.permuted(*models(1, better=2.0), "abnormal", 300)["accuracy"] < 0.01
+
+
+def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone():
+    one = compared(*models(2, better=1.5))
+    assert not one["counts_seeds"]
+    accuracy = one["metrics"]["accuracy"]
+    assert accuracy["p"] == accuracy["p_permutation"]
+    assert paired.shown(one, "accuracy")
+    said = paired.sentence(one)
+    low, high = (100 * end for end in accuracy["interval"])
+    assert said == (
+        f"CNN-LSTM is {100 * accuracy['difference']:.1f} points more accurate than CNN, 95 % interval {low:.1f} to "
+        f"{high:.1f}: a difference is shown, for these very runs."
+    )
+    assert one["metrics"]["auroc"]["p_permutation"] is None
+
+
+def test_from_three_seeds_on_the_spread_over_seeds_counts():
+    one = compared(*models(3))
+    assert one["counts_seeds"]
+    assert not paired.shown(one, "accuracy")
+    assert paired.sentence(one).endswith(": no difference is shown.")
+    p = [one["metrics"][name]["p"] for name in ("accuracy", "precision", "recall", "f1", "auroc")]
+    assert [one["metrics"][name]["p_holm"] for name in ("accuracy", "precision", "recall", "f1", "auroc")] != p
+    assert "p" not in one["metrics"]["brier"]
+
+
+def test_different_numbers_of_seeds_are_compared_without_an_exchange():
+    first, second = models(3)
+    one = compared(first, second[:1])
+    assert one["metrics"]["accuracy"]["p_permutation"] is None
+    assert one["metrics"]["accuracy"]["p"] is not None
+
+
+def test_models_alike_but_for_their_class_are_the_ones_compared():
+    def identity(target: str, fraction: str, split: str) -> dict:
+        return {"model._target_": target, "model.width": "1", "data.train_fraction": fraction, "split": split}
+
+    four = {
+        f"{target} {fraction}": identity(target, fraction, fraction)
+        for target in ("cnn", "lstm")
+        for fraction in ("1", "2")
+    }
+    assert paired.pairs(four) == [("cnn 1", "lstm 1"), ("cnn 2", "lstm 2")]
+    two = {name: one for name, one in four.items() if name.startswith("cnn")}
+    assert paired.pairs(two) == [("cnn 1", "cnn 2")]
+    assert paired.pairs({"cnn 1": four["cnn 1"]}) == []
+
+
+@pytest.mark.parametrize("change", [lambda t: t.assign(target_abnormal=1.0), lambda t: t.assign(patient_id=0)])
+def test_one_class_or_one_patient_gives_a_reason_and_no_claim(change):
+    first, second = models(1)
+    one = compared([change(first[0])], [change(second[0])])
+    assert one["metrics"]["auroc"]["interval"] is None
+    assert one["metrics"]["auroc"]["undefined"]
+    assert not paired.shown(one, "auroc")
+    said = paired.sentence(one, "auroc")
+    assert "no difference" in said
+    assert one["metrics"]["auroc"]["undefined"] in said
