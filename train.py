@@ -16,9 +16,11 @@ log = logging.getLogger("train")
 
 if TYPE_CHECKING:
     import lightning
+    import pandas as pd
     from lightning.pytorch.loggers import WandbLogger
 
     from lungdet.data.datamodule import RadiographDataModule
+    from lungdet.data.degrade import Degradation
     from lungdet.models.classifier import Classifier
     from lungdet.runs import Run
 
@@ -52,6 +54,7 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     lightning.seed_everything(run.config.seed, verbose=False)
     data = build_data(run.config)
     model = build_model(run.config)
+    degradations = build_degradations(run.config)
     trainer = build_trainer(run, model, logger)
     data.prepare_data()
     data.setup()
@@ -60,8 +63,9 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     if not run.environment.get("fitted"):
         trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
         run.record(fitted=True)
-    predict(run, trainer, model, data)
-    return record(run, trainer)
+    test = predict(run, trainer, model, data)
+    predict_degraded(run, trainer, model, data, degradations)
+    return record(run, test)
 
 
 def build_data(config: DictConfig) -> "RadiographDataModule":
@@ -76,6 +80,16 @@ def build_model(config: DictConfig) -> "Classifier":
     from hydra.utils import instantiate
 
     return instantiate(config.model)
+
+
+def build_degradations(config: DictConfig) -> "list[Degradation]":
+    """The poorer qualities that the test images are predicted in, too; usually none."""
+    from omegaconf import OmegaConf
+
+    from lungdet.data import degrade
+
+    levels = config.get("degrade")
+    return degrade.degradations(OmegaConf.to_container(levels) if levels else None)
 
 
 def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None") -> "lightning.Trainer":
@@ -133,12 +147,17 @@ def describe(run: "Run", data: "RadiographDataModule", model: "Classifier", logg
         logger.experiment.config.update({"found": facts}, allow_val_change=True)
 
 
-def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data: "RadiographDataModule") -> None:
-    """Predict validation and test images with the best epoch's weights and write both down."""
+def predict(
+    run: "Run", trainer: "lightning.Trainer", model: "Classifier", data: "RadiographDataModule"
+) -> dict[str, float]:
+    """Predict with the best epoch's weights and write it down: a sample of training, validation, test.
+
+    Returns:
+        The test part's loss and metrics.
+    """
     import pandas as pd
 
     from lungdet.errors import InputError
-    from lungdet.runs import prediction_table
 
     if not pd.read_csv(run.folder / "metrics.csv")["val/loss"].notna().any():
         raise InputError(
@@ -146,23 +165,54 @@ def predict(run: "Run", trainer: "lightning.Trainer", model: "Classifier", data:
             "or set trainer.gradient_clip_val=1.0"
         )
     best = run.checkpoint("best")
-    for part, evaluate in (("val", trainer.validate), ("test", trainer.test)):
-        evaluate(model, datamodule=data, ckpt_path=best, verbose=False)
-        found = model.predictions
-        images = data.manifest.iloc[found["row"].numpy()]
-        table = prediction_table(images, model.labels, found["logit"].numpy())
-        table.attrs = {"split": data.split.hash, "part": data.split.part_hash(part)}
-        run.write_predictions(part, table)
+    seen = data.loader(data.train_sample(), training=False)
+    trainer.predict(model, seen, ckpt_path=best, return_predictions=False)
+    run.write_predictions("train", predicted(model, data, "train"))
+    trainer.validate(model, datamodule=data, ckpt_path=best, verbose=False)
+    run.write_predictions("val", predicted(model, data, "val"))
+    (test,) = trainer.test(model, datamodule=data, ckpt_path=best, verbose=False)
+    run.write_predictions("test", predicted(model, data, "test"))
+    return {name.removeprefix("test/"): value for name, value in sorted(test.items())}
 
 
-def record(run: "Run", trainer: "lightning.Trainer") -> float:
+def predict_degraded(
+    run: "Run",
+    trainer: "lightning.Trainer",
+    model: "Classifier",
+    data: "RadiographDataModule",
+    degradations: "list[Degradation]",
+) -> None:
+    """Predict the test images in each poorer quality and write down a row an image, kind and level, if there is any."""
+    import pandas as pd
+
+    tables = []
+    for degradation in degradations:
+        images = data.loader(data.rows("test"), training=False, degradation=degradation)
+        trainer.predict(model, images, ckpt_path=run.checkpoint("best"), return_predictions=False)
+        table = predicted(model, data, "test")
+        told = table.filter(regex="^(logit|probability)_")
+        tables.append(table[["image_id"]].assign(degradation=degradation.kind, level=degradation.level).join(told))
+    if tables:
+        run.write_predictions("degraded_test", pd.concat(tables, ignore_index=True))
+
+
+def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "pd.DataFrame":
+    """What the model has just predicted, with the hashes of the split and of the part that the images are of."""
+    from lungdet.runs import prediction_table
+
+    found = model.predictions
+    table = prediction_table(data.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
+    table.attrs = {"split": data.split.hash, "part": data.split.part_hash(part)}
+    return table
+
+
+def record(run: "Run", test: dict[str, float]) -> float:
     """Record what the run cost, mark it as finished and return its best validation loss."""
     import pandas as pd
 
     from lungdet import runs
 
     epochs = pd.read_csv(run.folder / "metrics.csv").set_index("epoch")
-    test = {name.removeprefix("test/"): float(value) for name, value in sorted(trainer.callback_metrics.items())}
     runs.finish(
         run,
         test=test,

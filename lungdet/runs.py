@@ -5,7 +5,9 @@ environment.json     versions, git revision, hardware, data and split with hashe
 split.csv            image_id, patient_id, split
 metrics.csv          a row an epoch
 checkpoints/         best.ckpt, last.ckpt
-predictions/         val.parquet, test.parquet: a row an image; shortcuts_{val,test}.parquet: one an image and shortcut
+predictions/         val.parquet, test.parquet: a row an image; train.parquet: of some training patients, not augmented,
+                     about as many images as val; shortcuts_{val,test}.parquet: a row an image and shortcut;
+                     degraded_test.parquet, where asked for: a row an image, degradation and level
 """
 
 import json
@@ -41,6 +43,8 @@ class Run:
     folder: Path
     changed: DictConfig | None = None
     """A continued run's configuration with the command line laid over it, until `begin` writes it down."""
+    trains_on: bool = True
+    """Whether what changed asks for more training; else for predictions alone, where training has come to its end."""
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ class Run:
         return path
 
     def predictions(self, part: str) -> "pd.DataFrame":
-        """The predictions of `val` or `test`, see `prediction_table`.
+        """The predictions of `train`, `val` or `test`, see `prediction_table`.
 
         Raises:
             RunError: the run has not written them.
@@ -111,7 +115,7 @@ class Run:
             )
         if self.changed is not None:
             _save_config(self, self.changed)
-            self.record(finished=None, fitted=False)
+            self.record(finished=None, **({"fitted": False} if self.trains_on else {}))
         self.record(**facts)
 
     def record(self, **facts: object) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 # Where a run is written, resumed and reported, and where its images lie, does not change what it computes.
 _NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
 _NOT_THE_DATA = ("root", "store", "num_workers")
+_AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run without training on
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
 
     `resume=auto` continues the newest unfinished run of the same configuration under `outputs`, or starts a new one
     and says so. `resume=FOLDER` continues that run with its own configuration, the command line's single values
-    (`trainer.max_epochs=50`) laid over it.
+    (`trainer.max_epochs=50`) laid over it; `degrade=standard` is asked of a finished run without training on.
 
     The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile.
 
@@ -45,7 +47,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     if config.resume == "auto":
         run, lock = _newest_unfinished(config)
     elif config.resume is not None:
-        run, lock = _continued(load_run(config.resume), overrides)
+        run, lock = _continued(load_run(config.resume), config, overrides)
     else:
         run, lock = None, None
     if run is None:
@@ -83,8 +85,10 @@ def _newest_unfinished(config: DictConfig) -> tuple[Run, "FileLock"] | tuple[Non
     return None, None
 
 
-def _continued(run: Run, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
+def _continued(run: Run, config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
     changes = [change.lstrip("+") for change in overrides if not change.startswith("resume=")]
+    afterwards = [change for change in changes if re.split("[.=]", change)[0] == _AFTER_THE_FIT]
+    changes = [change for change in changes if change not in afterwards]
     for change in changes:
         key = change.split("=")[0]
         if "/" in key or key in ("experiment", "logger") or OmegaConf.is_dict(run.config.get(key)):
@@ -92,13 +96,16 @@ def _continued(run: Run, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
                 f"resume={run.folder} continues with the run's own configuration; {change} cannot be laid over it. "
                 "Give single values (trainer.max_epochs=50), or start a new run"
             )
-    if run.finished and not changes:
+    if run.finished and not changes and not afterwards:
         raise RunError(f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs")
     run.checkpoint("last")
     lock = _lock(run)
     log.info("continuing %s", run.folder)
     changed = OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes), {"run_dir": str(run.folder)})
-    return Run(run.folder, changed if changes else None), lock
+    if afterwards:
+        changed[_AFTER_THE_FIT] = config.get(_AFTER_THE_FIT)
+    trains_on = _training(changed) != _training(run.config)
+    return Run(run.folder, changed if changes or afterwards else None, trains_on), lock
 
 
 def _experiment(config: DictConfig) -> dict:
@@ -106,6 +113,11 @@ def _experiment(config: DictConfig) -> dict:
     values = OmegaConf.to_container(config, resolve=True)
     values["data"] = {key: value for key, value in values.get("data", {}).items() if key not in _NOT_THE_DATA}
     return {key: value for key, value in values.items() if key not in _NOT_THE_EXPERIMENT}
+
+
+def _training(config: DictConfig) -> dict:
+    """The part of a configuration that decides what the weights become."""
+    return {key: value for key, value in _experiment(config).items() if key != _AFTER_THE_FIT}
 
 
 def _hash(config: DictConfig) -> str:

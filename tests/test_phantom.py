@@ -334,6 +334,14 @@ def test_a_knob_out_of_range_is_named(change, named):
         knobs(**change)
 
 
+def test_a_source_may_be_named_as_its_real_dataset_is(tmp_path: Path):
+    loading = {"image_size": 32, "store": tmp_path / "prepared"}
+    real = module(tmp_path, loading | {"train_on": ["shenzhen", "montgomery"], "held_out": "chestxray14"})
+    own = module(tmp_path, loading | {"train_on": ["phantom-shenzhen", "elsewhere"]})
+    assert (real.train_on, real.held_out) == (["phantom-shenzhen", "phantom-montgomery"], "phantom-chestxray14")
+    assert (own.train_on, own.held_out) == (["phantom-shenzhen", "elsewhere"], None)
+
+
 def test_the_demos_difficulty_is_among_those_tested():
     assert OmegaConf.load(CONF / "experiment/demo.yaml").data.difficulty in DIFFICULTIES
 

@@ -108,6 +108,105 @@ def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: runs.Run) -> 
     assert metrics.auroc(y, p) == pytest.approx(run.environment["test"]["auroc"], abs=1e-6)
 
 
+def by_hand(run: runs.Run, predictions: pd.DataFrame) -> np.ndarray:
+    """The log-odds that a run's best weights give the images as they lie in the store."""
+    data, model = train.build_data(run.config), train.build_model(run.config).eval()
+    data.setup()
+    model.load_state_dict(weights(run, "best"))
+    rows = [data.manifest["image_id"].tolist().index(name) for name in predictions["image_id"]]
+    with torch.no_grad():
+        images = torch.from_numpy(data.store.images[rows]).unsqueeze(1) / 255
+        logits = model(images, torch.ones(len(rows), dtype=torch.long)).numpy()
+    return logits[:, 1] - logits[:, 0]
+
+
+def test_a_sample_of_whole_training_patients_is_predicted_without_augmentation(run: runs.Run) -> None:
+    split = pd.read_csv(run.folder / "split.csv")
+    training = split[split["split"] == "train"]
+    seen = run.predictions("train")
+    assert seen["image_id"].is_unique
+    assert set(seen["image_id"]) == set(training.loc[training["patient_id"].isin(seen["patient_id"]), "image_id"])
+    assert abs(len(seen) - len(run.predictions("val"))) <= 2
+    assert seen["target_abnormal"].nunique() == 2
+    assert seen.attrs["part"] == run.environment["split"]["parts"]["train"]["hash"]
+    assert np.allclose(seen["logit_abnormal"], by_hand(run, seen), atol=1e-5)
+
+
+def test_every_part_is_predicted_with_the_best_weights_where_the_last_are_others(table: Path, tmp_path: Path) -> None:
+    far_too_fast = ("model=cnn_lstm", "model.learning_rate=0.3", "trainer.max_epochs=4")
+    run = trained(configured(tmp_path, table, *far_too_fast))
+    assert run.environment["best_epoch"] < 3, "the last epoch's weights would do as well"
+    for part in ("train", "val", "test"):
+        found = run.predictions(part)
+        assert np.allclose(found["logit_abnormal"], by_hand(run, found), rtol=1e-4, atol=1e-4), part
+
+
+def test_the_store_that_a_run_read_is_recorded(run: runs.Run) -> None:
+    store = Path(run.environment["data"]["store"])
+    assert store.is_absolute()
+    assert (store / "images.npy").is_file()
+
+
+DEGRADED = ("degrade=standard", "degrade.noise=[0,40]", "degrade.blur=[3]", "degrade.exposure=[1]")
+
+
+def test_a_finished_run_predicts_degraded_test_images_without_training_on(
+    table: Path, tmp_path: Path, monkeypatch
+) -> None:
+    first = trained(configured(tmp_path, table, "trainer.max_epochs=2"))
+    assert not (first.folder / "predictions" / "degraded_test.parquet").exists()
+    before = {name: (first.folder / name).read_bytes() for name in ("checkpoints/last.ckpt", "metrics.csv")}
+    tested = first.predictions("test")
+    monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("trained on"))
+    asked = ("resume=..", *DEGRADED, "data.num_workers=1")
+    again = trained(configured(tmp_path, table, f"resume={first.folder}", *DEGRADED), *asked)
+    assert again.finished
+    assert again.config.degrade.noise == [0, 40]
+    assert again.environment["test"] == first.environment["test"]
+    assert all((first.folder / name).read_bytes() == content for name, content in before.items())
+    pd.testing.assert_frame_equal(again.predictions("test"), tested)
+
+    degraded = again.predictions("degraded_test")
+    assert list(degraded) == ["image_id", "degradation", "level", "logit_abnormal", "probability_abnormal"]
+    counts = degraded.groupby(["degradation", "level"]).size()
+    levels = {"noise": [0.0, 40.0], "blur": [3.0], "exposure": [1.0], "compression": [5.0, 15.0, 50.0]}
+    assert counts.to_dict() == {(kind, level): len(tested) for kind, some in levels.items() for level in some}
+    assert degraded.attrs["part"] == tested.attrs["part"]
+    for kind, level, same in (("noise", 0, True), ("exposure", 1, True), ("noise", 40, False), ("blur", 3, False)):
+        rows = degraded[(degraded["degradation"] == kind) & (degraded["level"] == level)]
+        assert rows["image_id"].tolist() == tested["image_id"].tolist()
+        close = np.allclose(rows["logit_abnormal"].to_numpy(), tested["logit_abnormal"].to_numpy(), atol=1e-6)
+        assert close == same, (kind, level)
+
+
+def test_a_finished_run_asked_for_more_epochs_and_degraded_images_trains_on(table: Path, tmp_path: Path) -> None:
+    first = trained(configured(tmp_path, table, "trainer.max_epochs=1"))
+    asked = (f"resume={first.folder}", "degrade=standard", "trainer.max_epochs=2")
+    more = trained(configured(tmp_path, table, *asked), *asked)
+    assert more.environment["epochs"] == 2
+    assert (more.folder / "predictions" / "degraded_test.parquet").is_file()
+
+
+def test_what_was_trained_on_is_named_and_the_test_part_is_the_same(table: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(table)
+    rows["dataset"] = np.where(rows["patient_id"] < 24, "north", "south")
+    rows.to_csv(table.parent / "two.csv", index=False)
+    mine = table.parent / "two.csv"
+    small = ("trainer.max_epochs=1", "data.train_prevalence=0.25")
+    one, both = (
+        trained(configured(tmp_path / str(i), mine, *small, *more))
+        for i, more in enumerate([["data.train_on=north"], ["data.train_on=[south,north]"]])
+    )
+    assert one.environment["split"]["name"] == "random, trained on north, 0.25 abnormal in train"
+    assert both.environment["split"]["name"] == "random, trained on north+south, 0.25 abnormal in train"
+    assert set(one.predictions("train")["dataset"]) == set(one.predictions("val")["dataset"]) == {"north"}
+    assert set(one.predictions("test")["dataset"]) == {"north", "south"}
+    parts = [run.environment["split"]["parts"] for run in (one, both)]
+    assert parts[0]["test"]["hash"] == parts[1]["test"]["hash"]
+    for part in parts:
+        assert part["train"]["abnormal"] == round(0.25 * part["train"]["labelled"])
+
+
 def test_a_run_whose_fit_is_done_only_predicts_when_resumed(table: Path, tmp_path: Path, monkeypatch) -> None:
     config = configured(tmp_path, table, "trainer.max_epochs=1", "resume=auto")
     with monkeypatch.context() as patch:
@@ -246,6 +345,9 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
         ("data.resize=stretch", "stretch"),
         ("model.sequence=diagonals", "model.sequence=diagonals"),
         ("augment.rotation=720", "augment.rotation=720"),
+        ("data.train_on=elsewhere", "data.train_on="),
+        ("data.train_prevalence=1.5", "data.train_prevalence=1.5"),
+        ("+degrade.noise=[-1]", "degrade.noise="),
         ("resume=nowhere", "nowhere: no such folder"),
     ],
 )

@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from lungdet.data import leaks, protocols, splits
+from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
+from lungdet.data.degrade import Degradation
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.store import Store, prepare
@@ -45,6 +46,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         held_out: the dataset that is tested (`split=leave_one_source_out`).
         split_file: a csv with `image_id` and `split` (`split=file`).
         train_fraction: share of the training patients to use; a smaller one's lie within a larger one's.
+        train_on: the dataset, or those, that training and validation are restricted to; the test part is not.
+        train_prevalence: share of abnormal images in training, others left out; their number does not depend on it.
         batch_size: images a step on each device.
         num_workers: loader processes; None takes one a core but one, eight at most.
         sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
@@ -79,6 +82,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         held_out: str | None = None,
         split_file: str | Path | None = None,
         train_fraction: float = 1.0,
+        train_on: str | Sequence[str] | None = None,
+        train_prevalence: float | None = None,
         batch_size: int = 32,
         num_workers: int | None = None,
         sampler: str = "uniform",
@@ -107,6 +112,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.settings = Settings(size=image_size, resize=resize, bits=bits)
         self.limit, self.protocol, self.split_seed, self.fractions = limit, split, split_seed, tuple(fractions)
         self.folds, self.fold, self.held_out, self.train_fraction = folds, fold, held_out, train_fraction
+        self.train_on = [train_on] if isinstance(train_on, str) else train_on
+        self.train_prevalence = train_prevalence
         self.split_file = Path(split_file).expanduser() if split_file is not None else None
         self.batch_size, self.sampler, self.task = batch_size, sampler, task
         self.augmentation, self.seed = augmentation, seed
@@ -165,6 +172,12 @@ class RadiographDataModule(lightning.LightningDataModule):
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("test"), training=False)
 
+    def train_sample(self) -> np.ndarray:
+        """Rows of whole training patients, about as many as validation has: what a model makes of what it has seen."""
+        train = self.manifest.iloc[self.rows("train")]
+        taken = _limited(train, len(self.rows("val")), self.split_seed)["image_id"]
+        return np.flatnonzero(self.manifest["image_id"].isin(taken))
+
     def state_dict(self) -> dict:
         """What a checkpoint says of its data: the hashes of the split and of its parts, and the store's fingerprint."""
         parts = {part: self.split.part_hash(part) for part in splits.PARTS}
@@ -175,6 +188,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {
             "fingerprint": self.store.fingerprint,
+            "store": str(self.store.folder.absolute()),
             "images": len(self.manifest),
             "patients": int(self.manifest["patient_id"].nunique()),
             "excluded": len(self.store.excluded),
@@ -214,10 +228,15 @@ class RadiographDataModule(lightning.LightningDataModule):
             split = protocols.from_file(manifest, self.split_file)
         else:
             split = protocols.random(manifest, **drawn)
-        return protocols.with_train_fraction(split, manifest, self.train_fraction)
+        split = narrowing.with_train_fraction(split, manifest, self.train_fraction)
+        if self.train_on is not None:
+            split = narrowing.trained_on(split, manifest, self.train_on)
+        if self.train_prevalence is not None:
+            split = narrowing.with_train_prevalence(split, manifest, self.train_prevalence)
+        return split
 
-    def loader(self, rows: np.ndarray, *, training: bool) -> DataLoader:
-        """These rows of the store; in training shuffled and augmented."""
+    def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> DataLoader:
+        """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         manifest, labels = self.store.manifest, TASKS[self.task]
         targets = manifest[[*labels]].to_numpy()
@@ -227,6 +246,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             targets[:, 0] if len(labels) == 1 else targets,
             self.augmentation if training else None,
             self.seed,
+            degradation,
         )
         strata = None
         if training and self.sampler == "balanced":  # a case without a label has no class

@@ -1,6 +1,6 @@
 """From the prepared store to batches: in which order the images come, and what a batch holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ class Radiographs(Dataset):
         targets: (rows of the store,) or (rows, L), NaN where unknown.
         augmentation: None leaves the images as they are.
         seed: of the augmentation's draws.
+        degradation: what images of poorer quality are tested with, see `lungdet.data.degrade`.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Radiographs(Dataset):
         targets: np.ndarray,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        degradation: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
     ) -> None:
         self.path, self.image_ids, self.targets = images, np.asarray(image_ids), targets.astype(np.float32)
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.degradation = augmentation, seed, degradation
         self._images: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -61,6 +63,8 @@ class Radiographs(Dataset):
         if self.augmentation is not None:
             names = [draw(self.seed, d.epoch, self.image_ids[d.row], d.occurrence) for d in draws]
             images = self.augmentation(images, names)
+        if self.degradation is not None:
+            images = self.degradation(images, self.image_ids[rows])
         return {
             "image": torch.from_numpy(images).unsqueeze(1).float().div_(255),
             "length": torch.ones(len(rows), dtype=torch.long),

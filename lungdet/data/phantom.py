@@ -1,6 +1,6 @@
 """PhantomDataModule: synthetic radiographs with known truth, read by the real datasets' own readers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +54,8 @@ class PhantomDataModule(CombinedDataModule):
         label_noise: share of labels that say the opposite of what is drawn.
         masks: write a mask for each finding.
         phantom_seed: other patients; not the run's seed.
-        loading: everything that `RadiographDataModule` accepts; `limit` not with `signal=order`.
+        loading: everything that `RadiographDataModule` accepts; `limit` not with `signal=order`. `held_out` and
+            `train_on` may name a source as its real dataset is named.
 
     Raises:
         InputError: a knob out of its range, or a `limit` that would part twins.
@@ -86,6 +87,8 @@ class PhantomDataModule(CombinedDataModule):
                 f"data.limit={loading['limit']}: it could take one of two twins and leave the other, and then the last "
                 "image alone tells something; set data.limit=null and fewer data.patients"
             )
+        for key in ("held_out", "train_on"):
+            loading[key] = _phantoms_name(loading.get(key), self.knobs.patients)
         self.home = Path(root).expanduser()
         super().__init__(self.home / name_of(self.knobs), sources=list(self.knobs.patients), folders=FOLDERS, **loading)
 
@@ -114,3 +117,10 @@ class PhantomDataModule(CombinedDataModule):
             return super()._split()
         finally:
             self.manifest = manifest
+
+
+def _phantoms_name(named: str | Sequence[str] | None, sources: Mapping[str, int]) -> str | list[str] | None:
+    """`shenzhen` -> `phantom-shenzhen`, so that a command made for the real datasets can be tried on phantoms."""
+    if named is None or isinstance(named, str):
+        return f"{PREFIX}{named}" if named in sources else named
+    return [_phantoms_name(name, sources) for name in named]

@@ -130,24 +130,6 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     return Split(f"file {path.name}", None, table.sort_values("image_id", ignore_index=True))
 
 
-def with_train_fraction(split: Split, manifest: pd.DataFrame, fraction: float) -> Split:
-    """The same split with a part of its training patients: a smaller fraction's lie within a larger one's.
-
-    Raises:
-        SplitError: the fraction is not within 0 .. 1.
-    """
-    if not 0 < fraction <= 1:
-        raise SplitError(f"data.train_fraction={fraction}: a number above 0, at most 1, is needed")
-    if fraction == 1:
-        return split
-    train = manifest[manifest["image_id"].isin(split.images("train"))]
-    place = spread(train, split.seed or 0)
-    kept = train.loc[train["patient_id"].isin(place.index[place < fraction]), "image_id"]
-    table = split.table.copy()
-    table.loc[table["split"].eq("train") & ~table["image_id"].isin(kept), "split"] = UNUSED
-    return Split(f"{split.name}, {fraction:g} of train", split.seed, table)
-
-
 def spread(manifest: pd.DataFrame, seed: int) -> pd.Series:
     """A place in (0, 1) for each patient, drawn so that the patients below any place hold all strata in proportion."""
     patients = _patients(manifest).sample(frac=1, random_state=seed)

@@ -14,7 +14,7 @@ from lungdet.errors import InputError
 
 PARTS: tuple[str, ...] = ("train", "val", "test")
 UNUSED = "unused"
-"""Patients of the train part that a smaller `train_fraction` leaves out."""
+"""Images that a run neither trains nor is tested on, such as those that a smaller `train_fraction` leaves out."""
 
 
 class SplitError(InputError):
@@ -86,7 +86,7 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
     if table["split"].isna().any():
         name = table.loc[table["split"].isna(), "image_id"].iloc[0]
         raise SplitError(f"split {split.name}: {int(table['split'].isna().sum())} images are in no part, first {name}")
-    sides = table.groupby("patient_id")["split"].nunique()
+    sides = table[table["split"].ne(UNUSED)].groupby("patient_id")["split"].nunique()
     leaked = sides.index[sides > 1]
     if len(leaked):
         names = ", ".join(leaked[:10]) + (" .." if len(leaked) > 10 else "")

@@ -50,8 +50,8 @@ class Classifier(lightning.LightningModule):
     Attributes:
         labels: the L manifest columns that are told.
         outputs: O.
-        predictions: after validation or test, each case's `row` (N,) and `logit` (N, L), float32 log-odds, in
-            ascending order of `row`, each once.
+        predictions: after validation, test or prediction, each case's `row` (N,) and `logit` (N, L), float32 log-odds,
+            in ascending order of `row`, each once.
     """
 
     def __init__(
@@ -116,12 +116,13 @@ class Classifier(lightning.LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Keep logits; metrics are computed once, over the whole part."""
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """The logits of one batch, kept: metrics are computed once, over the whole part."""
         logits = self(batch["image"], batch["length"]).float()
         self._outputs.append((batch["row"], batch["target"], logits))
+        return logits
 
-    test_step = validation_step
+    test_step = predict_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         """Loss and metrics of the validation part."""
@@ -130,6 +131,10 @@ class Classifier(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Loss and metrics of the test part."""
         self._evaluate("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Predictions alone: nothing is measured, and no logger takes them for the test part's."""
+        self._gather()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, and the learning rate following the validation loss."""
@@ -170,6 +175,15 @@ class Classifier(lightning.LightningModule):
         return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def _evaluate(self, part: str) -> None:
+        """Log the loss and the metrics of all cases, over findings the plain mean of those in which one is defined."""
+        target, logits = self._gather()
+        self.log(f"{part}/loss", self._loss(logits, target))
+        target, logit = target.reshape(len(target), -1), self._log_odds(logits)
+        by_label = [self._measure(part, target[:, i], logit[:, i]) for i in range(len(self.labels))]
+        self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
+
+    def _gather(self) -> tuple[Tensor, Tensor]:
+        """Every case's target and logits (N, O), by `row`; `predictions` are of the same cases."""
         row, target, logits = (torch.cat(tensors) for tensors in zip(*self._outputs, strict=True))
         self._outputs.clear()
         if self.trainer.world_size > 1:
@@ -180,13 +194,12 @@ class Classifier(lightning.LightningModule):
             0, inverse, torch.arange(len(inverse), device=row.device), "amin"
         )
         target, logits = target[first], logits[first]
-        self.log(f"{part}/loss", self._loss(logits, target))
-        if target.ndim == 1:
-            target, logits = target[:, None], (logits[:, 1] - logits[:, 0])[:, None]
-        self.predictions = {"row": row.cpu(), "logit": logits.cpu()}
-        by_label = [self._measure(part, target[:, i], logits[:, i]) for i in range(len(self.labels))]
-        # Over findings: the plain mean of those in which a metric is defined.
-        self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
+        self.predictions = {"row": row.cpu(), "logit": self._log_odds(logits).cpu()}
+        return target, logits
+
+    def _log_odds(self, logits: Tensor) -> Tensor:
+        """(N, O) -> (N, L): of two classes, abnormal's against normal's."""
+        return (logits[:, 1] - logits[:, 0])[:, None] if len(self.labels) == 1 else logits
 
     def _measure(self, part: str, target: Tensor, logit: Tensor) -> dict[str, Tensor]:
         """Accuracy, precision, recall, F1 and AUROC of one label; NaN without an image of each class."""

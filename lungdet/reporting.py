@@ -1,0 +1,56 @@
+"""The report that ends a multirun: evaluate.py on the runs it made, so that one command trains and reports."""
+
+import atexit
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+EVALUATE = Path(__file__).parents[1] / "evaluate.py"
+
+
+class Report(Callback):
+    """Evaluates a multirun's folder when its last job is done (`hydra.callbacks` in conf/experiment/).
+
+    Jobs that failed don't keep the report from being written on the rest, and a report that can't be written is said
+    plainly and leaves the multirun's exit status as it is. After Ctrl-C there is none.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_job = False
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """See to it that the report is written even where a job fails: Hydra then never calls `on_multirun_end`."""
+        self._folder = Path(config.hydra.sweep.dir).absolute()
+        atexit.register(self._write)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """A job that is not seen to end was interrupted."""
+        self._in_a_job = True
+
+    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+        """It ended, well or not."""
+        self._in_a_job = False
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Write the report."""
+        atexit.unregister(self._write)
+        self._write()
+
+    def _write(self) -> None:
+        if self._in_a_job:
+            return
+        log.info("evaluating %s", self._folder)
+        sys.stdout.flush()
+        done = subprocess.run([sys.executable, str(EVALUATE), f"runs='{self._folder}'"])
+        if done.returncode:
+            log.error(
+                "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
+                "that is mended: python evaluate.py runs=%s", done.returncode, self._folder,
+            )  # fmt: skip

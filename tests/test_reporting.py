@@ -1,0 +1,64 @@
+"""A multirun ends in one report on what it made, whether or not jobs fail, and its exit status stays its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The real Hydra, with a job that takes no time and an evaluation that says what it was given.
+PROGRAM = """
+from pathlib import Path
+import hydra
+from lungdet import reporting
+
+reporting.EVALUATE = Path(__file__).with_name("evaluate.py")
+
+@hydra.main(version_base="1.3", config_path=None, config_name=None)
+def main(config):
+    if config.job == "fails":
+        raise ValueError("this job")
+    if config.job == "interrupted":
+        raise KeyboardInterrupt
+    print("job done", flush=True)
+
+main()
+"""
+
+
+def multirun(folder: Path, jobs: str, *, status: int = 0) -> tuple[int, str]:
+    """Exit status and output of a multirun whose evaluation ends with `status`."""
+    (folder / "train.py").write_text(PROGRAM)
+    (folder / "evaluate.py").write_text(f"import sys; print('evaluated', *sys.argv[1:]); sys.exit({status})")
+    report = "+hydra.callbacks={report: {_target_: lungdet.reporting.Report}}"
+    command = [sys.executable, "train.py", "-m", f"+job={jobs}", report, "hydra.sweep.dir=sweeps/now"]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
+
+
+def test_the_report_follows_the_last_job(tmp_path: Path) -> None:
+    status, said = multirun(tmp_path, "a,b")
+    assert status == 0
+    assert said.count("evaluated") == 1
+    assert said.rindex("job done") < said.index(f"evaluated runs='{tmp_path}/sweeps/now'")
+
+
+@pytest.mark.parametrize("jobs", ["fails,b", "a,fails"])
+def test_a_failed_job_keeps_neither_the_report_from_being_written_nor_its_own_status(tmp_path: Path, jobs: str) -> None:
+    status, said = multirun(tmp_path, jobs)
+    assert status == 1
+    assert "ValueError: this job" in said
+    assert said.count("evaluated") == 1
+
+
+def test_a_report_that_fails_is_said_plainly_and_leaves_the_status(tmp_path: Path) -> None:
+    status, said = multirun(tmp_path, "a,b", status=3)
+    assert status == 0
+    assert "no report was written: evaluate.py ended with status 3" in said
+    assert f"python evaluate.py runs={tmp_path}/sweeps/now" in said
+
+
+def test_after_an_interruption_nothing_is_evaluated(tmp_path: Path) -> None:
+    status, said = multirun(tmp_path, "a,interrupted,b")
+    assert status != 0
+    assert "evaluated" not in said
