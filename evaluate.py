@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lungdet.evaluation.parts import Replicate
-    from lungdet.evaluation.results import Result
+    from lungdet.evaluation.results import Result, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ def main(config: DictConfig) -> None:
 
 
 def evaluate(config: DictConfig) -> None:
-    """Collect the runs, score other data where it is asked for, compare, report."""
-    from lungdet.evaluation import compare, report, summary, thresholds
-    from lungdet.evaluation.results import EvaluationError, collect, common_parent
+    """Collect the runs, and report on those that were tested on the same images."""
+    from lungdet.evaluation import compare, sweep, thresholds
+    from lungdet.evaluation.results import EvaluationError, Skipped, collect, common_parent
 
     if OmegaConf.is_missing(config, "runs") or not config.runs:
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
@@ -45,20 +45,44 @@ def evaluate(config: DictConfig) -> None:
         thresholds.check(config.threshold.rule, config.threshold.at)
     folders = [Path(folder) for folder in ([config.runs] if isinstance(config.runs, str) else config.runs)]
     results, skipped = collect(folders)
-    external = None
-    if config.get("data") is not None:
+    skipped += [one for folder in folders for one in sweep.never_run(folder)]
+    external = None if config.get("data") is None else name_of(config.data)
+    out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
+    families = compare.families(results)
+    if len(families) == 1 or external or all((folder / "config.yaml").exists() for folder in folders):
+        report_on(results, skipped, out, config, external)
+        return
+    log.warning(
+        "the runs were not all tested on the same images: %d reports, each in a folder of %s", len(families), out
+    )
+    for name, some in families.items():
+        elsewhere = [
+            Skipped(one.run.folder, f"tested on other images, see ../{other}/report.html")
+            for other, others in families.items()
+            for one in others
+            if other != name
+        ]
+        report_on(some, [*skipped, *elsewhere], out / name, config, None)
+
+
+def report_on(
+    results: "Sequence[Result]", skipped: "Sequence[Skipped]", out: Path, config: DictConfig, external: str | None
+) -> None:
+    """Score other data where it is asked for, compare, report."""
+    from lungdet.evaluation import compare, efficiency, report, summary, thresholds
+
+    if external:
         compare.require_one_part(results)
-        external = name_of(config.data)
         results = [predict_on(result, config, external) for result in results]
     compare.require_pairs(results, hashes=external is None)
     models, left_out = compare.group(results)
-    skipped += left_out
+    skipped = [*skipped, *left_out]
     for one in skipped:
         log.warning("not evaluated: %s: %s", one.folder, one.reason)
-    out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
     say(models, rule, at, external)
-    numbers = summary.summarise(models, skipped, rule, at, out, external)
+    costs = efficiency.measure(compare.kinds(models)) if config.efficiency else None
+    numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, costs)
     report.show(report.write(numbers, models, out), out)
 
 

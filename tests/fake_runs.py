@@ -182,11 +182,11 @@ def two_runs(folder: Path, datasets: dict[str, int] | None = None, seeds: tuple[
     return folder
 
 
-def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None):
+def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None, draws=200):
     """The whole evaluation without Hydra: (summary, document, folder of the report)."""
     results, skipped = collect([folder])
     compare.require_pairs(results, hashes=external is None)
     models, left_out = compare.group(results)
     out = out or folder / "report"
-    numbers = summary.summarise(models, skipped + left_out, rule, at, out, external)
+    numbers = summary.summarise(models, skipped + left_out, rule, at, out, draws, external)
     return numbers, report.write(numbers, models, out), out

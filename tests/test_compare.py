@@ -129,7 +129,7 @@ def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
         return set(config) | {key for node in config.values() if isinstance(node, dict) for key in keys(node)}
 
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train"), resolve=False)
+        config = OmegaConf.to_container(compose("train", ["degrade=standard"]), resolve=False)
     assert keys(config) >= compare.NOT_THE_MODEL
 
 

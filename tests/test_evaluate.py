@@ -33,7 +33,13 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     done = command(f"runs={tmp_path / 'sweep'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "sweep" / "report"
-    assert sorted(path.name for path in out.iterdir()) == ["figures", "metrics.json", "report.html", "report.md"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "figures",
+        "metrics.json",
+        "report.html",
+        "report.md",
+        "tables",
+    ]
     numbers = json.loads((out / "metrics.json").read_text())
     assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
     assert f"report: {out}/report.html" in done.stdout

@@ -104,23 +104,34 @@ def test_the_report_states_images_patients_split_resize_and_hardware(tmp_path):
         assert "mined from reports by text analysis" in text
 
 
-def test_one_seed_shows_no_difference_and_the_sentence_says_so(tmp_path):
+def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(tmp_path):
     numbers, written, _ = evaluate(two_runs(tmp_path))
-    gap = 100 * (numbers["models"]["cnn_lstm"]["test"]["accuracy"] - numbers["models"]["cnn"]["test"]["accuracy"])
-    side = "above" if gap > 0 else "below"
+    accuracy = {name: 100 * block["test"]["accuracy"] for name, block in numbers["models"].items()}
+    found = numbers["comparisons"][0]["metrics"]["accuracy"]
+    low, high = (100 * end for end in found["interval"])
+    gap = accuracy["cnn_lstm"] - accuracy["cnn"]
     assert written.answer.startswith(
-        f"On 68 test images of 34 patients (1 seed) CNN-LSTM's accuracy is {abs(gap):.1f} points {side} CNN's; "
-        "one seed and no interval: no difference is shown."
+        f"On 68 test images of 34 patients (1 seed) CNN {accuracy['cnn']:.1f} % and CNN-LSTM "
+        f"{accuracy['cnn_lstm']:.1f} % accuracy: CNN-LSTM is {abs(gap):.1f} points {'more' if gap > 0 else 'less'} "
+        f"accurate than CNN, 95 % interval {low:.1f} to {high:.1f}: no difference is shown."
     )
-    assert any("fewer than 3 seeds no claim" in caveat for caveat in report.caveats(numbers))
+    assert any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
 
 
-def test_three_seeds_without_an_interval_show_no_difference_either(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
+def test_three_seeds_count_their_spread(tmp_path):
+    numbers, written, out = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
     assert "(3 seeds)" in written.answer
-    assert "without an interval no difference is shown" in written.answer
-    assert not any("fewer than 3 seeds" in caveat for caveat in report.caveats(numbers))
-    assert any("No intervals are computed yet" in caveat for caveat in report.caveats(numbers))
+    assert numbers["comparisons"][0]["counts_seeds"]
+    assert not any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
+    assert "count the choice of test patients and the spread over seeds" in (out / "report.md").read_text()
+
+
+def test_few_patients_are_warned_of_and_so_is_what_they_cannot_show(tmp_path):
+    few = report.caveats(evaluate(two_runs(tmp_path / "few"))[0])
+    assert any("Intervals from 34 patients are rough" in caveat for caveat in few)
+    assert any("The test part is small: with 34 patients a difference between models" in caveat for caveat in few)
+    many = report.caveats(evaluate(two_runs(tmp_path / "many", {"chestxray14": 400}))[0])
+    assert not any("are rough" in caveat for caveat in many)
 
 
 def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
@@ -243,14 +254,15 @@ def test_the_page_needs_no_other_file_and_follows_light_and_dark(tmp_path):
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"url\((?!#)|@import", text)
     assert "prefers-color-scheme: dark" in text
-    assert text.count("<svg") == 2
+    assert text.count("<svg") == 6
     assert "currentColor" in text
 
 
 def test_figures_beside_the_markdown_exist_and_are_well_formed(tmp_path):
     _, _, out = evaluate(two_runs(tmp_path))
     links = re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text())
-    assert links == ["figures/metrics.svg", "figures/roc.svg"]
+    names = ("differences", "metrics", "pr", "referral", "reliability", "roc")
+    assert sorted(links) == [f"figures/{name}.svg" for name in names]
     for link in links:
         assert ElementTree.parse(out / link).getroot().tag.endswith("svg")
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from lungdet.evaluation.document import Figure, Table, Text
 from lungdet.evaluation.measure import Cuts, scored
 from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.wording import NAMES, figure, finding_name, join, label, number, value
+from lungdet.evaluation.wording import NAMES, figure, finding_name, join, label, number, with_interval
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict]) -> dict:
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
     """A block like the model's own for each finding, with the thresholds that each run chose for it."""
     return {
-        finding: scored([one.test for one in replicates], (finding,), cuts)
+        finding: scored([one.test for one in replicates], (finding,), cuts, draws).block
         | {"thresholds": [chosen[finding] for chosen in thresholds]}
         for finding in replicates[0].labels
     }
@@ -51,8 +51,10 @@ def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) ->
     for finding in _measured(first):
         blocks = [one["findings"][finding] for one in models.values()]
         support = f"{blocks[0]['abnormal']:,} / {blocks[0]['labelled']:,}"
-        rows.append([finding_name(finding), support, *[value(one, key, name) for name in metrics for one in blocks]])
-    mean = [value(one, key, name) for name in metrics for one in models.values()]
+        rows.append(
+            [finding_name(finding), support, *[with_interval(one, key, name) for name in metrics for one in blocks]]
+        )
+    mean = [with_interval(one, key, name) for name in metrics for one in models.values()]
     rows.append([f"mean over {number(len(rows), 'finding')}", "", *mean])
     return Table(["Finding", "Abnormal / known", *columns], rows, 1, notes)
 
@@ -90,7 +92,7 @@ def picture(summary: dict, labels: dict[str, str]) -> Figure:
         "findings",
         figures.findings(summary, labels, _measured(next(iter(summary["models"].values())))),
         f"AUROC by finding. {areas}.",
-        "AUROC by finding, 0.5 being chance. Bars: one standard deviation over seeds, where there are several.",
+        "AUROC by finding, 0.5 being chance. Bars: 95 % intervals.",
     )
 
 

@@ -25,7 +25,7 @@ def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     }
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts]) -> dict:
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
     """`parts`: a block like the model's own for each; `over_parts`: mean and sample deviation over them.
 
     A model's number in a part is the mean over its seeds, so the deviation over parts holds no spread over seeds.
@@ -34,7 +34,7 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts]) -> dict:
     parts = {}
     for name in replicates[0].parts:
         tables = [one.test[one.test["image_id"].isin(one.parts[name].test["image_id"])] for one in replicates]
-        parts[name] = scored(tables, labels, cuts)
+        parts[name] = scored(tables, labels, cuts, draws).block
     pooled = {}
     for key in ("test", "at_validation_threshold"):
         values = [block[key] for block in parts.values()]

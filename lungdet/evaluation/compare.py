@@ -1,15 +1,17 @@
 """Comparison: which runs are one model under several seeds, and which may be paired because they met the same test."""
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
+from lungdet.runs import Run
 
-NOT_THE_MODEL = {"logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
+NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
 """Keys that never make two runs different models, wherever they stand: where things lie, who logs, and the seed."""
 
 
@@ -46,6 +48,19 @@ def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
                 f"runs {one.run.folder} and {two.run.folder} cannot be taken together: both were tested on "
                 f"{len(twice)} image(s), the first is {twice.iloc[0]}; they were split from different data"
             )
+
+
+def families(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs by what they were tested on and asked: only those of one family can be compared.
+
+    A family's name is the task, and the folds', sources' or test part's, fit for a folder.
+    """
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        part = part_of(result)
+        tested = re.sub(r"[^a-z0-9]+", "-", part.family) if part.kind != ALONE else f"test-{result.test_hash[:8]}"
+        found.setdefault(f"{result.run.config.task}-{tested}", []).append(result)
+    return found
 
 
 def require_one_part(results: Sequence[Result]) -> None:
@@ -89,7 +104,7 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
             )
     bases: dict[str, list[tuple]] = {}
     for key in identities:
-        bases.setdefault(_module(dict(key)["model._target_"]), []).append(key)
+        bases.setdefault(module(dict(key)["model._target_"]), []).append(key)
     models = {}
     for base in sorted(bases):
         differing = differences([dict(key) for key in bases[base]])
@@ -97,6 +112,15 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
             suffix = [f"{name}={dict(key).get(name, 'none')}" for name in differing]
             models[" ".join([base, *suffix])] = [Replicate(parts) for parts in identities[key].values()]
     return common(models)
+
+
+def kinds(models: Mapping[str, Sequence[Replicate]]) -> dict[str, Run]:
+    """A run of each kind of network: models that differ in their training alone are one kind, the first one's name."""
+    found: dict[str, str] = {}
+    for name, some in models.items():
+        network = {key: value for key, value in identity(some[0].first).items() if key.startswith("model.")}
+        found.setdefault(str(sorted(network.items())), name)
+    return {name: models[name][0].first.run for name in found.values()}
 
 
 def identity(result: Result) -> dict[str, str]:
@@ -122,6 +146,11 @@ def differences(identities: Sequence[dict[str, str]], shared_only: bool = False)
     said = [key for key in found if key != "split"]
     told = {tuple(one.get(key) for key in said) for one in identities}
     return said if len(told) == len({tuple(one.get(key) for key in found) for one in identities}) else found
+
+
+def module(target: str) -> str:
+    """`lungdet.models.cnn_lstm.CNNLSTM` -> `cnn_lstm`."""
+    return target.split(".")[-2] if "." in target else target
 
 
 def _require_same(first: Result, other: Result, hashes: bool) -> None:
@@ -163,8 +192,3 @@ def _flatten(config: DictConfig, prefix: str, into: dict[str, str]) -> None:
         else:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             into[f"{prefix}{key}"] = str(plain)
-
-
-def _module(target: str) -> str:
-    """`lungdet.models.cnn_lstm.CNNLSTM` -> `cnn_lstm`."""
-    return target.split(".")[-2] if "." in target else target

@@ -1,7 +1,17 @@
-"""A document of headings, text, tables and figures, written once and rendered as Markdown and as one HTML page."""
+"""A document of headings, text, tables and pictures, written once and rendered as Markdown and as one HTML page.
 
+Text, items, cells, notes, captions and the answer may hold `code` and links: `[words](#anchor)` to a section, or
+`[words](https://...)`. A link to a section that the document lacks is rendered as its words alone.
+"""
+
+import base64
+import csv
+import io
 import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import jinja2
@@ -12,10 +22,18 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `backticks` mark code."""
+    """A paragraph."""
 
     text: str
     kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A paragraph in a box that warns of what is easily read wrongly."""
+
+    text: str
+    kind: str = "caution"
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,13 @@ class Table:
     notes: list[str] = field(default_factory=list)
     kind: str = "table"
 
+    @cached_property
+    def shapes(self) -> list[str]:
+        """Of each column the classes that lay it out: words or numbers, very short, or long enough to be folded."""
+        longest = [max(len(plain(cell)) for cell in cells) for cells in zip(self.columns, *self.rows, strict=True)]
+        size = ["short" if most < 6 else "prose" if most > 60 else "" for most in longest]
+        return [f"{'word ' if i < self.left else ''}{of}".strip() for i, of in enumerate(size)]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -49,20 +74,61 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG file, a name for it, what it shows in words for those who do not see it, and a caption."""
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures side by side."""
+
+    pictures: list[Picture]
+    kind: str = "pictures"
+
+
+Block = Text | Caution | Items | Table | Figure | Pictures
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; `anchor` is what links call it, by default made of the title."""
 
     title: str
-    blocks: list[Text | Items | Table | Figure]
+    blocks: list[Block]
+    anchor: str | None = None
 
 
 @dataclass(frozen=True)
 class Document:
-    """A title, the answer in a sentence or two, and sections."""
+    """A title, the answer in a sentence or two, and sections; links to all of them follow the first `opening`."""
 
     title: str
     answer: str
     sections: list[Section]
+    opening: int = 2
+
+    @cached_property
+    def anchors(self) -> list[str]:
+        """Each section's anchor."""
+        return anchors(self.sections)
+
+
+def anchors(sections: Sequence[Section]) -> list[str]:
+    """What a link to each section says after `#`; none stands twice."""
+    found: dict[int, str] = {}
+    for i in sorted(range(len(sections)), key=lambda i: sections[i].anchor is None):  # chosen ones first, as links say
+        found[i] = _unused(sections[i].anchor or slug(sections[i].title), found.values())
+    return [found[i] for i in range(len(sections))]
+
+
+def slug(title: str) -> str:
+    """The anchor that GitHub gives to a Markdown heading: letters, digits, `_` and `-` stay, a space becomes `-`."""
+    return re.sub(r"[^\w -]", "", plain(title).strip().lower()).replace(" ", "-") or "section"
 
 
 def html(document: Document) -> str:
@@ -70,47 +136,158 @@ def html(document: Document) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["inline"] = _inline
+    environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.anchors))
+    environment.filters["plain"] = plain
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     return environment.get_template("report.html.j2").render(document=document)
 
 
 def markdown(document: Document) -> str:
-    """The same content; figures are files in `figures/` (see `write_figures`)."""
-    lines = [f"# {document.title}", "", f"**{document.answer}**", ""]
-    for section in document.sections:
-        lines += [f"## {section.title}", ""]
+    """The same content; figures and pictures are files in `figures/` (see `write_figures`)."""
+    titles = [document.title, *[section.title for section in document.sections]]
+    by_github = anchors([Section(title, []) for title in titles])[1:]
+
+    def inline(text: str) -> str:
+        return _inline_markdown(text, document.anchors)
+
+    lines = [f"# {inline(document.title)}", "", f"**{inline(document.answer)}**", ""]
+    for number, (section, anchor) in enumerate(zip(document.sections, document.anchors, strict=True)):
+        if number == document.opening:
+            links = zip(document.sections, document.anchors, strict=True)
+            lines += [" · ".join(f"[{_bracketed(plain(s.title))}](#{a})" for s, a in links), ""]
+        lines += [] if anchor == by_github[number] else [f'<a id="{anchor}"></a>', ""]
+        lines += [f"## {inline(section.title)}", ""]
         for block in section.blocks:
-            lines += [*_MARKDOWN[block.kind](block), ""]
+            lines += [*_MARKDOWN[block.kind](block, inline), ""]
     return "\n".join(lines)
 
 
 def write_figures(document: Document, folder: Path) -> None:
-    """Every figure as `figures/<name>.svg`, with colours of its own for light and dark."""
+    """Every figure as `figures/<name>.svg`, with colours of its own for light and dark, every picture as `.png`.
+
+    Those that an earlier report wrote there and this one lacks are deleted; other files stay.
+    """
     style = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
-    for section in document.sections:
-        for block in section.blocks:
-            if isinstance(block, Figure):
-                (folder / "figures").mkdir(exist_ok=True)
-                svg = re.sub(r"(<svg[^>]*>)", rf"\1{style}", block.svg, count=1)
-                (folder / "figures" / f"{block.name}.svg").write_text(svg, encoding="utf-8")
+    files = {}
+    for block in (block for section in document.sections for block in section.blocks):
+        if isinstance(block, Figure):
+            files[f"{block.name}.svg"] = re.sub(r"(<svg[^>]*>)", rf"\1{style}", block.svg, count=1).encode()
+        elif isinstance(block, Pictures):
+            files |= {f"{picture.name}.png": picture.png for picture in block.pictures}
+    _replace(folder / "figures", files)
 
 
-def _markdown_table(table: Table) -> list[str]:
+def write_tables(document: Document, folder: Path) -> None:
+    """Every table as `tables/<anchor of its section>.csv`, a section's second as `-2`, with cells as they are read.
+
+    Those that an earlier report wrote there and this one lacks are deleted; other files stay.
+    """
+    files: dict[str, bytes] = {}
+    for section, anchor in zip(document.sections, document.anchors, strict=True):
+        tables = [block for block in section.blocks if isinstance(block, Table)]
+        for number, table in enumerate(tables, start=1):
+            text = io.StringIO()
+            rows = [[plain(cell) for cell in row] for row in (table.columns, *table.rows)]
+            csv.writer(text, lineterminator="\n").writerows(rows)
+            files[_unused(anchor if number == 1 else f"{anchor}-{number}", files)] = text.getvalue().encode()
+    _replace(folder / "tables", {f"{name}.csv": data for name, data in files.items()})
+
+
+def plain(text: str) -> str:
+    """Text without its markup: of code and links the words."""
+    return _rendered(text, str, str, lambda words, _: plain(words))
+
+
+_MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>#[\w-]+|https://[^\s()<>\"]+)\)")
+_WRITTEN = ".written"
+"""Names the files that a report wrote into the folder, so that the next one deletes no file of anybody else's."""
+_IN_A_ROW = 4
+
+
+def _rendered(
+    text: str, other: Callable[[str], str], code: Callable[[str], str], link: Callable[[str, str], str]
+) -> str:
+    """Each piece of the text given to its function: code, a link's words and target, and what is neither."""
+    pieces, end = [], 0
+    for match in _MARKUP.finditer(text):
+        pieces.append(other(text[end : match.start()]))
+        pieces.append(code(match["code"]) if match["code"] else link(match["words"], match["target"]))
+        end = match.end()
+    return "".join([*pieces, other(text[end:])])
+
+
+def _inline_html(text: str, known: Collection[str]) -> str:
+    def link(words: str, target: str) -> str:
+        shown = _inline_html(words, ())
+        return f'<a href="{escape(target)}">{shown}</a>' if _leads_somewhere(target, known) else shown
+
+    return _rendered(text, lambda other: str(escape(other)), lambda code: f"<code>{escape(code)}</code>", link)
+
+
+def _inline_markdown(text: str, known: Collection[str]) -> str:
+    def link(words: str, target: str) -> str:
+        return f"[{words}]({target})" if _leads_somewhere(target, known) else words
+
+    # What is no link here must not become one there.
+    return _rendered(text, lambda other: other.replace("](", "]\\("), lambda code: f"`{code}`", link)
+
+
+def _leads_somewhere(target: str, known: Collection[str]) -> bool:
+    return target.startswith("https://") or target.removeprefix("#") in known
+
+
+def _markdown_table(table: Table, inline: Callable[[str], str]) -> list[str]:
     align = [":--" if i < table.left else "--:" for i in range(len(table.columns))]
-    rows = [table.columns, align, *table.rows]
-    # `|` would end a cell.
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return lines + [line for note in table.notes for line in ("", note)]
+    rows = [_row(map(inline, table.columns)), _row(align), *[_row(map(inline, row)) for row in table.rows]]
+    return rows + [line for note in table.notes for line in ("", inline(note))]
+
+
+def _markdown_pictures(block: Pictures, inline: Callable[[str], str]) -> list[str]:
+    lines = []
+    for start in range(0, len(block.pictures), _IN_A_ROW):
+        some = block.pictures[start : start + _IN_A_ROW]
+        images = [f"![{_bracketed(one.alt)}](figures/{one.name}.png)" for one in some]
+        lines += ["", _row(images), _row([":--"] * len(some)), _row(inline(one.caption) for one in some)]
+    return lines[1:]
+
+
+def _row(cells: Collection[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"  # `|` would end a cell
+
+
+def _bracketed(text: str) -> str:
+    """Text that can stand between the brackets of a link."""
+    return re.sub(r"([\[\]])", r"\\\1", text)
 
 
 _MARKDOWN = {
-    "text": lambda block: [block.text],
-    "items": lambda block: [f"- {item}" for item in block.items],
+    "text": lambda block, inline: [inline(block.text)],
+    "caution": lambda block, inline: [f"> **Warning:** {inline(block.text)}"],
+    "items": lambda block, inline: [f"- {inline(item)}" for item in block.items],
     "table": _markdown_table,
-    "figure": lambda block: [f"![{block.alt}](figures/{block.name}.svg)", "", block.caption],
+    "figure": lambda block, inline: [
+        f"![{_bracketed(block.alt)}](figures/{block.name}.svg)",
+        "",
+        inline(block.caption),
+    ],
+    "pictures": _markdown_pictures,
 }
 
 
-def _inline(text: str) -> Markup:
-    """Escaped text with `code` marked up."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+def _unused(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number that makes it another, as GitHub counts."""
+    return name if name not in taken else next(f"{name}-{n}" for n in count(1) if f"{name}-{n}" not in taken)
+
+
+def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+    """These files in place of those that an earlier report wrote."""
+    record = folder / _WRITTEN
+    earlier = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    for name in {Path(name).name for name in earlier if name} - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    if not files and not earlier:
+        return
+    folder.mkdir(exist_ok=True)
+    record.write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
+    for name, data in files.items():
+        (folder / name).write_bytes(data)

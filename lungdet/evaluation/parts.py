@@ -15,6 +15,8 @@ import pandas as pd
 
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
 
+NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"
+"""What `lungdet.data.narrowing` adds to a split's name."""
 ALONE, FOLDS, SOURCES = "alone", "folds", "sources"
 
 
@@ -74,7 +76,7 @@ def part_of(result: Result) -> Part:
     name, seed = split["name"], split.get("seed")
     if fold := re.match(r"fold (\d+) of (\d+)(,|$)", name):
         return Part(FOLDS, f"{fold[2]} folds, seed {seed}", f"fold {fold[1]}")
-    if source := re.match(r"without (.+?)(, [^,]+ of train)?$", name):
+    if source := re.match(rf"without (.+?){NARROWED}$", name):
         return Part(SOURCES, f"one source held out, seed {seed}", source[1])
     return Part(ALONE, "", "test")
 

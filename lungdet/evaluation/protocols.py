@@ -31,12 +31,27 @@ def sentence(summary: dict) -> str:
         said = [f"Protocol: {called}, on images that no published result is known to be on."]
     elif part := _partial(summary):
         said.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
-    if fraction := re.match(r"([\d.e-]+) of train$", rest):
+    settings = [{**block["settings"], "base": None} for block in summary["models"].values()]
+    differ = any(one != settings[0] for one in settings)
+    return " ".join([*said, *(["The models' names say what each was trained on."] if differ else _narrowed(rest))])
+
+
+def _narrowed(rest: str) -> list[str]:
+    """What was left out of training, see `lungdet.data.narrowing`."""
+    said = []
+    if fraction := re.search(r"([\d.e-]+) of train(,|$)", rest):
         said.append(
             f"Trained on {100 * float(fraction[1]):g} % of the training patients, validation and test unchanged: "
             "published results used all of them."
         )
-    return " ".join(said)
+    if sources := re.search(r"trained on (.+?)(, [\d.e-]+ abnormal in train|$)", rest):
+        said.append(f"Trained and tuned on {sources[1].replace('+', ', ')} alone, test unchanged.")
+    if prevalence := re.search(r"([\d.e-]+) abnormal in train$", rest):
+        said.append(
+            f"Training images were left out until {100 * float(prevalence[1]):g} % of them were abnormal, validation "
+            "and test unchanged."
+        )
+    return said
 
 
 def _random(summary: dict, _: str) -> str:

@@ -9,7 +9,31 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from lungdet.evaluation import by_finding, by_part, document, guesses, provenance, sections, sensitivity
+from lungdet.evaluation import (
+    by_finding,
+    by_part,
+    calibrated,
+    choice,
+    claim,
+    combined,
+    data_need,
+    differences,
+    document,
+    efficiency,
+    flattery,
+    generalisation,
+    guesses,
+    history,
+    image_quality,
+    imbalance,
+    mistakes,
+    provenance,
+    referral,
+    sections,
+    sensitivity,
+    series,
+    subgroups,
+)
 from lungdet.evaluation.answer import answer, caveats, is_external
 from lungdet.evaluation.document import Document, Items, Section, Table
 from lungdet.evaluation.parts import Replicate
@@ -29,27 +53,45 @@ def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -
     for name, text in files.items():
         (out / name).write_text(text, encoding="utf-8")
     document.write_figures(written, out)
+    document.write_tables(written, out)
     return written
 
 
 def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
     """The report's content, section by section."""
     datasets, binary = summary["data"]["test_datasets"], summary["task"] == "abnormal"
+    picked = flattery.section(summary)
     content = [
         Section("The study's table" if binary else "Mean over findings", [sections.study_table(summary, None)]),
         Section("What to keep in mind", [Items(caveats(summary))]),
+        Section("Differences between the models", differences.section(summary), "differences"),
+        Section("The mean of both models", combined.section(summary), "ensemble"),
+        Section("Cost", [*efficiency.section(summary), provenance.cost_table(summary)]),
+        Section("Generalisation", generalisation.section(summary)),
+        Section(
+            "Need for data and overfitting", [*data_need.section(summary), *history.section(models)], "need-for-data"
+        ),
+        Section("Imbalance", imbalance.section(summary)),
+        Section("Image quality", image_quality.section(summary), "image-quality"),
+        Section("Series of images", series.section(summary), "series"),
+        Section("Which model when", choice.section(summary), "choice"),
+        Section("Figures", sections.pictures(summary, models), "curves"),
+        Section("Further metrics", [sections.further_table(summary), referral.matrix(summary)]),
+        Section("Calibration", calibrated.section(summary)),
+        *([Section("What a threshold picked on test would have claimed", picked, "thresholds")] if picked else []),
         Section("What the label can be guessed from without reading the lungs", guesses.section(summary)),
-        Section("Figures", sections.pictures(summary, models)),
         Section("Sensitivity by finding", sensitivity.section(summary))
         if binary
         else Section("Finding by finding", by_finding.section(summary)),
+        Section("Subgroups", subgroups.section(summary)),
         *([Section(by_part.title(summary), by_part.section(summary))] if summary["parts"] else []),
         *[Section(f"{name} alone", sections.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
-        Section("Further metrics", [sections.further_table(summary)]),
-        Section("Cost", [provenance.cost_table(summary)]),
+        Section("What to refer to a reader", referral.section(summary), "referral"),
+        Section("The most confident mistakes", mistakes.section(models, summary), "mistakes"),
         Section("Data and split", provenance.data_and_split(summary)),
         Section("Runs", provenance.list_of_runs(summary)),
     ]
+    content.append(claim.section(content, summary))
     kind = "external test" if is_external(summary) else "evaluation"
     names = dict.fromkeys(label(name.split(" ")[0]) for name in models)  # what tells variants apart is in the tables
     what = "normal or abnormal" if binary else "findings"
@@ -67,7 +109,7 @@ def show(written: Document, out: Path, console: Console | None = None) -> None:
     for number, column in enumerate(table.columns):
         shown.add_column(column, justify="left" if number < table.left else "right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*[RichText(cell) for cell in row])
+        shown.add_row(*[RichText(document.plain(cell)) for cell in row])
     console.print(shown)
     for text in (*table.notes, written.answer, f"report: {out / 'report.html'}"):
-        console.print(RichText(text), soft_wrap=True)
+        console.print(RichText(document.plain(text)), soft_wrap=True)

@@ -23,14 +23,17 @@ class EvaluationError(InputError):
 class Result:
     """A run with its predictions, checked: one row an image, sorted by `image_id`.
 
-    `shortcuts` are those of the test images, one row an image and shortcut (see `lungdet.models.shortcuts`); None
-    where the run did not record them.
+    What the run did not record is None: `shortcuts` of the test images, one row an image and shortcut (see
+    `lungdet.models.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
+    images made worse, one row an image, `degradation` and `level` (see `lungdet.data.degrade`).
     """
 
     run: Run
     test: pd.DataFrame
     val: pd.DataFrame
     shortcuts: pd.DataFrame | None = None
+    train: pd.DataFrame | None = None
+    degraded: pd.DataFrame | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -103,7 +106,14 @@ def read(run: Run) -> Result:
         raise EvaluationError(
             f"{run.folder}/environment.json records no split, so the test part is unknown: train anew"
         )
-    return Result(run, **tables, shortcuts=_shortcuts(run, tables["test"], labels))
+    train = _optional(run, "train")
+    return Result(
+        run,
+        **tables,
+        shortcuts=_of_test_images(run, "shortcuts_test", ["shortcut"], tables["test"], labels),
+        train=None if train is None else check(train, labels, run.folder, "train"),
+        degraded=_of_test_images(run, "degraded_test", ["degradation", "level"], tables["test"], labels),
+    )
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> pd.DataFrame:
@@ -151,17 +161,26 @@ def _table(run: Run, part: str) -> pd.DataFrame:
         raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
 
 
-def _shortcuts(run: Run, test: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame | None:
-    """The shortcuts' predictions of the test images, with what the images' rows say; None where not recorded."""
+def _optional(run: Run, part: str) -> pd.DataFrame | None:
     try:
-        table = _table(run, "shortcuts_test")
+        return _table(run, part)
     except RunError:
         return None
+
+
+def _of_test_images(
+    run: Run, name: str, by: list[str], test: pd.DataFrame, labels: Sequence[str]
+) -> pd.DataFrame | None:
+    """Predictions of the test images by something else, with what the images' rows say; None where not recorded."""
+    table = _optional(run, name)
+    if table is None:
+        return None
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
-    for name, rows in table.groupby("shortcut"):
+    for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
+            said = " ".join(str(part) for part in key)
             raise EvaluationError(
-                f"{run.folder}/predictions/shortcuts_test.parquet: the images of shortcut {name} are not those of "
-                "test.parquet; delete that file to evaluate the run without shortcuts"
+                f"{run.folder}/predictions/{name}.parquet: the images of {by[0]} {said} are not those of test.parquet; "
+                f"delete that file to evaluate the run without it"
             )
     return table.merge(described, on="image_id", validate="many_to_one")

@@ -1,11 +1,23 @@
-"""The sections with results: tables and figures made of a summary's numbers, which they only put into words."""
+"""The sections with the study's metrics: tables and figures of a summary's numbers, which they only put into words."""
 
 from collections.abc import Mapping, Sequence
 
 from lungdet.evaluation import by_finding, figures
+from lungdet.evaluation.curves import curves
 from lungdet.evaluation.document import Figure, Table, Text
+from lungdet.evaluation.intervals import SEEDS_NEEDED
 from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.wording import BASELINE_NAMES, FURTHER, NAMES, STUDY, counted, figure, label, value
+from lungdet.evaluation.wording import (
+    BASELINE_NAMES,
+    FURTHER,
+    NAMES,
+    STUDY,
+    counted,
+    figure,
+    label,
+    value,
+    with_interval,
+)
 
 
 def study_table(summary: dict, dataset: str | None) -> Table:
@@ -14,9 +26,10 @@ def study_table(summary: dict, dataset: str | None) -> Table:
     for model, whole in summary["models"].items():
         block = whole if dataset is None else whole["datasets"][dataset]
         for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(whole))):
-            rows.append([label(model), at, *[value(block, key, metric) for metric in STUDY]])
+            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in STUDY]])
             _explain(notes, block, key, label(model))
-    for name, whole in summary["baselines"].items():
+    for name in ("always_abnormal", "always_normal"):
+        whole = summary["baselines"][name]
         block = whole if dataset is None else whole["datasets"][dataset]
         rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in STUDY]])
         _explain(notes, block, "test", BASELINE_NAMES[name])
@@ -39,43 +52,65 @@ def further_table(summary: dict) -> Table:
     rows, notes = [], {}
     for model, block in summary["models"].items():
         for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
-            rows.append([label(model), at, *[value(block, key, metric) for metric in FURTHER]])
+            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in FURTHER]])
             _explain(notes, block, key, label(model), FURTHER)
     for name, block in summary["baselines"].items():
-        cells = [value(block, "test", metric) if metric in block["test"] else "" for metric in FURTHER]
-        rows.append([BASELINE_NAMES[name], "", *cells])
-        _explain(notes, block, "test", BASELINE_NAMES[name], FURTHER)
+        # Certain answers have no calibration to speak of, and a share of validation calls nothing.
+        meant = FURTHER[3:] if name == "validation_share" else FURTHER[:4]
+        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", m) if m in meant else "" for m in FURTHER]])
+        _explain(notes, block, "test", BASELINE_NAMES[name], meant)
     return Table(["Model", "Threshold", *[NAMES[m] for m in FURTHER]], rows, 2, _undefined(notes))
 
 
 def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[Figure]:
-    """The four metrics, and the ROC curves or the AUROC by finding."""
+    """The four metrics, and ROC and precision-recall curves or the AUROC by finding."""
     labels = {name: label(name) for name in models} | BASELINE_NAMES
-    seeds = max(len(block["seeds"]) for block in summary["models"].values())
     four = "; ".join(
         f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
         for name, block in summary["models"].items()
     )
     mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
-    areas = "; ".join(f"{labels[name]}: AUROC {value(b, 'test', 'auroc')}" for name, b in summary["models"].items())
-    lines = ", one line a seed" if seeds > 1 else ""
-    lines += "; all parts' images pooled" if summary["parts"] else ""
-    spread = " Bars: one standard deviation over seeds." if seeds > 1 else ""
-    return [
+    metrics = Figure(
+        "metrics",
+        figures.study_metrics(summary, labels),
+        f"The four metrics at threshold 0.5. {four}.",
+        f"The study's four metrics at threshold 0.5{mean}, with 95 % intervals, and what a constant answer reaches.",
+    )
+    if summary["task"] != "abnormal":
+        return [metrics, by_finding.picture(summary, labels)]
+    found = {name: curves([one.test for one in some], "abnormal") for name, some in models.items()}
+    counts = summary["data"]["test"]
+    share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
+    pooled = "; all parts' images pooled" if summary["parts"] else ""
+    return [metrics] + [
         Figure(
-            "metrics",
-            figures.study_metrics(summary, labels),
-            f"The four metrics at threshold 0.5. {four}.",
-            f"The study's four metrics at threshold 0.5{mean}, and what a constant answer reaches.{spread}",
-        ),
-        by_finding.picture(summary, labels)
-        if summary["task"] != "abnormal"
-        else Figure(
-            "roc",
-            figures.roc(models, summary, labels),
-            f"ROC curves. {areas}.",
-            f"Recall against 1 - specificity over all thresholds{lines}. Dotted: chance.",
-        ),
+            kind,
+            figures.curves(
+                {name: one[kind] for name, one in found.items()},
+                kind,
+                {
+                    name: f"{labels[name]}, {short} {value(block, 'test', metric).split(' ')[0]}"
+                    for name, block in summary["models"].items()
+                },
+                share,
+            ),
+            f"{what}. "
+            + "; ".join(
+                f"{labels[n]}: {NAMES[metric]} {value(b, 'test', metric)}" for n, b in summary["models"].items()
+            )
+            + ".",
+            f"{caption}; mean over seeds, with the band that holds 95 % of redrawn test parts{pooled}. Dotted: chance.",
+        )
+        for kind, metric, short, what, caption in (
+            ("roc", "auroc", "AUROC", "ROC curves", "Recall against 1 - specificity over all thresholds"),
+            (
+                "pr",
+                "average_precision",
+                "AP",
+                "Precision-recall curves",
+                "Precision against recall over all thresholds",
+            ),
+        )
     ]
 
 
@@ -89,8 +124,12 @@ def _how_to_read(summary: dict) -> list[str]:
     ]
     if findings:
         said.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
-    if any(len(block["seeds"]) > 1 for block in summary["models"].values()):
-        said.append("Mean ± sample standard deviation over seeds.")
+    several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
+    said.append(
+        f"{'Mean over seeds' if several else 'In brackets:'} {'with ' if several else ''}95 % interval over "
+        f"{summary['draws']:,} redrawn test parts (patients, not images); from {SEEDS_NEEDED} seeds on it counts their "
+        "spread too."
+    )
     if summary["published"]:
         said.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
     elif summary["data"]["synthetic"]:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.document import Table, Text
-from lungdet.evaluation.measure import Cuts, measured, over
+from lungdet.evaluation.measure import Cuts, estimated, in_words
 from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.wording import finding_name, join, label, value
+from lungdet.evaluation.wording import finding_name, join, label, with_interval
 from lungdet.findings import FINDINGS
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts]) -> dict | None:
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
     """By finding: the images and patients that carry it, and the recall on them over seeds, at both thresholds.
 
     None where the predictions do not say which findings an image carries. A finding that is known on no image is not
@@ -26,10 +26,9 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts]) -> dict | Non
         carry = [one.test[one.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0) for one in replicates]
         block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
         for key, at in (("test", [0.5] * len(carry)), ("at_validation_threshold", cuts)):
-            values = [measured(table, ("abnormal",), cut, ["recall"]) for table, cut in zip(carry, at, strict=True)]
-            block[key], block[f"{key}_sd"], reasons = over(values)
-            if reasons:
-                block["undefined"][key] = reasons
+            described, reasons = in_words(estimated(carry, ("abnormal",), at, draws, ["recall"]))
+            block |= {f"{key}{suffix}": values for suffix, values in described.items()}
+            block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
         found[finding] = block
     return found
 
@@ -53,7 +52,7 @@ def section(summary: dict) -> list:
             f"{first[finding]['images']:,}",
             f"{first[finding]['patients']:,}",
             *[
-                value(block[finding], key, "recall")
+                with_interval(block[finding], key, "recall")
                 for block in blocks.values()
                 for key in ("test", "at_validation_threshold")
             ],
@@ -66,7 +65,7 @@ def section(summary: dict) -> list:
             f"{summary['data']['test']['labelled'] - summary['data']['test']['abnormal']:,}",
             "",
             *[
-                value(block, key, "specificity")
+                with_interval(block, key, "specificity")
                 for block in models.values()
                 for key in ("test", "at_validation_threshold")
             ],

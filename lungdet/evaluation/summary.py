@@ -12,16 +12,33 @@ from statistics import fmean
 
 import pandas as pd
 
-from lungdet.evaluation import by_finding, by_part, guesses, metrics, sensitivity, thresholds
-from lungdet.evaluation.compare import differences, identity
-from lungdet.evaluation.measure import Cuts, counts, measured, over, scored
+from lungdet.evaluation import (
+    by_finding,
+    by_part,
+    calibrated,
+    combined,
+    flattery,
+    gap,
+    generalisation,
+    guesses,
+    image_quality,
+    metrics,
+    paired,
+    referral,
+    sensitivity,
+    subgroups,
+    thresholds,
+)
+from lungdet.evaluation.compare import differences, identity, module
+from lungdet.evaluation.measure import Cuts, Scores, counts, measured, over, scored
 from lungdet.evaluation.metrics import Undefined
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result, Skipped
 from lungdet.evaluation.thresholds import Threshold
 from lungdet.evaluation.wording import FURTHER, STUDY
 
-BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0}
+BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
+"""Constant answers; None is the share of abnormal images (or of those with the finding) in validation."""
 PUBLISHED = {
     "cnn": {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
     "cnn_lstm": {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},
@@ -30,6 +47,10 @@ PUBLISHED = {
 READING = {
     "test": "mean over seeds on the test part at threshold 0.5; null where undefined, `undefined` says why; "
     "with task=findings the mean over findings (`macro` says which), each under `findings`",
+    "test_interval": "95 % interval over redrawn test patients and, from three seeds on, seeds; of calibration_error "
+    "about the error less what chance adds",
+    "comparisons": "second minus first at threshold 0.5; p_holm: adjusted for the study's four metrics and AUROC of "
+    "all pairs; p_permutation: exchanging the models patient by patient, seeds not counted",
     "test_sd": "sample standard deviation over seeds; null with one seed, or where undefined",
     "at_validation_threshold": "the same at the threshold that each run's validation predictions chose",
     "parts": "folds or held-out sources; `test` pools their images, each tested once; `over_parts`: mean over parts",
@@ -48,7 +69,9 @@ def summarise(
     rule: str,
     at: float | None,
     out: Path,
+    draws: int,
     external: str | None = None,
+    costs: dict | None = None,
 ) -> dict:
     """Everything a report states, JSON-ready.
 
@@ -58,23 +81,47 @@ def summarise(
         rule: of the threshold chosen on validation, see `thresholds.RULES`; `at` its value where it takes one.
         at: see `rule`.
         out: the folder of the report; run folders are named relative to it.
+        draws: redrawn test parts that intervals are made of.
         external: what other data was scored, or None for the runs' own test part.
+        costs: what `efficiency.measure` returned, or None where it was not asked for.
     """
     results = [result for some in models.values() for one in some for result in one.results]
     replicate = next(iter(models.values()))[0]  # tested on what all were tested on
     task = replicate.first.run.config.task
     data, parts = _data(replicate, external), None if external else by_part.described(models)
+    scores = {name: _model(some, rule, at, out, draws, parts is not None) for name, some in models.items()}
+    identities = {name: identity(some[0].first) for name, some in models.items()}
+    pairs = paired.pairs(identities)
+    gaps = {name: gap.measured(some, draws) for name, some in models.items()}
+    degraded = {name: None if external else image_quality.measured(some, draws) for name, some in models.items()}
+    for name, one in scores.items():
+        one.block["gap"] = gaps[name].block
+        one.block["image_quality"] = degraded[name] and degraded[name].block
     return {
         "reading": READING,
         "task": task,
-        "models": {name: _model(some, rule, at, out, parts is not None) for name, some in models.items()},
+        "models": {name: one.block for name, one in scores.items()},
+        "comparisons": paired.compared(
+            {name: one.estimates for name, one in scores.items()},
+            {name: [one.test for one in some] for name, some in models.items()},
+            replicate.labels,
+            pairs,
+        ),
+        "combined": combined.numbers(models, pairs, draws),
+        "gap_comparisons": gap.compared(gaps, pairs),
+        "image_quality_comparisons": image_quality.compared(degraded, pairs),
+        "generalisation": None
+        if external
+        else generalisation.numbers(models, {name: one.block["settings"] for name, one in scores.items()}, draws),
+        "efficiency": costs,
+        "draws": draws,
         "baselines": {name: _baseline(replicate, value) for name, value in BASELINES.items()},
         "published": {} if data["synthetic"] or task != "abnormal" else PUBLISHED,
         "threshold": {"rule": rule, "at": at, "meaning": thresholds.RULES[rule]},
         "parts": parts,
         "split": _split(replicate, results),
         "data": data,
-        "settings_that_differ": differences([identity(some[0].first) for some in models.values()], shared_only=True),
+        "settings_that_differ": differences(list(identities.values()), shared_only=True),
         "not_evaluated": [{"run": _relative(one.folder, out), "reason": one.reason} for one in skipped],
     }
 
@@ -88,7 +135,7 @@ def source_alone(test: pd.DataFrame) -> float:
     return metrics.auroc(test.target_abnormal, share)
 
 
-def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, by_parts: bool) -> dict:
+def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, draws: int, by_parts: bool) -> Scores:
     results = [result for one in some for result in one.results]
     labels = some[0].labels
     chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
@@ -96,23 +143,28 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, by
     tables = [one.test for one in some]
     environments = [result.run.environment for result in results]
     plain = [{label: one.as_dict() for label, one in chosen[result.run.folder].items()} for result in results]
+    whole = scored(tables, labels, cuts, draws)
     block = {
-        **scored(tables, labels, cuts),
+        **whole.block,
         "datasets": {
-            name: scored([table[table.dataset == name] for table in tables], labels, cuts)
+            name: scored([table[table.dataset == name] for table in tables], labels, cuts, draws).block
             for name in sorted(tables[0].dataset.unique())
         },
         "shortcuts": guesses.numbers(some),
+        "subgroups": subgroups.numbers(some, cuts, draws),
+        "referral": referral.numbers(some, cuts, draws),
+        "calibrated": calibrated.numbers(some, draws),
+        "flattery": flattery.numbers(some, cuts, rule, at),
     }
     if some[0].first.run.config.task == "abnormal":
         block |= {"thresholds": [one["abnormal"] for one in plain]}
-        block |= {"sensitivity_by_finding": sensitivity.numbers(some, cuts)}
+        block |= {"sensitivity_by_finding": sensitivity.numbers(some, cuts, draws)}
     else:
-        block |= {"findings": by_finding.numbers(some, cuts, plain)}
+        block |= {"findings": by_finding.numbers(some, cuts, plain, draws)}
     if by_parts:
-        block |= by_part.numbers(some, cuts)
-    return {
-        **block,
+        block |= by_part.numbers(some, cuts, draws)
+    block |= {
+        "settings": _settings(some[0].first),
         "seeds": [one.seed for one in some],
         "runs": [
             {
@@ -132,6 +184,20 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, by
         "hardware": sorted({str(environment.get("hardware", {}).get("device")) for environment in environments}),
         "model": some[0].first.run.config.model._target_,
     }
+    return Scores(block, whole.estimates)
+
+
+def _settings(result: Result) -> dict:
+    """What experiments vary: the class, and what it was trained on."""
+    data = result.run.config.data
+    train_on = data.get("train_on")
+    return {
+        "base": module(result.run.config.model._target_),
+        "train_on": [train_on] if isinstance(train_on, str) else None if train_on is None else list(train_on),
+        "train_fraction": data.get("train_fraction", 1.0),
+        "train_prevalence": data.get("train_prevalence"),
+        "train": result.run.environment["split"]["parts"].get("train"),
+    }
 
 
 def _cuts(one: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
@@ -150,12 +216,19 @@ def _cuts(one: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cut
     return found
 
 
-def _baseline(replicate: Replicate, answer: float) -> dict:
-    """A constant answer on the whole test part and on each dataset; probability metrics mean nothing for it."""
-    constant = replicate.test.assign(**{f"probability_{label}": answer for label in replicate.labels})
+def _baseline(replicate: Replicate, answer: float | None) -> dict:
+    """A constant answer on the whole test part and on each dataset."""
+    parts = []
+    for result in replicate.results:
+        said = dict.fromkeys(replicate.labels, answer)
+        if answer is None:
+            known = {label: result.val[f"target_{label}"].dropna() for label in replicate.labels}
+            said = {label: some.mean() if len(some) else 0.5 for label, some in known.items()}  # 0.5: nothing is known
+        parts.append(result.test.assign(**{f"probability_{label}": value for label, value in said.items()}))
+    constant = pd.concat(parts, ignore_index=True)
 
     def block(rows: pd.DataFrame) -> dict:
-        mean, _, reasons = over([measured(rows, replicate.labels, names=STUDY + FURTHER[:3])])
+        mean, _, reasons = over([measured(rows, replicate.labels, names=STUDY + FURTHER)])
         return {"test": mean, "undefined": {"test": reasons} if reasons else {}}
 
     return {**block(constant), "datasets": {name: block(rows) for name, rows in constant.groupby("dataset")}}

@@ -2,7 +2,15 @@
 
 STUDY = ("accuracy", "precision", "recall", "f1", "auroc")
 """The study's four metrics, and AUROC."""
-FURTHER = ("specificity", "balanced_accuracy", "average_precision", "brier", "log_loss")
+FURTHER = (
+    "specificity",
+    "balanced_accuracy",
+    "mcc",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "calibration_error",
+)
 """What the second table adds."""
 
 NAMES = {
@@ -13,14 +21,20 @@ NAMES = {
     "auroc": "AUROC",
     "specificity": "Specificity",
     "balanced_accuracy": "Balanced accuracy",
+    "mcc": "Matthews' correlation",
     "average_precision": "Average precision",
     "brier": "Brier score",
     "log_loss": "Log loss",
+    "calibration_error": "Calibration error",
 }
 SHARES = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"}
 """Shown in per cent, as the study does; the others as decimals."""
 
-BASELINE_NAMES = {"always_abnormal": "always abnormal", "always_normal": "always normal"}
+BASELINE_NAMES = {
+    "always_abnormal": "always abnormal",
+    "always_normal": "always normal",
+    "validation_share": "always validation's share",
+}
 
 
 def label(model: str) -> str:
@@ -55,6 +69,24 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def in_a_sentence(metric: str) -> str:
+    """A metric's name within a sentence."""
+    return NAMES[metric] if metric in ("auroc", "f1", "mcc") else NAMES[metric].lower()
+
+
+def points(metric: str, difference: float) -> tuple[str, str]:
+    """A difference as texts say it, and its unit: points of a per cent for shares, none for other metrics."""
+    if metric not in SHARES:
+        return f"{difference:.3f}", ""
+    said = f"{100 * difference:.1f}".replace("-0.0", "0.0")
+    return said, " point" if said == "1.0" else " points"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as tables show it; empty where there is none."""
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def value(block: dict, key: str, metric: str) -> str:
     """A metric of a summary's block, with its spread over seeds where there is one."""
     value = block[key][metric]
@@ -62,6 +94,15 @@ def value(block: dict, key: str, metric: str) -> str:
         return "undefined"
     sd = block.get(f"{key}_sd", {}).get(metric)
     return figure(metric, value) + ("" if sd is None else f" ± {figure(metric, sd)}")
+
+
+def with_interval(block: dict, key: str, metric: str) -> str:
+    """A metric of a summary's block with its 95 % interval in brackets; `no interval` where there is none."""
+    if block[key][metric] is None:
+        return "undefined"
+    ends = block[f"{key}_interval"][metric]
+    said = "no interval" if ends is None else f"{figure(metric, ends[0])} to {figure(metric, ends[1])}"
+    return f"{figure(metric, block[key][metric])} [{said}]"
 
 
 def figure(metric: str, value: float) -> str:

@@ -1,0 +1,42 @@
+"""Sweep: which jobs a multirun was to run, and which of them left no run in its folder."""
+
+import re
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from lungdet.evaluation.results import Skipped
+
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+def never_run(folder: Path) -> list[Skipped]:
+    """Jobs of the multirun in a folder that left no run there: it was cut, or they failed before they began.
+
+    Empty where the folder is no multirun's, or a searching sweeper's, which decides as it goes.
+    """
+    path = folder / "multirun.yaml"
+    if not path.is_file():
+        return []
+    hydra = OmegaConf.load(path).hydra
+    if hydra.sweeper._target_ != BASIC:
+        return []
+    said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
+    [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
+    there = {int(found[1]) for one in folder.iterdir() if (found := re.match(r"(\d+)_", one.name)) and _is_run(one)}
+    return [
+        Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
+        for number, job in enumerate(jobs)
+        if number not in there
+    ]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
+def _varying(jobs: list[list[str]], job: list[str]) -> list[str]:
+    """The overrides in which the jobs differ."""
+    return [said.lstrip("+") for place, said in enumerate(job) if len({other[place] for other in jobs}) > 1]
