@@ -76,6 +76,18 @@ def test_seeds_that_differ_widen_the_interval_and_two_of_them_do_not():
     assert interval(two) == pytest.approx(narrow, abs=1e-9)
 
 
+def test_a_difference_is_students_and_with_unequal_numbers_of_seeds_welchs():
+    generator = np.random.default_rng(3)
+    one, two = 0.7 + 0.05 * generator.normal(size=4), 0.8 + 0.02 * generator.normal(size=4)
+    for seeds, equal in ((4, True), (3, False)):
+        values = one, two[:seeds]
+        # No draw differs: nothing is left open by patients, and seeds are all there is.
+        first, second = (Estimate("mcc", list(v), np.repeat(v[:, None], 50, axis=1), 200, 200) for v in values)
+        found, expected = difference(first, second), stats.ttest_ind(values[1], values[0], equal_var=equal)
+        assert found.p == pytest.approx(expected.pvalue)
+        assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
 def test_patients_that_seeds_read_by_chance_are_not_counted_twice():
     # Each seed errs on patients of its own: the spread over seeds is theirs, and there is nothing beside it.
     generator = np.random.default_rng(0)

@@ -68,7 +68,9 @@ def section(summary: dict) -> list:
         ]
         without |= not controls
         measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
-        said += [paired.sentence(each, measure, _called) for each in one["comparisons"]]
+        said += [
+            paired.sentence(each, measure, _called).replace(" The mean", " the mean") for each in one["comparisons"]
+        ]
     notes = [
         "At threshold 0.5, probabilities averaged seed by seed; of one model each seed with the next. Intervals of "
         "combinations and what is said of them are about the choice of test patients only.",
@@ -83,7 +85,7 @@ def section(summary: dict) -> list:
 
 def _called(name: str) -> str:
     one, two = name.split(" + ")
-    return f"mean of two {label(one)}s" if one == two else f"mean of {label(one)} and {label(two)}"
+    return f"The mean of two {label(one)}s" if one == two else f"The mean of {label(one)} and {label(two)}"
 
 
 def _mean(one: pd.DataFrame, two: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:

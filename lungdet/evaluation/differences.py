@@ -16,30 +16,39 @@ def section(summary: dict) -> list:
         return [Text("There is no other model to compare with.")]
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
     quoted = [paired.sentence(one, metric) for one in comparisons for metric in dict.fromkeys((measure, "auroc"))]
-    rows, notes = [], {}
+    rows, notes, several = [], {}, len(comparisons) > 1
     for one in comparisons:
         for metric in (*STUDY, *FURTHER):
             found = one["metrics"][metric]
             if "undefined" in found:
                 notes.setdefault(found["undefined"], []).append(NAMES[metric])
-            rows.append([label(one["second"]), label(one["first"]), NAMES[metric], *_difference(metric, found)])
+            rows.append([*_pair(one, several), NAMES[metric], *_difference(metric, found)])
     seeds = all(one["counts_seeds"] for one in comparisons)
     said = [
-        "First minus second at threshold 0.5, on the same redrawn test patients; shares in points of a per cent. "
+        f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
+        "patients; shares in points of a per cent. "
         + (
             "Interval and p count the choice of test patients and the spread over seeds (Student's t). "
             if seeds
             else f"With fewer than {SEEDS_NEEDED} seeds of a model, interval and p are about the choice of test "
             "patients only, for these very runs; p is the permutation test's but for AUROC. "
         )
-        + f"Adjusted: Holm over the study's four metrics and AUROC{' of all pairs' if len(comparisons) > 1 else ''}; "
+        + f"Adjusted: Holm over the study's four metrics and AUROC{' of all pairs' if several else ''}; "
         "a difference is shown where it is below 0.05. The other metrics have intervals only.",
         "Exchanged: a permutation test that exchanges the models' predictions patient by patient; seeds not counted.",
     ]
-    columns = ["Model", "against", "Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
+    columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     said += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
-    table = Table(columns, rows, 3, said)
+    table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, said)
     return [Items(quoted), table, *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])]]
+
+
+def _pair(one: dict, several: bool) -> list[str]:
+    return [_minus(one)] if several else []
+
+
+def _minus(one: dict) -> str:
+    return f"{label(one['second'])} minus {label(one['first'])}"
 
 
 def _difference(metric: str, found: dict) -> list[str]:
@@ -52,15 +61,15 @@ def _difference(metric: str, found: dict) -> list[str]:
 
 
 def _forest(one: dict, number: int) -> Figure:
-    first, second = label(one["first"]), label(one["second"])
+    second = label(one["second"])
     said = "; ".join(
         f"{NAMES[metric]} {' ['.join(_difference(metric, found)[:2])}]" for metric, found in one["metrics"].items()
     )
     name = f"differences-{number + 1}" if number else "differences"
     return Figure(
         name,
-        figures.forest(one, f"{second} minus {first}", name),
-        f"Differences, {second} minus {first}: {said}.",
-        f"{second} minus {first} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
+        figures.forest(one, _minus(one), name),
+        f"Differences, {_minus(one)}: {said}.",
+        f"{_minus(one)} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
         "errors the smaller is the better). Blue: the metrics that Holm's adjustment is over.",
     )

@@ -136,6 +136,7 @@ def html(document: Document) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["cell"] = lambda text: Markup(_INTERVAL.sub(_BELOW, _inline_html(text, document.anchors)))
     environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.anchors))
     environment.filters["plain"] = plain
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
@@ -234,6 +235,11 @@ def _inline_markdown(text: str, known: Collection[str]) -> str:
 
 def _leads_somewhere(target: str, known: Collection[str]) -> bool:
     return target.startswith("https://") or target.removeprefix("#") in known
+
+
+_INTERVAL = re.compile(r" \[((?:[-+−]?[\d.,]+ to [-+−]?[\d.,]+)|no interval)\]")
+_BELOW = r'<span class="interval">[\1]</span>'
+"""An interval stands below its number, so that a table of them fits a page."""
 
 
 def _markdown_table(table: Table, inline: Callable[[str], str]) -> list[str]:

@@ -72,8 +72,8 @@ def measure(runs: Mapping[str, Run]) -> dict:
         JSON-ready. `models`: each one's `parameters`, `flops`, `training_images_per_second`, `images_per_second`,
         `latency_ms`, `peak_memory_bytes` (see `MEANING`) and `ratios` to the model `against`; or `reason`, why it could
         not be measured. Beside them the conditions: `device`, `cores`, `threads`, `torch`, `precision`,
-        `memory_format`, `image_size`, `batch_size`, `rounds`, `others_cores`, `quiet`, and `remarks`: sentences on what is not
-        as a run has it. Where nothing could be measured at all, `reason` alone.
+        `memory_format`, `image_size`, `batch_size`, `rounds`, `others_cores`, `quiet`, and `remarks`: sentences
+        on what is not as a run has it. Where nothing could be measured at all, `reason` alone.
     """
     turns, remarks = _Turns(runs), list[str]()
     try:
@@ -512,8 +512,8 @@ def _notes(found: dict) -> list[str]:
     ]
     if not found["quiet"]:
         said.append(
-            f"Meanwhile other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy: these speeds are too low and "
-            "their ratios mislead. Measure again on a quiet machine."
+            f"Meanwhile other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy: these speeds "
+            "are too low and their ratios mislead. Measure again on a quiet machine."
         )
     timed = [one[quantity] for one in found["models"].values() if "reason" not in one for quantity in _TIMED]
     widest = max((spread["high"] - spread["low"]) / spread["median"] for spread in timed)

@@ -82,7 +82,9 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     """Second minus first on the same draws; undefined ends and p where one has no interval.
 
     Seeds are independent between models: the second model's seed 0 shares nothing with the first's but the order of
-    the images.
+    the images. Of equally many seeds the models' spreads are pooled, as in Student's test. Told apart, as in Welch's,
+    three seeds of each would find 70 to 77 of 100 differences instead of 79; the price is that where one model's seeds
+    spread twice as far as the other's, 6 to 7 instead of 5 to 6 of 100 claims are false.
     """
     value = float(np.mean(second.values) - np.mean(first.values))
     if reason := _no_interval(first) or _no_interval(second):
@@ -92,7 +94,10 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     patients = _of_patients(drawn, first.patients)
     parts = [(patients, first.patients - 1)]
     if min(len(first.values), len(second.values)) >= SEEDS_NEEDED:
-        parts += [(_of_seeds(one), len(one.values) - 1) for one in (first, second)]
+        if len(first.values) == len(second.values):
+            parts.append((2 * _of_seeds(first, second), 2 * (len(first.values) - 1)))
+        else:
+            parts += [(_of_seeds(one), len(one.values) - 1) for one in (first, second)]
     total, freedom = _satterthwaite(parts)
     if total == 0:
         return Difference(value, value, value, 1.0 if value == 0 else 0.0)
@@ -124,12 +129,15 @@ def _of_patients(drawn: np.ndarray, patients: int) -> float:
     return float(np.nanvar(drawn, ddof=1) * patients / (patients - 1))
 
 
-def _of_seeds(estimate: Estimate) -> float:
-    """What the seeds add to the variance of their mean: their own spread less that which patients cause."""
-    spread = float(np.var(estimate.values, ddof=1))
-    # In a draw the seeds differ by what they always differ by and, twice over, by chance of the patients.
-    by_chance = float(np.nanmean(np.var(estimate.draws, axis=0, ddof=1))) - spread
-    return max(0.0, spread - max(0.0, by_chance)) / len(estimate.values)
+def _of_seeds(*estimates: Estimate) -> float:
+    """What seeds add to the variance of their mean, mean over models: their spread less that which patients cause."""
+    own = []
+    for estimate in estimates:
+        spread = float(np.var(estimate.values, ddof=1))
+        # In a draw the seeds differ by what they always differ by and, twice over, by chance of the patients.
+        by_chance = float(np.nanmean(np.var(estimate.draws, axis=0, ddof=1))) - spread
+        own.append((spread - max(0.0, by_chance)) / len(estimate.values))
+    return max(0.0, float(np.mean(own)))
 
 
 def _satterthwaite(parts: list[tuple[float, int]]) -> tuple[float, float]:

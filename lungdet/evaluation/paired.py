@@ -10,7 +10,7 @@ import pandas as pd
 from lungdet.evaluation.bootstrap import Case, from_sums, sums
 from lungdet.evaluation.intervals import LEVEL, SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.metrics import Undefined
-from lungdet.evaluation.wording import FURTHER, STUDY, in_a_sentence, label, points
+from lungdet.evaluation.wording import FURTHER, STUDY, in_a_sentence, label, p_value, points
 
 SIGNS = 10_000
 """Random exchanges of the two models that a permutation test makes."""
@@ -140,6 +140,8 @@ def sentence(one: dict, metric: str = "accuracy", called: Callable[[str], str] =
     low, high = (points(metric, end)[0] for end in found["interval"])
     seeds = "" if one["counts_seeds"] else ", for these very runs"
     verdict = f"a difference is shown{seeds}" if shown(one, metric) else "no difference is shown"
+    if found["interval"][0] * found["interval"][1] > 0 and not shown(one, metric):
+        verdict += f" (p {p_value(found['p_holm'])}, adjusted for all that is compared)"
     return f"{said}, 95 % interval {low} to {high}: {verdict}."
 
 

@@ -76,7 +76,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         Section("Series of images", series.section(summary), "series"),
         Section("Which model when", choice.section(summary), "choice"),
         Section("Figures", sections.pictures(summary, models), "curves"),
-        Section("Further metrics", [sections.further_table(summary), referral.matrix(summary)]),
+        Section("Further metrics", [*sections.further_tables(summary), referral.matrix(summary)]),
         Section("Calibration", calibrated.section(summary)),
         *([Section("What a threshold picked on test would have claimed", picked, "thresholds")] if picked else []),
         Section("What the label can be guessed from without reading the lungs", guesses.section(summary)),

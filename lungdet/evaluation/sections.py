@@ -6,6 +6,7 @@ from lungdet.evaluation import by_finding, figures
 from lungdet.evaluation.curves import curves
 from lungdet.evaluation.document import Figure, Table, Text
 from lungdet.evaluation.intervals import SEEDS_NEEDED
+from lungdet.evaluation.measure import THRESHOLDED
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.wording import (
     BASELINE_NAMES,
@@ -47,19 +48,28 @@ def one_dataset(summary: dict, name: str) -> list:
     return [Text(f"{counted(counts)}."), study_table(summary, name)]
 
 
-def further_table(summary: dict) -> Table:
-    """Metrics beyond the study's."""
+def further_tables(summary: dict) -> list[Table]:
+    """Metrics beyond the study's: those that a threshold changes, and those of the probabilities themselves."""
+    called, said = ([metric for metric in FURTHER if (metric in THRESHOLDED) is kind] for kind in (True, False))
     rows, notes = [], {}
     for model, block in summary["models"].items():
         for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
-            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in FURTHER]])
-            _explain(notes, block, key, label(model), FURTHER)
-    for name, block in summary["baselines"].items():
-        # Certain answers have no calibration to speak of, and a share of validation calls nothing.
-        meant = FURTHER[3:] if name == "validation_share" else FURTHER[:4]
-        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", m) if m in meant else "" for m in FURTHER]])
-        _explain(notes, block, "test", BASELINE_NAMES[name], meant)
-    return Table(["Model", "Threshold", *[NAMES[m] for m in FURTHER]], rows, 2, _undefined(notes))
+            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in called]])
+            _explain(notes, block, key, label(model), called)
+    for name in ("always_abnormal", "always_normal"):
+        block = summary["baselines"][name]
+        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
+        _explain(notes, block, "test", BASELINE_NAMES[name], called)
+    found = [Table(["Model", "Threshold", *[NAMES[metric] for metric in called]], rows, 2, _undefined(notes))]
+    rows, notes = [], {}
+    blocks = {label(model): block for model, block in summary["models"].items()}
+    rows = [[name, *[with_interval(block, "test", metric) for metric in said]] for name, block in blocks.items()]
+    blocks[BASELINE_NAMES["validation_share"]] = summary["baselines"]["validation_share"]
+    rows.append([*list(blocks)[-1:], *[value(list(blocks.values())[-1], "test", metric) for metric in said]])
+    for name, block in blocks.items():
+        _explain(notes, block, "test", name, said)
+    reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
+    return [*found, Table(["Model", *[NAMES[metric] for metric in said]], rows, 1, [reads, *_undefined(notes)])]
 
 
 def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[Figure]:
