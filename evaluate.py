@@ -36,8 +36,9 @@ def main(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Collect the runs, and report on those that were tested on the same images."""
-    from lungdet.evaluation import compare, sweep, thresholds
+    from lungdet.evaluation import compare, sweep
     from lungdet.evaluation.results import EvaluationError, Skipped, collect, common_parent
+    from lungdet.evaluation.statistics import thresholds
 
     if OmegaConf.is_missing(config, "runs") or not config.runs:
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
@@ -69,7 +70,9 @@ def report_on(
     results: "Sequence[Result]", skipped: "Sequence[Skipped]", out: Path, config: DictConfig, external: str | None
 ) -> None:
     """Score other data where it is asked for, compare, report."""
-    from lungdet.evaluation import compare, efficiency, report, summary, thresholds
+    from lungdet.evaluation import compare, report, summary
+    from lungdet.evaluation.sections import efficiency
+    from lungdet.evaluation.statistics import thresholds
 
     if external:
         compare.require_one_part(results)
@@ -88,7 +91,7 @@ def report_on(
 
 def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None, external: str | None) -> None:
     """Log what is evaluated: the runs by model, seed and part, on how many images, and where thresholds come from."""
-    from lungdet.evaluation.wording import label, number
+    from lungdet.evaluation.page.wording import label, number
 
     for name, some in models.items():
         seeds = ", ".join(str(one.seed) for one in some)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lungdet.evaluation import metrics
-from lungdet.evaluation.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from tests.simulated import ORDINARY, cohort, one_model
 
 NAMES = tuple(metrics.METRICS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 
-from lungdet.evaluation import metrics, thresholds
 from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
 
 

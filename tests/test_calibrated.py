@@ -9,8 +9,11 @@ import pytest
 from fake_runs import predictions, write_run
 from scipy import special
 
-from lungdet.evaluation import calibrated, calibration, compare, document, metrics
+from lungdet.evaluation import compare
+from lungdet.evaluation.page import document
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import calibrated
+from lungdet.evaluation.statistics import calibration, metrics
 from lungdet.findings import FINDINGS
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from lungdet.evaluation import calibration, metrics
+from lungdet.evaluation.statistics import calibration, metrics
 
 
 def validation(seed: int, images: int = 300) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from test_gap import rendered, summarised
 from test_generalisation import cross
 from test_image_quality import write_degraded
 
-from lungdet.evaluation import choice, series
+from lungdet.evaluation.sections import choice, series
 
 
 def efficiency(summary, flops=(5e9, 6e9), latency=(1.3, 1.2, 1.4)):

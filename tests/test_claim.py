@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 
-from lungdet.evaluation import claim
-from lungdet.evaluation.document import Section, Table, Text, html, markdown
+from lungdet.evaluation.page.document import Section, Table, Text, html, markdown
+from lungdet.evaluation.sections import claim
 
 REPORTS = {
     "binary": lambda folder: evaluate(two_runs(folder, seeds=(0, 1))),

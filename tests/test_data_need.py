@@ -4,7 +4,8 @@ import pytest
 from fake_runs import two_runs, write_run
 from test_gap import rendered, summarised, write_train
 
-from lungdet.evaluation import data_need, paired
+from lungdet.evaluation.sections import data_need
+from lungdet.evaluation.statistics import paired
 
 FRACTIONS = (0.1, 0.5, 1.0)
 

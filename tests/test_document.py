@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from lungdet.evaluation.document import (
+from lungdet.evaluation.page.document import (
     Caution,
     Document,
     Figure,

@@ -15,8 +15,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from lungdet.evaluation import efficiency
-from lungdet.evaluation.document import Document, Items, Section, Table, Text, html, markdown
+from lungdet.evaluation.page.document import Document, Items, Section, Table, Text, html, markdown
+from lungdet.evaluation.sections import efficiency
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import Run, load_run

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from fake_runs import predictions, write_run
 
-from lungdet.evaluation import compare, document, flattery, metrics, thresholds
-from lungdet.evaluation.metrics import Undefined
+from lungdet.evaluation import compare
+from lungdet.evaluation.page import document
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import flattery
+from lungdet.evaluation.statistics import metrics, thresholds
+from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
 
 

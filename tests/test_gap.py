@@ -7,8 +7,11 @@ from scipy import stats
 from sklearn import metrics as reference
 from test_parts import folds
 
-from lungdet.evaluation import compare, document, gap, paired, summary
+from lungdet.evaluation import compare, summary
+from lungdet.evaluation.page import document
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
 
 

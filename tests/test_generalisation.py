@@ -8,8 +8,9 @@ from sklearn.metrics import roc_auc_score
 from test_gap import rendered, replicates, summarised
 from test_parts import sources
 
-from lungdet.evaluation import generalisation, paired
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import generalisation
+from lungdet.evaluation.statistics import paired
 
 SOURCES = {"chestxray14": 80, "montgomery": 60, "shenzhen": 60}
 

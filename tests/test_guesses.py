@@ -3,8 +3,10 @@
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 
-from lungdet.evaluation import guesses, metrics, protocols, report
+from lungdet.evaluation import report
 from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.sections import guesses, protocols
+from lungdet.evaluation.statistics import metrics
 
 
 def test_each_shortcut_is_measured_on_the_test_images_and_listed_beside_the_models(tmp_path):

@@ -9,8 +9,9 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from test_gap import rendered, replicates, summarised
 from test_parts import folds
 
-from lungdet.evaluation import image_quality, paired
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import image_quality
+from lungdet.evaluation.statistics import paired
 
 LEVELS = {"noise": (5, 40), "exposure": (0.5, 2), "compression": (50, 5)}
 

@@ -4,7 +4,7 @@ from fake_runs import two_runs, write_run
 from test_data_need import learning_curves
 from test_gap import rendered, summarised, write_train
 
-from lungdet.evaluation import imbalance
+from lungdet.evaluation.sections import imbalance
 
 
 def prevalences(folder, values=(0.05, 0.5), **more):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lungdet.evaluation import metrics
-from lungdet.evaluation.bootstrap import Case, replicate
-from lungdet.evaluation.intervals import Estimate, difference, holm, interval, variance
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.bootstrap import Case, replicate
+from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, variance
 from tests.simulated import cohort, several_seeds
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lungdet.evaluation import metrics
+from lungdet.evaluation.statistics import metrics
 
 SKLEARN = {
     "accuracy": ("accuracy_score", False),

@@ -10,9 +10,10 @@ import pytest
 from fake_runs import predictions, write_run
 from PIL import Image
 
-from lungdet.evaluation import compare, mistakes
-from lungdet.evaluation.document import Document, Pictures, Section, Table, Text, html
+from lungdet.evaluation import compare
+from lungdet.evaluation.page.document import Document, Pictures, Section, Table, Text, html
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lungdet.evaluation import metrics, paired
-from lungdet.evaluation.measure import estimated
+from lungdet.evaluation.statistics import metrics, paired
+from lungdet.evaluation.statistics.measure import estimated
 from tests.simulated import cohort, several_seeds, table
 
 

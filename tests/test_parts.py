@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, write_run
 
-from lungdet.evaluation import compare, metrics
+from lungdet.evaluation import compare
 from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.statistics import metrics
 
 SOURCES = {"chestxray14": 40, "montgomery": 20, "shenzhen": 20}
 

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from fake_runs import predictions, write_run
 
-from lungdet.evaluation import compare, document, referral
-from lungdet.evaluation.bootstrap import multiplicities
-from lungdet.evaluation.metrics import Undefined
+from lungdet.evaluation import compare
+from lungdet.evaluation.page import document
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import referral
+from lungdet.evaluation.statistics.bootstrap import multiplicities
+from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
 
 HALF = [{"abnormal": 0.5}]

@@ -12,9 +12,10 @@ import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
 
-from lungdet.evaluation import compare, metrics, report, summary, thresholds
+from lungdet.evaluation import compare, report, summary
+from lungdet.evaluation.page.wording import percent
 from lungdet.evaluation.results import collect
-from lungdet.evaluation.wording import percent
+from lungdet.evaluation.statistics import metrics, thresholds
 
 
 def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):

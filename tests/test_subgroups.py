@@ -9,9 +9,11 @@ import pytest
 from fake_runs import predictions, write_run
 from scipy import stats
 
-from lungdet.evaluation import compare, document, subgroups
-from lungdet.evaluation.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation import compare
+from lungdet.evaluation.page import document
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import subgroups
+from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from lungdet.findings import FINDINGS
 
 HALF = [{"abnormal": 0.5}]
@@ -358,7 +360,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
 
 
 def test_a_threshold_that_could_not_be_chosen_is_undefined_in_every_group(tmp_path):
-    from lungdet.evaluation.metrics import Undefined
+    from lungdet.evaluation.statistics.metrics import Undefined
 
     found = subgroups.numbers(replicates(tmp_path, described(80)), [{"abnormal": Undefined("one class")}], 20)
     block = found["attributes"]["view"]["PA"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lungdet.evaluation import metrics, thresholds
+from lungdet.evaluation.statistics import metrics, thresholds
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:

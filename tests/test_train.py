@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import train
 from lungdet import runs, starting, tracking
 from lungdet.errors import InputError
-from lungdet.evaluation import metrics
+from lungdet.evaluation.statistics import metrics
 from lungdet.models.scoring import score
 from lungdet.runs import RunError, load_run
 

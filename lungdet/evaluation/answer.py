@@ -2,9 +2,10 @@
 
 from itertools import pairwise
 
-from lungdet.evaluation import by_part, guesses, paired
-from lungdet.evaluation.intervals import SEEDS_NEEDED
-from lungdet.evaluation.wording import figure, finding_name, join, label, number, percent
+from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
+from lungdet.evaluation.sections import by_part, guesses
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
 MOST_QUOTED = 3
 """So many comparisons are quoted in the answer; of more it says how many there are."""

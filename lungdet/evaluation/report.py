@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from lungdet.evaluation import (
+from lungdet.evaluation.answer import answer, caveats, is_external
+from lungdet.evaluation.page import document
+from lungdet.evaluation.page.document import Document, Items, Section, Table
+from lungdet.evaluation.page.wording import label
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.sections import (
     by_finding,
     by_part,
     calibrated,
@@ -18,7 +23,6 @@ from lungdet.evaluation import (
     combined,
     data_need,
     differences,
-    document,
     efficiency,
     flattery,
     generalisation,
@@ -29,15 +33,11 @@ from lungdet.evaluation import (
     mistakes,
     provenance,
     referral,
-    sections,
     sensitivity,
     series,
+    study,
     subgroups,
 )
-from lungdet.evaluation.answer import answer, caveats, is_external
-from lungdet.evaluation.document import Document, Items, Section, Table
-from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.wording import label
 
 
 def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -> Document:
@@ -62,7 +62,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
     datasets, binary = summary["data"]["test_datasets"], summary["task"] == "abnormal"
     picked = flattery.section(summary)
     content = [
-        Section("The study's table" if binary else "Mean over findings", [sections.study_table(summary, None)]),
+        Section("The study's table" if binary else "Mean over findings", [study.study_table(summary, None)]),
         Section("What to keep in mind", [Items(caveats(summary))]),
         Section("Differences between the models", differences.section(summary), "differences"),
         Section("The mean of both models", combined.section(summary), "ensemble"),
@@ -75,8 +75,8 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         Section("Image quality", image_quality.section(summary), "image-quality"),
         Section("Series of images", series.section(summary), "series"),
         Section("Which model when", choice.section(summary), "choice"),
-        Section("Figures", sections.pictures(summary, models), "curves"),
-        Section("Further metrics", [*sections.further_tables(summary), referral.matrix(summary)]),
+        Section("Figures", study.pictures(summary, models), "curves"),
+        Section("Further metrics", [*study.further_tables(summary), referral.matrix(summary)]),
         Section("Calibration", calibrated.section(summary)),
         *([Section("What a threshold picked on test would have claimed", picked, "thresholds")] if picked else []),
         Section("What the label can be guessed from without reading the lungs", guesses.section(summary)),
@@ -85,7 +85,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         else Section("Finding by finding", by_finding.section(summary)),
         Section("Subgroups", subgroups.section(summary)),
         *([Section(by_part.title(summary), by_part.section(summary))] if summary["parts"] else []),
-        *[Section(f"{name} alone", sections.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
+        *[Section(f"{name} alone", study.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
         Section("What to refer to a reader", referral.section(summary), "referral"),
         Section("The most confident mistakes", mistakes.section(models, summary), "mistakes"),
         Section("Data and split", provenance.data_and_split(summary)),

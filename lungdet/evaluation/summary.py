@@ -12,7 +12,11 @@ from statistics import fmean
 
 import pandas as pd
 
-from lungdet.evaluation import (
+from lungdet.evaluation.compare import differences, identity, module
+from lungdet.evaluation.page.wording import FURTHER, STUDY
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.results import Result, Skipped
+from lungdet.evaluation.sections import (
     by_finding,
     by_part,
     calibrated,
@@ -22,20 +26,14 @@ from lungdet.evaluation import (
     generalisation,
     guesses,
     image_quality,
-    metrics,
-    paired,
     referral,
     sensitivity,
     subgroups,
-    thresholds,
 )
-from lungdet.evaluation.compare import differences, identity, module
-from lungdet.evaluation.measure import Cuts, Scores, counts, measured, over, scored
-from lungdet.evaluation.metrics import Undefined
-from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.results import Result, Skipped
-from lungdet.evaluation.thresholds import Threshold
-from lungdet.evaluation.wording import FURTHER, STUDY
+from lungdet.evaluation.statistics import metrics, paired, thresholds
+from lungdet.evaluation.statistics.measure import Cuts, Scores, counts, measured, over, scored
+from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.evaluation.statistics.thresholds import Threshold
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lungdet.evaluation import metrics
-from lungdet.evaluation.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from tests.benchmarks.pairs import compare
 from tests.test_bootstrap import sklearn_metrics
 
@@ -56,8 +56,8 @@ def _alone() -> tuple[float, float]:
     """Seconds and peak resident bytes of 10,000 draws."""
     code = (
         "import resource, time; from tests.benchmarks.bench_bootstrap import study; "
-        "from lungdet.evaluation.bootstrap import replicate; patient, cases = study(); start = time.perf_counter(); "
-        "replicate(cases, patient, 10_000); "
+        "from lungdet.evaluation.statistics.bootstrap import replicate; patient, cases = study(); "
+        "start = time.perf_counter(); replicate(cases, patient, 10_000); "
         "print(time.perf_counter() - start, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 
-from lungdet.evaluation import metrics
-from lungdet.evaluation.intervals import interval
-from lungdet.evaluation.measure import estimated
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.intervals import interval
+from lungdet.evaluation.statistics.measure import estimated
 from tests.simulated import cohort, one_model, table
 
 DRAWS = 1000

@@ -1,0 +1,1 @@
+"""How a report looks: its wording, its drawings, and the page they stand on."""

@@ -1,0 +1,103 @@
+"""By finding: the section of models that tell findings apart (`task=findings`)."""
+
+from collections.abc import Sequence
+
+from lungdet.evaluation.page.document import Figure, Table, Text
+from lungdet.evaluation.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics.measure import Cuts, scored
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
+    """A block like the model's own for each finding, with the thresholds that each run chose for it."""
+    return {
+        finding: scored([one.test for one in replicates], (finding,), cuts, draws).block
+        | {"thresholds": [chosen[finding] for chosen in thresholds]}
+        for finding in replicates[0].labels
+    }
+
+
+def section(summary: dict) -> list:
+    """Two tables by finding with its support, every model beside the others: without and with a threshold."""
+    first = next(iter(summary["models"].values()))
+    ranked = [
+        "An image that shows the finding counts as abnormal, one that is known not to as normal. AUROC and average "
+        "precision need no threshold; chance is 0.5 for the one and the share of abnormal images for the other."
+    ]
+    ranked += [f"Not measured: {join(names)}: {why}." for why, names in _by_reason(first["macro"]["left_out"]).items()]
+    if {"nodule", "mass"} & set(_measured(first)):
+        ranked.append("Nodule and mass are a proxy for cancer, not cancer.")
+    called = ["Per cent, at the threshold that validation chose for the finding."]
+    reasons = {
+        reason
+        for model in summary["models"].values()
+        for finding in _measured(model)
+        for name, reason in model["findings"][finding]["undefined"].get("at_validation_threshold", {}).items()
+        if name in ("recall", "specificity")
+    }
+    called += [f"Undefined: {reason}." for reason in sorted(reasons)]
+    return [
+        Text(over(summary)),
+        _table(summary, "test", ("auroc", "average_precision"), ranked),
+        _table(summary, "at_validation_threshold", ("recall", "specificity"), called),
+    ]
+
+
+def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) -> Table:
+    models = summary["models"]
+    first = next(iter(models.values()))
+    columns = [f"{NAMES[metric]}, {label(model)}" for metric in metrics for model in models]
+    rows = []
+    for finding in _measured(first):
+        blocks = [one["findings"][finding] for one in models.values()]
+        support = f"{blocks[0]['abnormal']:,} / {blocks[0]['labelled']:,}"
+        rows.append(
+            [finding_name(finding), support, *[with_interval(one, key, name) for name in metrics for one in blocks]]
+        )
+    mean = [with_interval(one, key, name) for name in metrics for one in models.values()]
+    rows.append([f"mean over {number(len(rows), 'finding')}", "", *mean])
+    return Table(["Finding", "Abnormal / known", *columns], rows, 1, notes)
+
+
+def _measured(model: dict) -> list[str]:
+    """The findings that have both classes among the test images."""
+    return [finding for finding in model["findings"] if finding not in model["macro"]["left_out"]]
+
+
+def over(summary: dict) -> str:
+    """A sentence on what the means are over."""
+    counted = next(iter(summary["models"].values()))["macro"]
+    return (
+        f"Means are over {counted['findings']} of {counted['of']} findings, each counting alike however rare it is; "
+        "the others lack images with or without them in the test part and are left out."
+        if counted["left_out"]
+        else f"Means are over all {counted['of']} findings, each counting alike however rare it is."
+    )
+
+
+def picture(summary: dict, labels: dict[str, str]) -> Figure:
+    """AUROC by finding, a mark a model."""
+    from lungdet.evaluation.page import figures
+
+    areas = "; ".join(
+        f"{finding_name(finding)}: "
+        + ", ".join(
+            f"{labels[model]} {figure('auroc', block['findings'][finding]['test']['auroc'])}"
+            for model, block in summary["models"].items()
+            if block["findings"][finding]["test"]["auroc"] is not None
+        )
+        for finding in _measured(next(iter(summary["models"].values())))
+    )
+    return Figure(
+        "findings",
+        figures.findings(summary, labels, _measured(next(iter(summary["models"].values())))),
+        f"AUROC by finding. {areas}.",
+        "AUROC by finding, 0.5 being chance. Bars: 95 % intervals.",
+    )
+
+
+def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for finding, reason in left_out.items():
+        reasons.setdefault(reason, []).append(finding_name(finding))
+    return reasons

@@ -1,0 +1,107 @@
+"""By part: a model tested on several folds or held-out sources; each part's results, their mean and spread."""
+
+from collections.abc import Mapping, Sequence
+
+from lungdet.evaluation.page.document import Table, Text
+from lungdet.evaluation.page.wording import NAMES, STUDY, join, label, number, percent, value
+from lungdet.evaluation.parts import ALONE, FOLDS, Replicate, expected, part_of
+from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
+
+
+def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
+    """Which parts there are and which are missing; None for runs with a test part of their own."""
+    replicate = next(iter(models.values()))[0]
+    part = part_of(replicate.first)
+    if part.kind == ALONE:
+        return None
+    whole = expected([result for some in models.values() for one in some for result in one.results])
+    return {
+        "kind": part.kind,
+        "family": part.family,
+        "of": whole,
+        "present": list(replicate.parts),
+        "missing": [name for name in whole if name not in replicate.parts],
+        "test": {name: counts(result.test) for name, result in replicate.parts.items()},
+    }
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+    """`parts`: a block like the model's own for each; `over_parts`: mean and sample deviation over them.
+
+    A model's number in a part is the mean over its seeds, so the deviation over parts holds no spread over seeds.
+    """
+    labels = replicates[0].labels
+    parts = {}
+    for name in replicates[0].parts:
+        tables = [one.test[one.test["image_id"].isin(one.parts[name].test["image_id"])] for one in replicates]
+        parts[name] = scored(tables, labels, cuts, draws).block
+    pooled = {}
+    for key in ("test", "at_validation_threshold"):
+        values = [block[key] for block in parts.values()]
+        missing = float("nan")
+        plain = [{name: missing if v is None else v for name, v in one.items()} for one in values]
+        pooled[key], pooled[f"{key}_sd"], _ = over(plain)
+    return {"parts": parts, "over_parts": pooled}
+
+
+def title(summary: dict) -> str:
+    """The section's heading."""
+    return "Fold by fold" if summary["parts"]["kind"] == FOLDS else "Held-out source by held-out source"
+
+
+def section(summary: dict) -> list:
+    """Every model on every part at threshold 0.5, with mean and spread over parts, and all parts' images pooled."""
+    parts = summary["parts"]
+    rows = []
+    for model, block in summary["models"].items():
+        for name, one in block["parts"].items():
+            rows.append([label(model), name, *_support(one), *[value(one, "test", metric) for metric in STUDY]])
+        if len(block["parts"]) > 1:
+            mean = [value(block["over_parts"], "test", metric) for metric in STUDY]
+            rows.append([label(model), f"mean ± SD of {len(block['parts'])}", "", "", *mean])
+            pooled = [value(block, "test", metric) for metric in STUDY]
+            rows.append([label(model), "pooled", *_support(block), *pooled])
+    what = "Fold" if parts["kind"] == FOLDS else "Held-out source"
+    notes = [
+        "At threshold 0.5. SD: standard deviation over folds, which share most of their training images, so it "
+        "is no standard error of the mean."
+        if parts["kind"] == FOLDS
+        else "At threshold 0.5. Each source is tested by networks that were trained on the other sources alone. SD: "
+        "standard deviation over sources."
+    ]
+    if len(parts["present"]) > 1:
+        notes.append(
+            "Pooled, the probabilities of several networks stand in one ranking: where they are not calibrated alike, "
+            "the pooled AUROC can lie below the mean over parts."
+        )
+    if summary["task"] != "abnormal":
+        notes.append("In each part the mean is over the findings with both classes there.")
+    table = Table(["Model", what, "Images", "Abnormal", *[NAMES[metric] for metric in STUDY]], rows, 2, notes)
+    return [*([Text(incomplete(summary))] if parts["missing"] else []), table]
+
+
+def _support(block: dict) -> list[str]:
+    return [f"{block['images']:,}", percent(block["abnormal"] / block["labelled"]) if block["labelled"] else ""]
+
+
+def incomplete(summary: dict) -> str:
+    """Which parts are missing, in a sentence."""
+    parts = summary["parts"]
+    what = "fold" if parts["kind"] == FOLDS else "source"
+    held_out = "" if parts["kind"] == FOLDS else "held-out "
+    return (
+        f"{number(len(parts['missing']), f'{held_out}{what}')} of {len(parts['of'])} missing: "
+        f"{join(parts['missing'])}. Every number is over the rest and not over all images."
+    )
+
+
+def tested(summary: dict) -> str:
+    """How the test images were tested, to follow their number; empty for a test part of its own."""
+    parts = summary["parts"]
+    if parts is None:
+        return ""
+    if parts["kind"] == FOLDS:
+        whole = number(len(parts["of"]), "fold")
+        some = f"only {join(parts['present'])} of {whole}" if parts["missing"] else f"each tested once in {whole}"
+        return f", {some}"
+    return f", {join(parts['present'])}{' each' if len(parts['present']) > 1 else ''} held out in turn"

@@ -1,0 +1,212 @@
+"""Calibrated: whether probabilities mean what they say, before and after temperature scaling fitted on validation.
+
+Each run has a temperature of its own, with findings one for each; it scales that run's own test images alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lungdet.evaluation.page.document import Figure, Items, Table
+from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
+from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.results import Result
+from lungdet.evaluation.statistics.calibration import RANGE, reliability, scaled, temperature
+from lungdet.evaluation.statistics.measure import estimated, in_words, lacking
+from lungdet.evaluation.statistics.metrics import BINS, Undefined
+
+METRICS = ("calibration_error", "brier", "log_loss")
+STAGES = {"before": "as predicted", "after": "scaled"}
+
+
+def numbers(replicates: Sequence[Replicate], draws: int) -> dict:
+    """Calibration on the test part before and after temperature scaling, means over seeds.
+
+    A label that lacks a temperature in some run is not scaled. With findings, numbers before and after are means over
+    those that have one and are there both present and absent.
+
+    Args:
+        replicates: of one model.
+        draws: redrawn test parts.
+
+    Returns:
+        `temperatures`: each run's by label, null where there is none, beside its seed and part; `unscaled`: by label
+        why there is none; `over`: the labels that means are over; `before` and `after`: blocks of the metrics, `after`
+        null where nothing is scaled; `reliability`: for one label, by stage each bin's mean probability (`said`), share
+        of abnormal images (`are`) and images a seed, null where empty.
+    """
+    labels, tables = replicates[0].labels, {"before": [one.test for one in replicates]}
+    fitted = [{part: _fitted(result, labels) for part, result in one.parts.items()} for one in replicates]
+    unscaled: dict[str, str] = {}
+    for one, by_part in zip(replicates, fitted, strict=True):
+        for part, found in by_part.items():
+            where = f"seed {one.seed}, {part}" if len(by_part) > 1 else f"seed {one.seed}"
+            lack = {name: f"{value.reason} ({where})" for name, value in found.items() if math.isnan(value)}
+            unscaled = lack | unscaled
+    over = [name for name in labels if name not in unscaled]
+    if over:
+        tables["after"] = [_scaled(one, found, over) for one, found in zip(replicates, fitted, strict=True)]
+    if len(labels) > 1:
+        over = [name for name in over if lacking(tables["before"][0], name) is None]
+    return {
+        "temperatures": [
+            {"seed": one.seed, "part": part, **{name: _none(value) for name, value in found.items()}}
+            for one, by_part in zip(replicates, fitted, strict=True)
+            for part, found in by_part.items()
+        ],
+        "unscaled": unscaled,
+        "over": over,
+        "after": None,
+        **{stage: _block(some, tuple(over) or labels[:1], draws) for stage, some in tables.items()},
+        "reliability": {stage: _bins(some, labels[0]) for stage, some in tables.items() if len(labels) == 1},
+    }
+
+
+def section(summary: dict) -> list:
+    """Each model's temperature in a sentence, the metrics before and after, and the reliability diagram."""
+    blocks = {model: block["calibrated"] for model, block in summary["models"].items()}
+    rows, reasons = [], {}
+    for model, block in blocks.items():
+        for stage, said in STAGES.items():
+            if block[stage] is None:
+                continue
+            cells = [with_interval(block[stage], "test", metric) for metric in METRICS]
+            rows.append([label(model), said, *cells])
+            reasons |= dict.fromkeys(block[stage]["undefined"].get("test", {}).values())
+    notes = [HOW, *[f"Undefined: {reason}." for reason in reasons]]
+    if any(not ENDS[0] < value < ENDS[1] for block in blocks.values() for value in _temperatures(block)):
+        notes.append(AT_AN_END)
+    if summary["task"] != "abnormal":
+        notes.append(_over(blocks))
+    found = [Items([sentence(model, block) for model, block in blocks.items()])]
+    found.append(Table(["Model", "Probabilities", *[NAMES[metric] for metric in METRICS]], rows, 2, notes))
+    drawn = {model: block["reliability"] for model, block in blocks.items() if _drawable(block["reliability"])}
+    return [*found, *([_picture(drawn)] if drawn else [])]
+
+
+def sentence(model: str, block: dict) -> str:
+    """A model's temperature and what scaling by it does to the calibration error."""
+    found = _temperatures(block)
+    if not found:
+        return f"{label(model)}: no temperature can be fitted ({'; '.join(dict.fromkeys(block['unscaled'].values()))})."
+    middle = float(np.exp(np.mean(np.log(found))))
+    said = f"{label(model)}: temperature {middle:.2f}"
+    if len(found) > 1:
+        said += f" (geometric mean of {len(found)}, {min(found):.2f} to {max(found):.2f})"
+    sure = "too sure of itself" if middle > 1 else "not sure enough"
+    said += f", so on validation it was {sure if abs(middle - 1) > NEAR_ONE else 'about as sure as it should be'}"
+    before, after = (block[stage]["test"]["calibration_error"] for stage in STAGES)
+    if before is None or after is None:
+        return f"{said}."
+    return f"{said}; scaling takes the calibration error on test from {before:.3f} to {after:.3f}."
+
+
+NEAR_ONE = 0.05
+ENOUGH = 5  # images in a bin, to draw it
+HOW = (
+    f"Decimals, the smaller the better. The calibration error is over {BINS} equal bins of probability; chance alone "
+    "makes it larger than 0, the more so the fewer images, and its 95 % interval is about what is left without chance, "
+    "so it can lie below the number. Temperature: what log-odds are divided by so that the log loss on each run's "
+    "validation images is least. It moves no probability across 0.5 and changes no ranking of a run's images."
+)
+ENDS = (1.2 * RANGE[0], RANGE[1] / 1.05)
+AT_AN_END = (
+    f"Temperatures are sought from {RANGE[0]:g} to {RANGE[1]:g}. At the upper end validation finds log-odds no better "
+    "than saying 0.5, at the lower it finds no mistake in them; neither says how sure the model should be."
+)
+
+
+def _temperatures(block: dict) -> list[float]:
+    """Of all runs and labels that are scaled."""
+    without = {"seed", "part", *block["unscaled"]}
+    return [value for one in block["temperatures"] for name, value in one.items() if name not in without]
+
+
+def _fitted(result: Result, labels: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for name in labels:
+        column = f"logit_{name}"
+        if column in result.val and column in result.test:
+            found[name] = temperature(result.val[f"target_{name}"], result.val[column])
+        else:
+            found[name] = Undefined("the predictions hold no log-odds")
+    return found
+
+
+def _scaled(one: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
+    """A replicate's test predictions, each part's at its own run's temperatures."""
+    tables = [
+        result.test.assign(**{f"probability_{n}": scaled(result.test[f"logit_{n}"], fitted[part][n]) for n in labels})
+        for part, result in one.parts.items()
+    ]
+    return pd.concat(tables).sort_values("image_id", ignore_index=True)
+
+
+def _block(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict:
+    described, reasons = in_words(estimated(tables, labels, [0.5] * len(tables), draws, METRICS))
+    block: dict = {f"test{suffix}": values for suffix, values in described.items()}
+    return block | {"undefined": {f"test{suffix}": why for suffix, why in reasons.items() if why}}
+
+
+def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
+    """The reliability diagram of all seeds' predictions together."""
+    y, p = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "probability"))
+    said, are, images = reliability(y, p)
+    return {
+        "said": [_none(value) for value in said],
+        "are": [_none(value) for value in are],
+        "images": [float(count) for count in images / len(tables)],
+    }
+
+
+def _over(blocks: Mapping[str, dict]) -> str:
+    said: dict[str, list[str]] = {}
+    for model, block in blocks.items():
+        without = [finding_name(name) for name in block["unscaled"]]
+        what = f"over {number(len(block['over']), 'finding')}"
+        said.setdefault(what + (f", without {join(without)}" if without else ""), []).append(label(model))
+    means = [f"means of {join(who)} are {what}" for what, who in said.items()]
+    why = "A finding without a temperature in some run is in no mean: " if any("without" in one for one in said) else ""
+    return f"{why}{'; '.join(means)}."
+
+
+def _drawable(stages: Mapping[str, dict]) -> bool:
+    return bool(stages) and all(max(bins["images"]) >= ENOUGH for bins in stages.values())
+
+
+def _picture(drawn: Mapping[str, dict]) -> Figure:
+    """A colour a model, dashed after scaling; the area of a mark is its number of images."""
+    said = []
+    with plt.rc_context(STYLE):
+        picture, plot = axes(4.3, sum(map(len, drawn.values())))
+        plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
+        for place, (model, stages) in enumerate(drawn.items()):
+            for stage, bins in stages.items():
+                there = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
+                x, y, images = (np.array([bins[key][i] for i in there]) for key in ("said", "are", "images"))
+                name = f"{label(model)}, {STAGES[stage]}"
+                style = {"color": of(COLOURS, place), "zorder": 3 if stage == "before" else 2}
+                plot.plot(x, y, "-" if stage == "before" else "--", linewidth=2, label=name, **style)
+                plot.scatter(x, y, 200 * images / sum(bins["images"]), marker=of(MARKERS, place), **style)
+                pairs = [f"{one:.2f} said, {other:.2f} are" for one, other in zip(x, y, strict=True)]
+                said.append(f"{name}: {'; '.join(pairs)}")
+        limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02), "aspect": "equal"}
+        plot.set(xlabel="mean probability said", ylabel="share of abnormal images", **limits)
+        legend(picture, plot)
+        element = svg(picture, "reliability")
+    return Figure(
+        "reliability",
+        element,
+        f"Reliability: probability said and share of abnormal images, bin by bin. {'. '.join(said)}.",
+        f"Share of abnormal images over the probability that was said, in {BINS} equal bins, all seeds together; the "
+        f"larger a mark, the more images. Bins with fewer than {ENOUGH} images a seed are left out. On the dotted "
+        "line probabilities mean what they say, below it too high a probability was given.",
+    )
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,101 @@
+"""Combined: the mean of two models' probabilities, which the study suggests, beside the mean of two seeds of one model.
+
+Two networks averaged are nearly always better than one, whatever they are. What counts is whether two unlike ones are
+better than two alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+
+from lungdet.evaluation.page.document import Items, Table, Text
+from lungdet.evaluation.page.wording import NAMES, STUDY, label, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import estimated, in_words
+
+
+def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str, str]], draws: int) -> list[dict]:
+    """For each pair of models: metrics of the mean of both, of each one's own two-seed mean, and the differences.
+
+    Seed by seed both models are averaged, and each seed with the next of its own model. These means share networks, so
+    their spread over seeds says nothing; intervals and p-values are about the choice of test patients only.
+
+    Args:
+        models: tested on the same images.
+        which: see `paired.pairs`.
+        draws: redrawn test parts.
+    """
+    found = []
+    for first, second in which:
+        one, two = ([replicate.test for replicate in models[name]] for name in (first, second))
+        labels = models[first][0].labels
+        rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=False)]}
+        for name, tables in ((first, one), (second, two)):
+            if len(tables) > 1:
+                together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
+                rows[f"{name} + {name}"] = [_mean(a, b, labels) for a, b in together]
+        estimates = {
+            name: _patients_only(estimated(tables, labels, [0.5] * len(tables), draws)) for name, tables in rows.items()
+        }
+        both, *controls = rows
+        blocks = {}
+        for name, some in estimates.items():
+            described, reasons = in_words(some)
+            blocks[name] = {f"test{suffix}": values for suffix, values in described.items()}
+            blocks[name]["undefined"] = {f"test{suffix}": why for suffix, why in reasons.items() if why}
+        compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
+        found.append({"models": blocks, "comparisons": compared})
+    return found
+
+
+def section(summary: dict) -> list:
+    """The table of combinations beside the single models, and the sentences."""
+    found = summary["combined"]
+    if not found:
+        return [Text("There is no other model to combine with.")]
+    rows, said, without = [], [], False
+    for one in found:
+        [both, *controls] = one["models"]
+        for name in both.split(" + "):
+            rows.append([label(name), *[with_interval(summary["models"][name], "test", m) for m in STUDY]])
+        rows += [
+            [_called(name), *[with_interval(block, "test", metric) for metric in STUDY]]
+            for name, block in one["models"].items()
+        ]
+        without |= not controls
+        measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+        said += [
+            paired.sentence(each, measure, _called).replace(" The mean", " the mean") for each in one["comparisons"]
+        ]
+    notes = [
+        "At threshold 0.5, probabilities averaged seed by seed; of one model each seed with the next. Intervals of "
+        "combinations and what is said of them are about the choice of test patients only.",
+    ]
+    if without:
+        said.append(
+            "With a single seed of a model its two-seed mean, the control, is missing: whether two unlike networks are "
+            "better than two alike is not measured. Train `seed=0,1` or more."
+        )
+    return [Items(said), Table(["Model", *[NAMES[metric] for metric in STUDY]], rows, 1, notes)]
+
+
+def _called(name: str) -> str:
+    one, two = name.split(" + ")
+    return f"The mean of two {label(one)}s" if one == two else f"The mean of {label(one)} and {label(two)}"
+
+
+def _mean(one: pd.DataFrame, two: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    names = [f"probability_{name}" for name in labels]
+    return one.assign(**{name: (one[name].to_numpy(np.float64) + two[name].to_numpy(np.float64)) / 2 for name in names})
+
+
+def _patients_only(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The means over seeds as one network's: their spread is not that of independent seeds."""
+    return {
+        name: one._replace(values=[fmean(one.values)], draws=one.draws.mean(axis=0, keepdims=True))
+        for name, one in estimates.items()
+    }

@@ -1,0 +1,245 @@
+"""Need for data: how results, and the gap between training and validation, change with the training patients."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+
+from lungdet.evaluation.page.document import Figure, Items, Table, Text
+from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
+from lungdet.evaluation.page.wording import NAMES, in_a_sentence, label, with_interval
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.statistics import paired
+
+Value = float | tuple[str, ...] | None
+"""What a setting is set to; None: as the data has it."""
+
+
+USUAL = {"train_fraction": 1.0, "train_prevalence": None, "train_on": None}
+"""What experiments vary of the training part, and how it usually is."""
+
+
+class Sweep(NamedTuple):
+    """Models that differ in one setting: its values in order, and each line's model at those it has.
+
+    `told` are the settings that lines are not named by: this one, and the others where all models have them as usual.
+    """
+
+    values: list[Value]
+    lines: dict[str, dict[Value, str]]
+    told: tuple[str, ...]
+
+    def line(self, model: str) -> str:
+        """A model's name without the settings that are told."""
+        return re.sub(rf" data\.({'|'.join(self.told)})=.*?(?= [\w.]+=|$)", "", model)
+
+    def called(self, model: str) -> str:
+        """A model as a text calls it that has said what the setting is."""
+        return label(self.line(model))
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is anything to compare."""
+        return len(self.values) > 1
+
+    @property
+    def cells(self) -> list[tuple[Value, str, str | None]]:
+        """Value by value every line, with its model there or None where it was not run."""
+        return [(value, line, models.get(value)) for value in self.values for line, models in self.lines.items()]
+
+    def at(self, value: Value, comparisons: Sequence[dict]) -> list[dict]:
+        """The comparisons of models that were both trained so."""
+        models = {line[value] for line in self.lines.values() if value in line}
+        return [one for one in comparisons if {one["first"], one["second"]} <= models]
+
+
+def sweep(summary: dict, key: str) -> Sweep:
+    """The models by a setting of `USUAL`: those with the others as usual, or all where that leaves none to compare."""
+    models = {model: block["settings"] for model, block in summary["models"].items()}
+    others = {other: usual for other, usual in USUAL.items() if other != key}
+    as_usual = {
+        model: settings
+        for model, settings in models.items()
+        if all(settings.get(other, usual) == usual for other, usual in others.items())
+    }
+    few = len({_value(settings, key) for settings in as_usual.values()}) < 2
+    found = Sweep([], {}, (key,) if few else tuple(USUAL))
+    for model, settings in (models if few else as_usual).items():
+        value, line = _value(settings, key), found.line(model)
+        found.lines.setdefault(model if value in found.lines.get(line, {}) else line, {})[value] = model
+    values = {value for line in found.lines.values() for value in line}
+    found.values.extend([*sorted(values - {None}), *values & {None}])
+    return found
+
+
+def section(summary: dict) -> list:
+    """Learning curves where the runs differ in their share of the training patients; else the gap alone."""
+    swept = sweep(summary, "train_fraction")
+    if not swept.varies:
+        said = "How results change with the number of training patients is not measured: all runs had the same share"
+        return [Text(f"{said} of them. {measures_it('learning_curve')}"), *gap.section(summary)]
+    least, measures = swept.values[0], measured_in(summary)
+    items = sentences(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
+    said = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
+    columns = [*[NAMES[one] for one in measures], *[f"Gap in {in_a_sentence(one)}" for one in measures]]
+    rows = [
+        [share(value), trained_on(summary, name), label(line), *_cells(summary, name, measures)]
+        for value, line, name in swept.cells
+    ]
+    notes = [
+        "Results on the test part at threshold 0.5, which is the same for all; a smaller share's patients are among a "
+        f"larger one's. {gap.HOW}",
+        *missing(rows),
+    ]
+    return [
+        *([Text(said)] if said else []),
+        *([Items(items + trends(summary, swept, measures, "of the training patients"))] if items else []),
+        Table(["Training patients", "Images", "Model", *columns], rows, 3, notes),
+        curves(
+            summary,
+            swept,
+            {value: math.log10(value) for value in swept.values},
+            {value: share(value) for value in swept.values},
+            "share of the training patients",
+            "learning-curves",
+        ),
+    ]
+
+
+def measured_in(summary: dict) -> tuple[str, ...]:
+    """The metrics that sections of sweeps compare models by."""
+    return ("accuracy", "auroc") if summary["task"] == "abnormal" else ("auroc",)
+
+
+def measures_it(experiment: str) -> str:
+    """The command that measures what the runs at hand do not."""
+    return (
+        f"`python train.py experiment={experiment} data.root=DIR` measures it and writes a report; runs that are there "
+        "already are taken together by `python evaluate.py runs=FOLDER`."
+    )
+
+
+def share(value: float) -> str:
+    """A share that was set, as it was set: `10 %`."""
+    return f"{100 * value:.4g} %"
+
+
+def trained_on(summary: dict, model: str | None) -> str:
+    """The number of training images; empty where the runs did not record it."""
+    train = None if model is None else summary["models"][model]["settings"].get("train")
+    return "" if train is None else f"{train['images']:,}"
+
+
+def sentences(summary: dict, swept: Sweep, metrics: Sequence[str], where: Callable[[Value], str]) -> list[str]:
+    """At each value what the comparisons show in these metrics of the test part, and in AUROC's gap."""
+    found = []
+    for value in swept.values:
+        tested = swept.at(value, summary["comparisons"])
+        said = [paired.sentence(one, metric, swept.called) for one in tested for metric in metrics]
+        gaps = swept.at(value, summary["gap_comparisons"])
+        said += [gap.sentence(one, "auroc", swept.called) for one in gaps]
+        if said:
+            found.append(f"{where(value)}: {' '.join(said)}")
+    return found
+
+
+def trends(summary: dict, swept: Sweep, metrics: Sequence[str], of_what: str) -> list[str]:
+    """How two models' difference changes from the first value to the last that both were run at."""
+    by_pair: dict[tuple[str, str], list[tuple[Value, dict]]] = {}
+    for value in swept.values:
+        for one in swept.at(value, summary["comparisons"]):
+            by_pair.setdefault((swept.called(one["first"]), swept.called(one["second"])), []).append((value, one))
+    found = []
+    for (first, second), ((start, one), *_, (end, other)) in ((p, o) for p, o in by_pair.items() if len(o) > 1):
+        for metric in metrics:
+            before, after = (comparison["metrics"][metric] for comparison in (one, other))
+            if before["interval"] is None or after["interval"] is None:
+                continue
+            apart = before["interval"][1] < after["interval"][0] or after["interval"][1] < before["interval"][0]
+            found.append(
+                f"From {share(start)} to {share(end)} {of_what}, {second} minus {first} in {in_a_sentence(metric)} "
+                f"goes from {_difference(metric, before)} to {_difference(metric, after)}; "
+                + (
+                    "the intervals, not adjusted for their number, lie apart."
+                    if apart
+                    else "they overlap: no change is shown."
+                )
+            )
+    return found
+
+
+def missing(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A note where a table lacks a run."""
+    lacking = any("not run" in row for row in rows)
+    return ["Not run: no finished run is among those evaluated; see [Runs](#runs)."] if lacking else []
+
+
+def curves(
+    summary: dict, swept: Sweep, places: Mapping[Value, float], ticks: Mapping[Value, str], along: str, name: str
+) -> Figure:
+    """AUROC on the test part and AUROC's gap over a setting's values that have a place, a line a model."""
+    panels = (("AUROC, test part", "test"), ("gap in AUROC", "gap"))
+    values = [value for value in swept.values if value in places]
+    with plt.rc_context(STYLE):
+        height = 2.6 * len(panels) + 0.24 * len(swept.lines)
+        figure, plots = plt.subplots(len(panels), figsize=(WIDTH, height), sharex=True, layout="constrained")
+        span = max(places.values()) - min(places.values())
+        for plot, (title, key) in zip(plots, panels, strict=True):
+            if key == "gap":
+                plot.axhline(0, color=FAINT, linestyle=":", linewidth=1.5)
+            for i, (line, shift) in enumerate(zip(swept.lines, shifts(len(swept.lines), 0.012 * span), strict=True)):
+                blocks = [summary["models"].get(swept.lines[line].get(value)) for value in values]
+                blocks = blocks if key == "test" else [one and one["gap"] for one in blocks]
+                y, below, above = zip(*[reach(block, key) for block in blocks], strict=True)
+                x = [places[value] - shift for value in values]
+                style = {"color": of(COLOURS, i), "marker": of(MARKERS, i), "linewidth": 1.6, "capsize": 3}
+                plot.errorbar(x, y, yerr=(below, above), label=label(line), **style)
+            plot.set(ylabel=title)
+        plots[-1].set_xticks([places[value] for value in values], [ticks[value] for value in values])
+        plots[-1].set(xlabel=along)
+        legend(figure, plots[0])
+        element = svg(figure, name)
+    said = "; ".join(
+        f"{label(line)} "
+        + ", ".join(
+            f"{ticks[value]} {with_interval(summary['models'][models[value]], 'test', 'auroc')}, gap "
+            f"{gap.cell(summary['models'][models[value]]['gap'], 'auroc')}"
+            for value in values
+            if value in models
+        )
+        for line, models in swept.lines.items()
+    )
+    return Figure(
+        name,
+        element,
+        f"AUROC and its gap by {along}. {said}.",
+        f"By {along}: AUROC on the test part, and its gap between training and validation. Bars: 95 % intervals.",
+    )
+
+
+def reach(block: dict | None, key: str, metric: str = "auroc") -> tuple[float, float, float]:
+    """A metric of a block, and how far its interval reaches below and above; NaN and 0 where there is none."""
+    value = None if block is None else block.get(key, {}).get(metric)
+    if value is None:
+        return math.nan, 0.0, 0.0
+    low, high = block[f"{key}_interval"][metric] or (value, value)
+    return value, max(value - low, 0.0), max(high - value, 0.0)
+
+
+def _value(settings: dict, key: str) -> Value:
+    return tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
+
+
+def _cells(summary: dict, model: str | None, metrics: Sequence[str]) -> list[str]:
+    if model is None:
+        return ["not run"] * 2 * len(metrics)
+    block = summary["models"][model]
+    tested = [with_interval(block, "test", metric) for metric in metrics]
+    return tested + [gap.cell(block["gap"], metric) for metric in metrics]
+
+
+def _difference(metric: str, found: dict) -> str:
+    value, low, high = (gap.signed(metric, number) for number in (found["difference"], *found["interval"]))
+    return f"{value} [{low} to {high}]"

@@ -1,0 +1,76 @@
+"""Differences: the section that sets two models against each other, with sentences to quote."""
+
+from lungdet.evaluation.page import figures
+from lungdet.evaluation.page.document import Figure, Items, Table, Text
+from lungdet.evaluation.page.wording import FURTHER, NAMES, STUDY, label, p_value, points
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
+
+MOST_FORESTS = 4
+"""A sweep with more pairs has its differences in the table alone."""
+
+
+def section(summary: dict) -> list:
+    """Every comparison: the sentences to quote, the table and a forest plot."""
+    comparisons = summary["comparisons"]
+    if not comparisons:
+        return [Text("There is no other model to compare with.")]
+    measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+    quoted = [paired.sentence(one, metric) for one in comparisons for metric in dict.fromkeys((measure, "auroc"))]
+    rows, notes, several = [], {}, len(comparisons) > 1
+    for one in comparisons:
+        for metric in (*STUDY, *FURTHER):
+            found = one["metrics"][metric]
+            if "undefined" in found:
+                notes.setdefault(found["undefined"], []).append(NAMES[metric])
+            rows.append([*_pair(one, several), NAMES[metric], *_difference(metric, found)])
+    seeds = all(one["counts_seeds"] for one in comparisons)
+    said = [
+        f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
+        "patients; shares in points of a per cent. "
+        + (
+            "Interval and p count the choice of test patients and the spread over seeds (Student's t). "
+            if seeds
+            else f"With fewer than {SEEDS_NEEDED} seeds of a model, interval and p are about the choice of test "
+            "patients only, for these very runs; p is the permutation test's but for AUROC. "
+        )
+        + f"Adjusted: Holm over the study's four metrics and AUROC{' of all pairs' if several else ''}; "
+        "a difference is shown where it is below 0.05. The other metrics have intervals only.",
+        "Exchanged: a permutation test that exchanges the models' predictions patient by patient; seeds not counted.",
+    ]
+    columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
+    said += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
+    table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, said)
+    return [Items(quoted), table, *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])]]
+
+
+def _pair(one: dict, several: bool) -> list[str]:
+    return [_minus(one)] if several else []
+
+
+def _minus(one: dict) -> str:
+    return f"{label(one['second'])} minus {label(one['first'])}"
+
+
+def _difference(metric: str, found: dict) -> list[str]:
+    """The cells of a comparison."""
+    size = "undefined" if found["difference"] is None else points(metric, found["difference"])[0]
+    ends = found["interval"]
+    between = "none" if ends is None else " to ".join(points(metric, end)[0] for end in ends)
+    p = [p_value(found.get(key)) for key in ("p", "p_holm", "p_permutation")]
+    return [size, between, *p]
+
+
+def _forest(one: dict, number: int) -> Figure:
+    second = label(one["second"])
+    said = "; ".join(
+        f"{NAMES[metric]} {' ['.join(_difference(metric, found)[:2])}]" for metric, found in one["metrics"].items()
+    )
+    name = f"differences-{number + 1}" if number else "differences"
+    return Figure(
+        name,
+        figures.forest(one, _minus(one), name),
+        f"Differences, {_minus(one)}: {said}.",
+        f"{_minus(one)} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
+        "errors the smaller is the better). Blue: the metrics that Holm's adjustment is over.",
+    )

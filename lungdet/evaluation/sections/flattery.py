@@ -1,0 +1,105 @@
+"""Flattery: how much better a model would look if its threshold had been picked on the test part; never a result."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lungdet.evaluation.page.document import Caution, Table
+from lungdet.evaluation.page.wording import NAMES, figure, in_a_sentence, join, label, points, value
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics import thresholds
+from lungdet.evaluation.statistics.measure import Cuts, measured, over
+from lungdet.evaluation.statistics.metrics import Undefined
+
+SOUGHT = {
+    "youden": ("balanced_accuracy",),
+    "f1": ("f1",),
+    "sensitivity": ("recall", "specificity"),
+    "specificity": ("specificity", "recall"),
+}
+"""What each rule promises or makes large; `fixed` chooses nothing."""
+PICKED = {
+    "at_half": "0.5",
+    "at_validation_threshold": "picked on validation",
+    "at_test_threshold": "picked on test: no result",
+}
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at: float | None) -> dict | None:
+    """Metrics on the test part at 0.5, at validation's threshold and at one picked on test, means over seeds.
+
+    Args:
+        replicates: of one model; each fold or held-out source gets the threshold of its own test labels.
+        cuts: of each replicate, chosen on validation, see `measure.scored`.
+        rule: that chose them, see `thresholds.RULES`; `at` its value where it takes one.
+        at: see `rule`.
+
+    Returns:
+        By the keys of `PICKED` the means, their `_sd` and what is `undefined`; None for a rule that chooses nothing.
+    """
+    if rule not in SOUGHT:
+        return None
+    names = (*SOUGHT[rule], "accuracy")
+    picked = ([0.5] * len(replicates), cuts, [_on_test(one, rule, at) for one in replicates])
+    block: dict = {"undefined": {}}
+    for key, of_seeds in zip(PICKED, picked, strict=True):
+        found = [measured(one.test, one.labels, cut, names) for one, cut in zip(replicates, of_seeds, strict=True)]
+        block[key], block[f"{key}_sd"], reasons = over(found)
+        block["undefined"] |= {key: reasons} if reasons else {}
+    return block
+
+
+def section(summary: dict) -> list:
+    """A warning with what a threshold picked on test would have claimed, and its table; nothing for a fixed one."""
+    blocks = {model: block["flattery"] for model, block in summary["models"].items()}
+    if None in blocks.values():
+        return []
+    rule = summary["threshold"]["rule"]
+    rows, reasons = [], {}
+    for model, block in blocks.items():
+        for key, said in PICKED.items():
+            cells = [value(block, key, metric) for metric in (*SOUGHT[rule], "accuracy")]
+            rows.append([label(model), said, *cells])
+            reasons |= dict.fromkeys(block["undefined"].get(key, {}).values())
+    each = [said for model, block in blocks.items() if (said := _claimed(model, block, SOUGHT[rule]))]
+    would = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(each)}." if each else ""
+    warning = (
+        f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{would} "
+        "Such a number has seen the answers and flatters on average. Every other number here is at 0.5 or at a "
+        "threshold that validation chose."
+    )
+    several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
+    notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *[f"Undefined: {why}." for why in reasons]]
+    columns = ["Model", "Threshold", *[NAMES[metric] for metric in (*SOUGHT[rule], "accuracy")]]
+    return [Caution(warning), Table(columns, rows, 2, notes)]
+
+
+def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:
+    """What a model would have claimed instead of what it reaches; None where either is undefined."""
+    ours, claimed = ([block[f"at_{part}_threshold"][m] for m in metrics] for part in ("validation", "test"))
+    if None in (*ours, *claimed):
+        return None
+    each = [
+        f"{in_a_sentence(m)} {figure(m, one)} instead of {figure(m, two)}"
+        for m, one, two in zip(metrics, claimed, ours, strict=True)
+    ]
+    said = f"{label(model)} {join(each)}"
+    if len(metrics) > 1:
+        return said
+    size, unit = points(metrics[0], abs(claimed[0] - ours[0]))
+    return f"{said} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
+
+
+def _on_test(one: Replicate, rule: str, at: float | None) -> Cuts:
+    """Each label's threshold, picked on the labels that are to be judged: each part's for the images of that part."""
+    found: dict[str, float | pd.Series] = {}
+    for name in one.labels:
+        of_image = []
+        for result in one.results:
+            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"probability_{name}"], rule, at)
+            if math.isnan(picked.value):
+                found.setdefault(name, Undefined(picked.value.reason.replace("validation", "test")))
+            of_image.append(pd.Series(picked.value, result.test["image_id"]))
+        found.setdefault(name, one.test["image_id"].map(pd.concat(of_image)))
+    return found

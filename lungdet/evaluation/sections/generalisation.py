@@ -1,0 +1,230 @@
+"""Generalisation: what a model is worth on a source that it was not trained on, source by source."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from lungdet.evaluation.page.document import Figure, Items, Table, Text, slug
+from lungdet.evaluation.page.drawing import INK, STYLE, WIDTH, svg
+from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
+from lungdet.evaluation.parts import SOURCES, Replicate
+from lungdet.evaluation.sections import by_part, gap
+from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import estimated, in_words
+
+METRICS = ("auroc", "accuracy")
+
+
+def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, dict], draws: int) -> dict | None:
+    """How far results fall from the source a model was trained on to the others, mean over the sources trained on.
+
+    None unless runs were trained on several single sources that are tested on, too.
+
+    Args:
+        models: the replicates of each model.
+        settings: of each, as the summary has them: `train_on` names the sources it was trained on.
+        draws: redrawn test parts.
+
+    Returns:
+        `lines`: by line of models (a model's name without `train_on`) the `sources` it is the mean over, and by metric
+        `others`, the mean on sources not trained on, and `drop` to it from the own (`_sd`, `_interval`, `undefined`).
+        `comparisons`: of each two lines on the same sources, for `others` and `drop`, as `paired.compared` has them;
+        Holm's p is over both.
+    """
+    swept = sweep({"models": {name: {"settings": one} for name, one in settings.items()}}, "train_on")
+    tested = sorted(next(iter(models.values()))[0].test["dataset"].unique())
+    estimates, lines = {}, {}
+    for line, names in swept.lines.items():
+        own = {
+            value[0]: models[name] for value, name in names.items() if value and value[1:] == () and value[0] in tested
+        }
+        if len(own) < 2:
+            continue
+        estimates[line] = _away(own, tested, draws)
+        lines[line] = {"sources": sorted(own), "undefined": {}}
+        for key, some in estimates[line].items():
+            described, reasons = in_words(some)
+            lines[line] |= {f"{key}{suffix}": values for suffix, values in described.items()}
+            lines[line]["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+    pairs = [pair for pair in combinations(lines, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
+    compared = {
+        key: [gap.differing(one, estimates[one][key], two, estimates[two][key]) for one, two in pairs]
+        for key in ("others", "drop")
+    }
+    gap.adjusted([one for some in compared.values() for one in some])
+    return {"lines": lines, "comparisons": compared} if lines else None
+
+
+def section(summary: dict) -> list:
+    """Train source by test source, and the fall from the own source to others; or where that is told or measured.
+
+    Args:
+        summary: with `generalisation`, what `numbers` gave.
+    """
+    swept = sweep(summary, "train_on")
+    if swept.values == [None]:
+        return [Text(_told_elsewhere(summary))]
+    tested, metrics = list(summary["data"]["test_datasets"]), METRICS if summary["task"] == "abnormal" else METRICS[:1]
+    found = summary["generalisation"] or {"lines": {}, "comparisons": {}}
+    items = [_fall(line, one, metric) for line, one in found["lines"].items() for metric in metrics]
+    for key, some in found["comparisons"].items():
+        items += [sentence(one, key, metric) for one in some for metric in metrics]
+    tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
+    return [*([Items(items)] if items else []), *tables, _picture(summary, swept, tested)]
+
+
+def sentence(one: dict, key: str, metric: str) -> str:
+    """A comparison of two lines (`others` or `drop`) as a person quotes it."""
+    what = {"others": "{} on sources not trained on", "drop": "fall in {} from the own source to others"}[key]
+    return gap.quotable(one, one["metrics"][metric], metric, what.format(in_a_sentence(metric)))
+
+
+def _told_elsewhere(summary: dict) -> str:
+    if summary["parts"] and summary["parts"]["kind"] == SOURCES:
+        title = by_part.title(summary)
+        return (
+            f"Each source was tested by networks that were trained on the others: see [{title}](#{slug(title)}). How "
+            "far that is below a network trained on the source itself is not measured by these runs. "
+            f"{measures_it('cross_dataset')}"
+        )
+    if summary["data"]["external"]:
+        return (
+            f"The whole report is about other data, {summary['data']['external']}, and what the runs are worth there."
+        )
+    return (
+        "What the models are worth on a source they were not trained on is not measured: they were trained on every "
+        f"source that they are tested on. {measures_it('cross_dataset')} A finished run reads other data with "
+        "`python evaluate.py runs=RUN data=montgomery data.root=DIR`."
+    )
+
+
+def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int) -> dict[str, dict[str, Estimate]]:
+    """`others` and `drop` by metric: the mean over the sources trained on, of the seeds that all of them have."""
+    seeds = sorted(set.intersection(*[{one.seed for one in some} for some in own.values()]))
+    pairs: dict[str, list[tuple[Estimate, Estimate]]] = {metric: [] for metric in METRICS}  # on the own, on another
+    for source, replicates in own.items():
+        tables = [one.test for one in replicates if one.seed in seeds]
+        labels, half = replicates[0].labels, [0.5] * len(seeds)
+        on = {}
+        for turn, name in enumerate(tested):
+            found = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)
+            # Sources of as many patients are drawn alike; turned, each has draws of its own, the same for every model.
+            on[name] = {m: one._replace(draws=np.roll(one.draws, turn, axis=1)) for m, one in found.items()}
+        for metric in METRICS:
+            pairs[metric] += [(on[source][metric], on[name][metric]) for name in tested if name != source]
+    where = ("on the own source", "on another source")
+    return {
+        "others": {m: _mean(m, [(one.values, one.draws) for _, one in some], some) for m, some in pairs.items()},
+        "drop": {
+            m: _mean("gap", [(gap.less(own, one, where), own.draws - one.draws) for own, one in some], some)
+            for m, some in pairs.items()
+        },
+    }
+
+
+def _mean(metric: str, parts: Sequence[tuple], pairs: Sequence[tuple[Estimate, Estimate]]) -> Estimate:
+    """Over all pairs. Each source trained on has as many others, so this is the mean of the sources' means."""
+    values = [
+        next((v for v in some if math.isnan(v)), fmean(some)) for some in zip(*[v for v, _ in parts], strict=True)
+    ]
+    patients, supporting = (
+        min(getattr(one, of) for pair in pairs for one in pair) for of in ("patients", "supporting")
+    )
+    drawn = np.mean([draws for _, draws in parts], axis=0)
+    return Estimate(metric, values, drawn, patients, supporting)
+
+
+def _fall(line: str, block: dict, metric: str) -> str:
+    """A line's fall from its own source to others in a sentence."""
+    what, value = in_a_sentence(metric), block["drop"][metric]
+    over = f"mean over training on {join(block['sources'])} alone"
+    if value is None:
+        return f"{label(line)}'s fall in {what} to other sources is undefined ({block['undefined']['drop'][metric]})."
+    size, unit = points(metric, abs(value))
+    way, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
+    said = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
+    if not float(size):
+        said = f"{label(line)}'s {what} is the same on other sources as on its own"
+    if ends is None:
+        return f"{said}, {over}; no interval ({block['undefined']['drop_interval'][metric]}): no difference is shown."
+    between = " to ".join(gap.signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
+    verdict = "no difference is shown" if ends[0] <= 0 <= ends[1] else "a difference is shown"
+    return f"{said}, 95 % interval {between}, {over}: {verdict}."
+
+
+def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> Table:
+    rows = []
+    for value, line, model in swept.cells:
+        cells = ["not run"] * len(tested)
+        if model is not None:
+            blocks = {name: summary["models"][model]["datasets"][name] for name in tested}
+            cells = [
+                with_interval(block, "test", metric) + _own(summary, value, name) for name, block in blocks.items()
+            ]
+        rows.append([_sources(value), label(line), *cells])
+    notes = [
+        f"{NAMES[metric]} at threshold 0.5, 95 % intervals" if metric == "accuracy" else "AUROC, 95 % intervals",
+        *missing(rows),
+    ]
+    notes[0] += (
+        "; * a source that was trained on. Sources differ in more than the hospital: in what they call abnormal, and "
+        "in how many images there are to learn from."
+    )
+    return Table(["Trained on", "Model", *[f"tested on {name}" for name in tested]], rows, 2, notes)
+
+
+def _own(summary: dict, value: tuple[str, ...] | None, tested: str) -> str:
+    return " *" if tested in (summary["data"]["known_sources"] if value is None else value) else ""
+
+
+def _sources(value: tuple[str, ...] | None) -> str:
+    return "all sources" if value is None else " + ".join(value)
+
+
+def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
+    """A heat map a line: rows trained on, columns tested on, the own source framed."""
+    lines, rows = swept.lines, swept.values
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        height = len(lines) * (0.42 * len(rows) + 1.0)
+        figure, plots = plt.subplots(len(lines), figsize=(WIDTH, height), layout="constrained", squeeze=False)
+        for plot, (line, models) in zip(plots[:, 0], lines.items(), strict=True):
+            area = np.array([[_auroc(summary, models.get(row), name) for name in tested] for row in rows])
+            plot.pcolormesh(np.ma.masked_invalid(area), cmap="cividis", vmin=0.5, vmax=1, edgecolors="none")
+            for i, j in np.ndindex(area.shape):
+                missing = "not run" if rows[i] not in models else "undefined"
+                light = "#ffffff" if area[i, j] < 0.75 else "#000000"
+                said, colour = (missing, INK) if np.isnan(area[i, j]) else (f"{area[i, j]:.3f}", light)
+                plot.text(j + 0.5, i + 0.5, said, ha="center", va="center", color=colour)
+                if _own(summary, rows[i], tested[j]):
+                    plot.add_patch(Rectangle((j + 0.03, i + 0.05), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6))
+            plot.set_xticks(np.arange(len(tested)) + 0.5, tested)
+            plot.set_yticks(np.arange(len(rows)) + 0.5, [_sources(row) for row in rows])
+            plot.set(title=label(line), ylim=(len(rows), 0), xlabel="tested on", ylabel="trained on")
+        element = svg(figure, "generalisation")
+    said = "; ".join(
+        f"{label(line)} trained on {_sources(row)}: "
+        + ", ".join(
+            f"{name} {with_interval(summary['models'][models[row]]['datasets'][name], 'test', 'auroc')}"
+            for name in tested
+        )
+        for line, models in lines.items()
+        for row in rows
+        if row in models
+    )
+    return Figure(
+        "generalisation",
+        element,
+        f"AUROC by source trained on and tested on. {said}.",
+        "AUROC by source trained on (rows) and tested on (columns); framed: a source that was trained on.",
+    )
+
+
+def _auroc(summary: dict, model: str | None, tested: str) -> float:
+    value = None if model is None else summary["models"][model]["datasets"][tested]["test"]["auroc"]
+    return np.nan if value is None else value

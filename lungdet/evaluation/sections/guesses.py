@@ -1,0 +1,105 @@
+"""Guesses: what the label can be guessed from without reading the lungs, set beside what the models reach.
+
+The guesses are the runs' shortcuts (`lungdet.models.shortcuts`): logistic regressions fitted on the same training part
+and tested on the same images.
+"""
+
+from collections.abc import Sequence
+
+from lungdet.evaluation.page.document import Table, Text
+from lungdet.evaluation.page.wording import figure, join, label, value
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics.measure import measured, over
+
+NEAR = 0.05
+"""A shortcut whose AUROC is no further below a model's is named on the first screen."""
+STRONG = 0.6
+"""And so is one whose AUROC is above this."""
+
+MEANINGS = {
+    "dataset": "the dataset it comes from",
+    "view": "view (PA, AP)",
+    "age": "age",
+    "sex": "sex",
+    "visits": "number of the patient's images",
+    "visit": "number of the visit",
+    "all": "all of these together",
+    "thumbnail": "8 x 8 thumbnail",
+    "border": "border alone (outer 8 %)",
+}
+"""What each shortcut knows of an image."""
+
+_MEASURES = ("auroc", "accuracy")
+
+
+def numbers(replicates: Sequence[Replicate]) -> dict | None:
+    """AUROC and accuracy at 0.5 of each shortcut on the test images; None where the runs did not record them.
+
+    Shortcuts draw nothing at random, so every seed has the same; the first one's are taken.
+    """
+    table = replicates[0].shortcuts
+    if table is None:
+        return None
+    found = {}
+    for name, rows in table.groupby("shortcut", sort=False):
+        mean, _, reasons = over([measured(rows, replicates[0].labels, names=_MEASURES)])
+        found[name] = {"test": mean, "undefined": {"test": reasons} if reasons else {}}
+    return found
+
+
+def section(summary: dict) -> list:
+    """The table of shortcuts and models, or why there is none."""
+    blocks = {model: block["shortcuts"] for model, block in summary["models"].items()}
+    if summary["data"]["external"]:
+        return [Text("Not computed for other data: shortcuts are fitted and tested with a run, on its own split.")]
+    missing = [label(model) for model, block in blocks.items() if block is None]
+    if len(missing) == len(blocks):
+        return [Text("Not recorded: these runs were trained before shortcuts were. Train anew to have them.")]
+    recorded = {model: block for model, block in blocks.items() if block is not None}
+    alike = all(block == next(iter(recorded.values())) for block in recorded.values())
+    rows = []
+    for model, block in list(recorded.items())[: 1 if alike else None]:
+        whose = "" if alike else f", as fitted for {label(model)}"
+        for name, one in block.items():
+            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(one, "test", m) for m in _MEASURES]])
+    for model, block in summary["models"].items():
+        rows.append([f"{label(model)}, which reads the image", *[value(block, "test", m) for m in _MEASURES]])
+    mean = "" if summary["task"] == "abnormal" else " Means over the findings that the models' means are over."
+    notes = [
+        "Each guess is a logistic regression on these numbers alone, fitted on the training images of the same split; "
+        f"accuracy (per cent) at threshold 0.5.{mean} What the training images have in common (one source, single "
+        "visits) can't be guessed from and is not listed."
+    ]
+    if missing:
+        notes.append(f"Not recorded by the runs of {join(missing)}.")
+    return [Table(["Guessed from", "AUROC", "Accuracy"], rows, 1, notes)]
+
+
+def caveat(summary: dict) -> str | None:
+    """The shortcuts that come near a model or are strong by themselves, the strongest first; None if there are none."""
+    reached = {model: block["test"]["auroc"] for model, block in summary["models"].items()}
+    found: dict[str, float] = {}
+    near: list[str] = []
+    for model, block in summary["models"].items():
+        for name, one in (block["shortcuts"] or {}).items():
+            area = one["test"]["auroc"]
+            if area is None or area <= 0.5:  # no guess
+                continue
+            close = reached[model] is not None and area >= reached[model] - NEAR
+            if close and model not in near:
+                near.append(model)
+            if close or area > STRONG:
+                found[name] = max(area, found.get(name, 0))
+    if not found:
+        return None
+    ordered = sorted(found.items(), key=lambda item: -item[1])
+    named = [f"{MEANINGS.get(name, name)} {figure('auroc', area)}" for name, area in ordered[:3]]
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    models = [f"{label(model)} {figure('auroc', area)}" for model, area in reached.items() if area is not None]
+    said = (
+        "The label can be guessed without reading the lungs (AUROC): "
+        f"{', '.join(named)}{more}; for comparison {join(models) if models else 'no model has one'}."
+    )
+    if near:
+        said += f" {join([label(model) for model in near])} may have learnt no more than such a shortcut."
+    return said

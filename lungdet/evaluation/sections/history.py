@@ -1,0 +1,61 @@
+"""History: training and validation loss by epoch, in which overfitting shows as it happens."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from lungdet.evaluation.page.document import Figure, Text
+from lungdet.evaluation.page.drawing import COLOURS, STYLE, axes, legend, of, svg
+from lungdet.evaluation.page.wording import label
+from lungdet.evaluation.parts import Replicate
+
+LOSSES = {"train/loss": "--", "val/loss": "-"}
+
+
+def section(models: Mapping[str, Sequence[Replicate]]) -> list:
+    """The picture of all runs' `metrics.csv`, or that they have none."""
+    tables = {name: _read(some) for name, some in models.items()}
+    tables = {name: some for name, some in tables.items() if some}
+    if not tables:
+        return [Text("Not recorded: the runs have no metrics.csv.")]
+    least = "; ".join(
+        f"{label(name)} {', '.join(f'{lowest:.3f}' for lowest in sorted(_lowest(one) for one in some))}"
+        for name, some in tables.items()
+    )
+    return [
+        Figure(
+            "history",
+            _picture(tables),
+            f"Loss by epoch. Lowest validation loss: {least}.",
+            "Loss by epoch, a line a run: dashed in training, with dropout and augmentation, solid in validation. The "
+            "epoch of the lowest validation loss (dot) is the one that was tested.",
+        )
+    ]
+
+
+def _read(some: Sequence[Replicate]) -> list[pd.DataFrame]:
+    paths = [result.run.folder / "metrics.csv" for one in some for result in one.results]
+    return [pd.read_csv(path) for path in paths if path.is_file()]
+
+
+def _lowest(table: pd.DataFrame) -> float:
+    return table["val/loss"].min()
+
+
+def _picture(tables: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+    with plt.rc_context(STYLE):
+        figure, plot = axes(3.4, len(tables))
+        for number, (name, some) in enumerate(tables.items()):
+            colour, said = of(COLOURS, number), label(name)
+            for table in some:
+                epochs = table["epoch"] + 1
+                for loss, line in LOSSES.items():
+                    plot.plot(epochs, table[loss], line, color=colour, linewidth=1.2, label=said)
+                    said = None
+                best = table["val/loss"].idxmin() if table["val/loss"].notna().any() else None
+                if best is not None:
+                    plot.plot(epochs[best], table["val/loss"][best], "o", color=colour, markersize=5)
+        plot.set(xlabel="epoch", ylabel="loss")
+        legend(figure, plot)
+        return svg(figure, "history")

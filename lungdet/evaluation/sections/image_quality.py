@@ -1,0 +1,227 @@
+"""Image quality: what noise, blur, wrong exposure and compression of the test images cost each model."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lungdet.evaluation.page.document import Figure, Items, Table, Text
+from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
+from lungdet.evaluation.page.wording import label, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.data_need import measures_it, reach
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import Scores, estimated, in_words
+
+METRICS = ("auroc", "accuracy")
+DRAWS = 500
+"""Redrawn test parts at most, for fifteen levels and every seed: intervals take only the draws' deviation."""
+
+UNTOUCHED = {"noise": 0.0, "blur": 0.0, "exposure": 1.0, "compression": 100.0}
+"""The level of each degradation that is the image as it is (see `lungdet.data.degrade`)."""
+UNITS = {
+    "noise": ("deviation {:g} grey levels", "deviation in grey levels"),
+    "blur": ("deviation {:g} pixels", "deviation in pixels"),
+    "exposure": ("gamma {:g}", "gamma, brighter to darker"),
+    "compression": ("JPEG quality {:g}", "JPEG quality"),
+}
+"""What the levels of each are: one in words, and the axis."""
+
+
+def measured(replicates: Sequence[Replicate], draws: int) -> Scores | None:
+    """AUROC and accuracy at threshold 0.5 on degraded test images, and the drop from the images as they are.
+
+    Drops are paired: the same patients are redrawn for both. None where a run predicted no degraded images.
+
+    Returns:
+        The block, with `levels`: by degradation and level as text, `test` and `drop` by metric with `_sd`, `_interval`
+        and `undefined`; and `drops`: by degradation, AUROC's drop as the mean over its levels. The estimates are of
+        these mean drops, by degradation.
+    """
+    tables = [_degraded(one) for one in replicates]
+    if any(table is None for table in tables):
+        return None
+    labels, half, draws = replicates[0].labels, [0.5] * len(tables), min(draws, DRAWS)
+    whole = estimated([one.test for one in replicates], labels, half, draws, METRICS)
+    keys = set.intersection(*[set(table.groupby(["degradation", "level"]).groups) for table in tables])
+    levels: dict[str, dict[str, dict]] = {}
+    drops: dict[str, list[Estimate]] = {}
+    for kind, level in sorted(keys, key=_place):
+        some = [table[(table["degradation"] == kind) & (table["level"] == level)] for table in tables]
+        there = estimated(some, labels, half, draws, METRICS)
+        dropped = {name: _minus(whole[name], there[name]) for name in METRICS}
+        drops.setdefault(kind, []).append(dropped["auroc"])
+        levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": there, "drop": dropped})
+    means = {kind: _mean(some) for kind, some in drops.items()}
+    return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means})}, means)
+
+
+def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]]) -> list[dict]:
+    """The pairs' differences of AUROC's drop by degradation, as `paired.compared` has them; Holm's p is over them all.
+
+    Args:
+        found: what `measured` gave for each model.
+        which: see `paired.pairs`.
+    """
+    compared = []
+    for first, second in which:
+        one, two = found[first], found[second]
+        if one is not None and two is not None:
+            both = [kind for kind in one.estimates if kind in two.estimates]
+            some = [{kind: scores.estimates[kind] for kind in both} for scores in (one, two)]
+            compared.append(gap.differing(first, some[0], second, some[1]))
+    return gap.adjusted([one for one in compared if one["metrics"]])
+
+
+def section(summary: dict) -> list:
+    """What each degradation costs each model, and whether the models differ in it.
+
+    Args:
+        summary: with each model's `image_quality`, and `image_quality_comparisons`.
+    """
+    blocks = {model: block["image_quality"] for model, block in summary["models"].items()}
+    known = {model: block for model, block in blocks.items() if block is not None}
+    if not known:
+        said = "What poor images cost is not measured: the runs predicted the test images only as they are."
+        one = "One finished run is predicted by `python train.py resume=RUN degrade=standard`."
+        return [Text(f"{said} {measures_it('robustness')} {one}")]
+    keys = {
+        (kind, float(level)) for block in known.values() for kind, some in block["levels"].items() for level in some
+    }
+    keys = sorted(keys, key=_place)
+    rows = [["as they are", *[with_interval(summary["models"][model], "test", "auroc") for model in known]]]
+    for kind, level in keys:
+        cells = [_cell(block["levels"].get(kind, {}).get(f"{level:g}")) for block in known.values()]
+        rows.append([called(kind, level), *cells])
+    notes = [
+        "AUROC on the test part, each image degraded in one way that training did not show; after the semicolon its "
+        "drop from the images as they are, with the 95 % interval of the same patients redrawn for both. Accuracy "
+        "stands in `metrics.json`.",
+        *[f"{label(model)} predicted no degraded images." for model in blocks.keys() - known.keys()],
+    ]
+    items = [_worst(label(model), block) for model, block in known.items()]
+    for one in summary["image_quality_comparisons"]:
+        items += [
+            gap.quotable(one, found, "auroc", f"drop in AUROC under {kind}, the mean over its levels,")
+            for kind, found in one["metrics"].items()
+        ]
+    table = Table(["Test images", *[label(model) for model in known]], rows, 1, notes)
+    return [Items(items), table, _picture(summary, known, keys)]
+
+
+def called(kind: str, level: float) -> str:
+    """A degradation as tables call it."""
+    said = f"{kind}, {UNITS.get(kind, ('level {:g}', ''))[0].format(level)}"
+    return said + (" (brighter)" if level < 1 else " (darker)") if kind == "exposure" and level != 1 else said
+
+
+def _degraded(replicate: Replicate) -> pd.DataFrame | None:
+    """Of all parts, each image once for every degradation and level that all parts have."""
+    tables = [result.degraded for result in replicate.results]
+    if any(table is None for table in tables):
+        return None
+    keys = [set(table.groupby(["degradation", "level"]).groups) for table in tables]
+    pooled = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)
+    everywhere = pd.MultiIndex.from_frame(pooled[["degradation", "level"]]).isin(list(set.intersection(*keys)))
+    return pooled[everywhere]
+
+
+def _minus(whole: Estimate, there: Estimate) -> Estimate:
+    """The drop on an unbounded scale, seed by seed and draw by draw of the same patients."""
+    values = gap.less(whole, there, ("as they are:", "degraded:"))
+    return Estimate("gap", values, whole.draws - there.draws, whole.patients, whole.supporting)
+
+
+def _mean(drops: Sequence[Estimate]) -> Estimate:
+    values = [fmean(some) for some in zip(*[one.values for one in drops], strict=True)]
+    return drops[0]._replace(values=values, draws=np.mean([one.draws for one in drops], axis=0))
+
+
+def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
+    block: dict = {"undefined": {}}
+    for key, some in estimates.items():
+        described, reasons = in_words(some)
+        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
+        block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+    return block
+
+
+def _place(key: tuple[str, float]) -> tuple:
+    """Degradations in their usual order, levels from mild to severe, exposure from bright to dark."""
+    kind, level = key
+    kinds = list(UNTOUCHED)
+    return kinds.index(kind) if kind in kinds else len(kinds), kind, -level if kind == "compression" else level
+
+
+def _cell(block: dict | None) -> str:
+    if block is None:
+        return "not predicted"
+    ends, drop = block["drop_interval"]["auroc"], block["drop"]["auroc"]
+    if drop is None:
+        return "undefined"
+    said = "no interval" if ends is None else " to ".join(gap.signed("auroc", end) for end in ends)
+    return f"{with_interval(block, 'test', 'auroc').split(' ')[0]}; {gap.signed('auroc', drop)} [{said}]"
+
+
+def _worst(model: str, block: dict) -> str:
+    """Which degradation hurts a model most, and at which level, and whether that is shown."""
+    drops = {kind: drop for kind, drop in block["drops"]["drop"].items() if drop is not None}
+    if not drops:
+        return f"{model}: no drop is defined."
+    worst = max(drops, key=drops.__getitem__)
+    ends = block["drops"]["drop_interval"][worst]
+    between = "no interval" if ends is None else f"95 % interval {' to '.join(gap.signed('auroc', e) for e in ends)}"
+    unshown = "" if ends and ends[0] > 0 else ": no loss is shown"
+    some = {level: one["drop"]["auroc"] for level, one in block["levels"][worst].items()}
+    level = max(some, key=some.__getitem__)
+    at = called(worst, float(level)).split(", ")[-1]
+    return (
+        f"{model} loses most under {worst}: {gap.signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
+        f"{between}{unshown}; {gap.signed('auroc', some[level])} at the worst of them, {at}."
+    )
+
+
+def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str, float]]) -> Figure:
+    """A panel a degradation, from the image as it is on; a line a model."""
+    kinds = {kind: [level for _, level in some] for kind, some in groupby(keys, key=lambda key: key[0])}
+    with plt.rc_context(STYLE):
+        height = 2.3 * len(kinds) + 0.24 * len(known)
+        figure, plots = plt.subplots(
+            len(kinds), figsize=(WIDTH, height), sharey=True, layout="constrained", squeeze=False
+        )
+        for plot, (kind, levels) in zip(plots[:, 0], kinds.items(), strict=True):
+            untouched = UNTOUCHED.get(kind)
+            places = levels if untouched is None else sorted({*levels, untouched}, key=lambda x: _place((kind, x)))
+            plot.axhline(0.5, color=FAINT, linestyle=":", linewidth=1.5)
+            for i, (model, block) in enumerate(known.items()):
+                of_level = {level: block["levels"].get(kind, {}).get(f"{level:g}") for level in levels}
+                of_level |= {} if untouched is None else {untouched: summary["models"][model]}
+                y, below, above = zip(*[reach(of_level[level], "test") for level in places], strict=True)
+                x = np.arange(len(places)) - shifts(len(known), 0.08)[i]
+                style = {"color": of(COLOURS, i), "marker": of(MARKERS, i), "linewidth": 1.6, "capsize": 3}
+                plot.errorbar(x, y, yerr=(below, above), label=label(model), **style)
+            ticks = ["as is" if level == untouched else f"{level:g}" for level in places]
+            plot.set_xticks(range(len(places)), ticks)
+            plot.set(ylabel="AUROC", xlabel=f"{kind}: {UNITS.get(kind, ('', 'level'))[1]}")
+        legend(figure, plots[0, 0])
+        element = svg(figure, "image-quality")
+    said = "; ".join(
+        f"{called(kind, level)}: "
+        + ", ".join(
+            f"{label(model)} {with_interval(block['levels'][kind][f'{level:g}'], 'test', 'auroc')}"
+            for model, block in known.items()
+            if f"{level:g}" in block["levels"].get(kind, {})
+        )
+        for kind, level in keys
+    )
+    return Figure(
+        "image-quality",
+        element,
+        f"AUROC by degradation and level. {said}.",
+        "AUROC on degraded test images by degradation and level, beside the images as they are. Bars: 95 % intervals. "
+        "Dotted: chance.",
+    )

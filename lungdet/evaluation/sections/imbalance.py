@@ -1,0 +1,81 @@
+"""Imbalance: what a rare disease costs, where runs differ in the share of abnormal images that they were trained on."""
+
+from lungdet.evaluation.page.document import Items, Table, Text
+from lungdet.evaluation.page.wording import NAMES, label, percent, with_interval
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.data_need import (
+    Value,
+    curves,
+    measures_it,
+    missing,
+    sentences,
+    share,
+    sweep,
+    trained_on,
+    trends,
+)
+
+METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
+
+
+def section(summary: dict) -> list:
+    """The models by the share of abnormal images in training, or how to measure it."""
+    swept = sweep(summary, "train_prevalence")
+    if not swept.varies:
+        said = "What an unbalanced training part costs is not measured: all runs had the same share of abnormal images"
+        return [Text(f"{said}. {measures_it('imbalance')}")]
+    set_to = [value for value in swept.values if value is not None]
+    measures = ("recall", "auroc") if summary["task"] == "abnormal" else ("auroc",)
+    rarest = min(set_to, key=lambda value: min(value, 1 - value))
+    where = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
+    said = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), where, ["auroc"])
+    items = sentences(summary, swept, measures, _where)
+    items += trends(summary, swept._replace(values=set_to), measures, "abnormal in training")
+    rows = [
+        [_called(summary, value, name), trained_on(summary, name), label(line), *_cells(summary, name)]
+        for value, line, name in swept.cells
+    ]
+    columns = ["Abnormal in training", "Images", "Model", *[NAMES[metric] for metric in METRICS], "Gap in AUROC"]
+    places, ticks = {value: value for value in set_to}, {value: share(value) for value in set_to}
+    return [
+        *([Text(said)] if said else []),
+        *([Items(items)] if items else []),
+        Table(columns, rows, 3, [HOW, GAP, *missing(rows)]),
+        *(
+            [curves(summary, swept, places, ticks, "share of abnormal training images", "imbalance")]
+            if set_to[1:]
+            else []
+        ),
+    ]
+
+
+BALANCED = 0.5
+HOW = (
+    "On the test part, which keeps its own share of abnormal images, at threshold 0.5. Whatever share was set, the "
+    "number of training images is the same. A model that saw few abnormal images gives low probabilities: recall falls "
+    "and specificity rises, which a threshold chosen on validation brings back; what AUROC loses is lost."
+)
+GAP = (
+    "Gap: training minus validation, of AUROC, which the share of abnormal images does not change; accuracy and log "
+    "loss change with it without any overfitting."
+)
+
+
+def _where(value: Value) -> str:
+    return "With the sources' own share" if value is None else f"With {share(value)} of the training images abnormal"
+
+
+def _called(summary: dict, value: Value, model: str | None) -> str:
+    """A share of abnormal training images, as it was set or as the data has it."""
+    if value is not None:
+        return share(value)
+    train = None if model is None else summary["models"][model]["settings"].get("train")
+    known = f", {percent(train['abnormal'] / train['labelled'])}" if train and train["labelled"] else ""
+    return f"as the sources have it{known}"
+
+
+def _cells(summary: dict, model: str | None) -> list[str]:
+    if model is None:
+        return ["not run"] * (len(METRICS) + 1)
+    block = summary["models"][model]
+    return [*[with_interval(block, "test", metric) for metric in METRICS], gap.cell(block["gap"], "auroc")]

@@ -1,0 +1,206 @@
+"""Mistakes: each model's most confident ones, with their images where the prepared store is at hand."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from lungdet.evaluation.page.document import Block, Picture, Pictures, Table, Text
+from lungdet.evaluation.page.wording import finding_name, join, label, number
+from lungdet.evaluation.parts import Replicate
+from lungdet.findings import FINDINGS
+
+SHOWN = 4
+"""Of each model and kind of mistake."""
+SIDES = (224, 160, 112, 80)
+"""Pixels; the first at which all pictures together stay within `BUDGET` is taken."""
+BUDGET = 1_000_000
+"""Bytes of all pictures; in the page they take a third more."""
+
+
+class Kind(NamedTuple):
+    """One way of being wrong: labels that are `target` are called otherwise."""
+
+    target: int
+    images: tuple[str, str]
+    findings: tuple[str, str]
+
+
+KINDS = (
+    Kind(0, ("normal image", "called abnormal"), ("absent finding", "called present")),
+    Kind(1, ("abnormal image", "called normal"), ("present finding", "called absent")),
+)
+
+
+class Pick(NamedTuple):
+    """The most confident mistakes of a model and kind, below a sentence on how many there are in all."""
+
+    said: str
+    rows: pd.DataFrame
+
+
+def section(models: Mapping[str, Sequence[Replicate]], summary: dict) -> list[Block]:
+    """For each model under its first seed, at threshold 0.5: pictures of its most confident mistakes, or their list.
+
+    With task=findings an image is listed once for each finding that it is wrong about. No patient stands twice in a
+    list unless too few patients were mistaken.
+
+    Args:
+        models: the replicates of each model; a run's `environment["data"]["store"]` names its prepared images.
+        summary: of the same models.
+    """
+    findings = summary["task"] != "abnormal"
+    picks = [pick for name, some in models.items() for pick in _picks(name, some[0], findings)]
+    pixels, reasons = _pixels(picks)
+    pictures = _encoded(picks, pixels)
+    if pixels and not pictures:
+        reasons.append("all of them together would make this page too large")
+    blocks: list[Block] = [
+        Text(
+            "At threshold 0.5, the most confident first; each patient once where there are enough. They are no sample "
+            "of the mistakes. A confident mistake may be a wrong label as well as a wrong answer: read the image."
+        )
+    ]
+    if reasons:
+        blocks.append(Text(f"Images are not shown where {'; or '.join(reasons)}."))
+    shown = 0
+    for pick in picks:
+        blocks.append(Text(pick.said))
+        grid, rest = [], []
+        for _, row in pick.rows.iterrows():
+            png = pictures.get((row["store"], row["image_id"]))
+            if png is None:
+                rest.append(row)
+            else:
+                shown += 1
+                grid.append(Picture(f"mistake-{shown:02}", png, _in_words(row, findings), _caption(row, findings)))
+        if grid:
+            blocks.append(Pictures(grid))
+        if rest:
+            blocks.append(_table(rest, findings))
+    return blocks
+
+
+def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
+    parts = [result.test.assign(store=_store(result.run.environment)) for result in replicate.results]
+    test = pd.concat(parts, ignore_index=True)
+    test = test.assign(carries=_carried(test))
+    described = test[["image_id", "patient_id", "dataset", "store", "carries"]]
+    answers = pd.concat(
+        [
+            described.assign(
+                label=one, target=test[f"target_{one}"], probability=test[f"probability_{one}"], model=label(name)
+            )
+            for one in replicate.labels
+        ],
+        ignore_index=True,
+    )
+    found = []
+    for kind in KINDS:
+        called = answers["probability"] > 0.5
+        wrong = answers[(answers["target"] == kind.target) & (called != bool(kind.target))]
+        rows = _most_confident(wrong, highest_first=kind.target == 0)
+        noun, called_what = kind.findings if findings else kind.images
+        some = number(len(wrong), noun) if len(wrong) else f"no {noun}"
+        few = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
+        found.append(Pick(f"{label(name)}, seed {replicate.seed}: {some} {called_what}{few}.", rows))
+    return found
+
+
+def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
+    by, rising = ["probability", "image_id", "label"], [not highest_first, True, True]
+    ordered = wrong.sort_values(by, ascending=rising)
+    again = ordered["patient_id"].duplicated()
+    return pd.concat([ordered[~again], ordered[again]]).head(SHOWN).sort_values(by, ascending=rising)
+
+
+def _carried(test: pd.DataFrame) -> pd.Series:
+    """What each image's label says that it shows."""
+    known = [finding for finding in FINDINGS if f"target_{finding}" in test]
+    has = {finding: (test[f"target_{finding}"] == 1).tolist() for finding in known}
+    normal = (test["target_abnormal"] == 0).tolist()
+    said = []
+    for i in range(len(test)):
+        names = [finding_name(finding) for finding in known if has[finding][i]]
+        said.append(join(names) if names else "no finding" if normal[i] else "no finding by name")
+    return pd.Series(said, index=test.index, dtype=object)
+
+
+def _store(environment: dict) -> str:
+    return environment.get("data", {}).get("store") or ""
+
+
+def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], list[str]]:
+    """The images that are at hand by store and image id, and why others are not."""
+    rows = pd.concat([pick.rows for pick in picks])
+    found, reasons = {}, []
+    for store, some in rows.groupby("store"):
+        wanted, name = sorted(set(some["image_id"])), Path(store).name
+        if not store:
+            reasons.append("a run does not record its prepared store (train it anew to have them)")
+            continue
+        try:
+            images = np.load(Path(store) / "images.npy", mmap_mode="r")
+            ids = pd.Index(pd.read_parquet(Path(store) / "manifest.parquet", columns=["image_id"])["image_id"])
+            if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(ids):
+                raise ValueError(f"images.npy holds {images.dtype} {images.shape} for {len(ids)} rows of the manifest")
+            places = ids.get_indexer(wanted)
+            found |= {(store, image): np.array(images[i]) for image, i in zip(wanted, places, strict=True) if i >= 0}
+        except FileNotFoundError:
+            reasons.append(f"the prepared store `{name}` is no longer on this machine")
+        except (OSError, ValueError, EOFError) as error:
+            reasons.append(f"the prepared store `{name}` cannot be read ({error})")
+        else:
+            if missing := int((places < 0).sum()):
+                reasons.append(f"the prepared store `{name}` does not hold them ({number(missing, 'image')})")
+    return found, reasons
+
+
+def _encoded(picks: Sequence[Pick], pixels: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], bytes]:
+    """PNGs as large as the budget allows; none where even the smallest do not fit."""
+    places = [key for pick in picks for key in zip(pick.rows["store"], pick.rows["image_id"], strict=True)]
+    for side in SIDES:
+        pictures = {key: _png(image, side) for key, image in pixels.items()}
+        if sum(len(pictures.get(key, b"")) for key in places) <= BUDGET:
+            return pictures
+    return {}
+
+
+def _png(pixels: np.ndarray, side: int) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    image.save(data, "PNG", optimize=True)
+    return data.getvalue()
+
+
+def _caption(row: pd.Series, findings: bool) -> str:
+    source = "" if row["image_id"].startswith(f"{row['dataset']}/") else f" ({row['dataset']})"
+    return f"{_about(row, findings)}. Labelled: {row['carries']}. `{row['image_id']}`{source}"
+
+
+def _in_words(row: pd.Series, findings: bool) -> str:
+    return f"Radiograph {row['image_id']}, labelled {row['carries']}; {row['model']}: {_about(row, findings)}"
+
+
+def _about(row: pd.Series, findings: bool) -> str:
+    return f"{finding_name(row['label']) if findings else 'Abnormal'} with probability {row['probability']:.3f}"
+
+
+def _table(rows: Sequence[pd.Series], findings: bool) -> Table:
+    columns = ["Image", "Dataset", *(["Finding"] if findings else []), "Labelled", "Probability"]
+    cells = [
+        [
+            f"`{row['image_id']}`",
+            row["dataset"],
+            *([finding_name(row["label"])] if findings else []),
+            row["carries"],
+            f"{row['probability']:.3f}",
+        ]
+        for row in rows
+    ]
+    return Table(columns, cells, len(columns) - 1)

@@ -1,0 +1,292 @@
+"""Referral: how accurate a model is on the images that it is surest of, if a reader takes the others.
+
+An image is the surer the further its probability is from 0.5, the threshold that it is called at (selective
+prediction, Geifman and El-Yaniv 2017, arXiv 1705.08500). Of images that are equally sure a share is kept: what counts
+is what keeping some of them at random gives on average.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lungdet.evaluation.page.document import Figure, Items, Table
+from lungdet.evaluation.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
+from lungdet.evaluation.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics.bootstrap import multiplicities
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
+from lungdet.evaluation.statistics.measure import Cuts, in_words, lacking
+from lungdet.evaluation.statistics.metrics import Confusion, Undefined, confusion
+
+KEPT = tuple(range(100, 45, -5))
+"""Shares of the images that a model keeps, in per cent, the rest going to a reader."""
+LISTED = (100, 90, 80, 70, 50)
+QUOTED = 80
+METRICS = {
+    "accuracy": "no label is known, or no finding both present and absent",
+    "recall": "no image that is kept is abnormal",
+    "specificity": "no image that is kept is normal",
+}
+"""What is measured on the images that are kept, and why it may be undefined."""
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+    """What a model reaches at 0.5 on the images that it keeps, and its confusion matrix on all; means over seeds.
+
+    With findings the images are sorted for each finding by itself, and numbers are means over the findings that are
+    there both present and absent.
+
+    Args:
+        replicates: of one model.
+        cuts: of each replicate, see `measure.scored`.
+        draws: redrawn test parts.
+
+    Returns:
+        `kept`: by per cent kept a block of accuracy, recall, specificity and `gain`, the accuracy less that on all
+        images; `risk`: a block of `area`, the mean error over 1 to 100 % kept (the area under the risk-coverage
+        curve), and of `error`, that on all images, which the area is where images are referred at random;
+        `confusion`: by label the counts at both thresholds.
+    """
+    tables, labels = [one.test for one in replicates], replicates[0].labels
+    found = curves(tables, labels, draws)
+    patients, resting = int(tables[0]["patient_id"].nunique()), _resting(tables[0], labels)
+
+    def estimate(name: str, values: np.ndarray, metric: str = "accuracy", share: float = 1.0) -> Estimate:
+        by_seed = [Undefined(METRICS[metric]) if math.isnan(value) else float(value) for value in values[:, 0]]
+        return Estimate(name, by_seed, values[:, 1:], patients, max(1, int(share * resting[metric])))
+
+    kept, whole = {}, found["accuracy"][:, :, -1]
+    for per_cent in KEPT:
+        at = {name: values[:, :, per_cent - 1] for name, values in found.items()}
+        some = {name: estimate(name, values, name, per_cent / 100) for name, values in at.items()}
+        kept[str(per_cent)] = _block(some | {"gain": estimate("gap", at["accuracy"] - whole)})
+    risk = {"area": estimate("area", 1 - found["accuracy"].mean(axis=-1)), "error": estimate("error", 1 - whole)}
+    return {
+        "kept": kept,
+        "risk": _block(risk),
+        "confusion": {name: _counted(tables, name, cuts) for name in labels},
+    }
+
+
+def curves(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+    """Each metric by seed, test part (as it is, then redrawn ones) and per cent kept, (S, 1 + B, 100)."""
+    over = _measurable(tables[0], labels)
+    patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)
+    drawn = [np.ones((1, len(patients)), np.int32)]
+    if len(patients) > 1:
+        drawn += [times for _, times in multiplicities(len(patients), draws, 0)]
+    by_seed = []
+    for table in tables:
+        by_label = [_of_label(table, name, patient, drawn) for name in over]
+        by_label = np.array(by_label or np.full((1, len(METRICS), 1, 100), np.nan))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # undefined for every finding: NaN
+            mean = np.nanmean(by_label, axis=0)
+        mean[:, 0] = by_label[:, :, 0].mean(axis=0)  # what is undefined for one finding has no mean
+        by_seed.append(mean)
+    return dict(zip(METRICS, np.stack(by_seed, axis=1), strict=True))
+
+
+def _measurable(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    return [name for name in labels if len(labels) == 1 or lacking(table, name) is None]
+
+
+def _of_label(table: pd.DataFrame, name: str, patient: np.ndarray, drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """The metrics of all draws, some (b, P) at a time, by per cent kept, (metrics, 1 + B, 100)."""
+    y, p = (table[f"{kind}_{name}"].to_numpy(np.float64) for kind in ("target", "probability"))
+    sure = np.abs(p - 0.5)
+    order = np.argsort(-sure, kind="stable")
+    order = order[~np.isnan(y[order])]
+    if not len(order):
+        return np.full((len(METRICS), sum(map(len, drawn)), 100), np.nan)
+    abnormal, called, patient = y[order] == 1, p[order] > 0.5, patient[order]
+    steps = np.concatenate([[0], np.flatnonzero(np.diff(sure[order])) + 1, [len(order)]])  # equally sure: one step
+
+    def measured(times: np.ndarray) -> np.ndarray:
+        weight = np.take(times, patient, axis=1)
+        seen, positive = _running(weight), _running(weight * abnormal)
+        kept = np.arange(1, 101) * seen[:, -1:] / 100
+        at = np.array([np.searchsorted(one, some) for one, some in zip(seen[:, steps], kept, strict=True)]).clip(1)
+        ends = steps[at - 1], steps[at]
+        first, last = (np.take_along_axis(seen, end, axis=1) for end in ends)
+
+        def up_to(total: np.ndarray) -> np.ndarray:
+            """A running count (b, N + 1) of as many images as are kept, (b, 100)."""
+            before, after = (np.take_along_axis(total, end, axis=1) for end in ends)
+            return before + (kept - first) / (last - first) * (after - before)
+
+        with np.errstate(divide="ignore", invalid="ignore"):  # no image of a class: NaN
+            tp, tn = up_to(_running(weight * (abnormal & called))), up_to(_running(weight * ~(abnormal | called)))
+            return np.stack([(tp + tn) / kept, tp / up_to(positive), tn / up_to(seen - positive)])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(measured, drawn)), axis=1)
+
+
+def _running(counts: np.ndarray) -> np.ndarray:
+    """Running sums (b, N + 1) from 0; int32 is several times as fast as int64."""
+    total = np.zeros((len(counts), counts.shape[1] + 1), np.int32)
+    np.cumsum(counts, axis=1, dtype=np.int32, out=total[:, 1:])
+    return total
+
+
+def _resting(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
+    """Patients that each metric rests on if all images are kept, of findings the rarest's."""
+    over = _measurable(table, labels)
+    return {
+        metric: min(
+            (table.loc[table[f"target_{name}"].isin(classes), "patient_id"].nunique() for name in over), default=0
+        )
+        for metric, classes in (("accuracy", (0, 1)), ("recall", (1,)), ("specificity", (0,)))
+    }
+
+
+def section(summary: dict) -> list:
+    """What referring a fifth gains, the curve, and a table of what is reached on the images that are kept."""
+    blocks = {model: block["referral"] for model, block in summary["models"].items()}
+    said = [sentence(model, block) for model, block in summary["models"].items()]
+    reached = {m: b for m, b in blocks.items() if b["kept"]["100"]["test"]["accuracy"] is not None}
+    if not reached:
+        return [Items(said)]
+    rows = [
+        [label(model), str(per_cent), *[with_interval(block["kept"][str(per_cent)], "test", m) for m in METRICS]]
+        for model, block in reached.items()
+        for per_cent in LISTED
+    ]
+    risk = [
+        [label(model), *[with_interval(block["risk"], "test", m) for m in ("area", "error")]]
+        for model, block in reached.items()
+    ]
+    sorting = "" if summary["task"] == "abnormal" else " for each finding by itself; means over findings"
+    notes = [
+        f"Per cent at threshold 0.5, of the images whose probability is furthest from it{sorting}. An undefined recall "
+        "or specificity: no image of that class is kept. What the reader gets wrong is not counted."
+    ]
+    below = [
+        "Mean share of errors over all shares kept, as a decimal: the smaller the better. Where images are referred at "
+        "random it is the error on all images."
+    ]
+    return [
+        Items(said),
+        _picture(reached),
+        Table(["Model", "Kept, %", *[NAMES[metric] for metric in METRICS]], rows, 2, notes),
+        Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
+    ]
+
+
+def sentence(model: str, block: dict) -> str:
+    """What referring the least certain images to a reader gains, as a person quotes it."""
+    found = block["referral"]["kept"]
+    all_images, rest = (found[str(per_cent)]["test"]["accuracy"] for per_cent in (100, QUOTED))
+    if rest is None:
+        return f"{label(model)}: no accuracy is defined ({found[str(QUOTED)]['undefined']['test']['accuracy']})."
+    gain, ends = (found[str(QUOTED)][key]["gain"] for key in ("test", "test_interval"))
+    size, unit = points("accuracy", abs(gain))
+    said = f"{label(model)}: referring the {100 - QUOTED} % of images that it is least sure of to a reader"
+    if float(size) == 0:
+        said += f" leaves accuracy on the rest at {percent(all_images)}"
+    else:
+        changes = "raises" if gain > 0 else "lowers"
+        said += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(rest)}, by {size}{unit}"
+    if ends is None:
+        return f"{said}; no interval ({found[str(QUOTED)]['undefined']['test_interval']['gain']}): no gain is shown."
+    these = "" if len(block["seeds"]) >= SEEDS_NEEDED else ", for these very runs"
+    verdict = (
+        f"a gain is shown{these}" if ends[0] > 0 else f"a loss is shown{these}" if ends[1] < 0 else "no gain is shown"
+    )
+    low, high = (points("accuracy", end)[0] for end in ends)
+    return f"{said}, 95 % interval {low} to {high}: {verdict}."
+
+
+def matrix(summary: dict) -> Table:
+    """The confusion matrix: a row a model and threshold; for findings a row a finding and model, at its threshold."""
+    findings, rows, reasons = summary["task"] != "abnormal", [], {}
+    models = summary["models"]
+    for name, first in next(iter(models.values()))["referral"]["confusion"].items():
+        counts = first["test"]
+        if findings and not (counts["tp"] + counts["fn"] and counts["fp"] + counts["tn"]):
+            continue  # not measured, as elsewhere
+        for model, block in models.items():
+            one = block["referral"]["confusion"][name]
+            for key, at in (("test", "0.5"), ("at_validation_threshold", "validation"))[findings:]:
+                form = ",.0f" if len(block["seeds"]) == 1 else ",.1f"
+                cells = ["undefined"] * 4 if one[key] is None else [f"{one[key][kind]:{form}}" for kind in KINDS]
+                rows.append([*([finding_name(name), label(model)] if findings else [label(model), at]), *cells])
+                reasons |= dict.fromkeys(one["undefined"].values())
+    several = any(len(block["seeds"]) > 1 for block in models.values())
+    notes = ["Images with a known label" + (", means over seeds." if several else ".")]
+    notes += [f"Undefined: {reason}." for reason in reasons]
+    return Table([*(["Finding", "Model"] if findings else ["Model", "Threshold"]), *KINDS.values()], rows, 2, notes)
+
+
+KINDS = {
+    "tp": "Abnormal, called so",
+    "fn": "Abnormal, called normal",
+    "fp": "Normal, called abnormal",
+    "tn": "Normal, called so",
+}
+
+
+def _block(estimates: dict[str, Estimate]) -> dict:
+    described, reasons = in_words(estimates)
+    block = {f"test{suffix}": values for suffix, values in described.items()}
+    block["undefined"] = {f"test{suffix}": why for suffix, why in reasons.items() if why}
+    for name, one in estimates.items():
+        if one.metric == "gap" and block["test_interval"][name] and np.ptp(one.draws.mean(axis=0)) < 1e-12:
+            block["test_interval"][name] = None
+            block["undefined"].setdefault("test_interval", {})[name] = "it is the same for all redrawn patients"
+    return block
+
+
+def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) -> dict:
+    """A label's confusion matrix at both thresholds, mean over seeds; None where there is no threshold."""
+    known = tables[0][f"target_{name}"].notna().to_numpy()
+    block: dict = {"undefined": {}}
+    for key, at in (("test", [0.5] * len(tables)), ("at_validation_threshold", [cut[name] for cut in cuts])):
+        found = []
+        for table, cut in zip(tables, at, strict=True):
+            cut = cut.loc[table.index].to_numpy()[known] if isinstance(cut, pd.Series) else cut
+            if np.isnan(cut).any():
+                block["undefined"][key] = f"there is no threshold: {getattr(cut, 'reason', 'it is NaN')}"
+                continue
+            y, p = (table[f"{kind}_{name}"].to_numpy(np.float64)[known] for kind in ("target", "probability"))
+            found.append(confusion(y, p, cut))
+        whole = key not in block["undefined"]
+        block[key] = dict(zip(Confusion._fields, map(float, np.mean(found, axis=0)), strict=True)) if whole else None
+    return block
+
+
+def _picture(blocks: dict[str, dict]) -> Figure:
+    with plt.rc_context(STYLE):
+        drawn, plot = axes(3.4, len(blocks))
+        for place, (model, block) in enumerate(blocks.items()):
+            kept, style = block["kept"].values(), {"color": of(COLOURS, place)}
+            ends = [one["test_interval"]["accuracy"] or [math.nan] * 2 for one in kept]
+            low, high = 100 * np.array(ends).T
+            value = [100 * one["test"]["accuracy"] for one in kept]
+            plot.fill_between(KEPT, low, high, alpha=0.18, linewidth=0, **style)
+            plot.plot(KEPT, value, marker=of(MARKERS, place), linewidth=2, label=label(model), **style)
+        plot.set(xlabel="images kept, per cent", ylabel="accuracy on them, per cent", xlim=(101, 49))
+        legend(drawn, plot)
+        element = svg(drawn, "referral")
+    each = "; ".join(
+        f"{label(model)}: "
+        + ", ".join(
+            f"{figure('accuracy', block['kept'][str(per_cent)]['test']['accuracy'])} on {per_cent} %"
+            for per_cent in LISTED
+        )
+        for model, block in blocks.items()
+    )
+    return Figure(
+        "referral",
+        element,
+        f"Accuracy in per cent on the images that are kept. {each}.",
+        "Accuracy at threshold 0.5 on the images that a model is surest of, the others going to a reader; mean over "
+        "seeds, with 95 % intervals.",
+    )

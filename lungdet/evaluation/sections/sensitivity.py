@@ -1,0 +1,90 @@
+"""Sensitivity by finding: how many of the images that carry a finding a normal-or-abnormal model calls abnormal."""
+
+from collections.abc import Sequence
+
+from lungdet.evaluation.page.document import Table, Text
+from lungdet.evaluation.page.wording import finding_name, join, label, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics.measure import Cuts, estimated, in_words
+from lungdet.findings import FINDINGS
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
+    """By finding: the images and patients that carry it, and the recall on them over seeds, at both thresholds.
+
+    None where the predictions do not say which findings an image carries. A finding that is known on no image is not
+    among them.
+    """
+    first = replicates[0].test
+    if not all(f"target_{finding}" in first for finding in FINDINGS):
+        return None
+    found = {}
+    for finding in FINDINGS:
+        if first[f"target_{finding}"].isna().all():
+            continue
+        # Every one of these is abnormal, whatever else is said of it.
+        carry = [one.test[one.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0) for one in replicates]
+        block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
+        for key, at in (("test", [0.5] * len(carry)), ("at_validation_threshold", cuts)):
+            described, reasons = in_words(estimated(carry, ("abnormal",), at, draws, ["recall"]))
+            block |= {f"{key}{suffix}": values for suffix, values in described.items()}
+            block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+        found[finding] = block
+    return found
+
+
+def section(summary: dict) -> list:
+    """The table of every model's sensitivity by finding, or why there is none."""
+    models = summary["models"]
+    blocks = {model: block["sensitivity_by_finding"] for model, block in models.items()}
+    if None in blocks.values():
+        return [Text("Not recorded: the runs' predictions do not say which findings an image carries.")]
+    first = next(iter(blocks.values()))
+    shown = [finding for finding, block in first.items() if block["images"]]
+    if not shown:
+        return [Text("No test image carries a finding that is known by name.")]
+    columns = ["Finding", "Images", "Patients"]
+    for model in models:
+        columns += [f"{label(model)}, 0.5", f"{label(model)}, validation threshold"]
+    rows = [
+        [
+            finding_name(finding),
+            f"{first[finding]['images']:,}",
+            f"{first[finding]['patients']:,}",
+            *[
+                with_interval(block[finding], key, "recall")
+                for block in blocks.values()
+                for key in ("test", "at_validation_threshold")
+            ],
+        ]
+        for finding in shown
+    ]
+    rows.append(
+        [
+            "normal images called normal (specificity)",
+            f"{summary['data']['test']['labelled'] - summary['data']['test']['abnormal']:,}",
+            "",
+            *[
+                with_interval(block, key, "specificity")
+                for block in models.values()
+                for key in ("test", "at_validation_threshold")
+            ],
+        ]
+    )
+    notes = [
+        "Per cent of the images that carry the finding which are called abnormal; an image may carry several, so its "
+        "other findings may be what was seen. Read it beside the specificity in the last row: who calls everything "
+        "abnormal has a sensitivity of 100."
+    ]
+    if {"nodule", "mass"} & set(shown):
+        notes.append(
+            "Nodule and mass are a proxy for cancer, not cancer: no image here has a diagnosis that a biopsy or a "
+            "follow-up confirmed."
+        )
+    absent = [finding_name(finding) for finding, block in first.items() if not block["images"]]
+    if absent:
+        notes.append(f"On no test image: {join(absent)}.")
+    unknown = [finding_name(finding) for finding in FINDINGS if finding not in first]
+    if unknown:
+        notes.append(f"Known of no test image: {join(unknown)}.")
+    return [Table(columns, rows, 1, notes)]

@@ -1,0 +1,175 @@
+"""The sections with the study's metrics: tables and figures of a summary's numbers, which they only put into words."""
+
+from collections.abc import Mapping, Sequence
+
+from lungdet.evaluation.page import figures
+from lungdet.evaluation.page.document import Figure, Table, Text
+from lungdet.evaluation.page.wording import (
+    BASELINE_NAMES,
+    FURTHER,
+    NAMES,
+    STUDY,
+    counted,
+    figure,
+    label,
+    value,
+    with_interval,
+)
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.sections import by_finding
+from lungdet.evaluation.statistics.curves import curves
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
+from lungdet.evaluation.statistics.measure import THRESHOLDED
+
+
+def study_table(summary: dict, dataset: str | None) -> Table:
+    """Models at both thresholds, the trivial answers and, for the whole test part, the published rows."""
+    rows, notes = [], {}
+    for model, whole in summary["models"].items():
+        block = whole if dataset is None else whole["datasets"][dataset]
+        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(whole))):
+            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in STUDY]])
+            _explain(notes, block, key, label(model))
+    for name in ("always_abnormal", "always_normal"):
+        whole = summary["baselines"][name]
+        block = whole if dataset is None else whole["datasets"][dataset]
+        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in STUDY]])
+        _explain(notes, block, "test", BASELINE_NAMES[name])
+    if dataset is None:
+        for model, values in summary["published"].items():
+            cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
+            rows.append([f"{label(model)}, published, other data", "", *cells])
+    said = _how_to_read(summary) if dataset is None else []
+    return Table(["Model", "Threshold", *[NAMES[m] for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
+
+
+def one_dataset(summary: dict, name: str) -> list:
+    """A dataset's own table, when several are pooled."""
+    counts = summary["data"]["test_datasets"][name]
+    return [Text(f"{counted(counts)}."), study_table(summary, name)]
+
+
+def further_tables(summary: dict) -> list[Table]:
+    """Metrics beyond the study's: those that a threshold changes, and those of the probabilities themselves."""
+    called, said = ([metric for metric in FURTHER if (metric in THRESHOLDED) is kind] for kind in (True, False))
+    rows, notes = [], {}
+    for model, block in summary["models"].items():
+        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
+            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in called]])
+            _explain(notes, block, key, label(model), called)
+    for name in ("always_abnormal", "always_normal"):
+        block = summary["baselines"][name]
+        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
+        _explain(notes, block, "test", BASELINE_NAMES[name], called)
+    found = [Table(["Model", "Threshold", *[NAMES[metric] for metric in called]], rows, 2, _undefined(notes))]
+    rows, notes = [], {}
+    blocks = {label(model): block for model, block in summary["models"].items()}
+    rows = [[name, *[with_interval(block, "test", metric) for metric in said]] for name, block in blocks.items()]
+    blocks[BASELINE_NAMES["validation_share"]] = summary["baselines"]["validation_share"]
+    rows.append([*list(blocks)[-1:], *[value(list(blocks.values())[-1], "test", metric) for metric in said]])
+    for name, block in blocks.items():
+        _explain(notes, block, "test", name, said)
+    reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
+    return [*found, Table(["Model", *[NAMES[metric] for metric in said]], rows, 1, [reads, *_undefined(notes)])]
+
+
+def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[Figure]:
+    """The four metrics, and ROC and precision-recall curves or the AUROC by finding."""
+    labels = {name: label(name) for name in models} | BASELINE_NAMES
+    four = "; ".join(
+        f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
+        for name, block in summary["models"].items()
+    )
+    mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
+    metrics = Figure(
+        "metrics",
+        figures.study_metrics(summary, labels),
+        f"The four metrics at threshold 0.5. {four}.",
+        f"The study's four metrics at threshold 0.5{mean}, with 95 % intervals, and what a constant answer reaches.",
+    )
+    if summary["task"] != "abnormal":
+        return [metrics, by_finding.picture(summary, labels)]
+    found = {name: curves([one.test for one in some], "abnormal") for name, some in models.items()}
+    counts = summary["data"]["test"]
+    share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
+    pooled = "; all parts' images pooled" if summary["parts"] else ""
+    return [metrics] + [
+        Figure(
+            kind,
+            figures.curves(
+                {name: one[kind] for name, one in found.items()},
+                kind,
+                {
+                    name: f"{labels[name]}, {short} {value(block, 'test', metric).split(' ')[0]}"
+                    for name, block in summary["models"].items()
+                },
+                share,
+            ),
+            f"{what}. "
+            + "; ".join(
+                f"{labels[n]}: {NAMES[metric]} {value(b, 'test', metric)}" for n, b in summary["models"].items()
+            )
+            + ".",
+            f"{caption}; mean over seeds, with the band that holds 95 % of redrawn test parts{pooled}. Dotted: chance.",
+        )
+        for kind, metric, short, what, caption in (
+            ("roc", "auroc", "AUROC", "ROC curves", "Recall against 1 - specificity over all thresholds"),
+            (
+                "pr",
+                "average_precision",
+                "AP",
+                "Precision-recall curves",
+                "Precision against recall over all thresholds",
+            ),
+        )
+    ]
+
+
+def _how_to_read(summary: dict) -> list[str]:
+    """The notes below the study's table, once a report."""
+    rule, findings = summary["threshold"], summary["task"] != "abnormal"
+    at = "" if rule["at"] is None else f" ({rule['at']})"
+    said = [
+        f"Per cent, AUROC as a decimal. Second threshold: chosen on validation alone by the rule `{rule['rule']}`{at}: "
+        f"{rule['meaning']}. An image is called abnormal where its probability is above the threshold."
+    ]
+    if findings:
+        said.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
+    several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
+    said.append(
+        f"{'Mean over seeds' if several else 'In brackets:'} {'with ' if several else ''}95 % interval over "
+        f"{summary['draws']:,} redrawn test parts (patients, not images); from {SEEDS_NEEDED} seeds on it counts their "
+        "spread too."
+    )
+    if summary["published"]:
+        said.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
+    elif summary["data"]["synthetic"]:
+        said.append("The study's published numbers are left out: these images are synthetic.")
+    else:
+        said.append("The study's published numbers are left out: they are about normal against abnormal.")
+    return said
+
+
+def _thresholds(block: dict) -> str:
+    """The chosen threshold, or the range of them over runs; of findings each has its own."""
+    if "thresholds" not in block:
+        return "by finding"
+    values = [threshold["value"] for threshold in block["thresholds"] if threshold["value"] is not None]
+    if not values:
+        return "none"
+    ends = sorted({f"{min(values):.3f}", f"{max(values):.3f}"})
+    return " to ".join(ends)
+
+
+def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] = STUDY) -> None:
+    """Collects who lacks which metric by the reason, so that one reason is one note."""
+    for metric, reason in block["undefined"].get(key, {}).items():
+        if metric in names:
+            entry = f"{NAMES[metric]} of {who}"
+            notes.setdefault(reason, [])
+            if entry not in notes[reason]:
+                notes[reason].append(entry)
+
+
+def _undefined(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"Undefined: {', '.join(entries)}: {reason}." for reason, entries in notes.items()]

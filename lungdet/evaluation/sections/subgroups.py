@@ -1,0 +1,295 @@
+"""Subgroups: how models do by dataset, sex, age, view and visit, and whether the largest gap is more than selection.
+
+A group is all images with the labels outside it unknown: every group is measured on the same draws of patients, so a
+patient with images in two of them (views, visits) is drawn for both, and no gap takes its two groups for independent.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lungdet.evaluation.page.document import Items, Table, Text
+from lungdet.evaluation.page.wording import (
+    NAMES,
+    figure,
+    in_a_sentence,
+    join,
+    label,
+    number,
+    percent,
+    points,
+    rounded,
+    with_interval,
+)
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
+from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, estimated, in_words, lacking
+from lungdet.evaluation.statistics.metrics import Undefined
+
+FEW = 20
+"""A group is in no comparison if what is compared rests on fewer of its patients."""
+OLDEST = 120
+"""An age above it is a slip of the pen and counts as unknown."""
+UNKNOWN = "unknown"
+METRICS = ("recall", "specificity", "auroc", "accuracy")
+SEXES = {"F": "female", "M": "male", "O": "other"}
+AGES = {"under 18": 0, "18 to 39": 18, "40 to 59": 40, "60 to 74": 60, "75 or older": 75}
+VISITS = {"first": 0, "second": 1, "3rd to 5th": 2, "6th or later": 5}
+"""By group its first age or visit number, these from 0."""
+
+ATTRIBUTES: dict[str, Callable[[pd.Series], pd.Series]] = {
+    "dataset": lambda values: values.astype("category"),
+    "sex": lambda values: values.map(lambda sex: SEXES.get(sex, sex), na_action="ignore").astype("category"),
+    "age": lambda values: _banded(values, AGES, OLDEST + 1),
+    "view": lambda values: values.astype("category"),
+    "visit": lambda values: _banded(values, VISITS, np.inf),
+}
+"""What images are grouped by: from a column of the predictions to groups in their order, missing where unknown."""
+
+
+class Gap(NamedTuple):
+    """Two groups of an attribute, the lower first, and by how much the second is above the first."""
+
+    attribute: str
+    groups: tuple[str, str]
+    values: tuple[float, float]
+    estimate: Estimate
+    unseen: float
+    """Variance of groups where no redrawn patient changes anything, see `_unseen`."""
+    labels: list[str]
+
+
+def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+    """A block for each group of each attribute, and the gaps between groups of one attribute, the largest first.
+
+    Gaps are in recall at 0.5, since who is missed counts; for findings in AUROC, over those that both groups have.
+
+    Args:
+        replicates: of one model.
+        cuts: of each replicate, see `measure.scored`.
+        draws: redrawn test parts.
+
+    Returns:
+        `attributes`: by attribute and group the counts, whether it is `few`, and the metrics at both thresholds;
+        `left_out`: attributes with fewer than two values, and why; `measure`: what `gaps` are in; each gap has a 95 %
+        `interval`, the Bonferroni-wide `interval_of_largest`, which allows for the number of gaps, and is `shown`
+        where that one excludes 0.
+    """
+    tables, labels = [one.test for one in replicates], replicates[0].labels
+    measure = "recall" if len(labels) == 1 else "auroc"
+    attributes, left_out, gaps = {}, {}, []
+    for attribute in ATTRIBUTES:
+        groups, reason = divided(tables[0], attribute)
+        if reason:
+            left_out[attribute] = reason
+            continue
+        attributes[attribute], judged = {}, {}
+        for group, inside in groups.items():
+            block, by_label = _measured(tables, inside, labels, cuts, draws)
+            enough = {name: one[measure] for name, one in by_label.items() if one[measure].supporting >= FEW}
+            attributes[attribute][group] = block | {"few": not enough}
+            if group != UNKNOWN:
+                judged[group] = enough
+        gaps += [_gap(attribute, *pair, measure) for pair in itertools.combinations(judged.items(), 2)]
+    gaps = [gap for gap in gaps if gap is not None]
+    found = sorted([_described(gap, len(gaps)) for gap in gaps], key=lambda gap: -gap["difference"])
+    return {"measure": measure, "attributes": attributes, "left_out": left_out, "gaps": found}
+
+
+def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray], str | None]:
+    """Which images (N,) are in each group, those of which it is unknown last; or why there are not two groups."""
+    if attribute not in table or table[attribute].isna().all():
+        return {}, "not recorded"
+    group = ATTRIBUTES[attribute](table[attribute])
+    groups = {str(name): (group == name).to_numpy() for name in group.cat.categories if (group == name).any()}
+    unknown = group.isna().to_numpy()
+    if len(groups) < 2:
+        return {}, f"{next(iter(groups), UNKNOWN)} on every image{' where it is known' if unknown.any() else ''}"
+    return groups | ({UNKNOWN: unknown} if unknown.any() else {}), None
+
+
+def section(summary: dict) -> list:
+    """The largest gap of every model in a sentence, and a table of groups and models for each attribute."""
+    blocks = {model: block["subgroups"] for model, block in summary["models"].items()}
+    first = next(iter(blocks.values()))
+    left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]
+    found = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
+    if first["attributes"]:
+        said = [sentence(model, block) for model, block in summary["models"].items()]
+        tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
+        few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
+        found = [Items(said), Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}"), *tables, *found]
+    return found
+
+
+def sentence(model: str, block: dict) -> str:
+    """A model's largest gap and whether it is shown; where another one is instead, that too."""
+    found = block["subgroups"]
+    measure, gaps = found["measure"], found["gaps"]
+    if not gaps:
+        return f"{label(model)}: no two groups of a kind have {_enough(measure)} each, so no gap is named."
+    largest, others = gaps[0], [gap for gap in gaps[1:] if gap["shown"]]
+    if largest["difference"] < 1e-12:
+        return f"{label(model)} has the same {in_a_sentence(measure)} in all groups that are large enough to judge."
+    seeds = "" if len(block["seeds"]) >= SEEDS_NEEDED else ", for these very runs"
+    said = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(found, largest)}"
+    if len(gaps) > 1:
+        low, high = (points(measure, end)[0] for end in largest["interval_of_largest"])
+        said += (
+            f". The largest of {len(gaps)} gaps is large by selection alone; the interval that allows for their number "
+            f"is {low} to {high}"
+        )
+    said += f": {f'a difference is shown{seeds}' if largest['shown'] else 'no difference is shown'}."
+    if others:
+        more = f" ({number(len(others) - 1, 'other')} in `metrics.json`)" if len(others) > 1 else ""
+        said += f" {'Also shown' if largest['shown'] else 'Shown'}{seeds} is that by {_quoted(found, others[0])}{more}."
+    return said
+
+
+HOW = (
+    "At threshold 0.5 in per cent, AUROC as a decimal, with 95 % intervals over patients; the same at the validation "
+    "thresholds is in `metrics.json`. Groups differ in their diseases and in how sure their labels are: a gap says "
+    "where to look, not why."
+)
+BY_MEASURE = {
+    "recall": "Gaps are in recall, since who is missed counts. Read them beside specificity: a higher recall with a "
+    "lower specificity is a shifted threshold, not a better reading.",
+    "auroc": "Means are over the findings that are both present and absent in a group, whose number stands in the "
+    f"table, so two rows need not be over the same findings. Gaps are over those that {FEW} patients of both groups "
+    f"have and {FEW} lack.",
+}
+
+
+def _banded(values: pd.Series, first: Mapping[str, float], end: float) -> pd.Series:
+    return pd.cut(values.astype("float64"), [*first.values(), end], right=False, labels=list(first))
+
+
+def _measured(
+    tables: Sequence[pd.DataFrame], inside: np.ndarray, labels: Sequence[str], cuts: Sequence[Cuts], draws: int
+) -> tuple[dict, dict[str, dict[str, Estimate]]]:
+    """A group's block, and its estimates at 0.5 by label and metric."""
+    targets = [f"target_{name}" for name in labels]
+    own = [table.assign(**{name: table[name].where(inside) for name in targets}) for table in tables]
+    over = [name for name in labels if len(labels) == 1 or lacking(own[0], name) is None]
+    block: dict = counts(tables[0][inside]) | {"undefined": {}} | ({"findings": over} if len(labels) > 1 else {})
+    at_half: dict[str, dict[str, Estimate]] = {}
+    called = [name for name in METRICS if name in THRESHOLDED]
+    for key, at, names in (("test", [0.5] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
+        by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
+        at_half = at_half or by_label
+        mean = {name: _mean(name, [one[name] for one in by_label.values()], len(own)) for name in names}
+        described, reasons = in_words({name: one._replace(patients=block["patients"]) for name, one in mean.items()})
+        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
+        block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+    return block, at_half
+
+
+def _mean(metric: str, estimates: Sequence[Estimate], seeds: int) -> Estimate:
+    """The mean over findings, in a draw over those that are there."""
+    if not estimates:
+        nothing = Undefined("no finding is there both present and absent")
+        return Estimate(metric, [nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
+    values = []
+    for column in zip(*[one.values for one in estimates], strict=True):
+        missing = [value for value in column if math.isnan(value)]
+        values.append(missing[0] if missing else fmean(column))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
+        drawn = np.nanmean([one.draws for one in estimates], axis=0)
+    return estimates[0]._replace(values=values, draws=drawn, supporting=min(one.supporting for one in estimates))
+
+
+def _gap(
+    attribute: str, one: tuple[str, dict[str, Estimate]], two: tuple[str, dict[str, Estimate]], metric: str
+) -> Gap | None:
+    """Between two groups, over the labels that both can be judged by; None where there is none."""
+    shared = [name for name in one[1] if name in two[1]]
+    if not shared:
+        return None
+    found = [(group, _mean(metric, [by_label[name] for name in shared], 0)) for group, by_label in (one, two)]
+    (lower, below), (higher, above) = sorted(found, key=lambda pair: fmean(pair[1].values))
+    values = [b - a for a, b in zip(below.values, above.values, strict=True)]
+    fewest = min(below.supporting, above.supporting)
+    estimate = Estimate("gap", values, above.draws - below.draws, fewest, fewest)
+    ends = fmean(below.values), fmean(above.values)
+    return Gap(attribute, (lower, higher), ends, estimate, _unseen(below) + _unseen(above), shared)
+
+
+def _unseen(estimate: Estimate) -> float:
+    """The variance that a share has where it is the same in every draw (all found, say), as Agresti and Coull have it.
+
+    Draws say that there is none; no miss in 20 patients does not rule out 15 % of misses.
+    """
+    drawn = estimate.draws.mean(axis=0)
+    if np.nanmax(drawn) - np.nanmin(drawn) > 1e-12:
+        return 0.0
+    cases = estimate.supporting + 4
+    share = (fmean(estimate.values) * estimate.supporting + 2) / cases
+    return share * (1 - share) / cases
+
+
+def _described(gap: Gap, gaps: int) -> dict:
+    """A gap, JSON-ready, one of so many."""
+    patients, seeds, freedom = variance(gap.estimate)
+    value, error = gap.values[1] - gap.values[0], math.sqrt(patients + seeds + gap.unseen)
+    alone, of_all = (
+        [float(max(value - margin, -1)), float(min(value + margin, 1))]
+        for margin in (error * stats.t.isf((1 - LEVEL) / 2 / among, freedom) for among in (1, gaps))
+    )
+    return {
+        "attribute": gap.attribute,
+        "groups": list(gap.groups),
+        "values": list(gap.values),
+        "difference": value,
+        "interval": alone,
+        "interval_of_largest": of_all,
+        "shown": bool(of_all[0] > 0),
+        "labels": gap.labels,
+    }
+
+
+def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:
+    first = next(iter(blocks.values()))["attributes"][attribute]
+    findings = ["Findings"] if measure == "auroc" else []
+    rows, reasons = [], {}
+    for group, size in first.items():
+        few = " (few)" if size["few"] and group != UNKNOWN else ""
+        share = rounded(size["abnormal"] / size["labelled"]) if size["labelled"] else ""
+        support = [f"{size['images']:,} / {size['patients']:,}", share]
+        for model, block in blocks.items():
+            one = block["attributes"][attribute][group]
+            over = [str(len(one["findings"]))] if findings else []
+            cells = [with_interval(one, "test", metric) for metric in METRICS]
+            rows.append([f"{group}{few}", label(model), *support, *over, *cells])
+            reasons |= dict.fromkeys(one["undefined"].get("test", {}).values())
+    notes = [f"Undefined: {reason}." for reason in reasons]
+    columns = [attribute.capitalize(), "Model", "Images / patients", "Abnormal, %", *findings]
+    return Table([*columns, *[NAMES[metric] for metric in METRICS]], rows, 2, notes)
+
+
+def _quoted(found: dict, gap: dict) -> str:
+    measure, blocks, each = found["measure"], found["attributes"][gap["attribute"]], []
+    for group, value in zip(gap["groups"], gap["values"], strict=True):
+        if measure == "auroc":
+            each.append(f"{figure(measure, value)} in {group}")
+            continue
+        beside = blocks[group]["test"]["specificity"]
+        specificity = "" if beside is None else f" (specificity {percent(beside)})"
+        each.append(f"{percent(value)}{specificity} in {group}")
+    size, unit = points(measure, gap["difference"])
+    low, high = (points(measure, end)[0] for end in gap["interval"])
+    over = f" over {number(len(gap['labels']), 'finding')}" if measure == "auroc" else ""
+    return f"{gap['attribute']}: {join(each)}, {size}{unit} apart{over}, 95 % interval {low} to {high}"
+
+
+def _enough(measure: str) -> str:
+    if measure == "recall":
+        return f"{FEW} patients with an abnormal image"
+    return f"{FEW} patients with and {FEW} without one same finding"

@@ -1,0 +1,1 @@
+"""From predictions to numbers: metrics, thresholds, intervals, comparisons; no torch, no words."""

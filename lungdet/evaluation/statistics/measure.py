@@ -1,0 +1,213 @@
+"""Measures: what tables of predictions score, with intervals, for one label or as the mean over findings, over seeds.
+
+A table has `target_<label>` and `probability_<label>`. A finding without both classes among the images has no metric
+and is left out of the mean, which is over the same findings for every metric: a metric that is undefined in one of
+them has no mean.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.bootstrap import TRUE_CALIBRATION, Case, replicate, true_calibration
+from lungdet.evaluation.statistics.intervals import Estimate, interval
+from lungdet.evaluation.statistics.metrics import Undefined
+
+Cuts = Mapping[str, float | pd.Series]
+"""Each label's threshold: a number, or one an image by the table's index where images of several runs are pooled."""
+
+
+DRAWN = {"calibration_error": TRUE_CALIBRATION}
+"""What a metric's draws are of, where not of itself."""
+THRESHOLDED = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc"}
+"""Metrics that a threshold changes."""
+
+
+def counts(table: pd.DataFrame, label: str = "abnormal") -> dict[str, int]:
+    """Images, patients, and how many of the images have a label, and a positive one."""
+    target = table[f"target_{label}"]
+    return {
+        "images": len(table),
+        "patients": int(table["patient_id"].nunique()),
+        "labelled": int(target.notna().sum()),
+        "abnormal": int(target.sum()),
+    }
+
+
+class Scores(NamedTuple):
+    """A model's metrics over seeds: the JSON-ready block, and the estimates at 0.5 that comparisons are made of."""
+
+    block: dict
+    estimates: dict[str, Estimate]
+
+
+def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence[Cuts], draws: int) -> Scores:
+    """A model's metrics over seeds, with intervals, at 0.5 and at the thresholds chosen on validation.
+
+    Args:
+        tables: the same images' predictions, one table a seed.
+        labels: `abnormal`; or findings, over which the mean is taken; or one finding.
+        cuts: of each seed.
+        draws: redrawn test parts that the intervals are made of.
+    """
+    half = estimated(tables, labels, [0.5] * len(tables), draws)
+    own = half | estimated(tables, labels, cuts, draws, [name for name in metrics.METRICS if name in THRESHOLDED])
+    block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
+    undefined = {}
+    for key, estimates in (("test", half), ("at_validation_threshold", own)):
+        described, reasons = in_words(estimates)
+        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
+        undefined |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+    block["undefined"] = undefined
+    return Scores(block | ({"macro": over_which(tables[0], labels)} if len(labels) > 1 else {}), half)
+
+
+def in_words(estimates: Mapping[str, Estimate]) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Means over seeds (key ""), sample deviations ("_sd") and intervals ("_interval"); and what is undefined, why."""
+    seeds = len(next(iter(estimates.values())).values)
+    mean, sd, reasons = over([{name: one.values[s] for name, one in estimates.items()} for s in range(seeds)])
+    ends = {name: interval(one) for name, one in estimates.items()}
+    undefined = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
+    intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
+    return {"": mean, "_sd": sd, "_interval": intervals}, {"": reasons, "_interval": undefined}
+
+
+def estimated(
+    tables: Sequence[pd.DataFrame],
+    labels: Sequence[str],
+    cuts: Sequence[Cuts | float],
+    draws: int,
+    names: Sequence[str] | None = None,
+) -> dict[str, Estimate]:
+    """Metrics (all, or those named) by seed and in redrawn test parts, of one label or as the mean over findings.
+
+    In a redrawn part a finding that is missing leaves the mean over the others.
+    """
+    names = list(metrics.METRICS if names is None else names)
+    values = [measured(table, labels, cut, names) for table, cut in zip(tables, cuts, strict=True)]
+    measurable = [label for label in labels if len(labels) == 1 or lacking(tables[0], label) is None]
+    patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)
+    cases = [
+        Case(
+            table[f"target_{label}"].to_numpy(np.float64),
+            table[f"probability_{label}"].to_numpy(),
+            _cut(table, label, c),
+        )
+        for table, c in zip(tables, cuts, strict=True)
+        for label in measurable
+    ]
+    by_seed = np.full((len(tables), len(measurable), len(names), draws), np.nan)
+    if len(patients) > 1 and cases:
+        drawn = replicate(cases, patient, draws, names=[DRAWN.get(name, name) for name in names])
+        by_seed = drawn.reshape(by_seed.shape)
+    found = {}
+    for place, name in enumerate(names):
+        some = by_seed[:, :, place]
+        found[name] = Estimate(
+            name,
+            [value[name] for value in values],
+            some[:, 0] if len(measurable) == 1 else _mean_over_findings(some),
+            len(patients),
+            _supporting(name, tables[0], measurable),
+            _centre(cases, patient, name),
+        )
+    return found
+
+
+def measured(
+    table: pd.DataFrame, labels: Sequence[str], cuts: Cuts | float = 0.5, names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Metrics (all, or those named) of one label, or their mean over the findings that have both classes."""
+    if labels == ("abnormal",):
+        return _of_label(table, "abnormal", cuts, names)
+    names = list(metrics.METRICS if names is None else names)
+    by_finding = {label: _of_label(table, label, cuts, names) for label in labels if lacking(table, label) is None}
+    if not by_finding:
+        reason = lacking(table, labels[0]) if len(labels) == 1 else "no finding is there both present and absent"
+        return {name: Undefined(reason) for name in names}
+    return {name: _mean({label: values[name] for label, values in by_finding.items()}) for name in names}
+
+
+def over_which(table: pd.DataFrame, labels: Sequence[str]) -> dict:
+    """Which findings a mean over findings is over, and why the others are not among them."""
+    reasons = {label: lacking(table, label) for label in labels}
+    left_out = {label: reason for label, reason in reasons.items() if reason}
+    return {"findings": len(labels) - len(left_out), "of": len(labels), "left_out": left_out}
+
+
+def lacking(table: pd.DataFrame, label: str) -> str | None:
+    """Why a finding can't be measured on these images, or None."""
+    target = table[f"target_{label}"].dropna()
+    if target.empty:
+        return "unknown on every image"
+    if target.nunique() == 2:
+        return None
+    return f"{'present' if target.iloc[0] else 'absent'} on every image that is known"
+
+
+def over(values: Sequence[Mapping[str, float]]) -> tuple[dict, dict, dict]:
+    """Mean, sample standard deviation and reasons, over seeds say. A metric undefined in one has no mean over them."""
+    mean, sd, reasons = {}, {}, {}
+    for name in values[0]:
+        column = [value[name] for value in values]
+        missing = [value for value in column if math.isnan(value)]
+        mean[name] = None if missing else fmean(column)
+        sd[name] = None if missing or len(column) < 2 else stdev(column)
+        if missing:
+            times = f" (in {len(missing)} of {len(column)} runs)" if len(column) > 1 else ""
+            reasons[name] = f"{getattr(missing[0], 'reason', 'it is NaN')}{times}"
+    return mean, sd, reasons
+
+
+def _of_label(table: pd.DataFrame, label: str, cuts: Cuts | float, names: Sequence[str] | None) -> dict[str, float]:
+    return metrics.scores(table[f"target_{label}"], table[f"probability_{label}"], _cut(table, label, cuts), names)
+
+
+def _cut(table: pd.DataFrame, label: str, cuts: Cuts | float) -> float | np.ndarray:
+    cut = cuts[label] if isinstance(cuts, Mapping) else cuts
+    return cut.loc[table.index].to_numpy() if isinstance(cut, pd.Series) else cut
+
+
+def _mean_over_findings(drawn: np.ndarray) -> np.ndarray:
+    """(S, L, B) -> (S, B), over the findings that a draw can measure."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
+        return np.nanmean(drawn, axis=1)
+
+
+def _supporting(name: str, table: pd.DataFrame, labels: Sequence[str]) -> int:
+    """Patients that a metric rests on: those with an image of the class it counts, or of the scarcer one."""
+    found = []
+    for label in labels:
+        of_class = {value: table.loc[table[f"target_{label}"] == value, "patient_id"].nunique() for value in (0, 1)}
+        if name in ("accuracy", "brier", "log_loss", "calibration_error"):
+            found.append(table.loc[table[f"target_{label}"].notna(), "patient_id"].nunique())
+        else:
+            classes = {"precision": (1,), "recall": (1,), "f1": (1,), "specificity": (0,)}.get(name, (0, 1))
+            found.append(min(of_class[value] for value in classes))
+    return max(min(found, default=1), 1)
+
+
+def _centre(cases: Sequence[Case], patient: np.ndarray, name: str) -> float | None:
+    """Where a metric's interval is centred, if not at its value."""
+    if name not in DRAWN or not cases:
+        return None
+    return fmean(true_calibration(case, patient) for case in cases)
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    """Over findings; undefined with the first reason where one of them is."""
+    if len(values) == 1:
+        return next(iter(values.values()))
+    undefined = [label for label, value in values.items() if np.isnan(value)]
+    if not undefined:
+        return fmean(values.values())
+    named = ", ".join(undefined[:3]) + (" .." if len(undefined) > 3 else "")
+    reason = getattr(values[undefined[0]], "reason", "it is NaN")
+    return Undefined(f"in {len(undefined)} of {len(values)} findings ({named}) {reason}")

@@ -1,0 +1,165 @@
+"""Thresholds: chosen on validation predictions by a named rule, stored in the run folder, reused everywhere."""
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from lungdet.errors import InputError
+from lungdet.evaluation.statistics.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
+
+log = logging.getLogger(__name__)
+
+RULES: dict[str, str] = {
+    "youden": "recall + specificity - 1 is highest",
+    "f1": "F1 is highest",
+    "sensitivity": "the highest threshold whose recall is at least `at`",
+    "specificity": "the lowest threshold whose specificity is at least `at`",
+    "fixed": "`at` itself",
+}
+"""Every rule, and which threshold it picks."""
+
+
+class ThresholdError(InputError):
+    """A rule that does not exist, or a value it cannot use; the message lists what there is."""
+
+
+class Threshold(NamedTuple):
+    """A threshold and where it comes from; an image is called abnormal where its probability is above `value`."""
+
+    value: float
+    rule: str
+    at: float | None
+    images: int
+    """Validation images with a known label that it was chosen on."""
+
+    def as_dict(self) -> dict[str, object]:
+        """What is written to disk; a value that could not be chosen is null, beside its reason."""
+        if math.isnan(self.value):
+            return {**self._asdict(), "value": None, "reason": getattr(self.value, "reason", "it is NaN")}
+        return self._asdict()
+
+
+def choose(y: ArrayLike, p: ArrayLike, rule: str, at: float | None = None) -> Threshold:
+    """The threshold a rule picks on validation labels `y` and probabilities `p`, both (N,).
+
+    Candidates lie half-way between neighbouring probabilities, and below and above all of them. Of equally good
+    ones (`f1`, `youden`) the one nearest to 0.5 is taken, so that a lucky sample decides as little as possible.
+
+    Raises:
+        ThresholdError: no such rule, or `at` is missing, out of [0, 1], or given to a rule that takes none.
+    """
+    check(rule, at)
+    y, p = known(y, p)
+    if rule == "fixed":
+        return Threshold(float(at), rule, at, len(y))
+    abnormal, normal = int(np.sum(y == 1)), int(np.sum(y == 0))
+    # Each rule needs the class it counts; youden needs both.
+    if (not abnormal and rule != "specificity") or (not normal and rule in ("youden", "specificity")):
+        reason = f"{NO_NORMAL if abnormal else NO_ABNORMAL} among the {len(y)} labelled validation images"
+        return Threshold(Undefined(reason), rule, at, len(y))
+    candidate, hits, alarms = _candidates(y, p)
+    recall, specificity = hits / (abnormal or 1), 1 - alarms / (normal or 1)
+    if rule == "sensitivity":
+        value = candidate[recall >= at - TOLERANCE].max()
+    elif rule == "specificity":
+        value = candidate[specificity >= at - TOLERANCE].min()
+    else:
+        worth = recall + specificity if rule == "youden" else 2 * hits / (hits + alarms + abnormal)
+        best = candidate[worth >= worth.max() - TOLERANCE]
+        value = best[np.argmin(np.abs(best - 0.5))]
+    return Threshold(float(value), rule, at, len(y))
+
+
+def check(rule: str, at: float | None) -> None:
+    """Raises ThresholdError unless the rule exists and `at` is what it takes."""
+    if rule not in RULES:
+        rules = "\n".join(f"  {name}: {meaning}" for name, meaning in RULES.items())
+        raise ThresholdError(f"threshold.rule={rule} is no rule; the rules are\n{rules}")
+    if rule in ("youden", "f1"):
+        if at is not None:
+            raise ThresholdError(f"threshold.at={at} has no meaning for threshold.rule={rule}: leave it out")
+    elif not isinstance(at, int | float) or not 0 <= at <= 1:
+        raise ThresholdError(f"threshold.rule={rule} needs a number from 0 to 1 in threshold.at, found {at}")
+
+
+def for_run(
+    folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None
+) -> dict[str, Threshold]:
+    """Each label's threshold chosen on a run's validation predictions, and stored in its folder."""
+    chosen = {label: choose(val[f"target_{label}"], val[f"probability_{label}"], rule, at) for label in labels}
+    stored = load(folder)
+    if _plain(stored) == _plain(chosen):
+        return stored
+    if stored:
+        was = next(iter(stored.values()))
+        log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _said(was.rule, was.at), rule)
+    try:
+        save(chosen, folder)
+    except OSError as error:
+        log.warning("%s: the thresholds could not be stored there (%s); they stand in metrics.json", folder, error)
+    return chosen
+
+
+def save(chosen: Mapping[str, Threshold], folder: Path) -> None:
+    """Writes `thresholds.json` into a run folder, by label, whole or not at all."""
+    part = folder / "thresholds.json.part"
+    part.write_text(json.dumps(_plain(chosen), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(folder / "thresholds.json")
+
+
+def load(folder: Path) -> dict[str, Threshold]:
+    """The thresholds stored in a run folder, by label; empty where none were stored yet."""
+    path = folder / "thresholds.json"
+    if not path.exists():
+        return {}
+    return {
+        label: Threshold(
+            Undefined(stored["reason"]) if stored["value"] is None else stored["value"],
+            stored["rule"],
+            stored["at"],
+            stored["images"],
+        )
+        for label, stored in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
+def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
+    """The rule that is asked for; where none is, the one stored in all these run folders, else `youden`."""
+    if rule is None and at is None:
+        stored = [{(found.rule, found.at) for found in load(folder).values()} or {None} for folder in folders]
+        rules = set().union(*stored)
+        if len(rules) == 1 and (only := rules.pop()) is not None:
+            return only
+    rule = rule or "youden"
+    check(rule, at)
+    return rule, at
+
+
+def _plain(chosen: Mapping[str, Threshold]) -> dict[str, dict]:
+    return {label: threshold.as_dict() for label, threshold in chosen.items()}
+
+
+def _said(rule: str, at: float | None) -> str:
+    return rule if at is None else f"{rule} at {at}"
+
+
+TOLERANCE = 1e-12
+"""Shares of counts that are equal may differ in the last bit; 0.95 asked for is met by 19 of 20."""
+
+
+def _candidates(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds in rising order, and how many abnormal and how many normal images lie above each."""
+    value, index, count = np.unique(p, return_inverse=True, return_counts=True)
+    hits = np.bincount(index, weights=y)
+    below = value[0] / 2 if value[0] > 0 else np.nextafter(0.0, -1.0)
+    candidate = np.concatenate([[below], (value[:-1] + value[1:]) / 2, [(value[-1] + 1) / 2]])
+    hits_below, images_below = np.append(0, np.cumsum(hits)), np.append(0, np.cumsum(count))
+    hits_above = hits.sum() - hits_below
+    return candidate, hits_above, len(y) - images_below - hits_above
