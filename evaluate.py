@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FEWEST_DRAWS = 100
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(config: DictConfig) -> None:
@@ -40,38 +42,46 @@ def evaluate(config: DictConfig) -> None:
     from lungdet.evaluation.results import EvaluationError, Skipped, collect, common_parent
     from lungdet.evaluation.statistics import thresholds
 
-    if OmegaConf.is_missing(config, "runs") or not config.runs:
+    if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
+    if not isinstance(config.draws, int) or config.draws < FEWEST_DRAWS:
+        raise EvaluationError(f"draws={config.draws}: intervals are made of at least {FEWEST_DRAWS}")
     if config.threshold.rule is not None:
         thresholds.check(config.threshold.rule, config.threshold.at)
-    folders = [Path(folder) for folder in ([config.runs] if isinstance(config.runs, str) else config.runs)]
+    named = config.runs if OmegaConf.is_list(config.runs) else [config.runs]
+    folders = [Path(str(folder)) for folder in named]
     results, skipped = collect(folders)
     skipped += [one for folder in folders for one in sweep.never_run(folder)]
     external = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
+    if out.exists() and not out.is_dir():
+        raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
     families = compare.families(results)
     if len(families) == 1 or external or all((folder / "config.yaml").exists() for folder in folders):
         report_on(results, skipped, out, config, external)
         return
-    log.warning(
-        "the runs were not all tested on the same images: %d reports, each in a folder of %s", len(families), out
-    )
+    log.warning("the runs have not all one task and test part: %d reports, each in a folder of %s", len(families), out)
+    broken = compare.broken(families)
     for name, some in families.items():
+        if name in broken:
+            continue
+        others = [(other, one) for other, runs in families.items() for one in runs if other != name]
         elsewhere = [
-            Skipped(one.run.folder, f"tested on other images, see ../{other}/report.html")
-            for other, others in families.items()
-            for one in others
-            if other != name
+            Skipped(one.run.folder, broken[other])
+            if other in broken
+            else Skipped(one.run.folder, "of another task, or tested on other images", f"../{other}/report.html")
+            for other, one in others
         ]
         report_on(some, [*skipped, *elsewhere], out / name, config, None)
+    if broken:
+        raise EvaluationError("\n".join(f"no report on {name}: {reason}" for name, reason in broken.items()))
 
 
 def report_on(
     results: "Sequence[Result]", skipped: "Sequence[Skipped]", out: Path, config: DictConfig, external: str | None
 ) -> None:
     """Score other data where it is asked for, compare, report."""
-    from lungdet.evaluation import compare, report, summary
-    from lungdet.evaluation.sections import efficiency
+    from lungdet.evaluation import compare, costs, report, summary
     from lungdet.evaluation.statistics import thresholds
 
     if external:
@@ -81,11 +91,12 @@ def report_on(
     models, left_out = compare.group(results)
     skipped = [*skipped, *left_out]
     for one in skipped:
-        log.warning("not evaluated: %s: %s", one.folder, one.reason)
+        if one.elsewhere is None:
+            log.warning("not evaluated: %s: %s", one.folder, one.reason)
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
     say(models, rule, at, external)
-    costs = efficiency.measure(compare.kinds(models)) if config.efficiency else None
-    numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, costs)
+    measured = costs.measure(compare.kinds(models)) if config.efficiency else None
+    numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, measured)
     report.show(report.write(numbers, models, out), out)
 
 

@@ -1,6 +1,5 @@
 """Run folders as training writes them, made without training: known labels, drawn probabilities."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lungdet.data.splits import hash_of
 from lungdet.evaluation import compare, report, summary
 from lungdet.evaluation.results import collect
 from lungdet.findings import FINDINGS
@@ -129,7 +129,7 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(base))
     parts = {
         name: {
-            "hash": hashlib.sha256("".join(sorted(table.image_id)).encode()).hexdigest()[:16],
+            "hash": hash_of(table.image_id.sort_values()),
             "images": len(table),
             "patients": table.patient_id.nunique(),
             "labelled": int(table.target_abnormal.count()),

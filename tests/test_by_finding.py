@@ -97,6 +97,23 @@ def test_findings_have_no_published_row_and_a_figure_of_their_own(tmp_path):
     assert "mined from reports by text analysis" in text
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "unknown on every image"), (0, "absent on every image that is known")]
+)
+def test_where_no_finding_can_be_measured_the_text_says_why_and_there_is_no_figure(tmp_path, value, reason):
+    test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS)
+    test = test.assign(**{f"target_{finding}": np.float32(value) for finding in FINDINGS})
+    _, _, out = evaluate(two_runs(tmp_path, test=test, task="findings"))
+    text = (out / "report.md").read_text()
+    assert (
+        f"No finding can be measured, so there is no mean over findings: atelectasis, {FINDINGS[1].replace('_', ' ')}"
+        in text
+    )
+    assert f"and tuberculosis: {reason}." in text
+    assert "mean over 0 findings" not in text
+    assert not (out / "figures" / "findings.svg").exists()
+
+
 def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_finding(tmp_path):
     numbers, _, out = evaluate(two_runs(tmp_path, {"chestxray14": 68, "shenzhen": 20}))
     [run] = collect([tmp_path / "0_cnn"])[0]

@@ -11,7 +11,7 @@ from lungdet.evaluation.sections import choice, series
 
 
 def efficiency(summary, flops=(5e9, 6e9), latency=(1.3, 1.2, 1.4)):
-    """What `efficiency.measure` returns of the first two models, as far as it is read."""
+    """What `costs.measure` returns of the first two models, as far as it is read."""
     first, second = list(summary["models"])[:2]
     ratio = dict(zip(("median", "low", "high"), latency, strict=True))
     models = {first: {"flops": flops[0]}, second: {"flops": flops[1], "ratios": {"latency_ms": ratio}}}
@@ -84,6 +84,16 @@ def test_latency_decides_only_where_its_quartiles_lie_on_one_side_of_one(alike):
     assert table(alike)[asked].startswith("CNN-LSTM: ")
     alike["efficiency"] = efficiency(alike, latency=(1.0, 0.9, 1.1))
     assert table(alike)[asked].startswith("either: ")
+
+
+def test_a_latency_measured_on_a_busy_machine_advises_nothing(alike):
+    asked = "An answer as soon as possible, image by image"
+    alike["efficiency"] = efficiency(alike) | {"quiet": False, "others_cores": 1.52, "cores": 2}
+    assert table(alike)[asked] == (
+        "not measured on a quiet machine: meanwhile other programs kept 1.5 of 2 cores busy, and no model is advised"
+    )
+    alike["efficiency"]["quiet"] = True
+    assert table(alike)[asked] == "CNN: CNN-LSTM's latency is 1.30 (1.20–1.40) of CNN's"
 
 
 def test_each_share_of_the_training_patients_is_a_situation(tmp_path):

@@ -98,7 +98,12 @@ def test_equal_hashes_do_not_excuse_different_images_or_labels(tmp_path):
     relabelled.loc[4, "target_abnormal"] = 1 - relabelled.target_abnormal[4]
     other_labels = write_run(tmp_path / "labels", test=relabelled)
     environment = (one / "environment.json").read_text()
-    for folder, message in ((other_images, f"first is {table.image_id.iloc[-1]}"), (other_labels, "labels differ")):
+    unrelated = write_run(tmp_path / "patients", test=table.assign(patient_id=table.patient_id[::-1].to_numpy()))
+    for folder, message in (
+        (other_images, "its 67 images .* are not those of the test part"),
+        (other_labels, "labels differ"),
+        (unrelated, "patient_id differs on 68 image"),
+    ):
         (folder / "environment.json").write_text(environment)
         with pytest.raises(EvaluationError, match=message):
             require_pairs(collect([one, folder])[0])

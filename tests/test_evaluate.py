@@ -85,7 +85,7 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
 
 
 def test_statistics_and_the_help_text_import_no_network():
-    names = ["answer", "provenance", "report", "results", "thresholds", "wording"]
+    names = ["answer", "report", "results", "summary", "statistics.thresholds", "page.wording"]
     code = (
         f"import sys; {'; '.join(f'import lungdet.evaluation.{name}' for name in names)}; print('torch' in sys.modules)"
     )

@@ -92,9 +92,10 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
     assert fall["metrics"]["auroc"]["difference"] == pytest.approx(difference)
     assert paired.shown(fall, "auroc")
     assert others["metrics"]["auroc"]["difference"] < 0
-    family = [found["p_holm"] for one in (fall, others) for found in one["metrics"].values()]
-    smallest = min(found["p"] for one in (fall, others) for found in one["metrics"].values())
-    assert min(family) == pytest.approx(4 * smallest)
+    family = [fall, others, *[line["fall"] for line in lines.values()]]  # all that the section says is shown or not
+    found = [found for one in family for found in one["metrics"].values()]
+    assert len(found) == 8
+    assert min(one["p_holm"] for one in found) == pytest.approx(8 * min(one["p"] for one in found))
     text = rendered(generalisation.section(numbers))
     assert "- CNN-LSTM's fall in AUROC from the own source to others is " in text
     assert "- CNN-LSTM's AUROC on sources not trained on is " in text
@@ -174,3 +175,43 @@ def test_held_out_sources_other_data_and_pooled_runs_say_where_it_stands(tmp_pat
     found["data"]["external"] = "clinic"
     [text] = generalisation.section(found)
     assert text.text == "The whole report is about other data, clinic, and what the runs are worth there."
+
+
+def test_a_falls_p_value_is_that_of_its_interval(numbers):
+    for block in numbers["generalisation"]["lines"].values():
+        for metric, found in block["fall"]["metrics"].items():
+            (low, high), value = block["drop_interval"][metric], block["drop"][metric]
+            assert (found["p"] < 0.05) == (not low <= 0 <= high)
+            assert 0 < found["p"] <= found["p_holm"] <= 1
+            assert (low + high) / 2 == pytest.approx(value)
+
+
+def test_below_three_seeds_a_fall_is_shown_for_these_very_runs(tmp_path):
+    found = summarised(cross(tmp_path, seeds=(0,)), 300)
+    said = [
+        line for line in rendered(generalisation.section(found)).splitlines() if "on other sources than on its" in line
+    ]
+    assert len(said) == 4
+    assert all(line.endswith(": a difference is shown, for these very runs.") for line in said)
+
+
+def test_a_fall_that_is_one_of_many_is_not_shown_by_its_own_interval(numbers):
+    block = numbers["generalisation"]["lines"]["cnn"]
+    block = block | {"fall": {"counts_seeds": True, "metrics": {"auroc": {"p": 0.03, "p_holm": 0.12}}}}
+    said = generalisation.fall("cnn", block, "auroc")
+    assert said.endswith(": no difference is shown (p 0.120, adjusted for all that is compared).")
+
+
+def test_sources_trained_on_under_other_seeds_have_no_seed_in_common(tmp_path):
+    sizes = {"montgomery": 60, "shenzhen": 60}
+    test = predictions(sizes, seed=1)
+    for seed, source in enumerate(sizes):
+        write_run(tmp_path / source, "cnn", seed, sizes, test=test, config={"data.train_on": source})
+    found = summarised(tmp_path, 100)
+    assert found["generalisation"]["lines"]["cnn"]["reason"].startswith("no seed in common")
+    text = rendered(generalisation.section(found))
+    assert (
+        "- CNN's fall to other sources is not measured: no seed in common: montgomery was trained on under seed 0, "
+        "shenzhen under seed 1." in text
+    )
+    assert "| montgomery | CNN | " in text

@@ -150,3 +150,18 @@ def test_intervals_hold_the_truth_and_false_claims_are_rare():
         both = [several_seeds(generator, y, patient, 3, 1.2, 0.16) for _ in range(2)]
         claims += difference(*(estimate("accuracy", seeds, y, patient, 200) for seeds in both)).p < 0.05
     assert claims <= 15  # 5 % expected; more than 10 % has a chance of one in 200
+
+
+def test_a_difference_that_no_draw_changes_is_not_certain_either():
+    sure, wrong = (Estimate("auroc", [value], np.full((1, 300), value), 3, 3) for value in (1.0, 0.0))
+    found = difference(wrong, sure)
+    assert found.value == 1
+    assert math.isnan(found.p)
+    assert "the same in every redrawn test part" in found.low.reason
+
+
+@pytest.mark.parametrize(("value", "side"), [(1.0, 1), (-1.0, -1)])
+def test_a_correlation_on_its_edge_lies_in_its_interval(value, side):
+    low, high = interval(Estimate("mcc", [value], np.full((1, 300), value), 30, 30))
+    assert low <= value <= high
+    assert sorted((abs(low), abs(high)))[0] == pytest.approx(2 * 0.025 ** (1 / 30) - 1)

@@ -93,6 +93,28 @@ def test_bands_begin_where_they_say_and_what_is_no_age_is_unknown():
     assert list(groups) == ["first", "second", "3rd to 5th", "6th or later"]
 
 
+def test_an_age_that_is_no_number_is_unknown():
+    groups, _ = subgroups.divided(pd.DataFrame({"age": ["050Y", "17", "45", None]}), "age")
+    assert {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()} == {
+        "under 18": [1],
+        "40 to 59": [2],
+        "unknown": [0, 3],
+    }
+    assert subgroups.divided(pd.DataFrame({"age": ["050Y", "051Y"]}), "age") == ({}, "unknown on every image")
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "category"])
+def test_the_word_unknown_is_as_unknown_as_nothing(dtype):
+    table = pd.DataFrame({"sex": pd.Series(["unknown", "F", None, "M", "Unknown"], dtype=dtype)})
+    groups, _ = subgroups.divided(table, "sex")
+    assert {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()} == {
+        "female": [1],
+        "male": [3],
+        "unknown": [0, 2, 4],
+    }
+    assert subgroups.divided(table[:3], "sex") == ({}, "female on every image where it is known")
+
+
 def test_attributes_with_one_value_are_left_out_and_named(tmp_path):
     table = described().assign(sex="F", age=np.float32("nan")).drop(columns="visit")
     table["view"] = pd.Series(["PA", None] * 120, dtype="str")

@@ -71,9 +71,10 @@ def test_runs_tested_on_other_images_get_a_report_of_their_own_and_none_is_dropp
     for folder in reports:
         numbers = json.loads((folder / "metrics.json").read_text())
         evaluated = [run["run"] for block in numbers["models"].values() for run in block["runs"]]
-        assert len(evaluated) + len(numbers["not_evaluated"]) == 8
-        for one in numbers["not_evaluated"]:
-            assert (folder / one["reason"].split("see ")[1]).is_file()
+        assert len(evaluated) + len(numbers["evaluated_elsewhere"]) == 8
+        assert numbers["not_evaluated"] == []
+        for one in numbers["evaluated_elsewhere"]:
+            assert (folder / one["report"]).is_file()
 
 
 def test_runs_that_are_named_themselves_and_do_not_belong_together_are_refused(tmp_path):
@@ -81,3 +82,39 @@ def test_runs_that_are_named_themselves_and_do_not_belong_together_are_refused(t
     done = command(f"runs=[{one},{two}]", cwd=tmp_path)
     assert done.returncode != 0
     assert "their test parts differ" in done.stderr
+
+
+def test_one_family_that_cannot_be_evaluated_does_not_take_the_others_with_it(tmp_path):
+    for name in ("a", "again"):
+        write_run(tmp_path / "sweep" / name)
+    write_run(tmp_path / "sweep" / "other", split_seed=1)
+    done = command(f"runs={tmp_path / 'sweep'}", "efficiency=false", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "are the same model with the same seed 0" in done.stderr
+    [report] = (tmp_path / "sweep" / "report").glob("*/metrics.json")
+    listed = json.loads(report.read_text())["not_evaluated"]
+    assert {Path(one["run"]).name for one in listed} == {"a", "again"}
+
+
+def test_a_damaged_run_is_listed_and_the_others_are_evaluated(tmp_path):
+    damage = {"config.yaml": "a: [", "environment.json": "{", "predictions/test.parquet": "no parquet"}
+    for number, (name, text) in enumerate(damage.items()):
+        (write_run(tmp_path / "sweep" / str(number)) / name).write_text(text)
+    write_run(tmp_path / "sweep" / "whole", seed=5)
+    done = command(f"runs={tmp_path / 'sweep'}", "efficiency=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((tmp_path / "sweep" / "report" / "metrics.json").read_text())["not_evaluated"]
+    assert sorted(Path(one["run"]).name for one in listed) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["draws=5"], "draws=5"), (["out=file"], "a file of that name"), (["runs="], "which runs?")],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(tmp_path, arguments, message):
+    write_run(tmp_path / "run")
+    (tmp_path / "file").touch()
+    done = command("runs=run", *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

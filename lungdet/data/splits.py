@@ -41,12 +41,12 @@ class Split:
 
     def part_hash(self, part: str) -> str:
         """A hash of which images the part holds, and of nothing else."""
-        return _hash(self.images(part))
+        return hash_of(self.images(part))
 
     @property
     def hash(self) -> str:
         """A hash of the whole table."""
-        return _hash(self.table["image_id"] + "\t" + self.table["split"])
+        return hash_of(self.table["image_id"] + "\t" + self.table["split"])
 
     def describe(self, manifest: pd.DataFrame) -> dict:
         """Name, seed, hashes and each part's images, patients, labelled and abnormal ones, as JSON-ready values."""
@@ -105,5 +105,6 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
                 )
 
 
-def _hash(lines: pd.Index | pd.Series) -> str:
+def hash_of(lines: pd.Index | pd.Series) -> str:
+    """What identifies a part by its image ids, sorted."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

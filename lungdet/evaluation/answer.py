@@ -90,8 +90,8 @@ def caveats(summary: dict) -> list[str]:
         found.append(guessed)
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
         found.append(
-            f"{_seeds(summary).capitalize()} a model: below {SEEDS_NEEDED} seeds every interval covers the choice of "
-            "test patients only, so what is said holds of these very runs and not of the models. Train more: "
+            f"{_seeds(summary).capitalize()} a model: an interval from fewer than {SEEDS_NEEDED} seeds covers the "
+            "choice of test patients only, so what is said holds of these very runs and not of the models. Train more: "
             "`python train.py -m model=cnn,cnn_lstm seed=0,1,2`."
         )
     if len({tuple(block["seeds"]) for block in summary["models"].values()}) > 1:

@@ -63,6 +63,18 @@ def families(results: Sequence[Result]) -> dict[str, list[Result]]:
     return found
 
 
+def broken(families: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """Which families cannot be evaluated, and why."""
+    found = {}
+    for name, some in families.items():
+        try:
+            require_pairs(some)
+            group(some)
+        except EvaluationError as error:
+            found[name] = str(error)
+    return found
+
+
 def require_one_part(results: Sequence[Result]) -> None:
     """Passes only runs of one fold or held-out source, before they score other data.
 
@@ -164,6 +176,14 @@ def _require_same(first: Result, other: Result, hashes: bool) -> None:
             f"{both}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
             f"(hash {first.test_hash} and {other.test_hash})"
         )
+    for column in ("patient_id", "dataset"):
+        unlike = first.test[column] != other.test[column]
+        if unlike.any():
+            name = first.test.image_id[unlike].iloc[0]
+            raise EvaluationError(
+                f"{both}: {column} differs on {int(unlike.sum())} image(s), the first is {name}; they were trained "
+                "with different tables"
+            )
     for column in first.test.columns.intersection(other.test.columns):
         one, two = first.test[column], other.test[column]
         if column.startswith("target_") and not np.array_equal(one, two, equal_nan=True):

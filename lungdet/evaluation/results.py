@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from omegaconf.errors import OmegaConfBaseException
+from pandas.api.types import is_numeric_dtype
+from yaml import YAMLError
 
+from lungdet.data.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.runs import Run, RunError, find_runs, load_run
@@ -53,10 +57,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A run that was found and could not be evaluated."""
+    """A run that was found and could not be evaluated here; `elsewhere` is the report that it is in."""
 
     folder: Path
     reason: str
+    elsewhere: str | None = None
 
 
 def collect(folders: Sequence[str | Path]) -> tuple[list[Result], list[Skipped]]:
@@ -99,12 +104,24 @@ def read(run: Run) -> Result:
         RunError: it has not written them.
         EvaluationError: they are damaged, or nothing records which split the run was tested on.
     """
-    labels = TASKS[run.config.task]
-    tables = {part: check(_table(run, part), labels, run.folder, part) for part in ("test", "val")}
-    split = run.environment.get("split", {})
-    if "hash" not in split or "hash" not in split.get("parts", {}).get("test", {}):
+    try:
+        labels, split = TASKS[run.config.task], run.environment.get("split", {})
+    except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
+        raise EvaluationError(
+            f"{run.folder}: config.yaml or environment.json is damaged ({error}); train the run anew"
+        ) from error
+    if not {"hash", "name"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
         raise EvaluationError(
             f"{run.folder}/environment.json records no split, so the test part is unknown: train anew"
+        )
+    tables = {part: check(_table(run, part), labels, run.folder, part) for part in ("test", "val")}
+    for part, table in tables.items():
+        _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
+    both = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
+    if both:
+        raise EvaluationError(
+            f"{run.folder}: {len(both)} patient(s) stand in the predictions of validation and of test, the first is "
+            f"{min(both)}: thresholds would be chosen on patients that are tested"
         )
     train = _optional(run, "train")
     return Result(
@@ -124,7 +141,7 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
             outside [0, 1].
     """
     where = f"run {run}, {part} predictions"
-    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability")]]
+    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability", "logit")]]
     missing = [column for column in dict.fromkeys(needed) if column not in table.columns]
     if missing:
         raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
@@ -135,7 +152,25 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
         raise EvaluationError(
             f"{where}: {len(twice)} image(s) stand there more than once, the first is {twice.iloc[0]}"
         )
+    for column in ("image_id", "patient_id", "dataset"):
+        if table[column].isna().any():
+            raise EvaluationError(
+                f"{where}: {column} is missing on {int(table[column].isna().sum())} of {len(table)} rows"
+            )
+    for column in needed:
+        if column.split("_")[0] in ("target", "probability", "logit") and not is_numeric_dtype(table[column]):
+            raise EvaluationError(f"{where}: {column} holds {table[column].dtype}, not numbers")
     for label in labels:
+        target = table[f"target_{label}"]
+        wrong = target.notna() & ~target.isin((0, 1))
+        if wrong.any():
+            raise EvaluationError(
+                f"{where}: target_{label} is {target[wrong].iloc[0]} on {table.image_id[wrong].iloc[0]}; labels are 1, "
+                "0 or missing"
+            )
+        if table[f"logit_{label}"].isna().any():
+            first = table.image_id[table[f"logit_{label}"].isna()].iloc[0]
+            raise EvaluationError(f"{where}: logit_{label} is NaN, first on {first}. The training diverged")
         # NaN compares false, so it is caught here as well.
         wrong = ~table[f"probability_{label}"].between(0, 1)
         if wrong.any():
@@ -159,6 +194,16 @@ def _table(run: Run, part: str) -> pd.DataFrame:
         raise
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
+
+
+def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part: str) -> None:
+    """Only the images of the part that the run's split recorded: all of them, and no others."""
+    found = hash_of(table["image_id"])
+    if recorded is not None and found != recorded:
+        raise EvaluationError(
+            f"{run}/predictions/{part}.parquet: its {len(table)} images (hash {found}) are not those of the {part} "
+            f"part that the run recorded (hash {recorded}); predict anew with: python train.py resume={run}"
+        )
 
 
 def _optional(run: Run, part: str) -> pd.DataFrame | None:

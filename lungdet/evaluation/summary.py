@@ -81,7 +81,7 @@ def summarise(
         out: the folder of the report; run folders are named relative to it.
         draws: redrawn test parts that intervals are made of.
         external: what other data was scored, or None for the runs' own test part.
-        costs: what `efficiency.measure` returned, or None where it was not asked for.
+        costs: what `costs.measure` returned, or None where it was not asked for.
     """
     results = [result for some in models.values() for one in some for result in one.results]
     replicate = next(iter(models.values()))[0]  # tested on what all were tested on
@@ -120,7 +120,14 @@ def summarise(
         "split": _split(replicate, results),
         "data": data,
         "settings_that_differ": differences(list(identities.values()), shared_only=True),
-        "not_evaluated": [{"run": _relative(one.folder, out), "reason": one.reason} for one in skipped],
+        "not_evaluated": [
+            {"run": _relative(one.folder, out), "reason": one.reason} for one in skipped if one.elsewhere is None
+        ],
+        "evaluated_elsewhere": [
+            {"run": _relative(one.folder, out), "reason": one.reason, "report": one.elsewhere}
+            for one in skipped
+            if one.elsewhere is not None
+        ],
     }
 
 

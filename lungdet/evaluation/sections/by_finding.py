@@ -18,8 +18,13 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: S
 
 
 def section(summary: dict) -> list:
-    """Two tables by finding with its support, every model beside the others: without and with a threshold."""
+    """Two tables by finding with its support, every model beside the others: without and with a threshold.
+
+    Where no finding can be measured, a text that says why.
+    """
     first = next(iter(summary["models"].values()))
+    if not _measured(first):
+        return [Text(over(summary))]
     ranked = [
         "An image that shows the finding counts as abnormal, one that is known not to as normal. AUROC and average "
         "precision need no threshold; chance is 0.5 for the one and the share of abnormal images for the other."
@@ -67,6 +72,9 @@ def _measured(model: dict) -> list[str]:
 def over(summary: dict) -> str:
     """A sentence on what the means are over."""
     counted = next(iter(summary["models"].values()))["macro"]
+    if not counted["findings"]:
+        why = "; ".join(f"{join(names)}: {reason}" for reason, names in _by_reason(counted["left_out"]).items())
+        return f"No finding can be measured, so there is no mean over findings: {why}."
     return (
         f"Means are over {counted['findings']} of {counted['of']} findings, each counting alike however rare it is; "
         "the others lack images with or without them in the test part and are left out."
@@ -75,10 +83,13 @@ def over(summary: dict) -> str:
     )
 
 
-def picture(summary: dict, labels: dict[str, str]) -> Figure:
-    """AUROC by finding, a mark a model."""
+def pictures(summary: dict, labels: dict[str, str]) -> list[Figure]:
+    """AUROC by finding, a mark a model; no figure where no finding can be measured."""
     from lungdet.evaluation.page import figures
 
+    names = _measured(next(iter(summary["models"].values())))
+    if not names:
+        return []
     areas = "; ".join(
         f"{finding_name(finding)}: "
         + ", ".join(
@@ -86,14 +97,16 @@ def picture(summary: dict, labels: dict[str, str]) -> Figure:
             for model, block in summary["models"].items()
             if block["findings"][finding]["test"]["auroc"] is not None
         )
-        for finding in _measured(next(iter(summary["models"].values())))
+        for finding in names
     )
-    return Figure(
-        "findings",
-        figures.findings(summary, labels, _measured(next(iter(summary["models"].values())))),
-        f"AUROC by finding. {areas}.",
-        "AUROC by finding, 0.5 being chance. Bars: 95 % intervals.",
-    )
+    return [
+        Figure(
+            "findings",
+            figures.findings(summary, labels, names),
+            f"AUROC by finding. {areas}.",
+            "AUROC by finding, 0.5 being chance. Bars: 95 % intervals.",
+        )
+    ]
 
 
 def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ def section(summary: dict) -> list:
     """A table: the situation, what the measurements say, the section that this is based on.
 
     Args:
-        summary: with what the other sections need, and `efficiency` (see `efficiency.measure`) or None.
+        summary: with what the other sections need, and `efficiency` (see `costs.measure`) or None.
     """
     if not summary["comparisons"]:
         return [Text("There is no other model to choose.")]
@@ -118,7 +118,7 @@ def _quality(summary: dict) -> list[list[str]]:
 
 
 def _costs(summary: dict) -> list[list[str]]:
-    """The faster model where the quartiles of the latencies' ratio lie on one side of 1."""
+    """The faster model where the quartiles of the latencies' ratio lie on one side of 1, on a quiet machine."""
     found, said = summary.get("efficiency") or {}, []
     for name, one in found.get("models", {}).items():
         ratio = one.get("ratios", {}).get("latency_ms")
@@ -130,6 +130,9 @@ def _costs(summary: dict) -> list[list[str]]:
             said.append(f"either: {times}")
         else:
             said.append(f"{this if ratio['high'] < 1 else against}: {times}")
+    if said and found.get("quiet") is False:  # ratios mislead then, however close their quartiles
+        busy = f"other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy"
+        said = [f"{NOT_MEASURED} on a quiet machine: meanwhile {busy}, and no model is advised"]
     return [["An answer as soon as possible, image by image", "; ".join(said) or NOT_MEASURED, "[Cost](#cost)"]]
 
 

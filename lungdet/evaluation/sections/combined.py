@@ -31,9 +31,13 @@ def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str
     """
     found = []
     for first, second in which:
-        one, two = ([replicate.test for replicate in models[name]] for name in (first, second))
+        by_seed = [{replicate.seed: replicate.test for replicate in models[name]} for name in (first, second)]
+        shared = [seed for seed in by_seed[0] if seed in by_seed[1]]
+        if not shared:
+            continue
+        one, two = ([some[seed] for seed in shared] for some in by_seed)
         labels = models[first][0].labels
-        rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=False)]}
+        rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=True)]}
         for name, tables in ((first, one), (second, two)):
             if len(tables) > 1:
                 together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
@@ -48,7 +52,7 @@ def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str
             blocks[name] = {f"test{suffix}": values for suffix, values in described.items()}
             blocks[name]["undefined"] = {f"test{suffix}": why for suffix, why in reasons.items() if why}
         compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
-        found.append({"models": blocks, "comparisons": compared})
+        found.append({"models": blocks, "comparisons": compared, "seeds": shared})
     return found
 
 
@@ -56,7 +60,7 @@ def section(summary: dict) -> list:
     """The table of combinations beside the single models, and the sentences."""
     found = summary["combined"]
     if not found:
-        return [Text("There is no other model to combine with.")]
+        return [Text("There is no other model with a seed in common to combine with.")]
     rows, said, without = [], [], False
     for one in found:
         [both, *controls] = one["models"]
@@ -72,8 +76,8 @@ def section(summary: dict) -> list:
             paired.sentence(each, measure, _called).replace(" The mean", " the mean") for each in one["comparisons"]
         ]
     notes = [
-        "At threshold 0.5, probabilities averaged seed by seed; of one model each seed with the next. Intervals of "
-        "combinations and what is said of them are about the choice of test patients only.",
+        f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(found)}; of one model each seed with the "
+        "next. Intervals of combinations and what is said of them are about the choice of test patients only.",
     ]
     if without:
         said.append(
@@ -81,6 +85,12 @@ def section(summary: dict) -> list:
             "better than two alike is not measured. Train `seed=0,1` or more."
         )
     return [Items(said), Table(["Model", *[NAMES[metric] for metric in STUDY]], rows, 1, notes)]
+
+
+def _seeds(found: Sequence[dict]) -> str:
+    """The seeds that both models have."""
+    said = dict.fromkeys(", ".join(map(str, one["seeds"])) for one in found)
+    return f"seeds {' or '.join(said)}"
 
 
 def _called(name: str) -> str:

@@ -1,5 +1,7 @@
 """Differences: the section that sets two models against each other, with sentences to quote."""
 
+import itertools
+
 from lungdet.evaluation.page import figures
 from lungdet.evaluation.page.document import Figure, Items, Table, Text
 from lungdet.evaluation.page.wording import FURTHER, NAMES, STUDY, label, p_value, points
@@ -32,7 +34,7 @@ def section(summary: dict) -> list:
             "Interval and p count the choice of test patients and the spread over seeds (Student's t). "
             if seeds
             else f"With fewer than {SEEDS_NEEDED} seeds of a model, interval and p are about the choice of test "
-            "patients only, for these very runs; p is the permutation test's but for AUROC. "
+            "patients only, for these very runs; p is the permutation test's where there is one, else Student's. "
         )
         + f"Adjusted: Holm over the study's four metrics and AUROC{' of all pairs' if several else ''}; "
         "a difference is shown where it is below 0.05. The other metrics have intervals only.",
@@ -41,7 +43,25 @@ def section(summary: dict) -> list:
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     said += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
     table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, said)
-    return [Items(quoted), table, *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])]]
+    return [
+        Items([*quoted, *_not_compared(summary)]),
+        table,
+        *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])],
+    ]
+
+
+def _not_compared(summary: dict) -> list[str]:
+    """Which pairs are left out, where some models are alike but for their class and are compared for that."""
+    done = {(one["first"], one["second"]) for one in summary["comparisons"]}
+    others = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in done]
+    if not others:
+        return []
+    named = "; ".join(f"{label(one)} with {label(two)}" for one, two in others[:MOST_FORESTS])
+    more = f"; and {len(others) - MOST_FORESTS} more pairs" if len(others) > MOST_FORESTS else ""
+    return [
+        f"Compared are models that differ in their class alone. Not compared: {named}{more}. Evaluate two by "
+        "themselves to compare them: `python evaluate.py 'runs=[A,B]'`."
+    ]
 
 
 def _pair(one: dict, several: bool) -> list[str]:

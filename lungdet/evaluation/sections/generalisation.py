@@ -8,14 +8,16 @@ from statistics import fmean
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
+from scipy import stats
 
 from lungdet.evaluation.page.document import Figure, Items, Table, Text, slug
 from lungdet.evaluation.page.drawing import INK, STYLE, WIDTH, svg
-from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
+from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, p_value, points, with_interval
 from lungdet.evaluation.parts import SOURCES, Replicate
 from lungdet.evaluation.sections import by_part, gap
 from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
-from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, interval, variance
 from lungdet.evaluation.statistics.measure import estimated, in_words
 
 METRICS = ("auroc", "accuracy")
@@ -33,9 +35,10 @@ def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, di
 
     Returns:
         `lines`: by line of models (a model's name without `train_on`) the `sources` it is the mean over, and by metric
-        `others`, the mean on sources not trained on, and `drop` to it from the own (`_sd`, `_interval`, `undefined`).
-        `comparisons`: of each two lines on the same sources, for `others` and `drop`, as `paired.compared` has them;
-        Holm's p is over both.
+        `others`, the mean on sources not trained on, and `drop` to it from the own (`_sd`, `_interval`, `undefined`),
+        and `fall`, whether the drop is shown: `counts_seeds`, and `metrics` with p; or `reason`, why there is none.
+        `comparisons`: of each two lines on the same sources, for `others` and `drop`, as `paired.compared` has them.
+        Holm's p is over all of these and the lines' falls.
     """
     swept = sweep({"models": {name: {"settings": one} for name, one in settings.items()}}, "train_on")
     tested = sorted(next(iter(models.values()))[0].test["dataset"].unique())
@@ -46,18 +49,23 @@ def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, di
         }
         if len(own) < 2:
             continue
-        estimates[line] = _away(own, tested, draws)
         lines[line] = {"sources": sorted(own), "undefined": {}}
+        if not _seeds(own):
+            lines[line]["reason"] = _apart(own)
+            continue
+        estimates[line] = _away(own, tested, draws)
         for key, some in estimates[line].items():
             described, reasons = in_words(some)
             lines[line] |= {f"{key}{suffix}": values for suffix, values in described.items()}
             lines[line]["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
-    pairs = [pair for pair in combinations(lines, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
+        lines[line]["fall"] = _tested(estimates[line]["drop"])
+    pairs = [pair for pair in combinations(estimates, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
     compared = {
         key: [gap.differing(one, estimates[one][key], two, estimates[two][key]) for one, two in pairs]
         for key in ("others", "drop")
     }
-    gap.adjusted([one for some in compared.values() for one in some])
+    falls = [lines[line]["fall"] for line in estimates]
+    gap.adjusted([*falls, *[one for some in compared.values() for one in some]])
     return {"lines": lines, "comparisons": compared} if lines else None
 
 
@@ -72,7 +80,12 @@ def section(summary: dict) -> list:
         return [Text(_told_elsewhere(summary))]
     tested, metrics = list(summary["data"]["test_datasets"]), METRICS if summary["task"] == "abnormal" else METRICS[:1]
     found = summary["generalisation"] or {"lines": {}, "comparisons": {}}
-    items = [_fall(line, one, metric) for line, one in found["lines"].items() for metric in metrics]
+    items = []
+    for line, one in found["lines"].items():
+        if "reason" in one:
+            items.append(f"{label(line)}'s fall to other sources is not measured: {one['reason']}.")
+        else:
+            items += [fall(line, one, metric) for metric in metrics]
     for key, some in found["comparisons"].items():
         items += [sentence(one, key, metric) for one in some for metric in metrics]
     tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
@@ -83,6 +96,28 @@ def sentence(one: dict, key: str, metric: str) -> str:
     """A comparison of two lines (`others` or `drop`) as a person quotes it."""
     what = {"others": "{} on sources not trained on", "drop": "fall in {} from the own source to others"}[key]
     return gap.quotable(one, one["metrics"][metric], metric, what.format(in_a_sentence(metric)))
+
+
+def fall(line: str, block: dict, metric: str) -> str:
+    """A line's fall from its own source to others in a sentence."""
+    what, value = in_a_sentence(metric), block["drop"][metric]
+    over = f"mean over training on {join(block['sources'])} alone"
+    if value is None:
+        return f"{label(line)}'s fall in {what} to other sources is undefined ({block['undefined']['drop'][metric]})."
+    size, unit = points(metric, abs(value))
+    way, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
+    said = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
+    if not float(size):
+        said = f"{label(line)}'s {what} is the same on other sources as on its own"
+    if ends is None:
+        return f"{said}, {over}; no interval ({block['undefined']['drop_interval'][metric]}): no difference is shown."
+    between = " to ".join(gap.signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
+    found, shown = block["fall"]["metrics"][metric], paired.shown(block["fall"], metric)
+    seeds = "" if block["fall"]["counts_seeds"] else ", for these very runs"
+    verdict = f"a difference is shown{seeds}" if shown else "no difference is shown"
+    if ends[0] * ends[1] > 0 and not shown:
+        verdict += f" (p {p_value(found['p_holm'])}, adjusted for all that is compared)"
+    return f"{said}, 95 % interval {between}, {over}: {verdict}."
 
 
 def _told_elsewhere(summary: dict) -> str:
@@ -104,9 +139,36 @@ def _told_elsewhere(summary: dict) -> str:
     )
 
 
+def _seeds(own: Mapping[str, Sequence[Replicate]]) -> list[int]:
+    """Those under which all sources were trained on."""
+    return sorted(set.intersection(*[{one.seed for one in some} for some in own.values()]))
+
+
+def _apart(own: Mapping[str, Sequence[Replicate]]) -> str:
+    """That sources have no seed in common, and which they have."""
+    of = {source: join([str(seed) for seed in sorted(one.seed for one in own[source])]) for source in sorted(own)}
+    (first, under), *others = [(source, f"under seed {seeds}") for source, seeds in of.items()]
+    said = [f"{first} was trained on {under}", *[f"{source} {under}" for source, under in others]]
+    return f"no seed in common: {', '.join(said)}"
+
+
+def _tested(drops: Mapping[str, Estimate]) -> dict:
+    """Whether drops differ from 0, like one of `paired.compared`'s without Holm's p; p goes with the interval."""
+    metrics = {}
+    for metric, drop in drops.items():
+        metrics[metric] = {"p": None}
+        if not math.isnan(interval(drop)[0]):
+            patients, seeds, freedom = variance(drop)
+            value, error = fmean(drop.values), math.sqrt(patients + seeds)
+            p = 2 * stats.t.sf(abs(value) / error, freedom) if error else float(value == 0)
+            metrics[metric]["p"] = float(p)
+    counts_seeds = min(len(drop.values) for drop in drops.values()) >= SEEDS_NEEDED
+    return {"counts_seeds": counts_seeds, "metrics": metrics}
+
+
 def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int) -> dict[str, dict[str, Estimate]]:
     """`others` and `drop` by metric: the mean over the sources trained on, of the seeds that all of them have."""
-    seeds = sorted(set.intersection(*[{one.seed for one in some} for some in own.values()]))
+    seeds = _seeds(own)
     pairs: dict[str, list[tuple[Estimate, Estimate]]] = {metric: [] for metric in METRICS}  # on the own, on another
     for source, replicates in own.items():
         tables = [one.test for one in replicates if one.seed in seeds]
@@ -138,24 +200,6 @@ def _mean(metric: str, parts: Sequence[tuple], pairs: Sequence[tuple[Estimate, E
     )
     drawn = np.mean([draws for _, draws in parts], axis=0)
     return Estimate(metric, values, drawn, patients, supporting)
-
-
-def _fall(line: str, block: dict, metric: str) -> str:
-    """A line's fall from its own source to others in a sentence."""
-    what, value = in_a_sentence(metric), block["drop"][metric]
-    over = f"mean over training on {join(block['sources'])} alone"
-    if value is None:
-        return f"{label(line)}'s fall in {what} to other sources is undefined ({block['undefined']['drop'][metric]})."
-    size, unit = points(metric, abs(value))
-    way, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
-    said = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
-    if not float(size):
-        said = f"{label(line)}'s {what} is the same on other sources as on its own"
-    if ends is None:
-        return f"{said}, {over}; no interval ({block['undefined']['drop_interval'][metric]}): no difference is shown."
-    between = " to ".join(gap.signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
-    verdict = "no difference is shown" if ends[0] <= 0 <= ends[1] else "a difference is shown"
-    return f"{said}, 95 % interval {between}, {over}: {verdict}."
 
 
 def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> Table:

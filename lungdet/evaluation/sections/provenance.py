@@ -115,4 +115,7 @@ def list_of_runs(summary: dict) -> list:
     if summary["not_evaluated"]:
         lines = [f"`{one['run']}`: {one['reason']}" for one in summary["not_evaluated"]]
         found += [Text("Found and not evaluated:"), Items(lines)]
+    if summary["evaluated_elsewhere"]:
+        lines = [f"`{one['run']}`: {one['reason']}: `{one['report']}`" for one in summary["evaluated_elsewhere"]]
+        found += [Text("Found beside these and evaluated in a report of their own:"), Items(lines)]
     return found

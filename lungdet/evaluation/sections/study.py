@@ -88,7 +88,7 @@ def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[F
         f"The study's four metrics at threshold 0.5{mean}, with 95 % intervals, and what a constant answer reaches.",
     )
     if summary["task"] != "abnormal":
-        return [metrics, by_finding.picture(summary, labels)]
+        return [metrics, *by_finding.pictures(summary, labels)]
     found = {name: curves([one.test for one in some], "abnormal") for name, some in models.items()}
     counts = summary["data"]["test"]
     share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None

@@ -104,14 +104,21 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -
 
 
 def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray], str | None]:
-    """Which images (N,) are in each group, those of which it is unknown last; or why there are not two groups."""
-    if attribute not in table or table[attribute].isna().all():
+    """Which images (N,) are in each group, those of which it is unknown last; or why there are not two groups.
+
+    Unknown is what is missing, what says `unknown`, and what is no age or visit.
+    """
+    if attribute not in table:
         return {}, "not recorded"
-    group = ATTRIBUTES[attribute](table[attribute])
+    recorded = table[attribute].mask(table[attribute].astype("str").str.lower() == UNKNOWN)
+    if recorded.isna().all():
+        return {}, "not recorded"
+    group = ATTRIBUTES[attribute](recorded)
     groups = {str(name): (group == name).to_numpy() for name in group.cat.categories if (group == name).any()}
     unknown = group.isna().to_numpy()
     if len(groups) < 2:
-        return {}, f"{next(iter(groups), UNKNOWN)} on every image{' where it is known' if unknown.any() else ''}"
+        known = " where it is known" if groups and unknown.any() else ""
+        return {}, f"{next(iter(groups), UNKNOWN)} on every image{known}"
     return groups | ({UNKNOWN: unknown} if unknown.any() else {}), None
 
 
@@ -168,7 +175,9 @@ BY_MEASURE = {
 
 
 def _banded(values: pd.Series, first: Mapping[str, float], end: float) -> pd.Series:
-    return pd.cut(values.astype("float64"), [*first.values(), end], right=False, labels=list(first))
+    """The bands that numbers lie in; what is no number (a table's age of `050Y`) is in none."""
+    numbers = pd.to_numeric(values.astype("object"), errors="coerce").astype("float64")
+    return pd.cut(numbers, [*first.values(), end], right=False, labels=list(first))
 
 
 def _measured(

@@ -22,6 +22,8 @@ from lungdet.evaluation.statistics.metrics import Undefined
 SEEDS_NEEDED = 3
 """With fewer, the spread over seeds cannot be told from a difference between models."""
 LEVEL = 0.95
+NOTHING = 1e-20
+"""A variance that is but rounding."""
 MOST_UNDEFINED = 0.05
 """No interval is given where a metric is undefined in a larger share of the draws."""
 
@@ -72,6 +74,8 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     if not math.isfinite(to(value)):
         away = (1 - LEVEL) / 2
         exact = away ** (1 / estimate.supporting)
+        if estimate.metric == "mcc":
+            return (2 * exact - 1, 1.0) if value > 0 else (-1.0, 1 - 2 * exact)
         return (exact, 1.0) if value > 0 else (0.0, 1 - exact)
     centre = value if estimate.centre is None else estimate.centre
     margin = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(patients + seeds) * slope(centre)
@@ -99,8 +103,12 @@ def difference(first: Estimate, second: Estimate) -> Difference:
         else:
             parts += [(_of_seeds(one), len(one.values) - 1) for one in (first, second)]
     total, freedom = _satterthwaite(parts)
-    if total == 0:
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+    if total < NOTHING:
+        if abs(value) < 1e-12:
+            return Difference(value, value, value, 1.0)
+        # Were it certain, two patients could show anything.
+        nothing = Undefined("the difference is the same in every redrawn test part, which then says nothing about it")
+        return Difference(value, nothing, nothing, nothing)
     error = math.sqrt(total)
     margin = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
     return Difference(value, value - margin, value + margin, float(2 * stats.t.sf(abs(value) / error, freedom)))

@@ -60,11 +60,12 @@ def compared(
         for name in (*STUDY, *FURTHER):
             value, low, high, p = difference(estimates[first][name], estimates[second][name])
             by_signs = exchanged.get(name, math.nan)
+            reach = {"log_loss": math.inf, "mcc": 2.0}.get(name, 1.0)  # no difference is larger
             if not counts_seeds and not math.isnan(by_signs):
                 p = by_signs
             metrics[name] = {
                 "difference": _none(value),
-                "interval": None if math.isnan(low) else [low, high],
+                "interval": None if math.isnan(low) else [float(max(low, -reach)), float(min(high, reach))],
                 "p_permutation": _none(by_signs),
                 **({"p": p} if name in STUDY else {}),
                 **({"undefined": getattr(low, "reason", "a metric is undefined")} if math.isnan(low) else {}),

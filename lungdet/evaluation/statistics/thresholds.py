@@ -119,15 +119,11 @@ def load(folder: Path) -> dict[str, Threshold]:
     path = folder / "thresholds.json"
     if not path.exists():
         return {}
-    return {
-        label: Threshold(
-            Undefined(stored["reason"]) if stored["value"] is None else stored["value"],
-            stored["rule"],
-            stored["at"],
-            stored["images"],
-        )
-        for label, stored in json.loads(path.read_text(encoding="utf-8")).items()
-    }
+    try:
+        stored_by_label = json.loads(path.read_text(encoding="utf-8"))
+        return {label: _read(stored) for label, stored in stored_by_label.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThresholdError(f"{path} is damaged ({error}); delete it, and thresholds are chosen anew") from error
 
 
 def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
@@ -140,6 +136,11 @@ def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple
     rule = rule or "youden"
     check(rule, at)
     return rule, at
+
+
+def _read(stored: Mapping) -> Threshold:
+    value = Undefined(stored["reason"]) if stored["value"] is None else float(stored["value"])
+    return Threshold(value, stored["rule"], stored["at"], stored["images"])
 
 
 def _plain(chosen: Mapping[str, Threshold]) -> dict[str, dict]:

@@ -1,0 +1,214 @@
+"""Network: one run's model on the device, its optimiser and a batch of noise, and what a step of it takes."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from omegaconf import OmegaConf
+
+from lungdet import hardware
+from lungdet.runs import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Place(NamedTuple):
+    """Where and how models are computed."""
+
+    accelerator: str
+    precision: str
+    memory_format: str
+    image_size: int
+
+    def described(self) -> dict:
+        """Its part of what `costs.measure` returns."""
+        import torch
+
+        known = hardware.describe()
+        return {
+            "device": known["device" if self.accelerator == "cuda" else "processor"],
+            "cores": known["cores"],
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "precision": self.precision,
+            "memory_format": self.memory_format,
+            "image_size": self.image_size,
+        }
+
+
+def choose(accelerator: str, precision: str, memory_format: str, image_size: int) -> tuple[Place, list[str]]:
+    """Where and how training with these settings would compute on this machine; remarks tell what is not as they say.
+
+    Args:
+        accelerator: as `trainer.accelerator` has it.
+        precision: as `trainer.precision` has it.
+        memory_format: as `trainer.memory_format` has it.
+        image_size: side of the images, pixels.
+    """
+    import torch
+
+    remarks = []
+    here = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = "cpu" if accelerator == "cpu" else here
+    if accelerator not in ("auto", device) and not (accelerator == "gpu" and device != "cpu"):
+        remarks.append(f"Measured on {device}: `trainer.accelerator={accelerator}` is not on this machine.")
+    precision, memory_format, _ = hardware.choose(precision, memory_format, device)
+    if precision == "16-mixed" and device == "cpu":
+        precision = "bf16-mixed"
+        remarks.append("Measured in bf16-mixed: `trainer.precision=16-mixed` is for GPUs.")
+    return Place(device, precision, memory_format, image_size), remarks
+
+
+class Network:
+    """A run's network on the device, with untrained weights, its optimiser and a batch of noise."""
+
+    def __init__(self, run: Run, place: Place) -> None:
+        import torch
+        from hydra.utils import instantiate
+        from lightning.fabric import Fabric
+
+        config = run.config.model.copy()
+        for key, nothing in (("backbone.pretrained", False), ("backbone.weights", None)):
+            if OmegaConf.select(config, key):  # timm's: a download, or a file that may have gone
+                OmegaConf.update(config, key, nothing)
+        for package in ("fabric", "pytorch"):  # they announce the precision, as we did
+            logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
+        self.fabric = Fabric(accelerator=place.accelerator, devices=1, precision=place.precision)
+        self.size = place.image_size
+        self.network = instantiate(config)
+        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.flops = flops(self.network, self.size)
+        self.network.train().to(memory_format=getattr(torch, place.memory_format))
+        self._adam = self.network.configure_optimizers()["optimizer"]
+        _, self.optimizer = self.fabric.setup(self.network, self._adam)
+
+    def load(self, images: int) -> None:
+        """Put a batch, and its first image alone, on the device."""
+        import torch
+
+        generator, labels = torch.Generator().manual_seed(0), len(self.network.labels)
+        pixels = torch.randint(0, 256, (images, 1, self.size, self.size), dtype=torch.uint8, generator=generator)
+        target = torch.randint(0, 2, (images, labels) if labels > 1 else (images,), generator=generator)
+        batch = {
+            "image": pixels.float().div_(255).to(next(self.network.parameters()).dtype),
+            "length": torch.ones(images, dtype=torch.long),
+            "target": target.float(),
+        }
+        self.batch = self.fabric.to_device(batch)
+        self.single = {key: tensor[:1].clone() for key, tensor in self.batch.items()}
+
+    def train(self) -> None:
+        """One training step on the batch, as Lightning's trainer makes it."""
+        self.optimizer.zero_grad()
+        with self.fabric.autocast():
+            loss = self.network.training_step(self.batch, 0)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+
+    def infer(self) -> None:
+        """One forward pass of the batch."""
+        self._forward(self.batch)
+
+    def answer(self) -> None:
+        """One forward pass of a single image, until its answer is there."""
+        self._forward(self.single)
+        self._wait()
+
+    def seconds(self, call: Callable[["Network"], None], calls: int) -> float:
+        """Seconds a call, the mean over so many in a row."""
+        self._wait()
+        began = time.perf_counter()
+        for _ in range(calls):
+            call(self)
+        self._wait()
+        return (time.perf_counter() - began) / calls
+
+    def peak_memory(self) -> int | None:
+        """Bytes that this model holds at the peak of a training step; other models' do not count."""
+        import torch
+
+        device = self.fabric.device
+        self.optimizer.zero_grad()
+        state = [value for of in self._adam.state.values() for value in of.values() if isinstance(value, torch.Tensor)]
+        own = [*self.network.parameters(), *self.network.buffers(), *state, *self.batch.values()]
+        if device.type == "cpu":
+            return peak_of_tensors(self.train, own)
+        if device.type == "cuda":
+            others = torch.cuda.memory_allocated(device) - sum(tensor.nbytes for tensor in own)
+            torch.cuda.reset_peak_memory_stats(device)
+        self.train()
+        return hardware.memory_in_use(device) - others if device.type == "cuda" else None
+
+    def _forward(self, batch: dict[str, "Tensor"]) -> None:
+        import torch
+
+        with torch.inference_mode(), self.fabric.autocast():
+            self.network(batch["image"], batch["length"])
+
+    def _wait(self) -> None:
+        """Until the device has done what it was asked to."""
+        import torch
+
+        if self.fabric.device.type != "cpu":
+            torch.accelerator.synchronize()
+
+
+def flops(network: "nn.Module", size: int) -> int:
+    """Of one image's forward pass, in inference.
+
+    Counted on a CPU in fp32 without oneDNN, where LSTMs and attention are the matrix products that the counter knows;
+    to it, what oneDNN and cuDNN make of them is a single operation worth 0. Gradients are on to keep transformers off
+    their fused path, for the same reason.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network.eval()
+    with (
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # switching oneDNN off speaks of TF32
+        torch.backends.mkldnn.flags(enabled=False),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.enable_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        network(torch.zeros(1, 1, size, size), torch.ones(1, dtype=torch.long))
+    return counter.get_total_flops()
+
+
+def peak_of_tensors(step: Callable[[], None], own: Sequence["Tensor"]) -> int:
+    """The most bytes of tensors alive at once while `step` runs, `own` included."""
+    import weakref
+
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Alive(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known, self.now, self.peak = weakref.WeakSet(), 0, 0
+
+        def meet(self, values: Sequence) -> None:
+            for value in values:
+                if isinstance(value, torch.Tensor) and (storage := value.untyped_storage()) not in self.known:
+                    self.known.add(storage)
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self.leave, storage.nbytes())
+            self.peak = max(self.peak, self.now)
+
+        def leave(self, size: int) -> None:
+            self.now -= size
+
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            made = operation(*args, **(kwargs or {}))
+            self.meet(tree_leaves(made))
+            return made
+
+    with Alive() as alive:
+        alive.meet(own)
+        step()
+    return alive.peak
