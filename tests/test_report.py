@@ -290,3 +290,30 @@ def test_the_console_shows_the_whole_table_without_a_terminal(tmp_path, monkeypa
     assert "…" not in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
     assert lines[-1] == f"report: {out / 'report.html'}"
+
+
+SCANTY = {
+    "ten rows": lambda table: table.iloc[:10],
+    "one patient": lambda table: table.iloc[:2].assign(patient_id="chestxray14/alone"),
+    "normal images alone": lambda table: table[table.target_abnormal == 0],
+    "no label": lambda table: table.assign(target_abnormal=np.nan),
+    "one answer for all": lambda table: table.assign(
+        probability_abnormal=np.float32(0.5), logit_abnormal=np.float32(0)
+    ),
+    "ages and views unknown": lambda table: table.assign(age=np.float32("nan"), view=None, sex=None, visit=np.nan),
+}
+
+
+@pytest.mark.parametrize("name", SCANTY)
+def test_scanty_data_gets_a_report_that_says_why_and_claims_nothing(tmp_path, name):
+    for model in ("cnn", "cnn_lstm"):
+        for seed in (0, 1, 2):
+            table = predictions({"chestxray14": 68}, seed=1, draw=100 * len(model) + seed)
+            write_run(tmp_path / f"{model}{seed}", model, seed, test=SCANTY[name](table).reset_index(drop=True))
+    numbers, written, out = evaluate(tmp_path)
+    assert "difference is shown" not in written.answer.replace("no difference is shown", "")
+    for block in numbers["models"].values():
+        for metric, ends in block["test_interval"].items():
+            reasons = block["undefined"].get("test", {}) | block["undefined"].get("test_interval", {})
+            assert ends is not None or reasons[metric]
+    assert (out / "report.html").stat().st_size > 10_000

@@ -177,9 +177,7 @@ def quotable(one: dict, found: dict, metric: str, what: str, called: Callable[[s
     if found["interval"] is None:
         return f"{said}; no interval ({found['undefined']}): no difference is shown."
     low, high = (signed(metric, end) for end in found["interval"])
-    seeds = "" if one["counts_seeds"] else ", for these very runs"
-    verdict = f"a difference is shown{seeds}" if _shown(found) else "no difference is shown"
-    return f"{said}, 95 % interval {low} to {high}: {verdict}."
+    return f"{said}, 95 % interval {low} to {high}: {paired.verdict(found, one['counts_seeds'])}."
 
 
 def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOTED) -> str | None:

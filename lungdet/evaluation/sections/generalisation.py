@@ -12,7 +12,7 @@ from scipy import stats
 
 from lungdet.evaluation.page.document import Figure, Items, Table, Text, slug
 from lungdet.evaluation.page.drawing import INK, STYLE, WIDTH, svg
-from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, p_value, points, with_interval
+from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
 from lungdet.evaluation.parts import SOURCES, Replicate
 from lungdet.evaluation.sections import by_part, gap
 from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
@@ -112,11 +112,8 @@ def fall(line: str, block: dict, metric: str) -> str:
     if ends is None:
         return f"{said}, {over}; no interval ({block['undefined']['drop_interval'][metric]}): no difference is shown."
     between = " to ".join(gap.signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
-    found, shown = block["fall"]["metrics"][metric], paired.shown(block["fall"], metric)
-    seeds = "" if block["fall"]["counts_seeds"] else ", for these very runs"
-    verdict = f"a difference is shown{seeds}" if shown else "no difference is shown"
-    if ends[0] * ends[1] > 0 and not shown:
-        verdict += f" (p {p_value(found['p_holm'])}, adjusted for all that is compared)"
+    found = {**block["fall"]["metrics"][metric], "interval": ends}
+    verdict = paired.verdict(found, block["fall"]["counts_seeds"])
     return f"{said}, 95 % interval {between}, {over}: {verdict}."
 
 

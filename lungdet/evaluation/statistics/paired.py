@@ -139,11 +139,16 @@ def sentence(one: dict, metric: str = "accuracy", called: Callable[[str], str] =
     if found["interval"] is None:
         return f"{said}; no interval ({found['undefined']}): no difference is shown."
     low, high = (points(metric, end)[0] for end in found["interval"])
-    seeds = "" if one["counts_seeds"] else ", for these very runs"
-    verdict = f"a difference is shown{seeds}" if shown(one, metric) else "no difference is shown"
-    if found["interval"][0] * found["interval"][1] > 0 and not shown(one, metric):
-        verdict += f" (p {p_value(found['p_holm'])}, adjusted for all that is compared)"
-    return f"{said}, 95 % interval {low} to {high}: {verdict}."
+    return f"{said}, 95 % interval {low} to {high}: {verdict(found, one['counts_seeds'])}."
+
+
+def verdict(found: dict, counts_seeds: bool) -> str:
+    """What a difference with an interval shows, and why not where the interval alone would have."""
+    if found["p_holm"] is not None and found["p_holm"] < 1 - LEVEL:
+        return f"a difference is shown{'' if counts_seeds else ', for these very runs'}"
+    low, high = found["interval"]
+    adjusted = f" (p {p_value(found['p_holm'])}, adjusted for all that is compared)" if low * high > 0 else ""
+    return f"no difference is shown{adjusted}"
 
 
 def _sums(table: pd.DataFrame, label: str, patient: np.ndarray, patients: int) -> np.ndarray:
