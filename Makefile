@@ -33,9 +33,11 @@ bench: .venv/.tests        ## measure the claims; needs LUNGDET_DATA; writes ben
 drills: .venv/.tests       ## simulate what the statistics promise; writes drills.json
 	@$(BIN)/python -m tests.drills
 
-experiments: .venv/.runs   ## every experiment on phantoms, with its report; an hour on two cores
+SMALL := data=phantom data.difficulty=0 data.image_size=64 data.batch_size=16 augment=none model.dropout=0.2 \
+	trainer.max_epochs=20 trainer.early_stopping=null logger=csv
+experiments: .venv/.runs   ## every experiment on phantoms, with its report; about an hour on two cores
 	@for one in cross_dataset learning_curve imbalance robustness; do \
-		$(BIN)/python train.py experiment=$$one data=phantom augment=none || exit 1; done
+		$(BIN)/python train.py experiment=$$one $(SMALL) || exit 1; done
 
 lint: .venv/.tests         ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
