@@ -10,6 +10,7 @@ import pytest
 from fake_runs import predictions, write_run
 from PIL import Image
 
+from lungdet.data.splits import hash_of
 from lungdet.evaluation import compare
 from lungdet.evaluation.page.document import Document, Pictures, Section, Table, Text, html
 from lungdet.evaluation.results import collect
@@ -168,6 +169,9 @@ def test_each_fold_has_a_store_of_its_own(tmp_path):
         folder, test = run(tmp_path / "runs" / str(fold), [0.9 - fold / 10, 0.2], [0, 1], store=store, split=name)
         test["image_id"] = [f"{i}-{fold}" for i in test["image_id"]]
         test.to_parquet(folder / "predictions" / "test.parquet")
+        environment = json.loads((folder / "environment.json").read_text())
+        environment["split"]["parts"]["test"]["hash"] = hash_of(test["image_id"].sort_values())
+        (folder / "environment.json").write_text(json.dumps(environment))
         table = pd.read_parquet(store / "manifest.parquet")
         table["image_id"] += f"-{fold}"
         table.to_parquet(store / "manifest.parquet")

@@ -141,7 +141,7 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
             outside [0, 1].
     """
     where = f"run {run}, {part} predictions"
-    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability", "logit")]]
+    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability")]]
     missing = [column for column in dict.fromkeys(needed) if column not in table.columns]
     if missing:
         raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
@@ -157,7 +157,7 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
             raise EvaluationError(
                 f"{where}: {column} is missing on {int(table[column].isna().sum())} of {len(table)} rows"
             )
-    for column in needed:
+    for column in table.columns:
         if column.split("_")[0] in ("target", "probability", "logit") and not is_numeric_dtype(table[column]):
             raise EvaluationError(f"{where}: {column} holds {table[column].dtype}, not numbers")
     for label in labels:
@@ -168,8 +168,9 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
                 f"{where}: target_{label} is {target[wrong].iloc[0]} on {table.image_id[wrong].iloc[0]}; labels are 1, "
                 "0 or missing"
             )
-        if table[f"logit_{label}"].isna().any():
-            first = table.image_id[table[f"logit_{label}"].isna()].iloc[0]
+        logit = table.get(f"logit_{label}", pd.Series(dtype="float32"))
+        if logit.isna().any():
+            first = table.image_id[logit.isna()].iloc[0]
             raise EvaluationError(f"{where}: logit_{label} is NaN, first on {first}. The training diverged")
         # NaN compares false, so it is caught here as well.
         wrong = ~table[f"probability_{label}"].between(0, 1)
