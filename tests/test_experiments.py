@@ -109,7 +109,7 @@ def test_an_experiment_changes_what_it_asks_about(made: Made) -> None:
         assert len({part["train"]["patients"] for part in parts}) == 4
     for run in made.runs:
         path = run.folder / "predictions" / "degraded_test.parquet"
-        assert path.is_file() == (made.name == "robustness")
+        assert path.is_file() == (made.name in ("paper", "robustness"))
         if path.is_file():
             images = run.predictions("test")["image_id"]
             found = pd.read_parquet(path).groupby(["degradation", "level"])["image_id"].agg(["size", "nunique"])
