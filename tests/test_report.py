@@ -135,6 +135,16 @@ def test_few_patients_are_warned_of_and_so_is_what_they_cannot_show(tmp_path):
     assert not any("are rough" in caveat for caveat in many)
 
 
+def test_the_first_screen_says_that_the_published_rows_do_not_compare_and_links_to_why(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path / "real"))
+    [said] = [one for one in report.caveats(numbers) if "published rows do not compare" in one]
+    assert "[Data and split](#data-and-split)" in said
+    assert 'href="#data-and-split"' in (out / "report.html").read_text()
+    assert "](#" not in "".join(json.loads((out / "metrics.json").read_text())["caveats"])
+    numbers = evaluate(two_runs(tmp_path / "findings", task="findings"))[0]
+    assert not any("published rows" in one for one in report.caveats(numbers))
+
+
 def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
     _, written, _ = evaluate(two_runs(tmp_path, skill=-2.0))
     assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in written.answer

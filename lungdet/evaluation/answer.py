@@ -98,6 +98,11 @@ def caveats(summary: dict) -> list[str]:
         counts = [f"{label(name)} {', '.join(map(str, block['seeds']))}" for name, block in summary["models"].items()]
         found.append(f"The models were not trained with the same seeds: {'; '.join(counts)}.")
     found += _about_size(summary)
+    if summary["published"]:
+        found.append(
+            "The study's published rows do not compare: they are on other images, and its text does not say whether "
+            "patients or images were split. Which results share this protocol: [Data and split](#data-and-split)."
+        )
     if "chestxray14" in sources:
         found.append(
             "ChestX-ray14's labels were mined from reports by text analysis, not read from the images: a part of "

@@ -12,7 +12,7 @@ from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
 NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
-"""Keys that never make two runs different models, wherever they stand: where things lie, who logs, and the seed."""
+"""Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
 
 
 def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:

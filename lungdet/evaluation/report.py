@@ -44,7 +44,10 @@ def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -
     """Writes the report into the folder `out` and returns it."""
     out.mkdir(parents=True, exist_ok=True)
     written = build(summary, models)
-    numbers = {"answer": written.answer, "caveats": caveats(summary)} | summary
+    numbers = {
+        "answer": document.plain(written.answer),
+        "caveats": [document.plain(one) for one in caveats(summary)],
+    } | summary
     files = {
         "metrics.json": json.dumps(numbers, indent=2, allow_nan=False) + "\n",
         "report.md": document.markdown(written),

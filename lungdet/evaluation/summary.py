@@ -36,7 +36,8 @@ from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.evaluation.statistics.thresholds import Threshold
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
-"""Constant answers; None is the share of abnormal images (or of those with the finding) in validation."""
+"""Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
+where validation knows nothing of a finding."""
 PUBLISHED = {
     "cnn": {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
     "cnn_lstm": {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},

@@ -16,7 +16,7 @@ from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, nu
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, scaled, temperature
-from lungdet.evaluation.statistics.measure import estimated, in_words, lacking
+from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import BINS, Undefined
 
 METRICS = ("calibration_error", "brier", "log_loss")
@@ -147,9 +147,9 @@ def _scaled(one: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: S
 
 
 def _block(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict:
-    described, reasons = in_words(estimated(tables, labels, [0.5] * len(tables), draws, METRICS))
-    block: dict = {f"test{suffix}": values for suffix, values in described.items()}
-    return block | {"undefined": {f"test{suffix}": why for suffix, why in reasons.items() if why}}
+    block: dict = {}
+    enter(block, "test", estimated(tables, labels, [0.5] * len(tables), draws, METRICS))
+    return block
 
 
 def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:

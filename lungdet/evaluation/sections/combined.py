@@ -15,7 +15,7 @@ from lungdet.evaluation.page.wording import NAMES, STUDY, label, with_interval
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import estimated, in_words
+from lungdet.evaluation.statistics.measure import enter, estimated
 
 
 def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str, str]], draws: int) -> list[dict]:
@@ -48,9 +48,8 @@ def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str
         both, *controls = rows
         blocks = {}
         for name, some in estimates.items():
-            described, reasons = in_words(some)
-            blocks[name] = {f"test{suffix}": values for suffix, values in described.items()}
-            blocks[name]["undefined"] = {f"test{suffix}": why for suffix, why in reasons.items() if why}
+            blocks[name] = {}
+            enter(blocks[name], "test", some)
         compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
         found.append({"models": blocks, "comparisons": compared, "seeds": shared})
     return found

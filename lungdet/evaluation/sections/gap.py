@@ -11,7 +11,7 @@ from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, n
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm
-from lungdet.evaluation.statistics.measure import counts, estimated, in_words, lacking
+from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined
 
 METRICS = ("accuracy", "auroc", "log_loss")
@@ -52,9 +52,7 @@ def measured(replicates: Sequence[Replicate], draws: int) -> Gap:
     found["gap"] = {name: _minus(found["train"][name], found["val"][name]) for name in METRICS}
     block: dict = {f"{part}_images": counts(table) for part, table in first.items()} | {"undefined": {}}
     for part, estimates in found.items():
-        described, reasons = in_words(estimates)
-        block |= {f"{part}{suffix}": values for suffix, values in described.items()}
-        block["undefined"] |= {f"{part}{suffix}": why for suffix, why in reasons.items() if why}
+        enter(block, part, estimates)
     for name, estimate in found["gap"].items():
         if block["gap_interval"][name] and not np.ptp(estimate.draws.mean(axis=0)):
             block["gap_interval"][name] = None

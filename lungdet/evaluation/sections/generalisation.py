@@ -18,7 +18,7 @@ from lungdet.evaluation.sections import by_part, gap
 from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, interval, variance
-from lungdet.evaluation.statistics.measure import estimated, in_words
+from lungdet.evaluation.statistics.measure import enter, estimated
 
 METRICS = ("auroc", "accuracy")
 
@@ -55,9 +55,7 @@ def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, di
             continue
         estimates[line] = _away(own, tested, draws)
         for key, some in estimates[line].items():
-            described, reasons = in_words(some)
-            lines[line] |= {f"{key}{suffix}": values for suffix, values in described.items()}
-            lines[line]["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+            enter(lines[line], key, some)
         lines[line]["fall"] = _tested(estimates[line]["drop"])
     pairs = [pair for pair in combinations(estimates, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
     compared = {

@@ -15,7 +15,7 @@ from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.data_need import measures_it, reach
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import Scores, estimated, in_words
+from lungdet.evaluation.statistics.measure import Scores, enter, estimated
 
 METRICS = ("auroc", "accuracy")
 DRAWS = 500
@@ -144,9 +144,7 @@ def _mean(drops: Sequence[Estimate]) -> Estimate:
 def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
     block: dict = {"undefined": {}}
     for key, some in estimates.items():
-        described, reasons = in_words(some)
-        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
-        block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+        enter(block, key, some)
     return block
 
 

@@ -21,7 +21,7 @@ from lungdet.evaluation.page.wording import NAMES, figure, finding_name, label, 
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
-from lungdet.evaluation.statistics.measure import Cuts, in_words, lacking
+from lungdet.evaluation.statistics.measure import Cuts, enter, lacking
 from lungdet.evaluation.statistics.metrics import Confusion, Undefined, confusion
 
 KEPT = tuple(range(100, 45, -5))
@@ -234,9 +234,8 @@ KINDS = {
 
 
 def _block(estimates: dict[str, Estimate]) -> dict:
-    described, reasons = in_words(estimates)
-    block = {f"test{suffix}": values for suffix, values in described.items()}
-    block["undefined"] = {f"test{suffix}": why for suffix, why in reasons.items() if why}
+    block: dict = {}
+    enter(block, "test", estimates)
     for name, one in estimates.items():
         if one.metric == "gap" and block["test_interval"][name] and np.ptp(one.draws.mean(axis=0)) < 1e-12:
             block["test_interval"][name] = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lungdet.evaluation.page.document import Table, Text
 from lungdet.evaluation.page.wording import finding_name, join, label, with_interval
 from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.statistics.measure import Cuts, estimated, in_words
+from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
 
 
@@ -26,9 +26,7 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -
         carry = [one.test[one.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0) for one in replicates]
         block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
         for key, at in (("test", [0.5] * len(carry)), ("at_validation_threshold", cuts)):
-            described, reasons = in_words(estimated(carry, ("abnormal",), at, draws, ["recall"]))
-            block |= {f"{key}{suffix}": values for suffix, values in described.items()}
-            block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+            enter(block, key, estimated(carry, ("abnormal",), at, draws, ["recall"]))
         found[finding] = block
     return found
 

@@ -30,7 +30,7 @@ from lungdet.evaluation.page.wording import (
 )
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
-from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, estimated, in_words, lacking
+from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined
 
 FEW = 20
@@ -194,9 +194,7 @@ def _measured(
         by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
         at_half = at_half or by_label
         mean = {name: _mean(name, [one[name] for one in by_label.values()], len(own)) for name in names}
-        described, reasons = in_words({name: one._replace(patients=block["patients"]) for name, one in mean.items()})
-        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
-        block["undefined"] |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
+        enter(block, key, {name: one._replace(patients=block["patients"]) for name, one in mean.items()})
     return block, at_half
 
 

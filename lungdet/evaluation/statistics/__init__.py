@@ -1,1 +1,1 @@
-"""From predictions to numbers: metrics, thresholds, intervals, comparisons; no torch, no words."""
+"""From predictions to numbers: metrics, thresholds, intervals, comparisons; pure functions, no torch."""

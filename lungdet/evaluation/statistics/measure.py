@@ -21,8 +21,6 @@ from lungdet.evaluation.statistics.metrics import Undefined
 
 Cuts = Mapping[str, float | pd.Series]
 """Each label's threshold: a number, or one an image by the table's index where images of several runs are pooled."""
-
-
 DRAWN = {"calibration_error": TRUE_CALIBRATION}
 """What a metric's draws are of, where not of itself."""
 THRESHOLDED = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc"}
@@ -59,23 +57,24 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
     half = estimated(tables, labels, [0.5] * len(tables), draws)
     own = half | estimated(tables, labels, cuts, draws, [name for name in metrics.METRICS if name in THRESHOLDED])
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
-    undefined = {}
-    for key, estimates in (("test", half), ("at_validation_threshold", own)):
-        described, reasons = in_words(estimates)
-        block |= {f"{key}{suffix}": values for suffix, values in described.items()}
-        undefined |= {f"{key}{suffix}": why for suffix, why in reasons.items() if why}
-    block["undefined"] = undefined
+    enter(block, "test", half)
+    enter(block, "at_validation_threshold", own)
     return Scores(block | ({"macro": over_which(tables[0], labels)} if len(labels) > 1 else {}), half)
 
 
-def in_words(estimates: Mapping[str, Estimate]) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Means over seeds (key ""), sample deviations ("_sd") and intervals ("_interval"); and what is undefined, why."""
+def enter(block: dict, key: str, estimates: Mapping[str, Estimate]) -> None:
+    """Puts into a JSON-ready block: means over seeds (`key`), sample deviations (`key_sd`), intervals (`key_interval`).
+
+    What is undefined is None, and `undefined` says why, under the same keys.
+    """
     seeds = len(next(iter(estimates.values())).values)
     mean, sd, reasons = over([{name: one.values[s] for name, one in estimates.items()} for s in range(seeds)])
     ends = {name: interval(one) for name, one in estimates.items()}
-    undefined = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
+    no_interval = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
     intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
-    return {"": mean, "_sd": sd, "_interval": intervals}, {"": reasons, "_interval": undefined}
+    block |= {key: mean, f"{key}_sd": sd, f"{key}_interval": intervals}
+    undefined = block.setdefault("undefined", {})
+    undefined |= {name: why for name, why in ((key, reasons), (f"{key}_interval", no_interval)) if why}
 
 
 def estimated(
