@@ -144,7 +144,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     said = [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
     for key in PREPARATION:
         if f"data.{key}" not in said:
-            joined.data[key] = result.run.config.data[key]
+            joined.data[key] = result.run.config.data.get(key, joined.data[key])
     table = score(result.run, joined.data)
     kept = result.run.folder / "predictions" / f"{name}.parquet"
     if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:

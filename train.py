@@ -48,16 +48,18 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     import lightning
 
     from lungdet import tracking
-    from lungdet.models import shortcuts
+    from lungdet.models import pretraining, shortcuts
 
     tracking.quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
-    data = build_data(run.config)
-    model = build_model(run.config)
+    model = build_model(run)
+    data = build_data(run.config, model)
     degradations = build_degradations(run.config)
     trainer = build_trainer(run, model, logger)
     data.prepare_data()
     data.setup()
+    if not run.can_continue and (start := run.config.model.backbone.init_from):
+        pretraining.require_unseen(start, data)
     describe(run, data, model, logger)
     shortcuts.record(run, data)
     if not run.environment.get("fitted"):
@@ -68,18 +70,20 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     return record(run, test)
 
 
-def build_data(config: DictConfig) -> "RadiographDataModule":
-    """The configured radiographs, augmented as configured."""
+def build_model(run: "Run") -> "Classifier":
+    """The configured model; of a run that goes on or is done the weights are its own, fetched from nowhere else."""
     from hydra.utils import instantiate
 
-    return instantiate(config.data, augmentation=config.augment, seed=config.seed)
+    from lungdet.models.pretraining import untrained
+
+    return instantiate(untrained(run.config.model) if run.can_continue else run.config.model)
 
 
-def build_model(config: DictConfig) -> "Classifier":
-    """The configured model."""
+def build_data(config: DictConfig, model: "Classifier") -> "RadiographDataModule":
+    """The configured radiographs, augmented as configured, in series where the model reads them."""
     from hydra.utils import instantiate
 
-    return instantiate(config.model)
+    return instantiate(config.data, augmentation=config.augment, seed=config.seed, visits=model.visits)
 
 
 def build_degradations(config: DictConfig) -> "list[Degradation]":

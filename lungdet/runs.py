@@ -83,6 +83,25 @@ class Run:
             raise RunError(f"{path}: no such checkpoint; the run was cut before its first epoch ended: start it anew")
         return path
 
+    def patients(self, *parts: str) -> set[str]:
+        """Whose images stood in these parts of the run's split.
+
+        Raises:
+            RunError: the run has not written it down.
+        """
+        import pandas as pd
+
+        path = self.folder / "split.csv"
+        if not path.is_file():
+            raise RunError(f"{path}: no such file, so whom the run was trained on is not known; train the run again")
+        split = pd.read_csv(path, dtype=str)
+        if "patient_id" not in split:
+            raise RunError(
+                f"{path}: no column patient_id, as earlier versions wrote it, so whom the run was trained on is not "
+                "known; add the column, or train the run again"
+            )
+        return set(split.loc[split["split"].isin(parts), "patient_id"])
+
     def predictions(self, part: str) -> "pd.DataFrame":
         """The predictions of `train`, `val` or `test`, see `prediction_table`.
 

@@ -101,6 +101,7 @@ def quieten() -> None:
     """Keep Lightning's announcements and its own deprecations out of the log: what matters is in our lines."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # a frozen backbone
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 

@@ -13,6 +13,7 @@ from lungdet.data.chestxray14 import ChestXray14DataModule, official, read, read
 from lungdet.data.chestxray14_tables import boxes
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
+from lungdet.data.series import Series
 from lungdet.data.store import StoreError
 from lungdet.findings import UnknownFindingError
 
@@ -344,6 +345,22 @@ def test_the_official_lists_split_the_patients(real_data):
     assert not set(patients["train_val"]) & set(patients["test"])
     abnormal = table.groupby(parts)["abnormal"].mean()
     assert (round(abnormal["test"], 3), round(abnormal["train_val"], 3)) == (0.615, 0.416)
+
+
+def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have_images(real_data):
+    table = read_table(real_data / "ChestX-ray14")
+    series = Series(table, 200)
+    patients = table.groupby("patient_id").size()
+    assert (len(table), len(patients), patients.max()) == (112_120, 30_805, 184)
+    lengths = np.bincount(series.length(np.arange(len(table))))
+    assert lengths[1] == 30_805  # a first image each
+    assert all(lengths[n] == (patients >= n).sum() for n in range(1, 185))
+    assert round(100 * (series.earlier < 2).mean()) == 39
+    of_longest = series.of(np.array([series.earlier.argmax()]))
+    assert table["visit"].iloc[of_longest].is_monotonic_increasing
+    assert table["patient_id"].iloc[of_longest].nunique() == 1
+    capped = Series(table, 8).length(np.arange(len(table)))
+    assert (capped.max(), (capped == 8).sum()) == (8, sum(lengths[8:]))
 
 
 def test_the_published_boxes_are_984_on_880_images(real_data):

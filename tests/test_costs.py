@@ -160,9 +160,9 @@ def test_models_take_turns_and_each_round_begins_with_another(
     calls = []
     for model in (CNN, CNNLSTM):
 
-        def forward(self, image, length, name=model.__name__, true=model.forward):
+        def forward(self, image, length, when, case, name=model.__name__, true=model.forward):
             calls.append((name, len(length), self.training))
-            return true(self, image, length)
+            return true(self, image, length, when, case)
 
         monkeypatch.setattr(model, "forward", forward)
     costs.measure({name: runs[name] for name in ("cnn", "cnn_lstm")})
@@ -179,7 +179,7 @@ def test_models_take_turns_and_each_round_begins_with_another(
     [
         ("model._target_: lungdet.models.gone.Gone", "No module named 'lungdet.models.gone'"),
         ("model.hidden", "hidden"),
-        ("model.sequence: sideways", "model.sequence=sideways: one of rows, columns, patches is needed"),
+        ("model.sequence: sideways", "model.sequence=sideways: one of rows, columns, patches, visits is needed"),
         ("model", "model"),
         ("file", "config.yaml"),
     ],

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CHECKOUT
 from omegaconf import OmegaConf
@@ -15,6 +16,7 @@ from lungdet.errors import InputError
 STANDARD = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/degrade/standard.yaml"))
 NOTHING = {"noise": 0, "blur": 0, "exposure": 1}
 IDS = [f"clinic/{i}" for i in range(6)]
+MANIFEST = pd.DataFrame({"image_id": IDS, "patient_id": IDS, "visit": 0, "age": 50.0, "abnormal": 0.0})
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_a_loader_serves_degraded_images_whatever_its_workers(images: np.ndarray
     np.save(tmp_path / "images.npy", images)
     noise = Degradation("noise", 15)
     loader = DataLoader(
-        Radiographs(tmp_path / "images.npy", IDS, np.zeros(6), degradation=noise),
+        Radiographs(tmp_path / "images.npy", MANIFEST, ["abnormal"], degradation=noise),
         batch_size=4,
         sampler=InOrder(np.arange(6), 4, shuffle=False),
         num_workers=workers,

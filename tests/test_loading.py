@@ -3,13 +3,27 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from lungdet.data.augment import Augmentation
 from lungdet.data.loading import Draw, InOrder, Radiographs
+from lungdet.data.series import Series
 
+# Twenty images of eight patients; patient 2 came most often, and not in the table's order.
+PATIENT = [0, 0, 1, 2, 2, 2, 2, 2, 3, 4, 4, 4, 5, 6, 7, 7, 7, 7, 2, 1]
+VISIT = [0, 1, 0, 5, 1, 2, 9, 4, 0, 0, 1, 2, 0, 0, 3, 2, 1, 0, 3, 1]
+MANIFEST = pd.DataFrame(
+    {
+        "image_id": [f"d/{i}" for i in range(20)],
+        "patient_id": [f"d/{patient}" for patient in PATIENT],
+        "visit": VISIT,
+        "age": 50.0,
+        "abnormal": np.arange(20) % 2,
+    }
+)
 STRONG = {"rotation": 30, "flip": 0.5, "zoom": 0.3, "shift": 0.2}
 
 
@@ -21,7 +35,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def dataset(images: Path, augmentation: Augmentation | None, seed: int = 0) -> Radiographs:
-    return Radiographs(images, [f"d/{i}" for i in range(20)], np.arange(20) % 2, augmentation, seed)
+    return Radiographs(images, MANIFEST, ["abnormal"], augmentation=augmentation, seed=seed)
 
 
 def epoch_of(
@@ -160,3 +174,57 @@ def test_balanced_order_draws_each_stratum_alike_and_spreads_its_images_evenly()
     assert len(set(draws)) == 100
     order.set_epoch(1)
     assert [draw.row for draw in order] != rows.tolist()
+
+
+def test_a_series_ends_with_its_case_and_holds_the_patients_earlier_images_in_the_order_of_visits() -> None:
+    series = Series(MANIFEST, 3)
+    for row in range(20):
+        same = [other for other in range(20) if PATIENT[other] == PATIENT[row] and VISIT[other] <= VISIT[row]]
+        expected = sorted(same, key=lambda other: VISIT[other])[-3:]
+        assert series.of(np.array([row])).tolist() == expected
+        assert series.length(np.array([row])) == len(expected)
+        assert series.earlier[row] == len(same) - 1
+    rows = np.array([6, 0, 17, 4])
+    one_by_one = np.concatenate([series.of(rows[i : i + 1]) for i in range(4)])
+    assert series.of(rows).tolist() == one_by_one.tolist()
+    assert Series(MANIFEST, 1).of(rows).tolist() == rows.tolist()
+
+
+def test_a_batch_of_series_holds_real_images_alone_with_age_and_visit_of_each(images: Path) -> None:
+    data = Radiographs(images, MANIFEST.assign(age=np.arange(20.0)), ["abnormal"], visits=4)
+    batch = data.__getitems__([Draw(6), Draw(2), Draw(19)])  # five visits before, none, one
+    read = [18, 7, 3, 6, 2, 2, 19]
+    assert batch["length"].tolist() == [4, 1, 2]
+    assert torch.equal((batch["image"][:, 0] * 255).round().byte(), torch.from_numpy(np.load(images)[read]))
+    assert batch["when"].tolist() == [[float(row), VISIT[row]] for row in read]
+    assert batch["row"].tolist() == [6, 2, 19]
+    assert batch["target"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_no_later_image_is_in_an_earlier_cases_batch(images: Path, tmp_path: Path) -> None:
+    pixels = np.load(images)
+    pixels[6] = 255 - pixels[6]  # patient 2's last visit
+    np.save(tmp_path / "later.npy", pixels)
+    earlier = [Draw(row) for row in (3, 4, 5, 7, 18)]
+    before, after = (
+        Radiographs(path, MANIFEST, ["abnormal"], visits=8).__getitems__(earlier)["image"]
+        for path in (images, tmp_path / "later.npy")
+    )
+    assert torch.equal(before, after)
+    without = MANIFEST.drop(index=6).reset_index(drop=True)  # rows after it move up
+    np.save(tmp_path / "fewer.npy", np.delete(np.load(images), 6, axis=0))
+    fewer = Radiographs(tmp_path / "fewer.npy", without, ["abnormal"], visits=8)
+    assert torch.equal(before, fewer.__getitems__([Draw(row) for row in (3, 4, 5, 6, 17)])["image"])
+
+
+def test_the_number_of_a_case_is_its_image_ids_alone(images: Path) -> None:
+    one = Radiographs(images, MANIFEST, ["abnormal"]).__getitems__([Draw(3), Draw(8)])["case"]
+    other = Radiographs(images, MANIFEST[::-1].reset_index(drop=True), ["abnormal"]).__getitems__([Draw(16), Draw(11)])
+    assert torch.equal(one, other["case"])
+    assert one[0] != one[1]
+
+
+def test_an_image_is_augmented_alike_in_every_case_of_an_epoch(images: Path) -> None:
+    data = Radiographs(images, MANIFEST, ["abnormal"], visits=2, augmentation=Augmentation(**STRONG))
+    batch = data.__getitems__([Draw(0), Draw(1)])  # the first visit, and the second with the first
+    assert torch.equal(batch["image"][0], batch["image"][1])

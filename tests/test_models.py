@@ -64,7 +64,8 @@ def test_the_backbone_of_both_models_starts_alike_from_the_same_seed() -> None:
 @pytest.mark.parametrize(("sequence", "steps"), [("rows", 2), ("columns", 3), ("patches", 6)])
 def test_steps_are_rows_columns_or_patches_of_the_grid(sequence: str, steps: int) -> None:
     features = torch.rand(5, 256, 2, 3)
-    found = cnn_lstm(sequence=sequence).steps(features)
+    found, count = cnn_lstm(sequence=sequence).steps(features, ones(5))
+    assert count.tolist() == [steps] * 5
     assert found.shape == (5, steps, 256)
     expected = {"rows": features[:, :, 1].mean(2), "columns": features[..., 1].mean(2), "patches": features[:, :, 0, 1]}
     assert torch.allclose(found[:, 1], expected[sequence])

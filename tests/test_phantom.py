@@ -193,7 +193,7 @@ def test_neither_brightness_nor_a_pixel_tells_the_label_at_full_size(tmp_path, s
 
 
 def test_order_twins_show_the_same_pictures_in_opposite_orders(tmp_path):
-    settings = knobs(signal="order", visits=6, patients={"chestxray14": 20, "montgomery": 6})
+    settings = knobs(signal="order", series=6, patients={"chestxray14": 20, "montgomery": 6})
     folder = generate(tmp_path, settings)
     truth = truth_of(folder)
     bytes_of = {p.stem: p.read_bytes() for p in folder.glob("*/images/*.png")}
@@ -221,7 +221,7 @@ def test_order_splits_never_part_twins(tmp_path):
     labelled = data.manifest[data.manifest["abnormal"].notna()]
     assert len(labelled) == labelled["patient_id"].nunique() == 60
     part = data.split.table.set_index("image_id")["split"]
-    number = labelled["patient_id"].str.split("/").str[1].astype(int)
+    number = labelled["patient_id"].str.extract(r"(\d+)$")[0].astype(int)
     pair = labelled["dataset"] + ((number + 1) // 2).astype(str)
     twins = labelled.assign(part=labelled["image_id"].map(part)).groupby(pair)
     assert (twins["part"].nunique() == 1).all()
@@ -324,8 +324,8 @@ def test_same_settings_are_reused_and_others_made_anew(tmp_path, monkeypatch):
         ({"label_noise": 0.7}, "label_noise"),
         ({"signal": "sound"}, "signal"),
         ({"size": 8}, "size"),
-        ({"visits": 0}, "visits"),
-        ({"signal": "order", "visits": 3}, "visits"),
+        ({"series": 0}, "series"),
+        ({"signal": "order", "series": 3}, "series"),
         ({"signal": "order", "patients": {"shenzhen": 4, "montgomery": 5}}, "patients.montgomery"),
     ],
 )

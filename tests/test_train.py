@@ -110,7 +110,8 @@ def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: runs.Run) -> 
 
 def by_hand(run: runs.Run, predictions: pd.DataFrame) -> np.ndarray:
     """The log-odds that a run's best weights give the images as they lie in the store."""
-    data, model = train.build_data(run.config), train.build_model(run.config).eval()
+    model = train.build_model(run).eval()
+    data = train.build_data(run.config, model)
     data.setup()
     model.load_state_dict(weights(run, "best"))
     rows = [data.manifest["image_id"].tolist().index(name) for name in predictions["image_id"]]
@@ -239,7 +240,7 @@ def test_training_that_diverges_says_so_and_is_not_called_finished(table: Path, 
 def test_checkpoints_hold_weights_and_no_configuration(run: runs.Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert "hyper_parameters" not in checkpoint
-    model = train.build_model(run.config)
+    model = train.build_model(run)
     model.load_state_dict(checkpoint["state_dict"])
 
 
@@ -373,7 +374,8 @@ def test_a_quick_try_takes_whole_patients_of_both_classes(table: Path, tmp_path:
 def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "model.class_weights=balanced", "trainer.max_epochs=1")
     with starting.start(config) as run:
-        data, model = train.build_data(run.config), train.build_model(run.config)
+        model = train.build_model(run)
+        data = train.build_data(run.config, model)
         data.setup()
         trainer = train.build_trainer(run, model, None)
         data.manifest.loc[data.rows("train")[:10], "abnormal"] = 0.0
@@ -386,7 +388,8 @@ def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tm
 def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "trainer.max_epochs=1", "augment=none", "+trainer.limit_train_batches=1")
     with starting.start(config) as run:
-        data, model = train.build_data(run.config), train.build_model(run.config)
+        model = train.build_model(run)
+        data = train.build_data(run.config, model)
         data.setup()
         first = []
         model.backbone[0][0].register_forward_hook(lambda _, __, output: first.append(output.detach()))

@@ -48,6 +48,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         train_fraction: share of the training patients to use; a smaller one's lie within a larger one's.
         train_on: the dataset, or those, that training and validation are restricted to; the test part is not.
         train_prevalence: share of abnormal images in training, others left out; their number does not depend on it.
+        visits: a case is the patient's last so many images, up to and including the one that is classified.
         batch_size: images a step on each device.
         num_workers: loader processes; None takes one a core but one, eight at most.
         sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
@@ -84,6 +85,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         train_fraction: float = 1.0,
         train_on: str | Sequence[str] | None = None,
         train_prevalence: float | None = None,
+        visits: int = 1,
         batch_size: int = 32,
         num_workers: int | None = None,
         sampler: str = "uniform",
@@ -106,6 +108,8 @@ class RadiographDataModule(lightning.LightningDataModule):
             raise InputError(f"data.sampler={sampler}: uniform or balanced is needed")
         if task not in TASKS:
             raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
+        if visits < 1:
+            raise InputError(f"data.visits={visits}: at least 1 is needed")
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: at least 1 is needed")
         self.root, self.folder = Path(root).expanduser(), Path(store).expanduser()
@@ -113,7 +117,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.limit, self.protocol, self.split_seed, self.fractions = limit, split, split_seed, tuple(fractions)
         self.folds, self.fold, self.held_out, self.train_fraction = folds, fold, held_out, train_fraction
         self.train_on = [train_on] if isinstance(train_on, str) else train_on
-        self.train_prevalence = train_prevalence
+        self.train_prevalence, self.visits = train_prevalence, visits
         self.split_file = Path(split_file).expanduser() if split_file is not None else None
         self.batch_size, self.sampler, self.task = batch_size, sampler, task
         self.augmentation, self.seed = augmentation, seed
@@ -161,8 +165,10 @@ class RadiographDataModule(lightning.LightningDataModule):
         return np.flatnonzero(self.manifest["image_id"].isin(self.split.images(part)))
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled and augmented."""
-        return self.loader(self.rows("train"), training=True)
+        """Shuffled and augmented; what nobody has labelled teaches nothing and is left out."""
+        rows = self.rows("train")
+        labelled = self.manifest[[*TASKS[self.task]]].iloc[rows].notna().any(axis=1)
+        return self.loader(rows[labelled], training=True)
 
     def val_dataloader(self) -> DataLoader:
         """In the manifest's order, never augmented."""
@@ -195,6 +201,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             "limit": self.limit,
             "image_size": self.settings.size,
             "resize": self.settings.resize,
+            "visits": self.visits,
             "sources": {
                 name: {"of": self.whole.get(name), **counts} for name, counts in sources.to_dict("index").items()
             },
@@ -238,12 +245,12 @@ class RadiographDataModule(lightning.LightningDataModule):
     def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> DataLoader:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        manifest, labels = self.store.manifest, TASKS[self.task]
-        targets = manifest[[*labels]].to_numpy()
+        manifest = self.store.manifest
         dataset = Radiographs(
             self.store.folder / "images.npy",
-            manifest["image_id"],
-            targets[:, 0] if len(labels) == 1 else targets,
+            manifest,
+            TASKS[self.task],
+            self.visits,
             self.augmentation if training else None,
             self.seed,
             degradation,

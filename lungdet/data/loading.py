@@ -1,5 +1,6 @@
 """From the prepared store to batches: in which order the images come, and what a batch holds."""
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from lungdet.data.augment import Augmentation, draw
+from lungdet.data.series import Series
 
 
 class Draw(NamedTuple):
@@ -25,8 +27,9 @@ class Radiographs(Dataset):
 
     Args:
         images: the store's `images.npy`; opened where it is read, so that a worker maps the file and copies nothing.
-        image_ids: one a row of the store.
-        targets: (rows of the store,) or (rows, L), NaN where unknown.
+        manifest: of the store, row by row.
+        labels: the columns that are told, L of them.
+        visits: how many of a patient's images a case is at most, see `lungdet.data.series`.
         augmentation: None leaves the images as they are.
         seed: of the augmentation's draws.
         degradation: what images of poorer quality are tested with, see `lungdet.data.degrade`.
@@ -35,13 +38,17 @@ class Radiographs(Dataset):
     def __init__(
         self,
         images: Path,
-        image_ids: Sequence[str],
-        targets: np.ndarray,
+        manifest: pd.DataFrame,
+        labels: Sequence[str],
+        visits: int = 1,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         degradation: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
     ) -> None:
-        self.path, self.image_ids, self.targets = images, np.asarray(image_ids), targets.astype(np.float32)
+        self.path, self.image_ids = images, manifest["image_id"].to_numpy(dtype=object)
+        self.targets = manifest[[*labels]].to_numpy(np.float32)
+        self.when = manifest[["age", "visit"]].to_numpy(np.float32)
+        self.series = Series(manifest, visits)
         self.augmentation, self.seed, self.degradation = augmentation, seed, degradation
         self._images: np.ndarray | None = None
 
@@ -53,23 +60,32 @@ class Radiographs(Dataset):
 
         Returns:
             `image` (S, 1, H, W) float32 in [0, 1], real images only, case by case in visit order; `length` (N,), the
-            images of each case, whose sum is S; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the
-            case's row in the store. Single images have length 1, so S = N.
+            images of each case, whose sum is S; `when` (S, 2) float32, the patient's age and the number of the visit,
+            NaN where unknown; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the case's row in the
+            store; `case` (N,), a number that its image id alone decides. Single images have length 1, so S = N.
         """
         if self._images is None:
             self._images = np.load(self.path, mmap_mode="r")
         rows = np.fromiter((d.row for d in draws), np.int64, len(draws))
-        images = self._images[rows]
+        length, read = self.series.length(rows), self.series.of(rows)
+        images, ids = self._images[read], self.image_ids[read]
         if self.augmentation is not None:
-            names = [draw(self.seed, d.epoch, self.image_ids[d.row], d.occurrence) for d in draws]
+            of_case = np.repeat(np.arange(len(draws)), length)
+            names = [
+                draw(self.seed, draws[case].epoch, name, draws[case].occurrence)
+                for case, name in zip(of_case, ids, strict=True)
+            ]
             images = self.augmentation(images, names)
         if self.degradation is not None:
-            images = self.degradation(images, self.image_ids[rows])
+            images = self.degradation(images, ids)
+        target = self.targets[rows]
         return {
             "image": torch.from_numpy(images).unsqueeze(1).float().div_(255),
-            "length": torch.ones(len(rows), dtype=torch.long),
-            "target": torch.from_numpy(self.targets[rows]),
+            "length": torch.from_numpy(length),
+            "when": torch.from_numpy(self.when[read]),
+            "target": torch.from_numpy(target[:, 0] if target.shape[1] == 1 else target),
             "row": torch.from_numpy(rows),
+            "case": torch.tensor([zlib.crc32(name.encode()) for name in self.image_ids[rows]]),
         }
 
     def __getstate__(self) -> dict:

@@ -32,20 +32,20 @@ class PhantomDataModule(CombinedDataModule):
       varying size, bright, flat.
     - **Findings**: nodule, mass, infiltration, effusion with meniscus, cardiomegaly, pneumothorax (ChestX-ray14);
       apical infiltrate with streaks and, if severe, a cavity, sometimes with an effusion (the other two).
-    - **Patients**: 1 to `visits` images each in ChestX-ray14, one in the others. Over visits the chest is the same, an
+    - **Patients**: 1 to `series` images each in ChestX-ray14, one in the others. Over visits the chest is the same, an
       illness appears, grows and clears. Every visit and every source has the same prevalence.
     - **Truth**: beside the images: `truth.csv` (what is drawn, how severe, what the label says), `masks/`.
 
     With `signal=order` the label shows in nothing but the order of visits. Patients come as twins with the same
     pictures of an effusion, the last picture the same too: before it the effusion grew in one (1) and cleared in the
-    other (0). Only the last of at least 4 visits has a label. `visits` is the longest series; a model must see them
+    other (0). Only the last of at least 4 visits has a label. A model must see a series
     whole, since the last few of a series tell the order by what they show. Twins always stand in the same part of a
     split, so a model that looks at the last image alone has an AUROC of exactly .5.
 
     Args:
         root: where phantoms are kept; each set of knobs has a folder in it, made when first needed.
         patients: how many in each source; even with `signal=order`.
-        visits: at most, of a ChestX-ray14 patient (of any patient, with `signal=order`).
+        series: images of a ChestX-ray14 patient (of any patient, with `signal=order`), at most.
         size: short side of a file in pixels (about that in Shenzhen).
         prevalence: share of abnormal images.
         difficulty: 0 glaring findings, 1 invisible ones.
@@ -68,7 +68,7 @@ class PhantomDataModule(CombinedDataModule):
         root: str | Path,
         *,
         patients: Mapping[str, int],
-        visits: int,
+        series: int,
         size: int,
         prevalence: float,
         difficulty: float,
@@ -80,7 +80,7 @@ class PhantomDataModule(CombinedDataModule):
         **loading,
     ) -> None:
         self.knobs = Knobs(
-            patients, visits, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
+            patients, series, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
         )
         if self.knobs.signal == "order" and loading.get("limit") is not None:
             raise InputError(
@@ -99,8 +99,10 @@ class PhantomDataModule(CombinedDataModule):
             manifest = merge(table.read(folder / SERIES, folder) for folder in self.folders.values())
         else:
             manifest = super().read()
-        names = ["image_id", "dataset", "patient_id"]
-        return manifest.assign(**{column: PREFIX + manifest[column] for column in names})
+        # People of another seed, and twins, are other people: nobody may take them for the same.
+        who = ("twin-" if self.knobs.signal == "order" else "") + (f"{self.knobs.seed}-" if self.knobs.seed else "")
+        names = {column: PREFIX + manifest[column].str.replace("/", f"/{who}") for column in ("image_id", "patient_id")}
+        return manifest.assign(dataset=PREFIX + manifest["dataset"], **names)
 
     def roots(self) -> dict[str, Path]:
         """Each source's own folder."""

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from omegaconf import OmegaConf
-
 from lungdet import hardware
 from lungdet.runs import Run
 
@@ -70,15 +68,13 @@ class Network:
         from hydra.utils import instantiate
         from lightning.fabric import Fabric
 
-        config = run.config.model.copy()
-        for key, nothing in (("backbone.pretrained", False), ("backbone.weights", None)):
-            if OmegaConf.select(config, key):  # timm's: a download, or a file that may have gone
-                OmegaConf.update(config, key, nothing)
+        from lungdet.models.pretraining import untrained
+
         for package in ("fabric", "pytorch"):  # they announce the precision, as we did
             logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
         self.fabric = Fabric(accelerator=place.accelerator, devices=1, precision=place.precision)
         self.size = place.image_size
-        self.network = instantiate(config)
+        self.network = instantiate(untrained(run.config.model))
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.flops = flops(self.network, self.size)
         self.network.train().to(memory_format=getattr(torch, place.memory_format))
@@ -95,7 +91,9 @@ class Network:
         batch = {
             "image": pixels.float().div_(255).to(next(self.network.parameters()).dtype),
             "length": torch.ones(images, dtype=torch.long),
+            "when": torch.zeros(images, 2),
             "target": target.float(),
+            "case": torch.arange(images),
         }
         self.batch = self.fabric.to_device(batch)
         self.single = {key: tensor[:1].clone() for key, tensor in self.batch.items()}
@@ -146,7 +144,7 @@ class Network:
         import torch
 
         with torch.inference_mode(), self.fabric.autocast():
-            self.network(batch["image"], batch["length"])
+            self.network.answer(batch)
 
     def _wait(self) -> None:
         """Until the device has done what it was asked to."""
@@ -175,7 +173,8 @@ def flops(network: "nn.Module", size: int) -> int:
         torch.enable_grad(),
         FlopCounterMode(display=False) as counter,
     ):
-        network(torch.zeros(1, 1, size, size), torch.ones(1, dtype=torch.long))
+        one = torch.ones(1, dtype=torch.long)
+        network.answer({"image": torch.zeros(1, 1, size, size), "length": one, "when": torch.zeros(1, 2), "case": one})
     return counter.get_total_flops()
 
 

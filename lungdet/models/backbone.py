@@ -1,35 +1,60 @@
 """The convolutional layers that every model shares: radiographs (N, 1, H, W) -> feature maps (N, C, h, w)."""
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from lungdet.errors import InputError
+from lungdet.models import pretraining
 
-log = logging.getLogger(__name__)
+
+class Backbone(nn.Module):
+    """What both backbones have: weights of another run to start from, and whether they stay as they are.
+
+    Attributes:
+        channels: C, of the feature map.
+        init_from: the run folder whose backbone this one starts from, or None; see `lungdet.models.pretraining`.
+        frozen: whether training leaves it alone, running statistics of batch norm included.
+    """
+
+    channels: int
+    init_from: str | None
+    frozen: bool
+
+    def train(self, mode: bool = True) -> Self:
+        """As ever, but for a frozen one, which stays as in evaluation."""
+        return super().train(mode and not self.frozen)
+
+    def _start(self, init_from: str | None, frozen: bool) -> None:
+        """To be called once all layers are there."""
+        self.init_from, self.frozen = init_from, frozen
+        if init_from is not None:
+            pretraining.load(self, init_from)
+        if frozen:
+            self.requires_grad_(False).eval()
 
 
-class ConvBackbone(nn.Sequential):
+class ConvBackbone(Backbone, nn.Sequential):
     """The study's backbone: blocks of one 3x3 convolution, batch norm, ReLU and 2x2 pooling.
 
     Args:
         widths: the channels of each block; each block halves height and width.
-
-    Attributes:
-        channels: C, of the feature map.
+        init_from: see `Backbone`.
+        frozen: see `Backbone`.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], init_from: str | None = None, frozen: bool = False) -> None:
         blocks = [_block(before, after) for before, after in zip([1, *widths[:-1]], widths, strict=True)]
         super().__init__(*blocks)
         self.channels = widths[-1]
+        self._start(init_from, frozen)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm model whose `forward_features` are a map, taking one grey channel.
 
     Images come in [0, 1]; the mean and deviation that the weights expect are applied here, from the model's own
@@ -39,6 +64,8 @@ class TimmBackbone(nn.Module):
         name: timm's name of the model; `timm.list_models()` lists them.
         pretrained: load weights; from `weights` if given, else from the hub.
         weights: a local file with the model's weights.
+        init_from: see `Backbone`.
+        frozen: see `Backbone`.
 
     Raises:
         InputError: timm knows no such model, `weights` is not there, or weights are to come from the hub and the hub
@@ -46,7 +73,14 @@ class TimmBackbone(nn.Module):
             no map.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        weights: str | None = None,
+        init_from: str | None = None,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
         import timm  # four seconds: only when asked for
 
@@ -64,10 +98,11 @@ class TimmBackbone(nn.Module):
         self.network = timm.create_model(
             name, pretrained=pretrained or weights is not None, in_chans=1, num_classes=0, **options
         )
-        self.channels: int = self.network.num_features
+        self.channels = self.network.num_features
         config = self.network.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).mean(), persistent=False)
         self.register_buffer("deviation", torch.tensor(config["std"]).mean(), persistent=False)
+        self._start(init_from, frozen)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 1, H, W) in [0, 1] -> (N, C, h, w)."""

@@ -14,8 +14,8 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
+from lungdet.models.sequence import GAPS, SEQUENCES
 
-SEQUENCES: tuple[str, ...] = ("rows", "columns", "patches")
 METRICS: dict[str, type[Metric]] = {
     "accuracy": BinaryAccuracy,
     "precision": BinaryPrecision,
@@ -28,20 +28,24 @@ METRICS: dict[str, type[Metric]] = {
 class Classifier(lightning.LightningModule):
     """What every model here learns and how: loss, Adam, learning rate lowered when validation stalls, metrics.
 
-    A model derives from this class and defines `forward(image, length) -> logits (N, O)`, see
-    `lungdet.data.loading.Radiographs` for the batch. With `task=abnormal` the O = 2 logits are normal's and
-    abnormal's, and the loss is the study's categorical cross-entropy. With `task=findings` there is one logit a
-    finding and the loss is binary cross-entropy. Hyper-parameters live in the run's config, not in the checkpoint.
+    A model derives from this class and defines `forward(image, length, when, case) -> logits (N, O)`, of which only
+    the first two are always given; see `lungdet.data.loading.Radiographs` for the batch. With `task=abnormal` the
+    O = 2 logits are normal's and abnormal's, and the loss is the study's categorical cross-entropy. With
+    `task=findings` there is one logit a finding and the loss is binary cross-entropy. Hyper-parameters live in the
+    run's config, not in the checkpoint.
 
     Legend: N cases, S images (S = N without series), H x W pixels, C channels, h x w grid, L labels, O outputs.
 
     Args:
-        backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`.
+        backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`; None of a model that sees no pixel.
         learning_rate: Adam's, at the start.
         weight_decay: Adam's L2 penalty.
         factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
         patience: epochs without improvement before that.
-        sequence: how a map is read by what reads sequences, of `SEQUENCES`.
+        sequence: what a model that reads sequences reads, of `lungdet.models.sequence.SEQUENCES`; every model accepts
+            it, so that one sweep can set it for all.
+        gap: (`sequence=visits`) the time between visits is told such a model too, as `age` or `visit` give it.
+        visits: (`sequence=visits`) the most images that a case has.
         task: of `lungdet.findings.TASKS`.
         class_weights: (`task=abnormal`) of normal and abnormal in the loss; `balanced` weighs each class by the
             inverse of its share of the training images; None weighs both alike.
@@ -50,19 +54,22 @@ class Classifier(lightning.LightningModule):
     Attributes:
         labels: the L manifest columns that are told.
         outputs: O.
+        visits: the most images of a case that are looked at, 1 where it is the last alone.
         predictions: after validation, test or prediction, each case's `row` (N,) and `logit` (N, L), float32 log-odds,
             in ascending order of `row`, each once.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: nn.Module | None,
         *,
         learning_rate: float,
         weight_decay: float = 0.0,
         factor: float = 0.5,
         patience: int = 3,
         sequence: str = "rows",
+        gap: str | None = None,
+        visits: int = 1,
         task: str = "abnormal",
         class_weights: Sequence[float] | Literal["balanced"] | None = None,
         seed: int = 0,
@@ -71,7 +78,10 @@ class Classifier(lightning.LightningModule):
         self.backbone = backbone
         if sequence not in SEQUENCES:
             raise InputError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
-        self.sequence = sequence
+        if gap is not None and (gap not in GAPS or sequence != "visits"):
+            raise InputError(f"model.gap={gap}: null, or with model.sequence=visits one of {', '.join(GAPS)} is needed")
+        self.sequence, self.gap = sequence, gap
+        self.visits = visits if sequence == "visits" else 1
         if task not in TASKS:
             raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
         self.labels = TASKS[task]
@@ -112,13 +122,13 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch."""
-        loss = self._loss(self(batch["image"], batch["length"]), batch["target"])
+        loss = self._loss(self.answer(batch), batch["target"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The logits of one batch, kept: metrics are computed once, over the whole part."""
-        logits = self(batch["image"], batch["length"]).float()
+        logits = self.answer(batch).float()
         self._outputs.append((batch["row"], batch["target"], logits))
         return logits
 
@@ -138,7 +148,8 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, and the learning rate following the validation loss."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(learnt, lr=self.learning_rate, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
         # Lightning would step it after the epoch's checkpoint is written, and a resumed run would miss that step:
         # never by itself (`frequency`), but in on_train_epoch_end.
@@ -150,6 +161,20 @@ class Classifier(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Lower the learning rate where validation stalls."""
         self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
+
+    def answer(self, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (N, O) of a batch."""
+        return self(batch["image"], batch["length"], batch["when"], batch["case"])
+
+    def fully_connected(self, told: int, hidden: int, dropout: float) -> nn.Sequential:
+        """The head that every model ends in: what the study calls its fully connected layers, (N, told) -> (N, O)."""
+        return nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(told, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, self.outputs),
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """The head's logits (N, O) in fp32, whatever precision the features come in.

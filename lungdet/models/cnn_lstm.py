@@ -1,21 +1,26 @@
 """The study's CNN-LSTM: convolutional features, read as a sequence by LSTM layers, then fully connected layers."""
 
+import torch
 from torch import Tensor, nn
 
+from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
+from lungdet.models.sequence import Pooling, Steps
 
 
 class CNNLSTM(Classifier):
-    """Features -> a sequence of steps -> LSTM layers, read at the last step -> fully connected.
+    """Features -> a sequence of steps -> LSTM layers -> their outputs pooled -> fully connected.
 
     Args:
         backbone: (S, 1, H, W) -> (S, C, h, w).
         hidden: units of the fully connected layer.
         dropout: probability, before each fully connected layer and between LSTM layers.
-        sequence: what a step is: `rows` (top to bottom, the mean over a row's columns), `columns` (the image's left
-            to right, the mean over a column's rows) or `patches` (every grid cell, row by row).
         layers: LSTM layers.
         width: units of each.
+        bidirectional: read a map's sequence from its end, too.
+        pooling: of the outputs; see `lungdet.models.sequence.Pooling`. Read both ways, `last` is each way's own.
+        shuffle: a control: the order says nothing; see `lungdet.models.sequence.Steps`.
+        frozen: a control: the LSTM stays at its random start.
         training: see `Classifier`.
     """
 
@@ -25,33 +30,34 @@ class CNNLSTM(Classifier):
         *,
         hidden: int,
         dropout: float,
-        sequence: str = "rows",
         layers: int,
         width: int,
+        bidirectional: bool = False,
+        pooling: str = "last",
+        shuffle: bool = False,
+        frozen: bool = False,
         **training,
     ) -> None:
-        super().__init__(backbone, sequence=sequence, **training)
-        self.lstm = nn.LSTM(backbone.channels, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        self.head = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(width, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, self.outputs),
-        )
+        super().__init__(backbone, **training)
+        if bidirectional and self.sequence == "visits":
+            raise InputError(
+                "model.bidirectional=true: a series of visits is read in time order alone, or a later image would "
+                "change what is said of an earlier one; set it to false, or model.sequence to rows, columns or patches"
+            )
+        self.steps = Steps(backbone.channels, self.sequence, self.visits, self.gap, shuffle)
+        between = dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(
+            self.steps.width, width, layers, batch_first=True, dropout=between, bidirectional=bidirectional
+        ).requires_grad_(not frozen)
+        told = width * (2 if bidirectional else 1)
+        self.pooling = Pooling(pooling, told)
+        self.head = self.fully_connected(told, hidden, dropout)
 
-    def forward(self, image: Tensor, length: Tensor) -> Tensor:
-        """(S, 1, H, W), (N,) -> logits (N, O); of a series the last image is read."""
-        features = self.backbone(image[length.cumsum(0) - 1])  # (N, C, h, w)
-        outputs, _ = self.lstm(self.steps(features))
-        return self.classify(outputs[:, -1])
-
-    def steps(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, steps, C)."""
-        if self.sequence == "rows":
-            steps = features.mean(3)
-        elif self.sequence == "columns":
-            steps = features.mean(2)
-        else:
-            steps = features.flatten(2)
-        return steps.transpose(1, 2)
+    def forward(self, image: Tensor, length: Tensor, when: Tensor | None = None, case: Tensor | None = None) -> Tensor:
+        """(S, 1, H, W), (N,) -> logits (N, O); `when` and `case` as in `Steps`."""
+        features = self.backbone(self.steps.images(image, length))  # (N, C, h, w), or (S, C, h, w) of visits
+        steps, count = self.steps(features, length, when, case)  # (N, T, D), (N,)
+        outputs, (last, _) = self.lstm(steps)
+        if self.lstm.bidirectional and self.pooling.how == "last":
+            return self.classify(torch.cat([last[-2], last[-1]], dim=1))
+        return self.classify(self.pooling(outputs, count))

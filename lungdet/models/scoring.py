@@ -9,12 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lungdet import hardware, tracking
+from lungdet.models.pretraining import untrained
 from lungdet.runs import Run, RunError, prediction_table
 
 log = logging.getLogger(__name__)
 
-PREPARATION = ("image_size", "resize", "bits")
-"""Keys of a `data` group that have to be the run's: how a file becomes the image that a network sees."""
+PREPARATION = ("image_size", "resize", "bits", "visits")
+"""Keys of a `data` group that have to be the run's: how files become what a network sees."""
 
 
 def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
@@ -31,15 +32,15 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
         RunError: the images would be prepared otherwise than in training, or all belong to patients of the run.
     """
     for key in PREPARATION:
-        if data_config[key] != run.config.data[key]:
+        if data_config[key] != run.config.data.get(key, data_config[key]):
             raise RunError(
                 f"{run.folder} was trained with data.{key}={run.config.data[key]}, and data.{key}={data_config[key]} "
                 f"is asked for; leave data.{key} out and the run's own is taken"
             )
-    data = instantiate(data_config)
+    model = instantiate(untrained(run.config.model))
+    data = instantiate(data_config, visits=model.visits)
     data.prepare_data()
     rows = _unseen(run, data.store.manifest)
-    model = instantiate(run.config.model)
     model.load_state_dict(torch.load(run.checkpoint("best"), weights_only=True, map_location="cpu")["state_dict"])
     trained = run.config.trainer
     arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
@@ -60,14 +61,7 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
 
 def _unseen(run: Run, manifest: pd.DataFrame) -> "pd.Index":
     """Rows of patients whom the run has neither trained nor chosen its best epoch on, whichever images it had."""
-    path = run.folder / "split.csv"
-    split = pd.read_csv(path, dtype=str)
-    if "patient_id" not in split:
-        raise RunError(
-            f"{path}: no column patient_id, as earlier versions wrote it, so whom the run was trained on is not known; "
-            "add the column, or train the run again"
-        )
-    seen = manifest["patient_id"].isin(split.loc[split["split"].isin(["train", "val"]), "patient_id"])
+    seen = manifest["patient_id"].isin(run.patients("train", "val"))
     if seen.all():
         raise RunError(
             f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained or tuned on, "

@@ -6,12 +6,14 @@ and predicts validation and test. A model that does not clearly beat them may ha
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -163,7 +165,8 @@ def _fitted(features: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], n
     if not known.any() or share in (0, 1):
         return lambda some: np.full(len(some), share)
     # Newton's steps need few passes over many images and few features.
-    model = LogisticRegression(C=STRENGTH, solver="newton-cholesky").fit(features[known], label[known])
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it goes on with another solver
+        model = LogisticRegression(C=STRENGTH, solver="newton-cholesky").fit(features[known], label[known])
     return lambda some: model.predict_proba(some)[:, 1]
 
 

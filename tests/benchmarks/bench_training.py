@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import train
@@ -54,7 +55,8 @@ def _framework(config: DictConfig) -> float:
 def _bare(config: DictConfig) -> float:
     """Adam on cross-entropy, the mean loss read once an epoch."""
     torch.manual_seed(config.seed)
-    data, model = train.build_data(config), train.build_model(config)
+    model = instantiate(config.model)
+    data = train.build_data(config, model)
     data.setup()
     arithmetic = hardware.choose("auto", "auto")
     bf16 = arithmetic.precision == "bf16-mixed"

@@ -26,7 +26,7 @@ class Knobs:
     patients: Mapping[str, int] = field(
         default_factory=lambda: {"chestxray14": 400, "montgomery": 150, "shenzhen": 250}
     )
-    visits: int = 4
+    series: int = 4
     size: int = 256
     prevalence: float = 0.5
     difficulty: float = 0.2
@@ -55,8 +55,8 @@ class Knobs:
             raise InputError(f"data.signal={self.signal}: one of {', '.join(SIGNALS)} is needed")
         if self.size < 64:
             raise InputError(f"data.size={self.size}: below 64 pixels no rib is left; 256 is usual")
-        if self.visits < (4 if self.signal == "order" else 1):
-            raise InputError(f"data.visits={self.visits}: at least 1, and 4 where the order of visits is the signal")
+        if self.series < (4 if self.signal == "order" else 1):
+            raise InputError(f"data.series={self.series}: at least 1, and 4 where the order of visits is the signal")
         odd = [source for source, count in self.patients.items() if count % 2]
         if self.signal == "order" and odd:
             raise InputError(
@@ -105,7 +105,7 @@ def _case(
     source: str, number: int, knobs: Knobs, rng: np.random.Generator, first: Iterator[bool], later: Iterator[bool]
 ) -> Case:
     age, female = int(np.clip(rng.normal(48, 17), 16, 92)), bool(rng.random() < 0.45)
-    count = int(rng.integers(1, knobs.visits + 1)) if source == "chestxray14" else 1
+    count = int(rng.integers(1, knobs.series + 1)) if source == "chestxray14" else 1
     if source == "chestxray14":
         kinds = list(rng.choice(SINGLE, 2, replace=False))[: 2 if rng.random() < 0.2 else 1]
     else:
@@ -133,7 +133,7 @@ def _twins(source: str, pair: int, knobs: Knobs, rng: np.random.Generator) -> It
     age, female, count = (
         int(np.clip(rng.normal(48, 17), 16, 92)),
         bool(rng.random() < 0.45),
-        int(rng.integers(4, knobs.visits + 1)),
+        int(rng.integers(4, knobs.series + 1)),
     )
     steps = np.linspace(0.0, 1.0, count - 1) + rng.uniform(-0.06, 0.06, count - 1)
     severities = [*np.clip(steps, 0, 1), rng.uniform(0.3, 0.7)]
