@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from lungdet.evaluation import compare
 from lungdet.evaluation.compare import group, require_pairs
+from lungdet.evaluation.page.wording import label
 from lungdet.evaluation.results import EvaluationError, collect
 from lungdet.runs import RunError
 
@@ -149,6 +150,33 @@ def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
         "cnn_lstm model.sequence=columns trainer.max_epochs=9",
         "cnn_lstm model.sequence=rows trainer.max_epochs=3",
     ]
+
+
+def test_each_seed_may_start_from_a_run_of_its_own_and_starting_from_none_is_another_model(tmp_path):
+    for seed in (0, 1):
+        start = f"/runs/pretrained_{seed}"
+        write_run(tmp_path / f"after{seed}", seed=seed, config={"model.backbone.init_from": start})
+        write_run(tmp_path / f"anew{seed}", seed=seed, config={"model.backbone.init_from": None})
+    models = group(collect([tmp_path])[0])[0]
+    assert {name: [one.seed for one in some] for name, some in models.items()} == {
+        "cnn model.backbone.init_from=None": [0, 1],
+        "cnn model.backbone.init_from=yes": [0, 1],
+    }
+
+
+def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_the_cnn_lstm(tmp_path):
+    plain, shuffled = {"model.shuffle": False, "model.frozen": False}, {"model.shuffle": True, "model.frozen": False}
+    run = write_run(tmp_path / "shuffled", "cnn_lstm", config=shuffled)
+    assert list(group(collect([run])[0])[0]) == ["cnn_lstm model.shuffle=True"]
+    write_run(tmp_path / "plain", "cnn_lstm", config=plain)
+    models = group(collect([tmp_path])[0])[0]
+    assert {label(name): compare.role(compare.identity(some[0].first)) for name, some in models.items()} == {
+        "CNN-LSTM": "cnn_lstm",
+        "CNN-LSTM shuffled": "cnn_lstm_shuffled",
+    }
+    both = "cnn_lstm data.train_fraction=0.1 model.frozen=True model.sequence=visits model.shuffle=none"
+    assert label(both) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
+    assert [label(name) for name in ("cnn_mlp", "pool", "length_only")] == ["CNN-MLP", "pooled steps", "length alone"]
 
 
 def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):

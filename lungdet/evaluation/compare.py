@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.evaluation.page.wording import FLAGS
 from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
 NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
 """Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
+STARTED_FROM = "model.backbone.init_from"
+"""The run whose backbone one starts from. Each seed has its own, so it counts only whether there is one."""
+CONTROLS = {"cnn_mlp", "cnn_lstm_shuffled", "cnn_lstm_frozen", "cnn_lstm_shuffled_frozen", "pool", "length_only"}
+"""The roles of models that nobody would choose: they show where a gain comes from."""
 
 
 def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
@@ -97,7 +102,7 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
     `data.fold` (or `data.held_out`) alone are one seed of it.
 
     A model's name is the module of its class (`cnn`, `cnn_lstm`); where two share it, the keys in which they differ
-    are appended (`cnn_lstm model.sequence=columns`). Seeds are in order.
+    are appended (`cnn_lstm model.sequence=columns`), and always what makes a CNN-LSTM a control. Seeds are in order.
 
     Raises:
         EvaluationError: one model has two runs of one seed: averaged, that seed would count twice and the spread
@@ -121,8 +126,10 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
     for base in sorted(bases):
         differing = differences([dict(key) for key in bases[base]])
         for key in sorted(bases[base]):
-            suffix = [f"{name}={dict(key).get(name, 'none')}" for name in differing]
-            models[" ".join([base, *suffix])] = [Replicate(parts) for parts in identities[key].values()]
+            own = dict(key)
+            told = sorted({*differing, *[flag for flag in FLAGS if own.get(flag) == "True"]})
+            name = " ".join([base, *[f"{one}={own.get(one, 'none')}" for one in told]])
+            models[name] = [Replicate(parts) for parts in identities[key].values()]
     return common(models)
 
 
@@ -136,14 +143,28 @@ def kinds(models: Mapping[str, Sequence[Replicate]]) -> dict[str, Run]:
 
 
 def identity(result: Result) -> dict[str, str]:
-    """What makes a run the model that it is: the configuration, flat, without `NOT_THE_MODEL`, and the split."""
+    """What makes a run the model that it is: the configuration, flat, without `NOT_THE_MODEL`, and the split.
+
+    Of `STARTED_FROM` it holds `yes` or `None`.
+    """
     flat: dict[str, str] = {}
     _flatten(result.run.config, "", flat)
+    if flat.get(STARTED_FROM, "None") != "None":
+        flat[STARTED_FROM] = "yes"
     part = part_of(result)
     if part.kind == ALONE:
         return flat | {"split": result.run.environment["split"]["hash"]}
     flat.pop({FOLDS: "data.fold", SOURCES: "data.held_out"}[part.kind], None)
     return flat | {"split": part.family}
+
+
+def role(identity: Mapping[str, str]) -> str:
+    """What a model is to a comparison, as `conf/model` calls it: its module, and what makes a CNN-LSTM a control.
+
+    The study's two are `cnn` and `cnn_lstm`; see `CONTROLS`.
+    """
+    flags = [word for flag, word in FLAGS.items() if identity.get(flag) == "True"]
+    return "_".join([module(identity["model._target_"]), *flags])
 
 
 def differences(identities: Sequence[dict[str, str]], shared_only: bool = False) -> list[str]:

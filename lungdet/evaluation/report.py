@@ -12,7 +12,7 @@ from rich.text import Text as RichText
 from lungdet.evaluation.answer import answer, caveats, is_external
 from lungdet.evaluation.page import document
 from lungdet.evaluation.page.document import Document, Items, Section, Table
-from lungdet.evaluation.page.wording import label
+from lungdet.evaluation.page.wording import join, label
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import (
     by_finding,
@@ -32,6 +32,7 @@ from lungdet.evaluation.sections import (
     imbalance,
     mistakes,
     provenance,
+    recurrence,
     referral,
     sensitivity,
     series,
@@ -76,6 +77,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         ),
         Section("Imbalance", imbalance.section(summary)),
         Section("Image quality", image_quality.section(summary), "image-quality"),
+        Section("Is it the recurrence?", recurrence.section(summary), "recurrence"),
         Section("Series of images", series.section(summary), "series"),
         Section("Which model when", choice.section(summary), "choice"),
         Section("Figures", study.pictures(summary, models), "curves"),
@@ -98,7 +100,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
     kind = "external test" if is_external(summary) else "evaluation"
     names = dict.fromkeys(label(name.split(" ")[0]) for name in models)  # what tells variants apart is in the tables
     what = "normal or abnormal" if binary else "findings"
-    title = f"Chest radiographs, {what}: {kind} of {' and '.join(names)}"
+    title = f"Chest radiographs, {what}: {kind} of {join(list(names))}"
     return Document(title, answer(summary), content)
 
 

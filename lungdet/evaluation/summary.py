@@ -12,7 +12,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from lungdet.evaluation.compare import differences, identity, module
+from lungdet.evaluation.compare import CONTROLS, differences, identity, module, role
 from lungdet.evaluation.page.wording import FURTHER, STUDY
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result, Skipped
@@ -26,8 +26,10 @@ from lungdet.evaluation.sections import (
     generalisation,
     guesses,
     image_quality,
+    recurrence,
     referral,
     sensitivity,
+    series,
     subgroups,
 )
 from lungdet.evaluation.statistics import metrics, paired, thresholds
@@ -53,6 +55,12 @@ READING = {
     "test_sd": "sample standard deviation over seeds; null with one seed, or where undefined",
     "at_validation_threshold": "the same at the threshold that each run's validation predictions chose",
     "parts": "folds or held-out sources; `test` pools their images, each tested once; `over_parts`: mean over parts",
+    "recurrence": "each CNN-LSTM minus its controls in AUROC, on `all` cases and on those with two or more `earlier` "
+    "visits; `helps`: better than the matched and the shuffled control, shown in each; p_holm: over these comparisons, "
+    "and over those with other models apart; empty: no control is here",
+    "series": "CNN-LSTM minus CNN in AUROC by length of the series, and by what changed since the visit before "
+    "(appeared against still absent, still there against cleared, there against absent where unchanged); `abnormal` of "
+    "`labelled` cases are positive; `few`: too small, not in p_holm's family; empty: not measured",
     "sensitivity_by_finding": "recall on the images that carry a finding, of a model that calls normal or abnormal",
     "shortcuts": "what is reached without reading the lungs, fitted and tested on the same images; null: not recorded",
     "source_alone_auroc": "0.5 for a single dataset; null where the test part holds one class",
@@ -90,25 +98,29 @@ def summarise(
     data, parts = _data(replicate, external), None if external else by_part.described(models)
     scores = {name: _model(some, rule, at, out, draws, parts is not None) for name, some in models.items()}
     identities = {name: identity(some[0].first) for name, some in models.items()}
+    roles = {name: role(one) for name, one in identities.items()}
     pairs = paired.pairs(identities)
     gaps = {name: gap.measured(some, draws) for name, some in models.items()}
     degraded = {name: None if external else image_quality.measured(some, draws) for name, some in models.items()}
     for name, one in scores.items():
         one.block["gap"] = gaps[name].block
         one.block["image_quality"] = degraded[name] and degraded[name].block
+    estimates = {name: one.estimates for name, one in scores.items()}
     return {
         "reading": READING,
         "task": task,
         "models": {name: one.block for name, one in scores.items()},
         "comparisons": paired.compared(
-            {name: one.estimates for name, one in scores.items()},
+            estimates,
             {name: [one.test for one in some] for name, some in models.items()},
             replicate.labels,
             pairs,
         ),
-        "combined": combined.numbers(models, pairs, draws),
+        "combined": combined.numbers(models, [pair for pair in pairs if roles[pair[0]] not in CONTROLS], draws),
         "gap_comparisons": gap.compared(gaps, pairs),
         "image_quality_comparisons": image_quality.compared(degraded, pairs),
+        "recurrence": recurrence.numbers(models, roles, estimates, pairs, draws),
+        "series": series.numbers(models, roles, pairs, draws),
         "generalisation": None
         if external
         else generalisation.numbers(models, {name: one.block["settings"] for name, one in scores.items()}, draws),
@@ -194,11 +206,13 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, dr
 
 
 def _settings(result: Result) -> dict:
-    """What experiments vary: the class, and what it was trained on."""
-    data = result.run.config.data
+    """What experiments vary: the class and its role, what it reads, and what it was trained on."""
+    config, data = result.run.config.model, result.run.config.data
     train_on = data.get("train_on")
     return {
-        "base": module(result.run.config.model._target_),
+        "base": module(config._target_),
+        "role": role(identity(result)),
+        "sequence": config.get("sequence"),
         "train_on": [train_on] if isinstance(train_on, str) else None if train_on is None else list(train_on),
         "train_fraction": data.get("train_fraction", 1.0),
         "train_prevalence": data.get("train_prevalence"),

@@ -30,6 +30,17 @@ NAMES = {
 SHARES = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"}
 """Shown in per cent, as the study does; the others as decimals."""
 
+MODEL_NAMES = {
+    "cnn": "CNN",
+    "cnn_lstm": "CNN-LSTM",
+    "cnn_mlp": "CNN-MLP",
+    "pool": "pooled steps",
+    "length_only": "length alone",
+}
+"""By module; other models are called by theirs."""
+FLAGS = {"model.shuffle": "shuffled", "model.frozen": "frozen"}
+"""The settings that make a CNN-LSTM a control, and the word for one that has it."""
+
 BASELINE_NAMES = {
     "always_abnormal": "always abnormal",
     "always_normal": "always normal",
@@ -38,9 +49,16 @@ BASELINE_NAMES = {
 
 
 def label(model: str) -> str:
-    """A model as a text calls it: the study's two by their usual names, others by their module's."""
+    """A model as a text calls it: by its usual name or its module's, with what tells it from others of its class.
+
+    Of `FLAGS` a word is said where one is set, and nothing where it is not.
+    """
     base, *rest = model.split(" ")
-    return " ".join([{"cnn": "CNN", "cnn_lstm": "CNN-LSTM"}.get(base, base), *rest])
+    words = {f"{flag}={value}": word if value == "True" else "" for flag, word in FLAGS.items() for value in _VALUES}
+    return " ".join(filter(None, [MODEL_NAMES.get(base, base), *[words.get(part, part) for part in rest]]))
+
+
+_VALUES = ("True", "False", "none")
 
 
 def finding_name(finding: str) -> str:

@@ -5,9 +5,10 @@ The rule: where a difference is shown, the better model; where none is shown, th
 
 from collections.abc import Callable, Sequence
 
+from lungdet.evaluation.compare import CONTROLS
 from lungdet.evaluation.page.document import Table, Text
 from lungdet.evaluation.page.wording import in_a_sentence, join, label
-from lungdet.evaluation.sections import data_need
+from lungdet.evaluation.sections import data_need, series
 from lungdet.evaluation.sections.data_need import Sweep, measured_in, share, sweep
 from lungdet.evaluation.statistics import paired
 
@@ -19,11 +20,12 @@ NOT_MEASURED = "not measured"
 
 
 def section(summary: dict) -> list:
-    """A table: the situation, what the measurements say, the section that this is based on.
+    """A table: the situation, what the measurements say, the section that this is based on. Controls are no choice.
 
     Args:
         summary: with what the other sections need, and `efficiency` (see `costs.measure`) or None.
     """
+    summary = _without_controls(summary)
     if not summary["comparisons"]:
         return [Text("There is no other model to choose.")]
     rows = [
@@ -32,7 +34,7 @@ def section(summary: dict) -> list:
         *_elsewhere(summary),
         *_quality(summary),
         *_costs(summary),
-        ["Series of a patient's images", NOT_MEASURED, "[Series of images](#series)"],
+        *_series(summary),
     ]
     notes = [RULE]
     if not all(one["counts_seeds"] for one in summary["comparisons"]):
@@ -73,6 +75,15 @@ def cheaper(summary: dict, one: dict, called: Callable[[str], str] = label) -> s
     return "either, as nothing measured tells which is cheaper"
 
 
+def _without_controls(summary: dict) -> dict:
+    models = {name: one for name, one in summary["models"].items() if one["settings"].get("role") not in CONTROLS}
+    kept = {
+        key: [one for one in summary[key] if {one["first"], one["second"]} <= models.keys()]
+        for key in ("comparisons", "image_quality_comparisons")
+    }
+    return summary | {"models": models} | kept
+
+
 def _amounts(summary: dict) -> list[list[str]]:
     swept, based = sweep(summary, "train_fraction"), "[Need for data](#need-for-data)"
     if swept.varies:
@@ -100,6 +111,8 @@ def _shares(summary: dict) -> list[list[str]]:
 
 def _elsewhere(summary: dict) -> list[list[str]]:
     found = (summary["generalisation"] or {}).get("comparisons", {}).get("others", [])
+    lines = sweep(summary, "train_on").lines
+    found = [one for one in found if {one["first"], one["second"]} <= lines.keys()]
     said = "; ".join(_between_lines(summary, one) for one in found) or NOT_MEASURED
     return [["A source that was not trained on", said, "[Generalisation](#generalisation)"]]
 
@@ -117,12 +130,28 @@ def _quality(summary: dict) -> list[list[str]]:
     return [["Noisy, blurred, badly exposed or compressed images", said, "[Image quality](#image-quality)"]]
 
 
+def _series(summary: dict) -> list[list[str]]:
+    better = [
+        f"{label(one['second'] if of['difference'] > 0 else one['first'])} {series.where(group)}, which is shown"
+        for one in summary["series"]
+        for group, of in one["metrics"].items()
+        if paired.shown(one, group)
+    ]
+    same = "no difference is shown, however long the series and whatever changed: as for all images"
+    said = "; ".join(better) or (same if summary["series"] else NOT_MEASURED)
+    return [["Series of a patient's images", said, "[Series of images](#series)"]]
+
+
 def _costs(summary: dict) -> list[list[str]]:
     """The faster model where the quartiles of the latencies' ratio lie on one side of 1, on a quiet machine."""
     found, said = summary.get("efficiency") or {}, []
     for name, one in found.get("models", {}).items():
         ratio = one.get("ratios", {}).get("latency_ms")
-        if ratio is None or summary["models"][name]["settings"]["base"] == found["against"].split(" ")[0]:
+        if (
+            ratio is None
+            or name not in summary["models"]
+            or summary["models"][name]["settings"]["base"] == found["against"].split(" ")[0]
+        ):
             continue
         against, this = label(found["against"]), label(name)
         times = f"{this}'s latency is {ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}) of {against}'s"

@@ -51,7 +51,7 @@ def section(summary: dict) -> list:
 
 
 def _not_compared(summary: dict) -> list[str]:
-    """Which pairs are left out, where some models are alike but for their class and are compared for that."""
+    """Which pairs are left out, where some models have the same settings and are compared for that."""
     done = {(one["first"], one["second"]) for one in summary["comparisons"]}
     others = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in done]
     if not others:
@@ -59,8 +59,8 @@ def _not_compared(summary: dict) -> list[str]:
     named = "; ".join(f"{label(one)} with {label(two)}" for one, two in others[:MOST_FORESTS])
     more = f"; and {len(others) - MOST_FORESTS} more pairs" if len(others) > MOST_FORESTS else ""
     return [
-        f"Compared are models that differ in their class alone. Not compared: {named}{more}. Evaluate two by "
-        "themselves to compare them: `python evaluate.py 'runs=[A,B]'`."
+        f"Compared are models of the same settings, with the CNN-LSTM where there is one. Not compared: {named}{more}. "
+        "Evaluate two by themselves to compare them: `python evaluate.py 'runs=[A,B]'`."
     ]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, number, points, with_interval
+from lungdet.evaluation.page.wording import FLAGS, NAMES, in_a_sentence, join, label, number, points, with_interval
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm
@@ -180,7 +180,7 @@ def quotable(one: dict, found: dict, metric: str, what: str, called: Callable[[s
 
 def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOTED) -> str | None:
     """What comparisons of gaps say of the study's claim that the CNN-LSTM overfits more; None without both models."""
-    of_study = [one for one in comparisons if [one[key].split(" ")[0] for key in ("first", "second")] == STUDIED]
+    of_study = [one for one in comparisons if [_studied(one[key]) for key in ("first", "second")] == STUDIED]
     if not of_study:
         return None
     found = [one["metrics"][metric] for one in of_study for metric in metrics]
@@ -205,6 +205,12 @@ SHARES_DIFFER = (
     "Accuracy and log loss change with the share of abnormal images: where training and validation differ in it, their "
     "gap is not overfitting alone. AUROC's is."
 )
+
+
+def _studied(model: str) -> str | None:
+    """A model's module; of a control None."""
+    base, *told = model.split(" ")
+    return None if {f"{flag}=True" for flag in FLAGS} & {*told} else base
 
 
 def _shown(found: dict) -> bool:

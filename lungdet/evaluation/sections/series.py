@@ -1,22 +1,230 @@
-"""Series: the study's claim that the CNN-LSTM profits most from series of images, and what these runs read."""
+"""Series: what the CNN-LSTM gains over the CNN from a patient's earlier images, where findings change and where not.
 
-from lungdet.evaluation.page.document import Text
-from lungdet.evaluation.page.wording import number
+The measure is AUROC throughout, since a shifted threshold changes none. A finding that appeared is told from one that
+is still absent, one that cleared from one that is still there: within each of these the visit before says the same of
+all cases, so that who merely repeats it has 0.5.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from lungdet.evaluation.page.document import Items, Table, Text
+from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, p_value, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.subgroups import FEW
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import counts, enter, estimated
+from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
+
+CHANGES = {
+    "appeared": "appeared (against: still absent)",
+    "cleared": "cleared (against: still there)",
+    "unchanged": "as at the visit before (there against absent)",
+}
+"""What the groups of `visits.groups` tell apart."""
+DRAWS = 500
+"""Redrawn test parts at most, for every group and seed: intervals take only the draws' deviation."""
+
+
+def numbers(
+    models: Mapping[str, Sequence[Replicate]], roles: Mapping[str, str], which: Sequence[tuple[str, str]], draws: int
+) -> list[dict]:
+    """For each CNN beside a CNN-LSTM that reads visits: AUROC by group of cases, and the gain, CNN-LSTM minus CNN.
+
+    Args:
+        models: the replicates of each model, tested on the same images.
+        roles: of each, see `compare.role`.
+        which: see `paired.pairs`.
+        draws: redrawn test parts.
+
+    Returns:
+        Comparisons as `paired.compared` has them, by group instead of by metric; Holm's p is over all groups but those
+        that are `few`. `groups`: each one's counts (`abnormal` are the positive cases), `findings` that a mean is over,
+        and AUROC by model. `longest`: how many images are read at most.
+    """
+    found = []
+    for first, second in which:
+        config = models[second][0].first.run.config
+        if (roles[first], roles[second]) != ("cnn", "cnn_lstm") or config.model.get("sequence") != "visits":
+            continue
+        replicates, seeds = [*models[first], *models[second]], len(models[first])
+        estimates: dict[str, dict[str, Estimate]] = {first: {}, second: {}}
+        described = {}
+        for group, (labels, inside) in groups(models[first][0].test, models[first][0].labels).items():
+            rows = models[first][0].test[inside]
+            judged = tuple(name for name in labels if _supporting(rows, name) >= FEW)
+            block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | {"few": not judged, "models": {}}
+            block |= {"findings": list(judged)} if len(labels) > 1 else {}
+            tables, half = [one.test[inside] for one in replicates], [0.5] * len(replicates)
+            both = estimated(tables, judged or labels, half, min(draws, DRAWS), ["auroc"])["auroc"]  # drawn once
+            for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
+                estimates[name][group] = both._replace(values=both.values[own], draws=both.draws[own])
+                enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group]})
+            described[group] = block
+        if described:
+            one = gap.differing(first, estimates[first], second, estimates[second])
+            for group, block in described.items():
+                one["metrics"][group] |= {"p": None} if block["few"] else {}
+            found.append(one | {"groups": described, "longest": config.data.get("visits")})
+    return gap.adjusted(found)
 
 
 def section(summary: dict) -> list:
-    """That the claim is not measured, and whether there are series to measure it on."""
+    """The study's claim about series: where a gain is shown, and the table of groups; or why it is not measured.
+
+    Args:
+        summary: with `series`, what `numbers` gave.
+    """
+    if not any(block["settings"].get("sequence") == "visits" for block in summary["models"].values()):
+        return [
+            Text(f"{CLAIM} That is not measured by these runs: each of them reads a single image. {_there(summary)}")
+        ]
+    if not summary["series"]:
+        return [
+            Text(f"{CLAIM} That is not measured: it takes a CNN and a CNN-LSTM of the same settings. {MEASURES_IT}")
+        ]
+    found: list = []
+    for one in summary["series"]:
+        found += [Items([_claim(one), *_shown(one), *_growth(one)]), _table(one)]
+    return found
+
+
+def where(group: str) -> str:
+    """The cases of a group, within a sentence: `where pneumonia appeared`."""
+    if group in LENGTHS:
+        return "where there is no earlier image" if group == "1" else f"in series of {group} images"
+    finding, change = group.split(" ")
+    return f"where {_called(finding)} {'was as at the visit before' if change == 'unchanged' else change}"
+
+
+CLAIM = (
+    "The study says that the CNN-LSTM profits most from a patient's series of images, in which a finding changes "
+    "gradually."
+)
+MEASURES_IT = (
+    "`python train.py experiment=temporal` measures it on phantoms whose truth is known, `python train.py -m "
+    "model=cnn,cnn_lstm model.sequence=visits seed=0,1,2 data=chestxray14 data.root=DIR` on patients."
+)
+HOW = (
+    "AUROC with 95 % intervals, which no choice of threshold changes. All cases that are told apart in the rows of "
+    "findings that appeared, and of those that cleared, had the same label at the visit before: a model that merely "
+    "repeats it has 0.5 there and 1 where nothing changed, so a gain where nothing changed is no sign that change is "
+    "read. p is adjusted for all groups (Holm)."
+)
+
+
+def _there(summary: dict) -> str:
+    """Whether these images hold series, and how they are read."""
     test = summary["data"]["test"]
     further = test["images"] - test["patients"]
     are = "is a further image" if further == 1 else "are further images"
-    there = (
-        f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
-        if further
-        else f"Here there is none to read: each of the {number(test['patients'], 'patient')} tested has a single image."
+    said = f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
+    if not further:
+        alone = f"each of the {number(test['patients'], 'patient')} tested has a single image"
+        said = f"Here there is none to read: {alone}."
+    return f"{said} {MEASURES_IT}"
+
+
+def _supporting(rows: pd.DataFrame, name: str) -> int:
+    """Patients with an image of the scarcer class."""
+    return min(rows.loc[rows[f"target_{name}"] == value, "patient_id"].nunique() for value in (0, 1))
+
+
+def _claim(one: dict) -> str:
+    seeds = "" if one["counts_seeds"] else ", for these very runs"
+    judged = [group for group, block in one["groups"].items() if not block["few"]]
+    said = (
+        f"{CLAIM} Here {label(one['second'])} reads a patient's visits and {label(one['first'])} the last image alone"
     )
+    if not judged:
+        return f"{said}: no group of cases is large enough to say whether that helps."
+    shown = [group for group in judged if paired.shown(one, group)]
+    for what, more in (("gain", True), ("loss", False)):
+        some = [where(group) for group in shown if (one["metrics"][group]["difference"] > 0) is more]
+        if some or what == "gain":
+            said += f"; a {what} in AUROC is shown {join(some)}{seeds}" if some else "; no gain in AUROC is shown"
+    return f"{said} ({number(len(judged), 'group')} judged)."
+
+
+def _shown(one: dict) -> list[str]:
     return [
-        Text(
-            "The study says that the CNN-LSTM profits most from a patient's series of images. That is not measured by "
-            f"these runs: each of them reads a single image. {there}"
-        )
+        gap.quotable(one, found, "auroc", f"AUROC {where(group)}")
+        for group, found in one["metrics"].items()
+        if paired.shown(one, group)
     ]
+
+
+def _growth(one: dict) -> list[str]:
+    """Whether the gain grows with the series, from the shortest group that is judged to the longest."""
+    judged = [
+        group
+        for group in LENGTHS
+        if group in one["groups"] and not one["groups"][group]["few"] and one["metrics"][group]["interval"]
+    ]
+    if len(judged) < 2:
+        return []
+    ends = [one["metrics"][group] for group in (judged[0], judged[-1])]
+    apart = ends[0]["interval"][1] < ends[1]["interval"][0] or ends[1]["interval"][1] < ends[0]["interval"][0]
+    return [
+        f"{label(one['second'])} minus {label(one['first'])} in AUROC goes from {difference(ends[0])} "
+        f"{where(judged[0])} to {difference(ends[1])} {where(judged[-1])}; "
+        + ("the intervals lie apart." if apart else "the intervals overlap: that it grows is not shown.")
+    ]
+
+
+def difference(found: dict) -> str:
+    """A difference in AUROC with its interval, as tables show it."""
+    if found["difference"] is None:
+        return "undefined"
+    ends = found["interval"]
+    said = "no interval" if ends is None else " to ".join(gap.signed("auroc", end) for end in ends)
+    return f"{gap.signed('auroc', found['difference'])} [{said}]"
+
+
+def _table(one: dict) -> Table:
+    models, rows, reasons = (one["first"], one["second"]), [], {}
+    for group, block in one["groups"].items():
+        named = f"series of {group} image{'' if group == '1' else 's'}"
+        if group not in LENGTHS:
+            finding, change = group.split(" ")
+            named = f"{_called(finding)} {CHANGES[change]}"
+        cases = f"{block['abnormal']:,} / {block['labelled'] - block['abnormal']:,}"
+        found = one["metrics"][group]
+        cells = [with_interval(block["models"][name], "test", "auroc") for name in models]
+        few = " (few)" if block["few"] else ""
+        rows.append(
+            [f"{named}{few}", cases, f"{block['patients']:,}", *cells, difference(found), p_value(found["p_holm"])]
+        )
+        if "undefined" in found:
+            reasons.setdefault(found["undefined"], []).append(named)
+    undefined = [f"Undefined: {', '.join(of)}: {why}." for why, of in reasons.items()]
+    first, second = (label(name) for name in models)
+    columns = ["Cases", "With / without it", "Patients", *[f"{name}, {NAMES['auroc']}" for name in (first, second)]]
+    return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(one), *undefined])
+
+
+def _notes(one: dict) -> list[str]:
+    followed = {group.split(" ")[0] for group in one["groups"] if group not in LENGTHS}
+    by_finding = any("findings" in block for block in one["groups"].values())
+    said = [
+        f"A series holds all of a patient's images up to the one to classify; at most {one['longest']} are read. Few: "
+        f"not {FEW} patients with and {FEW} without, too small to judge."
+    ]
+    if by_finding:
+        said.append("By length of series AUROC is the mean over the findings that are common enough.")
+    elif followed - {"abnormal"}:
+        said.append(
+            "The models call images normal or abnormal: of a finding's cases those are left out in which something "
+            "else made the patient abnormal, now or at the visit before."
+        )
+    lacking = [_called(finding) for finding in FOLLOWED[by_finding:] if finding not in followed]
+    if lacking:
+        said.append(f"Of no case it is known both now and at the visit before: {join(lacking)}.")
+    return said
+
+
+def _called(finding: str) -> str:
+    return "any finding" if finding == "abnormal" else finding_name(finding)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.page.wording import FURTHER, STUDY, in_a_sentence, label, p_value, points
+from lungdet.evaluation.compare import CONTROLS, role
+from lungdet.evaluation.page.wording import FLAGS, FURTHER, STUDY, in_a_sentence, label, p_value, points
 from lungdet.evaluation.statistics.bootstrap import Case, from_sums, sums
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.statistics.metrics import Undefined
@@ -18,19 +19,33 @@ BATCH = 200  # of them at a time
 
 
 def pairs(models: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
-    """Which models are compared: those alike in every setting but their class, and where none are, each with each.
+    """Which models are compared: each with the CNN-LSTM of its settings, a control with that which it is most like.
+
+    Without a CNN-LSTM, a control being none, those alike in every setting but their class; where none are, each with
+    each.
 
     Args:
         models: each one's configuration, see `compare.identity`.
     """
     every = list(itertools.combinations(models, 2))
 
-    def alike(one: str, two: str) -> bool:
+    def unlike(one: str, two: str, network: bool = False) -> int:
+        """In how many settings that both have two models differ; with `network` those of the models themselves."""
         a, b = models[one], models[two]
-        settings = [key for key in a.keys() & b.keys() if not key.startswith("model.") and key != "split"]
-        return a["model._target_"] != b["model._target_"] and all(a[key] == b[key] for key in settings)
+        keys = (a.keys() & b.keys()) - {"split", *FLAGS}
+        return sum(a[key] != b[key] for key in keys if key.startswith("model.") is network)
 
-    return [pair for pair in every if alike(*pair)] or every
+    roles = {name: role(one) for name, one in models.items()}
+    with_lstm = []
+    for other in [name for name in models if roles[name] != "cnn_lstm"]:
+        found = [name for name in models if roles[name] == "cnn_lstm" and not unlike(other, name)]
+        if roles[other] in CONTROLS:
+            least = min((unlike(other, name, network=True) for name in found), default=0)
+            found = [name for name in found if unlike(other, name, network=True) == least]
+        with_lstm += [(other, name) for name in found]
+    classes = {name: one["model._target_"] for name, one in models.items()}
+    by_class = [pair for pair in every if classes[pair[0]] != classes[pair[1]] and not unlike(*pair)]
+    return with_lstm or by_class or every
 
 
 def compared(

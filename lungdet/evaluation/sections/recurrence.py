@@ -1,0 +1,187 @@
+"""Recurrence: whether it is the LSTM's reading of an order that helps, or its parameters and its steps alone."""
+
+from collections.abc import Mapping, Sequence
+
+from lungdet.evaluation.compare import CONTROLS
+from lungdet.evaluation.page.document import Items, Table, Text
+from lungdet.evaluation.page.wording import NAMES, join, label, p_value, with_interval
+from lungdet.evaluation.parts import Replicate
+from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.series import DRAWS, difference
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import counts, enter, estimated
+from lungdet.evaluation.statistics.visits import earlier_visits
+
+WHAT = {
+    "cnn": "the CNN, which sees the last image and no sequence",
+    "cnn_mlp": "as many parameters as the CNN-LSTM and no recurrence",
+    "cnn_lstm_shuffled": "the CNN-LSTM, its steps in an order drawn for each case",
+    "cnn_lstm_frozen": "the CNN-LSTM, the LSTM left at its random start",
+    "pool": "the same steps, averaged",
+    "length_only": "the length of the series, without a pixel",
+}
+"""What a model of each role has of the CNN-LSTM, in the order of the table."""
+DECIDE = {"cnn_mlp": "CNN-MLP", "cnn_lstm_shuffled": "CNN-LSTM shuffled"}
+"""The roles of the controls that the CNN-LSTM has to be better than, the matched and the shuffled one, and names."""
+ENOUGH = 2
+"""Earlier visits from which on they have an order: of visits the last stays the last when they are shuffled."""
+CASES = {"all": "all cases", "earlier": "cases with two or more earlier visits"}
+
+
+def numbers(
+    models: Mapping[str, Sequence[Replicate]],
+    roles: Mapping[str, str],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    which: Sequence[tuple[str, str]],
+    draws: int,
+) -> list[dict]:
+    """For each CNN-LSTM that has controls: AUROC of all models compared with it, and its difference from each.
+
+    Args:
+        models: the replicates of each model, tested on the same images.
+        roles: of each, see `compare.role`.
+        estimates: of each by metric, on the whole test part.
+        which: see `paired.pairs`.
+        draws: redrawn test parts.
+
+    Returns:
+        `model`, the CNN-LSTM's name; `missing`, roles of `DECIDE` that no model has; `helps`; `cases`, by key of
+        `CASES` the counts, AUROC by model, and `comparisons` as `paired.compared` has them, the CNN-LSTM second. Those
+        with two or more earlier visits are there where it reads visits and any case has them. Holm's p is over the
+        comparisons that decide, and over the others apart.
+    """
+    found = []
+    for lstm in [name for name in models if roles[name] == "cnn_lstm"]:
+        others = [first for first, second in which if second == lstm and roles[first] != "cnn_lstm"]
+        if not {roles[name] for name in others} & CONTROLS:
+            continue
+        others.sort(key=lambda name: [*WHAT, roles[name]].index(roles[name]))
+        names, first = [lstm, *others], models[lstm][0]
+        on = {"all": {name: {"auroc": estimates[name]["auroc"]} for name in names}}
+        cases = {"all": counts(first.test)}
+        known = first.test[[f"target_{name}" for name in first.labels]].notna().any(axis=1)
+        visits = first.first.run.config.model.get("sequence") == "visits"
+        if visits and (inside := known & (earlier_visits(first.test) >= ENOUGH)).any():
+            cases["earlier"] = counts(first.test[inside])
+            on["earlier"] = {}
+            for name in names:
+                tables = [one.test[inside] for one in models[name]]
+                half = [0.5] * len(tables)
+                on["earlier"][name] = estimated(tables, first.labels, half, min(draws, DRAWS), ["auroc"])
+        for key, some in on.items():
+            blocks: dict[str, dict] = {name: {} for name in names}
+            for name, block in blocks.items():
+                enter(block, "test", some[name])
+            compared = [gap.differing(other, some[other], lstm, some[lstm]) for other in others]
+            cases[key] |= {"models": blocks, "comparisons": compared}
+        both = [one for case in cases.values() for one in case["comparisons"]]
+        deciding = gap.adjusted([one for one in both if roles[one["first"]] in DECIDE])
+        gap.adjusted([one for one in both if roles[one["first"]] not in DECIDE])
+        missing = [role for role in DECIDE if role not in {roles[name] for name in others}]
+        helps = not missing and all(_better(one) for one in deciding)
+        found.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
+    return found
+
+
+def section(summary: dict) -> list:
+    """Whether the recurrence helps and why that is said, and every control beside the CNN-LSTM; or what measures it.
+
+    Args:
+        summary: with `recurrence`, what `numbers` gave.
+    """
+    if not summary["recurrence"]:
+        return [
+            Text(
+                "Whether it is the recurrence that helps, or more parameters and more images, is not measured: it "
+                f"takes a CNN-LSTM and its controls. {_adds(summary, None)} trains them all."
+            )
+        ]
+    found: list = []
+    for one in summary["recurrence"]:
+        quoted = [
+            gap.quotable(compared, compared["metrics"]["auroc"], "auroc", f"AUROC on {CASES[key]}")
+            for key, compared in _deciding(summary, one)
+        ]
+        found += [Items([sentence(summary, one), *quoted]), _table(summary, one)]
+    return found
+
+
+def sentence(summary: dict, one: dict) -> str:
+    """Whether the recurrence helps; if that is not shown, which comparison shows none or which control is missing."""
+    lstm, deciding = one["model"], _deciding(summary, one)
+    if one["helps"]:
+        better_than = dict.fromkeys(label(compared["first"]) for _, compared in deciding)
+        seeds = "" if all(compared["counts_seeds"] for _, compared in deciding) else ", for these very runs"
+        return (
+            f"The recurrence helps{seeds}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
+            f"{join([CASES[key] for key in one['cases']])}, and each of these differences is shown."
+        )
+    reasons = [f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in one["missing"]]
+    for key, compared in deciding:
+        if paired.shown(compared, "auroc") and not _better(compared):
+            reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
+        elif not _better(compared):
+            reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
+    of = f" of {label(lstm)}" if len(summary["recurrence"]) > 1 else ""
+    return f"No effect of the recurrence{of} is shown: {'; '.join(reasons)}."
+
+
+def _better(compared: dict) -> bool:
+    """Whether the CNN-LSTM's AUROC is shown to be above the other's."""
+    return paired.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
+
+
+def _deciding(summary: dict, one: dict) -> list[tuple[str, dict]]:
+    """The comparisons that decide, each with the cases that it is on."""
+    return [
+        (key, compared)
+        for key, case in one["cases"].items()
+        for compared in case["comparisons"]
+        if _role(summary, compared["first"]) in DECIDE
+    ]
+
+
+def _role(summary: dict, model: str) -> str:
+    return summary["models"][model]["settings"]["role"]
+
+
+def _adds(summary: dict, lstm: str | None) -> str:
+    visits = lstm is not None and summary["models"][lstm]["settings"]["sequence"] == "visits"
+    return f"`python train.py experiment=controls{' model.sequence=visits' if visits else ''} data.root=DIR`"
+
+
+def _table(summary: dict, one: dict) -> Table:
+    lstm, reasons = one["model"], {}
+    rows = [[label(name)] for name in one["cases"]["all"]["models"]]
+    columns = ["Model"]
+    for key, case in one["cases"].items():
+        columns += [f"{NAMES['auroc']}, {CASES[key]}", f"{label(lstm)} minus it", "p"]
+        cells = [["", ""]]
+        for compared in case["comparisons"]:
+            found = compared["metrics"]["auroc"]
+            cells.append([difference(found), p_value(found["p_holm"])])
+            if "undefined" in found:
+                reasons.setdefault(found["undefined"], {})[CASES[key]] = None
+        for row, block, cell in zip(rows, case["models"].values(), cells, strict=True):
+            row += [with_interval(block, "test", "auroc"), *cell]
+    undefined = [f"Undefined on {join(list(on))}: {why}." for why, on in reasons.items()]
+    return Table(columns, rows, 1, [*_notes(summary, one), *undefined])
+
+
+def _notes(summary: dict, one: dict) -> list[str]:
+    named = {name: _role(summary, name) for name in one["cases"]["all"]["models"] if name != one["model"]}
+    mean = "" if summary["task"] == "abnormal" else ", the mean over findings"
+    said = [
+        f"AUROC{mean}, 95 % intervals. That the recurrence helps is said where the CNN-LSTM is better than the model "
+        "of as many parameters and than itself shuffled, each shown. p is adjusted (Holm) for the comparisons with "
+        "these two; those with other models decide nothing and are adjusted by themselves.",
+        f"{'; '.join(f'{label(name)}: {WHAT[role]}' for name, role in named.items() if role in WHAT)}.",
+    ]
+    if "earlier" in one["cases"]:
+        all_cases, some = (one["cases"][key]["labelled"] for key in ("all", "earlier"))
+        said.append(
+            f"Earlier visits have an order where there are two or more: {some:,} of {all_cases:,} labelled cases. "
+            "Below that the shuffled control reads what the CNN-LSTM reads."
+        )
+    return said
