@@ -1,5 +1,8 @@
 """The models learn what is there, and nothing where nothing is: minutes, so `make test-slow`."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning
@@ -17,6 +20,8 @@ from lungdet.runs import Run, load_run
 
 pytestmark = pytest.mark.slow
 MODELS = ("cnn", "cnn_lstm")
+HALF = {"chestxray14": 400, "montgomery": 200, "shenzhen": 200}
+READERS = (*MODELS, "cnn_lstm_shuffled", "cnn_mlp", "length_only")
 
 
 def configured(folder: Path, *changes: str):
@@ -56,7 +61,8 @@ def test_permuted_labels_teach_nothing(model: str, outputs: Path, monkeypatch: p
     config = configured(outputs / f"permuted_{model}", "experiment=demo", f"model={model}")
     with starting.start(config) as run:
         lightning.seed_everything(run.config.seed, verbose=False)
-        data, network = train.build_data(run.config), train.build_model(run.config)
+        network = train.build_model(run)
+        data = train.build_data(run.config, network)
         data.setup()
         split = data.split
         monkeypatch.setattr(data, "_split", lambda: split)  # fit sets up again, and would draw by the permuted labels
@@ -88,7 +94,8 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         "trainer.early_stopping=null",
     )
     with starting.start(config) as run:
-        data, network = train.build_data(run.config), train.build_model(run.config)
+        network = train.build_model(run)
+        data = train.build_data(run.config, network)
         data.prepare_data()
         labels = data.store.manifest["abnormal"]
         rows = np.concatenate([np.flatnonzero(labels == value)[:16] for value in (0, 1)])
@@ -97,3 +104,27 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         trainer.fit(network, loader, data.loader(rows, training=False))
     accuracy = pd.read_csv(run.folder / "metrics.csv")["val/accuracy"]
     assert accuracy.iloc[-1] == 1.0
+
+
+@pytest.mark.parametrize(("signal", "helps"), [("order", True), ("findings", False)])
+def test_the_recurrence_is_said_to_help_where_the_order_of_visits_tells_and_not_where_one_image_does(
+    signal: str, helps: bool, outputs: Path
+) -> None:
+    """`experiment=temporal` with half the patients and one seed; the whole of it is `make experiments`."""
+    folder = outputs / f"temporal_{signal}"
+    small = [f"data.patients.{source}={patients}" for source, patients in HALF.items()]
+    choices = [f"data.signal={signal}", f"model={','.join(READERS)}", "seed=0", "trainer.max_epochs=30", *small]
+    where = [f"outputs={outputs}", f"hydra.sweep.dir={folder}", "logger=csv"]
+    command = [sys.executable, "train.py", "experiment=temporal", *choices, *where]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    found = json.loads((folder / "report" / "metrics.json").read_text())
+    areas = {one["settings"]["role"]: one["test"]["auroc"] for one in found["models"].values()}
+    assert set(areas) == set(READERS)
+    (recurrence,) = found["recurrence"]
+    assert recurrence["helps"] is helps
+    said = "The recurrence helps, for these very runs" if helps else "No effect of the recurrence is shown"
+    assert said in (folder / "report" / "report.md").read_text()
+    seeing = {"cnn_lstm"} if helps else {"cnn", "cnn_lstm", "cnn_lstm_shuffled", "cnn_mlp"}
+    assert min(areas[name] for name in seeing) >= 0.9
+    assert max(abs(areas[name] - 0.5) for name in set(READERS) - seeing) <= 0.1

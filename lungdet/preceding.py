@@ -1,0 +1,47 @@
+"""The run that a multirun starts from, made first where it is not there: an experiment stays one command."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from lungdet.runs import Run
+
+log = logging.getLogger(__name__)
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+class Preceding(Callback):
+    """Trains a run before the first job, or goes on with it where it was cut (`hydra.callbacks` in conf/experiment/).
+
+    Args:
+        folder: the run's.
+        overrides: what it is trained with, as on the command line.
+    """
+
+    def __init__(self, folder: str, overrides: Sequence[str]) -> None:
+        self._run, self._overrides = Run(Path(folder)), list(overrides)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Before the first job of a sweep."""
+        self._make()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Before a job by itself."""
+        self._make()
+
+    def _make(self) -> None:
+        if self._run.finished:
+            return
+        log.info("first, the run that the others start from: %s", self._run.folder)
+        new = [f"hydra.run.dir={self._run.folder}", *self._overrides]
+        asked = [f"resume={self._run.folder}"] if self._run.can_continue else new
+        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *asked])
+        if done.returncode:
+            sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")
