@@ -35,9 +35,11 @@ drills: .venv/.tests       ## simulate what the statistics promise; writes drill
 
 SMALL := data=phantom data.difficulty=0 data.image_size=64 data.batch_size=16 augment=none model.dropout=0.2 \
 	trainer.max_epochs=20 trainer.early_stopping=null logger=csv
-experiments: .venv/.runs   ## every experiment on phantoms, with its report; about an hour on two cores
-	@for one in cross_dataset learning_curve imbalance robustness; do \
+experiments: .venv/.runs   ## every experiment on phantoms, with its report; some five hours on two cores
+	@for one in cross_dataset learning_curve imbalance robustness controls; do \
 		$(BIN)/python train.py experiment=$$one $(SMALL) || exit 1; done
+	@for signal in order findings none; do \
+		$(BIN)/python train.py experiment=temporal data.signal=$$signal logger=csv || exit 1; done
 
 lint: .venv/.tests         ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -36,3 +36,22 @@ def test_both_models_are_trained_and_compared_on_chestxray14(real_data: Path, tm
     for model in ("cnn", "cnn_lstm"):
         assert {"accuracy", "precision", "recall", "f1", "auroc"} <= numbers["models"][model]["test"].keys()
     command("evaluate.py", f"runs={find_runs(sweep)[0].folder}", "data=shenzhen", f"data.root={real_data}/Shenzhen")
+
+
+def test_series_of_visits_and_all_controls_run_on_chestxray14(real_data: Path, tmp_path: Path) -> None:
+    real = ["data=chestxray14", f"data.root={real_data}/ChestX-ray14", "data.image_size=64", "logger=csv"]
+    small = ["seed=0", "trainer.max_epochs=1", f"outputs={tmp_path}", f"hydra.sweep.dir={tmp_path}/visits"]
+    command("train.py", "experiment=controls", "model.sequence=visits", "model.gap=age", *real, *small)
+    runs = find_runs(tmp_path / "visits")
+    assert len(runs) == 7
+    assert len({run.environment["split"]["hash"] for run in runs}) == 1
+    numbers = json.loads((tmp_path / "visits" / "report" / "metrics.json").read_text())
+    ((recurrence,), (series,)) = numbers["recurrence"], numbers["series"]
+    assert recurrence["missing"] == []
+    tested = runs[0].predictions("test")
+    earlier = tested.groupby("patient_id")["visit"].rank() - 1
+    assert recurrence["cases"]["earlier"]["images"] == (earlier >= 2).sum() > 0
+    assert series["groups"]["1"]["images"] == tested["patient_id"].nunique()
+    findings = ["-m", "task=findings", "model=cnn_lstm,pool", "model.sequence=visits", "model.pooling=attention"]
+    command("train.py", *findings, *real, *small[1:3], f"hydra.sweep.dir={tmp_path}/findings")
+    assert all(run.finished for run in find_runs(tmp_path / "findings"))

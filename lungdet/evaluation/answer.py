@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
-from lungdet.evaluation.sections import by_part, guesses
+from lungdet.evaluation.sections import by_part, guesses, recurrence
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
@@ -17,7 +17,7 @@ STUDY_DIFFERENCE = 0.016
 
 
 def answer(summary: dict) -> str:
-    """One or two sentences: who is ahead by how much, whether that shows anything, and against which trivial answer."""
+    """Who is ahead by how much, whether that shows anything, against which trivial answer, and is it the recurrence."""
     test, models = summary["data"]["test"], summary["models"]
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
     reached = {name: block["test"][measure] for name, block in models.items()}
@@ -30,7 +30,9 @@ def answer(summary: dict) -> str:
         what = "accuracy" if measure == "accuracy" else "AUROC"
         return f"{where} no {what} is defined: {'; '.join(sorted(reasons))}."
     said = f"{where} {_compared(summary, measure, reached)}"
-    return f"{said} {_against_trivial(summary, reached)}" if measure == "accuracy" else f"{said} Chance has 0.500."
+    said += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
+    verdicts = [recurrence.verdict(summary, one) for one in summary["recurrence"]]
+    return " ".join([said, *[f"{verdict} ([why](#recurrence))." for verdict in verdicts]])
 
 
 def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:

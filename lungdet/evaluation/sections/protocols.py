@@ -12,6 +12,8 @@ import re
 STUDY_FRACTIONS = [0.7, 0.15, 0.15]
 OFFICIAL_TEST = 25_596
 """Images on ChestX-ray14's published test list."""
+TRAINED_ON = ("train_on", "train_fraction", "train_prevalence")
+"""The settings of a model that say what it was trained on."""
 
 
 def sentence(summary: dict) -> str:
@@ -31,7 +33,7 @@ def sentence(summary: dict) -> str:
         said = [f"Protocol: {called}, on images that no published result is known to be on."]
     elif part := _partial(summary):
         said.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
-    settings = [{**block["settings"], "base": None} for block in summary["models"].values()]
+    settings = [[block["settings"].get(key) for key in TRAINED_ON] for block in summary["models"].values()]
     differ = any(one != settings[0] for one in settings)
     return " ".join([*said, *(["The models' names say what each was trained on."] if differ else _narrowed(rest))])
 

@@ -112,9 +112,8 @@ def sentence(summary: dict, one: dict) -> str:
     lstm, deciding = one["model"], _deciding(summary, one)
     if one["helps"]:
         better_than = dict.fromkeys(label(compared["first"]) for _, compared in deciding)
-        seeds = "" if all(compared["counts_seeds"] for _, compared in deciding) else ", for these very runs"
         return (
-            f"The recurrence helps{seeds}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
+            f"{verdict(summary, one)}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
             f"{join([CASES[key] for key in one['cases']])}, and each of these differences is shown."
         )
     reasons = [f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in one["missing"]]
@@ -123,8 +122,16 @@ def sentence(summary: dict, one: dict) -> str:
             reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
         elif not _better(compared):
             reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
-    of = f" of {label(lstm)}" if len(summary["recurrence"]) > 1 else ""
-    return f"No effect of the recurrence{of} is shown: {'; '.join(reasons)}."
+    return f"{verdict(summary, one)}: {'; '.join(reasons)}."
+
+
+def verdict(summary: dict, one: dict) -> str:
+    """What is said of one CNN-LSTM, without the reasons."""
+    of = f" of {label(one['model'])}" if len(summary["recurrence"]) > 1 else ""
+    if not one["helps"]:
+        return f"No effect of the recurrence{of} is shown"
+    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, one))
+    return f"The recurrence{of} helps{'' if seeds else ', for these very runs'}"
 
 
 def _better(compared: dict) -> bool:
