@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # Where a run is written, resumed and reported, and where its images lie, does not change what it computes.
 _NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
-_NOT_THE_DATA = ("root", "store", "num_workers")
+_NOT_THE_DATA = ("root", "store", "num_workers", "loader")
 _AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run without training on
 
 

@@ -66,6 +66,8 @@ class Record(Callback):
     ) -> None:
         """Count images."""
         self._images += len(batch["image"]) * trainer.world_size
+        if trainer.is_last_batch and module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)  # the host runs ahead
         self._stopped = time.perf_counter()
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

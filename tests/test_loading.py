@@ -228,3 +228,15 @@ def test_an_image_is_augmented_alike_in_every_case_of_an_epoch(images: Path) -> 
     data = Radiographs(images, MANIFEST, ["abnormal"], visits=2, augmentation=Augmentation(**STRONG))
     batch = data.__getitems__([Draw(0), Draw(1)])  # the first visit, and the second with the first
     assert torch.equal(batch["image"][0], batch["image"][1])
+
+
+def test_the_flip_is_drawn_apart_from_the_shift() -> None:
+    half = np.zeros((1, 101, 101), np.uint8)
+    half[0, 40:61, 30:41] = 255
+    names = [str(i) for i in range(300)]
+    changed = Augmentation(flip=0.5, shift=0.1)(np.repeat(half, 300, 0), names).astype(float)
+    centre = (changed * np.arange(101)).sum((1, 2)) / changed.sum((1, 2)) - 50
+    flipped = centre > 0
+    shift = np.where(flipped, 15 - centre, centre + 15)  # to the right, before the flip
+    assert 0.4 < flipped.mean() < 0.6
+    assert abs(shift[flipped].mean() - shift[~flipped].mean()) < 2

@@ -32,27 +32,24 @@ class Augmentation:
         for name, value in (("flip", flip), ("zoom", zoom), ("shift", shift)):
             if not 0 <= value <= 1 or (name == "zoom" and value == 1):
                 raise InputError(f"augment.{name}={value}: a number from 0 to 1 is needed")
-        self._pipeline = None
+        self._pipeline = self._affine = self._flip = None
         if not (rotation or flip or zoom or shift):
             return
         import albumentations  # two seconds: only when augmentation is asked for
         import cv2
 
-        steps = []
         if rotation or zoom or shift:
-            steps.append(
-                albumentations.Affine(
-                    rotate=(-rotation, rotation),
-                    scale=(1 - zoom, 1 + zoom),
-                    translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
-                    keep_ratio=True,
-                    border_mode=cv2.BORDER_CONSTANT,  # black, as beyond the collimator
-                    p=1.0,
-                )
+            self._affine = albumentations.Affine(
+                rotate=(-rotation, rotation),
+                scale=(1 - zoom, 1 + zoom),
+                translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
+                keep_ratio=True,
+                border_mode=cv2.BORDER_CONSTANT,  # black, as beyond the collimator
+                p=1.0,
             )
         if flip:
-            steps.append(albumentations.HorizontalFlip(p=flip))
-        self._pipeline = albumentations.Compose(steps)
+            self._flip = albumentations.HorizontalFlip(p=flip)
+        self._pipeline = albumentations.Compose([step for step in (self._affine, self._flip) if step is not None])
 
     def __call__(self, images: np.ndarray, draws: Sequence[str]) -> np.ndarray:
         """Augment `images` (N, H, W) uint8, each by the draw that its string names (see `draw`)."""
@@ -60,11 +57,59 @@ class Augmentation:
             return images
         changed = np.empty_like(images)
         for i, name in enumerate(draws):
-            self._pipeline.set_random_seed(zlib.crc32(name.encode()))
+            self._seed(name)
             changed[i] = self._pipeline(image=images[i])["image"]
         return changed
+
+    def matrices(self, draws: Sequence[str], height: int, width: int) -> np.ndarray | None:
+        """What the call does to images (N, H, W) by these draws, without the images: where each pixel comes from.
+
+        Returns:
+            (N, 2, 3) float32, which take a pixel's place (x, y, 1) in the augmented image to its place (x, y) in the
+            image before, in pixels from the centre of the top left one; None where images stay as they are.
+        """
+        if self._pipeline is None:
+            return None
+        drawn = [self._drawn(name, (height, width)) for name in draws]
+        angle, scale, right, down, flipped = np.array(drawn, np.float64).reshape(-1, 5).T
+        # albumentations turns and scales about the centre, then shifts, then flips; this is the way back.
+        angle = np.deg2rad(angle)
+        cos, sin, mirror = np.cos(angle) / scale, np.sin(angle) / scale, 1 - 2 * flipped
+        turn = np.stack([cos, -sin, sin, cos], 1).reshape(-1, 2, 2)
+        mirrored = turn * np.stack([mirror, np.ones_like(mirror)], 1)[:, None]
+        centre, shift = np.array([(width - 1) / 2, (height - 1) / 2]), np.stack([right, down], 1)
+        offset = centre - mirrored @ centre - np.einsum("nij,nj->ni", turn, shift)
+        return np.concatenate([mirrored, offset[:, :, None]], 2).astype(np.float32)
+
+    def _seed(self, name: str) -> None:
+        """Give each transform a start of its own: from a common one, the flip would follow from the shift."""
+        self._pipeline.set_random_seed(_number(name))
+        if self._flip is not None:
+            self._flip.set_random_seed(_number(name, "flip"))
+
+    def _drawn(self, name: str, shape: tuple[int, int]) -> tuple[float, float, int, int, bool]:
+        """Angle, scale, shift right and down, and whether it is flipped: albumentations' own draws, in its order.
+
+        Its whole `get_params_dependent_on_data` also multiplies matrices, one by one, which takes three times as long.
+        """
+        angle, scale, shift, flipped = 0.0, 1.0, {"x": 0, "y": 0}, False
+        if self._affine is not None:
+            random = self._affine.py_random
+            random.seed(_number(name))
+            shift = self._affine._get_translate_params(shape)
+            self._affine._get_shear_params()  # none is asked for, but drawn
+            scale = self._affine._get_scale(self._affine.scale, True, False, random)["x"]
+            angle = random.uniform(*self._affine.rotate)
+        if self._flip is not None:
+            self._flip.py_random.seed(_number(name, "flip"))
+            flipped = self._flip.should_apply()
+        return angle, scale, shift["x"], shift["y"], flipped
 
 
 def draw(seed: int, epoch: int, image_id: str, occurrence: int = 0) -> str:
     """The name of the draw for an image's `occurrence`-th appearance in an epoch."""
     return f"{seed}/{epoch}/{image_id}/{occurrence}"
+
+
+def _number(name: str, what: str = "") -> int:
+    return zlib.crc32(f"{what}{name}".encode())

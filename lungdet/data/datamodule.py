@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
 from lungdet.data.degrade import Degradation
+from lungdet.data.device import LOADERS, DeviceLoader, Whereabouts, choose, resident
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.store import Store, prepare
@@ -51,6 +52,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         visits: a case is the patient's last so many images, up to and including the one that is classified.
         batch_size: images a step on each device.
         num_workers: loader processes; None takes one a core but one, eight at most.
+        loader: where batches are made, of `lungdet.data.device.LOADERS`.
         sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
             class, rare ones several times.
         task: what the targets are, of `lungdet.findings.TASKS`.
@@ -88,6 +90,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         visits: int = 1,
         batch_size: int = 32,
         num_workers: int | None = None,
+        loader: str = "auto",
         sampler: str = "uniform",
         task: str = "abnormal",
         augmentation: Augmentation | None = None,
@@ -112,6 +115,8 @@ class RadiographDataModule(lightning.LightningDataModule):
             raise InputError(f"data.visits={visits}: at least 1 is needed")
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: at least 1 is needed")
+        if loader not in LOADERS:
+            raise InputError(f"data.loader={loader}: one of {', '.join(LOADERS)} is needed")
         self.root, self.folder = Path(root).expanduser(), Path(store).expanduser()
         self.settings = Settings(size=image_size, resize=resize, bits=bits)
         self.limit, self.protocol, self.split_seed, self.fractions = limit, split, split_seed, tuple(fractions)
@@ -122,7 +127,10 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.batch_size, self.sampler, self.task = batch_size, sampler, task
         self.augmentation, self.seed = augmentation, seed
         self.num_workers = min(8, (os.cpu_count() or 1) - 1) if num_workers is None else num_workers
+        self.made_by = loader
         self.store: Store | None = None
+        self._resident: torch.Tensor | None = None
+        self._why = ""
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there.
@@ -164,17 +172,17 @@ class RadiographDataModule(lightning.LightningDataModule):
         """The manifest's (and store's) rows of one part, ascending."""
         return np.flatnonzero(self.manifest["image_id"].isin(self.split.images(part)))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | DeviceLoader:
         """Shuffled and augmented; what nobody has labelled teaches nothing and is left out."""
         rows = self.rows("train")
         labelled = self.manifest[[*TASKS[self.task]]].iloc[rows].notna().any(axis=1)
         return self.loader(rows[labelled], training=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | DeviceLoader:
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("val"), training=False)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader | DeviceLoader:
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("test"), training=False)
 
@@ -242,11 +250,14 @@ class RadiographDataModule(lightning.LightningDataModule):
             split = narrowing.with_train_prevalence(split, manifest, self.train_prevalence)
         return split
 
-    def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> DataLoader:
+    def loader(
+        self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None
+    ) -> DataLoader | DeviceLoader:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         manifest = self.store.manifest
-        dataset = Radiographs(
+        images = None if degradation is not None else self._on_device()  # degradations are functions of host memory
+        dataset = (Radiographs if images is None else Whereabouts)(
             self.store.folder / "images.npy",
             manifest,
             TASKS[self.task],
@@ -268,7 +279,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             world_size=world_size,
             strata=strata,
         )
-        return DataLoader(
+        loader = DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=order,
@@ -277,6 +288,17 @@ class RadiographDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+        return loader if images is None else DeviceLoader(loader, images)
+
+    def _on_device(self) -> torch.Tensor | None:
+        """The whole store in the trainer's device's memory, loaded once; None where worker processes make batches."""
+        images, device = self.store.folder / "images.npy", self.trainer.strategy.root_device if self.trainer else None
+        if self._resident is None or device not in (None, self._resident.device):
+            device, why = choose(self.made_by, images, device)
+            if why != self._why:
+                log.info("batches are made %s: %s", f"on {device}" if device is not None else "by workers", why)
+            self._resident, self._why = resident(images, device) if device is not None else None, why
+        return self._resident
 
 
 def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -64,29 +64,37 @@ class Radiographs(Dataset):
             NaN where unknown; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the case's row in the
             store; `case` (N,), a number that its image id alone decides. Single images have length 1, so S = N.
         """
-        if self._images is None:
-            self._images = np.load(self.path, mmap_mode="r")
         rows = np.fromiter((d.row for d in draws), np.int64, len(draws))
         length, read = self.series.length(rows), self.series.of(rows)
-        images, ids = self._images[read], self.image_ids[read]
-        if self.augmentation is not None:
-            of_case = np.repeat(np.arange(len(draws)), length)
-            names = [
-                draw(self.seed, draws[case].epoch, name, draws[case].occurrence)
-                for case, name in zip(of_case, ids, strict=True)
-            ]
-            images = self.augmentation(images, names)
-        if self.degradation is not None:
-            images = self.degradation(images, ids)
+        names = [
+            draw(self.seed, draws[case].epoch, name, draws[case].occurrence)
+            for case, name in zip(np.repeat(np.arange(len(draws)), length), self.image_ids[read], strict=True)
+        ]
         target = self.targets[rows]
         return {
-            "image": torch.from_numpy(images).unsqueeze(1).float().div_(255),
+            **self.shown(read, names),
             "length": torch.from_numpy(length),
             "when": torch.from_numpy(self.when[read]),
             "target": torch.from_numpy(target[:, 0] if target.shape[1] == 1 else target),
             "row": torch.from_numpy(rows),
             "case": torch.tensor([zlib.crc32(name.encode()) for name in self.image_ids[rows]]),
         }
+
+    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`image` (S, 1, H, W) of these rows of the store (S,), each augmented by the draw of its name."""
+        images = self.stored[read]
+        if self.augmentation is not None:
+            images = self.augmentation(images, names)
+        if self.degradation is not None:
+            images = self.degradation(images, self.image_ids[read])
+        return {"image": torch.from_numpy(images).unsqueeze(1).float().div_(255)}
+
+    @property
+    def stored(self) -> np.ndarray:
+        """All images (N, H, W) uint8, mapped."""
+        if self._images is None:
+            self._images = np.load(self.path, mmap_mode="r")
+        return self._images
 
     def __getstate__(self) -> dict:
         # A pickled memory map would be the whole store.

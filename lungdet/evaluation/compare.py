@@ -12,7 +12,7 @@ from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, p
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
-NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers"}
+NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers", "loader"}
 """Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
 STARTED_FROM = "model.backbone.init_from"
 """The run whose backbone one starts from. Each seed has its own, so it counts only whether there is one."""

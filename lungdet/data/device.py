@@ -1,0 +1,113 @@
+"""Batches made on the GPU: the whole store lies in its memory, workers only say which images, and how each is moved.
+
+Augmentation is the workers' up to interpolation: with OpenCV 5 one pixel in a thousand is a grey level off; earlier
+versions round places to 1/32 pixel.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from lungdet.data.loading import Radiographs
+
+LOADERS: tuple[str, ...] = ("auto", "device", "workers")
+"""Where batches are made: in the device's memory, by worker processes, or the first where it is a GPU with room."""
+
+_SHARE = 1 / 4  # of the free memory that the store may take; the rest is for the model
+_PIECE = 64 << 20  # bytes that pass through host memory at once
+
+
+class DeviceLoader:
+    """Yields what a `DataLoader` of `Radiographs` does, made on the device from the `Whereabouts` that workers send.
+
+    Args:
+        whereabouts: a `DataLoader` of `Whereabouts`.
+        images: the store (N, H, W) uint8, on the device; see `resident`.
+    """
+
+    def __init__(self, whereabouts: DataLoader, images: torch.Tensor) -> None:
+        self._whereabouts, self._images = whereabouts, images
+        self.sampler, self.batch_sampler = whereabouts.sampler, whereabouts.batch_sampler  # Lightning sets the epoch
+
+    def __len__(self) -> int:
+        return len(self._whereabouts)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches as of `Radiographs.__getitems__`, every tensor on the device."""
+        for sent in self._whereabouts:
+            batch = {name: tensor.to(self._images.device, non_blocking=True) for name, tensor in sent.items()}
+            image, matrix = self._images[batch.pop("read")].unsqueeze(1).float(), batch.pop("matrix", None)
+            if matrix is not None:
+                image = moved(image, matrix).round_()  # whole greys, as of the workers
+            yield {"image": image.div_(255), **batch}
+
+
+class Whereabouts(Radiographs):
+    """A batch of `Radiographs` without pixels: `read` (S,), rows of the store, and `matrix` (S, 2, 3) of each.
+
+    `matrix` is that of `lungdet.data.augment.Augmentation.matrices`, and missing where images stay as they are.
+    """
+
+    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What `DeviceLoader` needs to make `image` of."""
+        matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
+        where = {"read": torch.from_numpy(read)}
+        return where if matrix is None else {**where, "matrix": torch.from_numpy(matrix)}
+
+
+def moved(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Each image (S, 1, H, W) moved by its matrix (S, 2, 3): bilinear, black beyond the image's edge.
+
+    Args:
+        image: of any floating type.
+        matrix: from a pixel's place (x, y, 1) afterwards to its place before, in pixels, float32.
+    """
+    height, width = image.shape[-2:]
+    x = torch.arange(width, device=image.device, dtype=matrix.dtype)
+    y = torch.arange(height, device=image.device, dtype=matrix.dtype)[:, None]
+    # Not affine_grid: it multiplies matrices, which a GPU may be told to do in TF32, wrong by a tenth of a pixel.
+    from_x, from_y = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in matrix[..., None, None].unbind(1))
+    # grid_sample counts from -1 to 1, from the first pixel's outer edge to the last one's.
+    grid = torch.stack([(2 * from_x + 1) / width - 1, (2 * from_y + 1) / height - 1], -1)
+    return functional.grid_sample(image, grid.to(image.dtype), "bilinear", "zeros", align_corners=False)
+
+
+def resident(images: Path, device: torch.device) -> torch.Tensor:
+    """The store's `images.npy`, (N, H, W) uint8, in the device's memory; through the host's in small pieces."""
+    stored = np.load(images, mmap_mode="r")
+    held = torch.empty(stored.shape, dtype=torch.uint8, device=device)
+    step = max(1, _PIECE // max(1, stored[:1].size))
+    piece = torch.empty((min(step, len(stored)), *stored.shape[1:]), dtype=torch.uint8)
+    if device.type == "cuda":
+        piece = piece.pin_memory()
+    for start in range(0, len(stored), step):
+        some = stored[start : start + step]
+        piece.numpy()[: len(some)] = some
+        held[start : start + step].copy_(piece[: len(some)])
+    return held
+
+
+def choose(loader: str, images: Path, device: torch.device | None) -> tuple[torch.device | None, str]:
+    """On which device batches are made, None being by worker processes, and why.
+
+    Args:
+        loader: of `LOADERS`.
+        images: the store's `images.npy`.
+        device: the trainer's; None where there is no trainer.
+    """
+    if loader == "workers":
+        return None, "data.loader=workers"
+    if loader == "device":
+        if device is None:
+            device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return device, "data.loader=device"
+    if device is None or device.type != "cuda":
+        return None, "there is no trainer yet" if device is None else f"the trainer's device is {device}, no CUDA GPU"
+    needed, (free, _) = images.stat().st_size, torch.cuda.mem_get_info(device)
+    fits = needed <= free * _SHARE
+    told = f"{needed / 2**30:.1f} GiB, {'no more' if fits else 'more'} than a quarter of {free / 2**30:.1f} free GiB"
+    return device if fits else None, f"the store is {told}"

@@ -1,0 +1,254 @@
+"""Batches made on the device are those that workers make: same images up to interpolation, same order, same epochs."""
+
+import dataclasses
+import logging
+import multiprocessing
+from pathlib import Path
+
+import cv2
+import lightning
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lungdet.data import device as on_device
+from lungdet.data.augment import Augmentation
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.device import DeviceLoader, Whereabouts, choose, moved, resident
+from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.phantom import PhantomDataModule
+from lungdet.data.phantoms.cohort import Knobs
+from lungdet.errors import InputError
+
+CPU = torch.device("cpu")
+PAPER = {"rotation": 10, "flip": 0.5, "zoom": 0.1, "shift": 0.05}
+STRONG = {"rotation": 90, "flip": 0.5, "zoom": 0.3, "shift": 0.2}
+KINDS = [PAPER, STRONG, {"flip": 0.5}, {"rotation": 30}, {"zoom": 0.3}, {"shift": 0.2}, {"flip": 1.0, "shift": 0.1}]
+MANIFEST = pd.DataFrame(
+    {
+        "image_id": [f"d/{i}" for i in range(24)],
+        "patient_id": [f"d/{i // 3}" for i in range(24)],
+        "visit": np.arange(24) % 3,
+        "age": 50.0,
+        "abnormal": np.arange(24) % 2,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth, with edges and fine grain, wider than high."""
+    generator = np.random.default_rng(0)
+    pixels = np.empty((24, 96, 112), np.uint8)
+    for image in pixels:
+        coarse = cv2.resize(generator.uniform(0, 220, (7, 8)), (112, 96), interpolation=cv2.INTER_CUBIC)
+        cv2.ellipse(coarse, (40, 50), (18, 30), 0, 0, 360, 60, -1)
+        image[:] = (coarse + generator.normal(0, 3, coarse.shape)).clip(20, 255)
+    path = tmp_path_factory.mktemp("store") / "images.npy"
+    np.save(path, pixels)
+    return path
+
+
+def seen(images: Path, place: str, *, workers: int = 0, epoch: int = 0, visits: int = 1, world_size: int = 1) -> list:
+    """The batches of an epoch, made by workers or on the device."""
+    batches = []
+    for rank in range(world_size):
+        order = InOrder(np.arange(24), 4, shuffle=True, rank=rank, world_size=world_size)
+        order.set_epoch(epoch)
+        kind = Whereabouts if place == "device" else Radiographs
+        data = kind(images, MANIFEST, ["abnormal"], visits, Augmentation(**STRONG))
+        loader = DataLoader(data, 4, sampler=order, num_workers=workers, collate_fn=lambda batch: batch)
+        batches += list(DeviceLoader(loader, resident(images, CPU)) if place == "device" else loader)
+    return batches
+
+
+def by_row(batches: list) -> dict[int, torch.Tensor]:
+    return {row: image for batch in batches for row, image in zip(batch["row"].tolist(), batch["image"], strict=True)}
+
+
+def interior(changed: np.ndarray) -> np.ndarray:
+    """Pixels that are neither beyond the image's edge nor near it, which holds no grey below 20."""
+    return np.stack([cv2.erode((one > 5).astype(np.uint8), np.ones((7, 7))) > 0 for one in changed])
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=str)
+def test_matrices_are_the_ones_that_albumentations_draws(kinds: dict[str, float]) -> None:
+    augmentation = Augmentation(**kinds)
+    names = [f"0/{epoch}/d/{i}/0" for epoch in range(3) for i in range(40)]
+    applied = []
+
+    def spy(draw: str) -> np.ndarray:
+        augmentation(np.zeros((1, 96, 112), np.uint8), [draw])
+        affine = augmentation._affine.params["matrix"] if augmentation._affine is not None else np.eye(3)
+        flipped = augmentation._flip is not None and bool(augmentation._flip.params)
+        applied.append(flipped)
+        mirror = np.array([[-1, 0, 111], [0, 1, 0], [0, 0, 1.0]])
+        return np.linalg.inv((mirror if flipped else np.eye(3)) @ affine)[:2]
+
+    expected = np.stack([spy(name) for name in names])
+    found = augmentation.matrices(names, 96, 112)
+    assert found.shape == (120, 2, 3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    if kinds.get("flip") == 0.5:
+        assert 30 < sum(applied) < 90
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=str)
+def test_images_are_albumentations_up_to_interpolation(images: Path, kinds: dict[str, float]) -> None:
+    pixels, augmentation = np.load(images), Augmentation(**kinds)
+    names = [f"0/0/d/{i}/0" for i in range(24)]
+    expected = augmentation(pixels, names)
+    matrices = torch.from_numpy(augmentation.matrices(names, *pixels.shape[1:]))
+    found = moved(torch.from_numpy(pixels)[:, None].float(), matrices)[:, 0].round().numpy()
+    difference = np.abs(found - expected)[interior(expected)]
+    assert difference.size > pixels.size / 3
+    assert difference.mean() < 0.5
+    assert np.quantile(difference, 0.999) < 3
+    assert np.abs(found - expected).mean() < 0.6  # edges included
+
+
+def test_a_shift_by_whole_pixels_moves_them_and_leaves_black(images: Path) -> None:
+    pixels = torch.from_numpy(np.load(images)[:2])[:, None].float()
+    found = moved(pixels, torch.tensor([[[1.0, 0, 5], [0, 1, -3]], [[-1, 0, 111], [0, 1, 0]]]))
+    torch.testing.assert_close(found[0, 0, 3:, :107], pixels[0, 0, :-3, 5:], rtol=0, atol=0.01)
+    assert found[0, 0, :3].abs().max() < 0.01
+    assert found[0, 0, :, 107:].abs().max() < 0.01
+    torch.testing.assert_close(found[1], pixels[1].flip(-1), rtol=0, atol=0.01)
+
+
+def test_batches_are_the_workers_with_series_too(images: Path) -> None:
+    for ours, theirs in zip(seen(images, "device", visits=3), seen(images, "workers", visits=3), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in theirs.keys() - {"image"}:
+            assert torch.equal(ours[name], theirs[name]), name
+            assert ours[name].dtype == theirs[name].dtype
+        assert (ours["image"].shape, ours["image"].dtype) == (theirs["image"].shape, theirs["image"].dtype)
+        assert (ours["image"] - theirs["image"]).abs().mean() < 0.6 / 255
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation()])
+def test_without_augmentation_images_are_the_stores_to_the_last_bit(images: Path, augmentation) -> None:
+    order = InOrder(np.arange(24), 5, shuffle=False)
+    sent = DataLoader(
+        Whereabouts(images, MANIFEST, ["abnormal"], 1, augmentation), 5, sampler=order, collate_fn=lambda batch: batch
+    )
+    found = torch.cat([batch["image"] for batch in DeviceLoader(sent, resident(images, CPU))])
+    assert torch.equal(found, torch.from_numpy(np.load(images))[:, None].float() / 255)
+
+
+def test_neither_workers_nor_ranks_change_an_image(images: Path) -> None:
+    one = by_row(seen(images, "device", epoch=2))
+    for other in (
+        by_row(seen(images, "device", epoch=2, workers=2)),
+        by_row(seen(images, "device", epoch=2, world_size=2)),
+    ):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[row], other[row]) for row in one)
+    assert not any(torch.equal(image, one[row]) for row, image in by_row(seen(images, "device", epoch=3)).items())
+
+
+def test_the_store_is_loaded_in_pieces_whole(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_device, "_PIECE", 5 * 96 * 112)
+    assert np.array_equal(resident(images, CPU).numpy(), np.load(images))
+
+
+def test_auto_takes_a_gpu_with_room_and_nothing_else(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, size = torch.device("cuda", 0), images.stat().st_size
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 * size, 100 * size))
+    assert choose("auto", images, gpu)[0] == gpu
+    assert choose("workers", images, gpu)[0] is None
+    assert choose("device", images, CPU)[0] == CPU
+    assert choose("auto", images, CPU) == (None, "the trainer's device is cpu, no CUDA GPU")
+    assert choose("auto", images, None)[0] is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 * size - 1, 100 * size))
+    chosen, why = choose("auto", images, gpu)
+    assert chosen is None
+    assert "more than a quarter" in why
+
+
+class Tiny(lightning.LightningModule):
+    """Records what it meets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.met: dict[str, list] = {}
+
+    def step(self, stage: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        self.met.setdefault(f"{stage}{self.current_epoch}", []).extend(batch["row"].tolist())
+        self.met.setdefault("children", []).append({child.pid for child in multiprocessing.active_children()})
+        return self.layer(batch["image"].mean((1, 2, 3))[:, None]).square().mean()
+
+    def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+        return self.step("train", batch)
+
+    def validation_step(self, batch: dict[str, torch.Tensor], _: int) -> None:
+        self.step("val", batch)
+
+    def test_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        self.step("test", batch)
+
+    def predict_step(self, batch: dict[str, torch.Tensor], _: int) -> None:
+        self.step("predict", batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def phantom(folder: Path, **keys) -> RadiographDataModule:
+    few = {"chestxray14": 30, "montgomery": 12, "shenzhen": 12}
+    knobs = dataclasses.asdict(Knobs(patients=few, size=64))
+    knobs["phantom_seed"] = knobs.pop("seed")
+    return PhantomDataModule(folder / "phantom", **knobs, image_size=32, store=folder / "store", batch_size=8, **keys)
+
+
+def trainer() -> lightning.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return lightning.Trainer(
+        accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, enable_checkpointing=False, **quiet
+    )
+
+
+def test_lightning_fits_and_evaluates_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lungdet")
+    met = {}
+    for place in ("workers", "device"):
+        data, model, one = phantom(tmp_path, loader=place, num_workers=1), Tiny(), trainer()
+        data.augmentation = Augmentation(**PAPER)
+        one.fit(model, data)
+        assert isinstance(one.train_dataloader, DeviceLoader if place == "device" else DataLoader)
+        first, *others = model.met.pop("children")
+        assert all(first <= later for later in others)  # the training loader's worker is kept
+        one.validate(model, datamodule=data, verbose=False)
+        one.test(model, datamodule=data, verbose=False)
+        one.predict(model, data.loader(data.train_sample(), training=False), return_predictions=False)
+        model.met.pop("children")
+        met[place] = model.met
+        assert caplog.text.count(f"data.loader={place}") == 1
+    assert met["device"] == met["workers"]
+    train = [met["device"][f"train{epoch}"] for epoch in (0, 1)]
+    assert sorted(train[0]) == sorted(train[1])
+    assert train[0] != train[1]
+    assert met["device"]["test2"] == data.rows("test").tolist()
+
+
+def test_degraded_images_are_made_by_workers_and_a_cpu_trainer_by_default_too(tmp_path: Path) -> None:
+    data = phantom(tmp_path, loader="device", num_workers=0)
+    data.setup()
+    rows = data.rows("test")
+    assert isinstance(data.loader(rows, training=False), DeviceLoader)
+    assert data.loader(rows, training=False)._images is data.loader(rows, training=True)._images
+    assert isinstance(data.loader(rows, training=False, degradation=lambda images, _: images), DataLoader)
+    data = phantom(tmp_path, num_workers=0)
+    data.setup()
+    assert isinstance(data.loader(rows, training=False), DataLoader)
+    data.trainer = trainer()
+    assert isinstance(data.loader(rows, training=False), DataLoader)
+
+
+def test_another_loader_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.loader=gpu: one of auto, device, workers"):
+        phantom(tmp_path, loader="gpu")
