@@ -1,11 +1,16 @@
 """Models that read series of visits: causal, every image once, order known or destroyed; controls that match."""
 
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from lungdet.data.loading import Draw, Radiographs
 from lungdet.errors import InputError
 from lungdet.models.backbone import ConvBackbone, TimmBackbone
 from lungdet.models.classifier import Classifier
@@ -60,6 +65,28 @@ def test_a_case_is_told_alike_beside_longer_and_shorter_ones(name: str, gap: str
         some = slice(start, start + n)
         alone = model(image[some], length[i : i + 1], when[some], case[i : i + 1])
         assert torch.allclose(alone[0], together[i], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_prediction_depends_on_a_later_image_from_the_store_to_the_logits(name: str, tmp_path: Path) -> None:
+    """A patient's five visits as five cases of one batch: the last image is changed, then it is not there."""
+    manifest = pd.DataFrame(
+        {"image_id": [*"abcde"], "patient_id": "p", "visit": range(5), "age": 50.0, "abnormal": [0, 1, 0, 1, 0]}
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
+    changed = pixels.copy()
+    changed[4] = 255 - changed[4]
+    model = made(name, gap="visit")
+
+    def told(images: np.ndarray) -> Tensor:
+        np.save(tmp_path / "images.npy", images)
+        data = Radiographs(tmp_path / "images.npy", manifest[: len(images)], ["abnormal"], visits=VISITS)
+        return model.answer(data.__getitems__([Draw(row) for row in range(len(images))]))
+
+    before, after, without = told(pixels), told(changed), told(pixels[:4])
+    assert torch.equal(before[:4], after[:4])
+    assert torch.allclose(before[:4], without, atol=1e-6)
+    assert name == "length_only" or not torch.equal(before[4], after[4])
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("length_only", "cnn")])

@@ -1,0 +1,131 @@
+"""Training fed from GPU memory: as many images as ChestX-ray14's training part has, of the study's size, augmented."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from statistics import quantiles
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lungdet.data.augment import Augmentation
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.store import Store
+from lungdet.evaluation.network import flops
+from lungdet.models.backbone import ConvBackbone
+from lungdet.models.classifier import Classifier
+from lungdet.models.cnn import CNN
+from lungdet.models.cnn_lstm import CNNLSTM
+from tests.benchmarks.pairs import compare
+
+IMAGES, BATCH, STEPS = 78_080, 256, 30
+HEAD = {"hidden": 128, "dropout": 0.5, "learning_rate": 1e-3}
+MODELS: dict[str, Callable[[], Classifier]] = {
+    "CNN": lambda: CNN(ConvBackbone((32, 64, 128, 256)), **HEAD),
+    "CNN-LSTM": lambda: CNNLSTM(ConvBackbone((32, 64, 128, 256)), layers=2, width=128, **HEAD),
+}
+
+
+class Noise(RadiographDataModule):
+    """Random pixels in a store of that size, every image trained on."""
+
+    name = "noise"
+
+    def prepare_data(self) -> None:
+        """Open the store."""
+        rows = np.arange(IMAGES)
+        names = pd.Series(rows).astype("str")
+        manifest = pd.DataFrame(
+            {"image_id": names, "patient_id": names, "visit": 0, "age": 50.0, "abnormal": rows % 2.0}
+        )
+        self.store = Store(
+            np.load(self.folder / "images.npy", mmap_mode="r"), manifest, manifest[:0], {}, "", self.folder
+        )
+
+    def batches(self) -> Iterator[dict[str, Tensor]]:
+        """Endless epochs of training batches, on the GPU."""
+        self.prepare_data()
+        loader = self.loader(np.arange(IMAGES), training=True)
+        for epoch in range(1000):
+            loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                yield {name: tensor.cuda(non_blocking=True) for name, tensor in batch.items()}
+
+
+def run(data: Path) -> list[dict]:
+    """Measure on the GPU, in bf16, channels-last, compiled; nothing without one. `data` is not needed."""
+    if not torch.cuda.is_available():
+        print("  no CUDA GPU: not measured")
+        return []
+    torch.backends.cudnn.benchmark = True
+    with tempfile.TemporaryDirectory() as folder:
+        images = np.lib.format.open_memmap(Path(folder) / "images.npy", "w+", np.uint8, (IMAGES, 224, 224))
+        for start in range(0, IMAGES, BATCH):
+            images[start : start + BATCH] = np.random.default_rng(start).integers(0, 256, (BATCH, 224, 224), np.uint8)
+        augmentation = Augmentation(rotation=10, flip=0.5, zoom=0.1, shift=0.05)
+        device, workers = (
+            Noise(".", store=folder, batch_size=BATCH, num_workers=8, loader=made, augmentation=augmentation).batches()
+            for made in ("device", "workers")
+        )
+        next(device), next(workers)
+        results = [
+            compare(
+                "batches made on the GPU", lambda: _rate(device), lambda: _rate(workers), "images/s",
+                f"against 8 processes that make them; both augmented, batches of {BATCH}",
+            )
+        ]  # fmt: skip
+        steps = {name: _step(make()) for name, make in MODELS.items()}
+        for name, step in steps.items():
+            results += _fed(name, step, device)
+        one = next(device)
+        again = {name: chain.from_iterable([one] * STEPS for _ in iter(int, 1)) for name in MODELS}
+        step_time = {name: lambda name=name: 1e3 * BATCH / _rate(again[name], steps[name]) for name in MODELS}
+        detail = f"time, against the CNN's; {BATCH} images"
+        results.append(compare("CNN-LSTM's training step", step_time["CNN-LSTM"], step_time["CNN"], "ms", detail))
+    return results
+
+
+def _fed(name: str, step: Callable, device: Iterator) -> list[dict]:
+    """A model's steps on the loader's batches against steps on one batch, and whole epochs of the former."""
+    one = next(device)
+    again = chain.from_iterable([one] * STEPS for _ in iter(int, 1))
+    for _ in range(10):
+        step(next(device))
+    detail = f"fed by the loader against one batch already there; {BATCH} images, bf16, channels-last, compiled"
+    fed = compare(f"{name}'s training", lambda: _rate(device, step), lambda: _rate(again, step), "images/s", detail)
+    seconds = [IMAGES / _rate(device, step, IMAGES // BATCH) for _ in range(3)]
+    low, middle, high = quantiles(seconds, n=4)
+    work = 3 * flops(MODELS[name](), 224) * IMAGES / middle / 1e12
+    detail = f"an epoch of {IMAGES:,} images, augmented, without validation: {work:.0f} TFLOP/s"
+    return [fed, {"name": f"{name}'s epoch", "seconds": middle, "low": low, "high": high, "detail": detail}]
+
+
+def _rate(batches: Iterator, step: Callable = lambda batch: None, steps: int = STEPS) -> float:
+    """Images a second."""
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step(next(batches))
+    torch.cuda.synchronize()
+    return steps * BATCH / (time.perf_counter() - began)
+
+
+def _step(model: Classifier) -> Callable[[dict[str, Tensor]], None]:
+    """A training step as the trainer makes it, compiled."""
+    model.cuda().train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    forward = torch.compile(model.forward)
+
+    def step(batch: dict[str, Tensor]) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = forward(batch["image"].to(memory_format=torch.channels_last), batch["length"])
+        loss = torch.nn.functional.cross_entropy(logits.float(), batch["target"].long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
