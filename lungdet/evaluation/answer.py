@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
-from lungdet.evaluation.sections import by_part, guesses, recurrence
+from lungdet.evaluation.sections import by_part, choice, guesses, recurrence
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
@@ -18,6 +18,8 @@ STUDY_DIFFERENCE = 0.016
 
 def answer(summary: dict) -> str:
     """Who is ahead by how much, whether that shows anything, against which trivial answer, and is it the recurrence."""
+    verdicts = [recurrence.verdict(summary, one) for one in summary["recurrence"]]
+    summary = choice.without_controls(summary)
     test, models = summary["data"]["test"], summary["models"]
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
     reached = {name: block["test"][measure] for name, block in models.items()}
@@ -31,7 +33,6 @@ def answer(summary: dict) -> str:
         return f"{where} no {what} is defined: {'; '.join(sorted(reasons))}."
     said = f"{where} {_compared(summary, measure, reached)}"
     said += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
-    verdicts = [recurrence.verdict(summary, one) for one in summary["recurrence"]]
     return " ".join([said, *[f"{verdict} ([why](#recurrence))." for verdict in verdicts]])
 
 

@@ -25,7 +25,7 @@ def section(summary: dict) -> list:
     Args:
         summary: with what the other sections need, and `efficiency` (see `costs.measure`) or None.
     """
-    summary = _without_controls(summary)
+    summary = without_controls(summary)
     if not summary["comparisons"]:
         return [Text("There is no other model to choose.")]
     rows = [
@@ -75,8 +75,11 @@ def cheaper(summary: dict, one: dict, called: Callable[[str], str] = label) -> s
     return "either, as nothing measured tells which is cheaper"
 
 
-def _without_controls(summary: dict) -> dict:
+def without_controls(summary: dict) -> dict:
+    """The summary of the models that one would choose among, unless there are controls alone."""
     models = {name: one for name, one in summary["models"].items() if one["settings"].get("role") not in CONTROLS}
+    if not models:
+        return summary
     kept = {
         key: [one for one in summary[key] if {one["first"], one["second"]} <= models.keys()]
         for key in ("comparisons", "image_quality_comparisons")
