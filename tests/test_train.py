@@ -139,8 +139,7 @@ def test_every_part_is_predicted_with_the_best_weights_where_the_last_are_others
 ) -> None:
     def spoil_the_second_epoch(model: CNNLSTM) -> None:
         if model.current_epoch:
-            for parameter in model.head.parameters():
-                torch.nn.init.normal_(parameter, std=5)
+            model.head[-1].bias.data[0] = 1000  # everything is normal, beyond doubt
 
     monkeypatch.setattr(CNNLSTM, "on_train_epoch_start", spoil_the_second_epoch)
     run = trained(configured(tmp_path, table, "model=cnn_lstm", "trainer.max_epochs=2"))
