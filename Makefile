@@ -35,7 +35,7 @@ drills: .venv/.tests       ## simulate what the statistics promise; writes drill
 
 SMALL := data=phantom data.difficulty=0 data.image_size=64 data.batch_size=16 augment=none model.dropout=0.2 \
 	trainer.max_epochs=20 trainer.early_stopping=null logger=csv
-experiments: .venv/.runs   ## every experiment on phantoms, with its report; some five hours on two cores
+experiments: .venv/.runs   ## every experiment on phantoms, with its report; several hours on two cores
 	@for one in cross_dataset learning_curve imbalance robustness controls; do \
 		$(BIN)/python train.py experiment=$$one $(SMALL) || exit 1; done
 	@for signal in order findings none; do \

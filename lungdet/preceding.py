@@ -21,12 +21,12 @@ class Preceding(Callback):
     """Trains a run before the first job, or goes on with it where it was cut (`hydra.callbacks` in conf/experiment/).
 
     Args:
-        folder: the run's.
+        folder: the run's; None where nothing is to be started from.
         overrides: what it is trained with, as on the command line.
     """
 
-    def __init__(self, folder: str, overrides: Sequence[str]) -> None:
-        self._run, self._overrides = Run(Path(folder)), list(overrides)
+    def __init__(self, folder: str | None, overrides: Sequence[str]) -> None:
+        self._run, self._overrides = Run(Path(folder)) if folder else None, list(overrides)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before the first job of a sweep."""
@@ -37,7 +37,7 @@ class Preceding(Callback):
         self._make()
 
     def _make(self) -> None:
-        if self._run.finished:
+        if self._run is None or self._run.finished:
             return
         log.info("first, the run that the others start from: %s", self._run.folder)
         new = [f"hydra.run.dir={self._run.folder}", *self._overrides]

@@ -66,6 +66,13 @@ def found(runs: dict[str, Run]) -> dict:
     return costs.measure(runs)
 
 
+def test_that_a_model_reads_series_is_remarked(runs: dict[str, Run], tmp_path: Path) -> None:
+    visits = make_run(tmp_path / "run", "model=cnn_lstm", "model.sequence=visits", "model.gap=age", "data.visits=3")
+    found = costs.measure({"cnn": runs["cnn"], "cnn_lstm": visits})
+    assert found["remarks"][0].endswith("as so many single images; it is read by CNN-LSTM.")
+    assert found["models"]["cnn_lstm"]["flops"]
+
+
 def flops_of_backbone() -> int:
     """Four 3x3 convolutions, each followed by a halving."""
     widths = [1, 32, 64, 128, 256]

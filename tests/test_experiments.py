@@ -65,6 +65,14 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
     assert dict(small.hydra.sweeper.params) == {**params, "seed": "0"}
 
 
+def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trained_first() -> None:
+    whole, small = composed("experiment=temporal"), composed("experiment=[temporal,smoke]")
+    for config in (whole, small):
+        assert config.hydra.callbacks.first.folder == config.model.backbone.init_from
+        assert f"trainer.max_epochs={config.trainer.max_epochs}" in config.hydra.callbacks.first.overrides
+    assert whole.model.backbone.init_from != small.model.backbone.init_from
+
+
 def test_neither_smoke_nor_demo_evaluates_by_itself() -> None:
     assert not composed("experiment=smoke").hydra.callbacks
     assert not composed("experiment=demo").hydra.callbacks

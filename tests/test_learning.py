@@ -114,7 +114,8 @@ def test_the_recurrence_is_said_to_help_where_the_order_of_visits_tells_and_not_
     folder = outputs / f"temporal_{signal}"
     small = [f"data.patients.{source}={patients}" for source, patients in HALF.items()]
     choices = [f"data.signal={signal}", f"model={','.join(READERS)}", "seed=0", f"trainer.max_epochs={epochs}", *small]
-    where = [f"outputs={outputs}", f"hydra.sweep.dir={folder}", "logger=csv"]
+    start = f"model.backbone.init_from={outputs}/temporal_backbone"  # the same for both
+    where = [f"outputs={outputs}", f"hydra.sweep.dir={folder}", "logger=csv", start]
     command = [sys.executable, "train.py", "experiment=temporal", *choices, *where]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

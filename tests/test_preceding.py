@@ -31,11 +31,12 @@ folder.mkdir(exist_ok=True)
 """
 
 
-def said(folder: Path, *words: str, status: int = 0) -> tuple[int, str]:
+def said(folder: Path, *words: str, status: int = 0, base: str = "base") -> tuple[int, str]:
     """Exit status and output of a program whose jobs start from the run `base`."""
     (folder / "train.py").write_text(PROGRAM)
     (folder / "first.py").write_text(FIRST.format(status=status))
-    first = "+hydra.callbacks={first: {_target_: lungdet.preceding.Preceding, folder: base, overrides: ['model=cnn']}}"
+    callback = f"{{_target_: lungdet.preceding.Preceding, folder: {base}, overrides: ['model=cnn']}}"
+    first = f"+hydra.callbacks={{first: {callback}}}"
     command = [sys.executable, "train.py", *words, first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
@@ -63,3 +64,9 @@ def test_without_it_no_job_starts(tmp_path: Path) -> None:
     assert status != 0
     assert "base was not trained and the others start from it" in output
     assert "job a" not in output
+
+
+def test_where_nothing_is_started_from_nothing_is_trained(tmp_path: Path) -> None:
+    status, output = said(tmp_path, "-m", "+job=a", base="null")
+    assert status == 0
+    assert "first with" not in output

@@ -81,7 +81,7 @@ def test_no_prediction_depends_on_a_later_image_from_the_store_to_the_logits(nam
     def told(images: np.ndarray) -> Tensor:
         np.save(tmp_path / "images.npy", images)
         data = Radiographs(tmp_path / "images.npy", manifest[: len(images)], ["abnormal"], visits=VISITS)
-        return model.answer(data.__getitems__([Draw(row) for row in range(len(images))]))
+        return model.logits(data.__getitems__([Draw(row) for row in range(len(images))]))
 
     before, after, without = told(pixels), told(changed), told(pixels[:4])
     assert torch.equal(before[:4], after[:4])

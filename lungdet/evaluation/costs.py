@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lungdet.errors import InputError
 from lungdet.evaluation import network
 from lungdet.evaluation.network import Network
-from lungdet.evaluation.page.wording import label, number
+from lungdet.evaluation.page.wording import join, label, number
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,11 @@ def measure(runs: Mapping[str, Run]) -> dict:
                 f"{label(name)} has {model.parameters:,} parameters as built now, and had {recorded:,} when its run "
                 "was trained: the code changed since."
             )
+    if series := [label(name) for name, model in turns.models.items() if model.network.visits > 1]:
+        remarks.append(
+            "Measured on single images. A series costs about as much as so many single images; it is read by "
+            f"{join(series)}."
+        )
     first, *others = [name for name in runs if name in turns.models]
     for name in others:
         found[name]["ratios"] = _ratios(found, seconds, first, name)

@@ -144,7 +144,7 @@ class Network:
         import torch
 
         with torch.inference_mode(), self.fabric.autocast():
-            self.network.answer(batch)
+            self.network.logits(batch)
 
     def _wait(self) -> None:
         """Until the device has done what it was asked to."""
@@ -174,7 +174,7 @@ def flops(network: "nn.Module", size: int) -> int:
         FlopCounterMode(display=False) as counter,
     ):
         one = torch.ones(1, dtype=torch.long)
-        network.answer({"image": torch.zeros(1, 1, size, size), "length": one, "when": torch.zeros(1, 2), "case": one})
+        network.logits({"image": torch.zeros(1, 1, size, size), "length": one, "when": torch.zeros(1, 2), "case": one})
     return counter.get_total_flops()
 
 

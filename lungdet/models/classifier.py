@@ -122,13 +122,13 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch."""
-        loss = self._loss(self.answer(batch), batch["target"])
+        loss = self._loss(self.logits(batch), batch["target"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The logits of one batch, kept: metrics are computed once, over the whole part."""
-        logits = self.answer(batch).float()
+        logits = self.logits(batch).float()
         self._outputs.append((batch["row"], batch["target"], logits))
         return logits
 
@@ -162,7 +162,7 @@ class Classifier(lightning.LightningModule):
         """Lower the learning rate where validation stalls."""
         self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
 
-    def answer(self, batch: dict[str, Tensor]) -> Tensor:
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """The logits (N, O) of a batch."""
         return self(batch["image"], batch["length"], batch["when"], batch["case"])
 

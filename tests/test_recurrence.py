@@ -1,4 +1,4 @@
-"""Series of images: when the recurrence is said to help, which cases are compared, and what the report makes of it."""
+"""When the recurrence is said to help, on which cases it is judged, and what the report makes of it."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from lungdet.evaluation.sections import choice, recurrence, series
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
-from lungdet.evaluation.statistics.visits import earlier_visits, groups, label_before
+from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.findings import FINDINGS
 from tests.simulated import several_seeds
 
@@ -222,165 +222,6 @@ def test_where_no_case_has_two_earlier_visits_or_a_map_is_read_all_cases_decide_
         assert verdict(numbers).endswith("CNN-LSTM shuffled on all cases, and each of these differences is shown.")
 
 
-TABLE = pd.DataFrame(
-    [
-        # the rows are in no order; the third and fourth patient have gaps, the fifth two images of one visit
-        ("a", 2, 1, 1),
-        ("a", 0, 0, 0),
-        ("a", 1, 0, 0),
-        ("b", 0, 1, 1),
-        ("b", 1, 1, 0),
-        ("b", 2, 0, 0),
-        ("c", 0, 0, 0),
-        ("c", 4, np.nan, np.nan),
-        ("c", 9, 1, 1),
-        ("d", 3, 1, 1),
-        ("e", 0, 0, np.nan),
-        ("e", 0, 1, np.nan),
-        ("e", 1, 0, np.nan),
-    ],
-    columns=["patient_id", "visit", "target_abnormal", "target_pneumonia"],
-)
-
-
-def test_earlier_visits_are_the_patients_images_with_a_smaller_number_labelled_or_not():
-    assert earlier_visits(TABLE).tolist() == [2, 0, 1, 0, 1, 2, 0, 1, 2, 0, 0, 0, 2]
-
-
-def test_the_label_before_is_that_of_the_last_visit_and_unknown_where_that_is():
-    nan = np.nan
-    expected = [0, nan, 0, nan, 1, 1, nan, 0, nan, nan, nan, nan, 1]
-    assert np.array_equal(label_before(TABLE, "abnormal"), expected, equal_nan=True)
-
-
-def test_cases_are_grouped_by_what_changed_and_by_the_length_of_their_series():
-    found = {name: np.flatnonzero(inside).tolist() for name, (_, inside) in groups(TABLE, ("abnormal",)).items()}
-    assert found == {
-        "abnormal appeared": [0, 2],  # one appeared, one is still absent; c's visit before is unlabelled
-        "abnormal cleared": [4, 5, 12],  # two cleared, one is still there
-        "abnormal unchanged": [2, 4],
-        "pneumonia appeared": [0, 2],
-        "pneumonia cleared": [],  # of b's second image something else makes it abnormal, of its third it did before
-        "pneumonia unchanged": [2],
-        "1": [1, 3, 6, 9, 10, 11],
-        "2": [2, 4],
-        "3": [0, 5, 8, 12],
-    }
-    of_findings = groups(TABLE, ("pneumonia",))
-    assert {name: np.flatnonzero(inside).tolist() for name, (_, inside) in of_findings.items()} == {
-        "pneumonia appeared": [0, 2, 5],
-        "pneumonia cleared": [4],
-        "pneumonia unchanged": [2, 5],
-        "1": [1, 3, 6, 9],
-        "2": [2, 4],
-        "3": [0, 5, 8],
-    }
-
-
-def test_four_to_seven_and_eight_or_more_images_are_long_series():
-    table = pd.DataFrame({"patient_id": 0, "visit": range(12), "target_abnormal": 0.0})
-    found = {
-        name: int(inside.sum())
-        for name, (_, inside) in groups(table, ("abnormal",)).items()
-        if name in "1234 to 78 or more"
-    }
-    assert found == {"1": 1, "2": 1, "3": 1, "4 to 7": 4, "8 or more": 5}
-
-
-def of_labels(table, logit):
-    """Probabilities of a model whose logits these are but for its seed's noise."""
-    noise = [np.random.default_rng([7, seed]).normal(size=len(table)) for seed in range(3)]
-    return [1 / (1 + np.exp(-(logit + one))) for one in noise]
-
-
-def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_label_only_where_they_do_not():
-    table = cohort()
-    before = np.nan_to_num(label_before(table, "abnormal"), nan=0.5) - 0.5
-    poor = of_labels(table, 0.8 * (table["truth"].to_numpy() - 0.5))
-    reading = of_labels(table, 3.0 * (table["truth"].to_numpy() - 0.5))
-    repeating = of_labels(table, 0.8 * (table["truth"].to_numpy() - 0.5) + 3.0 * before)
-    gains = {}
-    for name, of in (("reading", reading), ("repeating", repeating)):
-        numbers = summarised({"cnn": replicates(table, poor), LSTM: replicates(table, of)})
-        [one] = numbers["series"]
-        gains[name] = {group: paired.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
-        text = rendered(series.section(numbers))
-        if name == "reading":
-            assert "a gain in AUROC is shown where any finding appeared, where any finding cleared" in text
-            found = one["metrics"]["abnormal appeared"]
-            rows = table[groups(table, ("abnormal",))["abnormal appeared"][1]]
-            areas = [
-                np.mean([roc_auc_score(rows["target_abnormal"], p[rows.index]) for p in some])
-                for some in (poor, reading)
-            ]
-            assert found["difference"] == pytest.approx(areas[1] - areas[0])
-            assert "CNN-LSTM's AUROC where any finding appeared is " in text
-            assert "the intervals overlap: that it grows is not shown." in text
-        assert "Of no case it is known both now and at the visit before: pneumonia and effusion." in text
-    assert gains["reading"] == dict.fromkeys(("abnormal appeared", "abnormal cleared", "abnormal unchanged"), True)
-    assert gains["repeating"] == dict.fromkeys(("abnormal appeared", "abnormal cleared"), False) | {
-        "abnormal unchanged": True
-    }
-
-
-def test_small_groups_are_listed_without_a_claim_and_outside_the_family():
-    table = cohort(40)
-    models = simulated(table, {"cnn": 0.5, "cnn_lstm": 4.0})
-    numbers = summarised(models)
-    [one] = numbers["series"]
-    few = [group for group, block in one["groups"].items() if block["few"]]
-    assert "abnormal cleared" in few
-    assert all(one["metrics"][group]["p_holm"] is None for group in few)
-    judged = [found for group, found in one["metrics"].items() if group not in few]
-    assert [found["p_holm"] for found in judged] == pytest.approx(holm([found["p"] for found in judged]))
-    [shown] = [block for block in series.section(numbers) if block.kind == "table"]
-    assert "any finding cleared (against: still there) (few)" in [row[0] for row in shown.rows]
-    block = one["groups"]["abnormal cleared"]
-    expected = table[groups(table, ("abnormal",))["abnormal cleared"][1]]["target_abnormal"]
-    assert (block["abnormal"], block["labelled"]) == (expected.sum(), len(expected))
-
-
-def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
-    table = cohort().rename(columns={"target_abnormal": "target_effusion"})
-    table = table.assign(target_pneumonia=np.nan, target_abnormal=table["target_effusion"])
-    truth = table["truth"].to_numpy() - 0.5
-    labels = FINDINGS
-    table = table.assign(**{f"target_{name}": np.nan for name in labels if name != "effusion"})
-
-    def model(skill):
-        return [
-            dict.fromkeys(labels, np.full(len(table), 0.5)) | {"effusion": p} for p in of_labels(table, skill * truth)
-        ]
-
-    models = {
-        "cnn": replicates(table, model(0.5), task="findings"),
-        LSTM: replicates(table, model(3.0), task="findings"),
-    }
-    roles = {"cnn": "cnn", LSTM: "cnn_lstm"}
-    [one] = series.numbers(models, roles, [("cnn", LSTM)], 200)
-    assert [group for group in one["groups"] if " " in group and group[0].isalpha()] == [
-        "effusion appeared",
-        "effusion cleared",
-        "effusion unchanged",
-    ]
-    assert paired.shown(one, "effusion appeared")
-    assert one["groups"]["1"]["findings"] == ["effusion"]
-    settings = {"settings": {"role": "cnn_lstm", "sequence": "visits"}}
-    text = rendered(series.section({"models": {LSTM: settings}, "series": [one]}))
-    assert "By length of series AUROC is the mean over the findings" in text
-    assert "at the visit before: pneumonia." in text
-
-
-def test_runs_of_single_images_and_a_lacking_partner_are_told_what_measures_the_claim():
-    test = {"images": 68, "patients": 34}
-    for sequence, said in (("rows", "each of them reads a single image"), ("visits", "it takes a CNN and a CNN-LSTM")):
-        models = {"cnn_lstm": {"settings": {"role": "cnn_lstm", "sequence": sequence}}}
-        [text] = series.section({"models": models, "series": [], "data": {"test": test}})
-        assert said in text.text
-        assert "`python train.py experiment=temporal` measures it" in text.text
-        assert "model.sequence=visits seed=0,1,2 data=chestxray14 data.root=DIR` on patients." in text.text
-
-
 def test_a_report_with_all_controls_names_them_and_advises_none(tmp_path: Path):
     test = predictions({"chestxray14": 120}, seed=1)
     rows = np.arange(len(test))
@@ -398,6 +239,8 @@ def test_a_report_with_all_controls_names_them_and_advises_none(tmp_path: Path):
     }
     assert [next(iter(one["models"])) for one in numbers["combined"]] == [f"cnn + {lstm}"]
     assert written.title.endswith("evaluation of CNN, CNN-LSTM, CNN-MLP, length alone and pooled steps")
+    assert written.answer.endswith("No effect of the recurrence is shown ([why](#recurrence)).")
+    assert not any(name in written.answer for name in ("pooled", "alone", "MLP", "shuffled"))
     assert numbers["recurrence"][0]["missing"] == []
     assert list(numbers["recurrence"][0]["cases"]) == ["all", "earlier"]
     assert [(one["first"], one["second"]) for one in numbers["series"]] == [("cnn", lstm)]
