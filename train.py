@@ -7,10 +7,13 @@ Heavy imports stand inside the functions, so that --help and --cfg answer at onc
 """
 
 import logging
+import platform
 from typing import TYPE_CHECKING
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet import ranks, starting
 
 log = logging.getLogger("train")
 
@@ -31,20 +34,26 @@ def main(config: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from lungdet import starting, tracking
     from lungdet.errors import told_plainly
 
     hydra_config = HydraConfig.get()
-    with (
-        told_plainly("train.py", alone=hydra_config.mode is RunMode.RUN),
-        starting.start(config, hydra_config.overrides.task) as run,
-        tracking.wandb_logger(run) as logger,
-    ):
-        return train(run, logger)
+    ranks.quieten()
+    alone = hydra_config.mode is RunMode.RUN
+    with told_plainly("train.py", alone), starting.start(config, hydra_config.overrides.task) as run:
+        if run.finished and run.changed is None:
+            return run.best_loss
+        return train(run)
 
 
-def train(run: "Run", logger: "WandbLogger | None") -> float:
-    """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost."""
+def train(run: "Run") -> float:
+    """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost.
+
+    On several devices, this in a process each.
+    """
+    processes = ranks.wanted(run.config.trainer)
+    if processes > 1 and ranks.count() == 1:
+        return ranks.launch(train, run, processes=processes)
+
     import lightning
 
     from lungdet import tracking
@@ -55,19 +64,22 @@ def train(run: "Run", logger: "WandbLogger | None") -> float:
     model = build_model(run)
     data = build_data(run.config, model)
     degradations = build_degradations(run.config)
-    trainer = build_trainer(run, model, logger)
-    data.prepare_data()
-    data.setup()
-    if not run.can_continue and (start := run.config.model.backbone.init_from):
-        pretraining.require_unseen(start, data)
-    describe(run, data, model, logger)
-    shortcuts.record(run, data)
-    if not run.environment.get("fitted"):
-        trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
-        run.record(fitted=True)
-    test = predict(run, trainer, model, data)
-    predict_degraded(run, trainer, model, data, degradations)
-    return record(run, test)
+    with tracking.wandb_logger(run) as logger:
+        trainer = build_trainer(run, model, logger)
+        with ranks.one_first():
+            data.prepare_data()
+            data.setup()
+        if not run.can_continue and (start := run.config.model.backbone.init_from):
+            pretraining.require_unseen(start, data)
+        describe(run, data, model, trainer, logger)
+        if ranks.rank() == 0:
+            shortcuts.record(run, data)
+        if not run.fitted:
+            trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+            run.record(fitted=True)
+        test = predict(run, trainer, model, data)
+        predict_degraded(run, trainer, model, data, degradations)
+        return record(run, test)
 
 
 def build_model(run: "Run") -> "Classifier":
@@ -108,8 +120,11 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     options = dict(run.config.trainer)
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
         raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
-    if options["devices"] not in (1, "1"):
-        raise InputError(f"trainer.devices={options['devices']}: one device trains a run; start several runs beside it")
+    several = ranks.count() > 1
+    if several and str(options["devices"]) in ("auto", "-1"):
+        options["devices"] = ranks.count_here()
+    if options["sync_batchnorm"] == "auto":  # torch has none for a CPU
+        options["sync_batchnorm"] = several and torch.cuda.is_available() and options["accelerator"] != "cpu"
     arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
@@ -136,17 +151,34 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     )
 
 
-def describe(run: "Run", data: "RadiographDataModule", model: "Classifier", logger: "WandbLogger | None") -> None:
-    """Record what is trained on what and where, before it starts."""
+def describe(
+    run: "Run",
+    data: "RadiographDataModule",
+    model: "Classifier",
+    trainer: "lightning.Trainer",
+    logger: "WandbLogger | None",
+) -> None:
+    """Record what is trained on what and where, before it starts.
+
+    Raises:
+        InputError: several processes were started differently, or see different files.
+    """
     from lungdet import hardware
+    from lungdet.errors import InputError
 
     facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
+    same = {"computes": starting.fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}
+    each = ranks.gathered({"host": platform.node(), "device": str(trainer.strategy.root_device), **same})
+    if any(one[what] != same[what] for one in each for what in same):
+        raise InputError(f"the processes of this run do not train the same on the same data: {each}")
     run.begin(
         **facts,
+        processes=[{"host": one["host"], "device": one["device"]} for one in each],
         hardware=hardware.describe(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-    data.split.save(run.folder / "split.csv", data.manifest)
+    if ranks.rank() == 0:
+        data.split.save(run.folder / "split.csv", data.manifest)
     if logger is not None:
         logger.experiment.config.update({"found": facts}, allow_val_change=True)
 
@@ -231,6 +263,10 @@ def record(run: "Run", test: dict[str, float]) -> float:
     log.info("evaluate with: python evaluate.py runs=%s", run.folder)
     return float(epochs["val/loss"].min())
 
+
+# What a run computes names its folder in a multirun, so that the same multirun finds it again.
+OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
+OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from lungdet import ranks
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,16 @@ class Preceding(Callback):
         self._make()
 
     def _make(self) -> None:
-        if self._run is None or self._run.finished:
+        if self._run is None:
             return
+        with ranks.one_first():
+            if not self._run.finished:
+                self._train()
+
+    def _train(self) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)
         new = [f"hydra.run.dir={self._run.folder}", *self._overrides]
         asked = [f"resume={self._run.folder}"] if self._run.can_continue else new
-        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *asked])
+        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *asked], env=ranks.environment_of_one())
         if done.returncode:
             sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")

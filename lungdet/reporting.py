@@ -10,6 +10,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from lungdet import ranks
+
 log = logging.getLogger(__name__)
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
@@ -44,11 +46,11 @@ class Report(Callback):
         self._write()
 
     def _write(self) -> None:
-        if self._in_a_job:
+        if self._in_a_job or ranks.rank():
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
-        done = subprocess.run([sys.executable, str(EVALUATE), f"runs='{self._folder}'"])
+        done = subprocess.run([sys.executable, str(EVALUATE), f"runs='{self._folder}'"], env=ranks.environment_of_one())
         if done.returncode:
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet import ranks
 from lungdet.errors import InputError
-from lungdet.findings import FINDINGS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class RunError(InputError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder."""
+    """One run folder. Of several processes that train one run, the first alone writes in it."""
 
     folder: Path
     changed: DictConfig | None = None
@@ -66,6 +66,18 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end and the test part was predicted."""
         return self.environment.get("finished") is not None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is nothing left to train, only to predict."""
+        return bool(self.environment.get("fitted")) and not (self.changed is not None and self.trains_on)
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest validation loss of any epoch."""
+        import pandas as pd
+
+        return float(pd.read_csv(self.folder / "metrics.csv")["val/loss"].min())
 
     @property
     def can_continue(self) -> bool:
@@ -115,10 +127,12 @@ class Run:
             raise RunError(f"{path}: no predictions; finish the run with: python train.py resume={self.folder}")
         return pd.read_parquet(path)
 
-    def create(self, config: DictConfig) -> None:
-        """Make the folder a run: its resolved configuration, and where and when it was started."""
+    def create(self, config: DictConfig, overrides: Sequence[str] = ()) -> None:
+        """Make the folder a run: its resolved configuration, what the command line said, and when it was started."""
+        (self.folder / "environment.json").unlink(missing_ok=True)  # of an attempt that never had a checkpoint
         _save_config(self, config)
-        self.record(run=self.name, started=_now(), finished=None, git=_revision(), versions=versions())
+        said = {"run": self.name, "overrides": list(overrides), "started": _now(), "finished": None}
+        self.record(**said, git=_revision(), versions=versions())
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's.
@@ -133,12 +147,15 @@ class Run:
                 f"{now['hash']} ({now['name']}): images were added or removed, or a data key differs; start a new run"
             )
         if self.changed is not None:
-            _save_config(self, self.changed)
+            if ranks.rank() == 0:
+                _save_config(self, self.changed)
             self.record(finished=None, **({"fitted": False} if self.trains_on else {}))
         self.record(**facts)
 
     def record(self, **facts: object) -> None:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""
+        if ranks.rank():
+            return
         path = self.folder / "environment.json"
         aside = path.with_suffix(".json.partial")
         aside.write_text(json.dumps(self.environment | facts, indent=1) + "\n")
@@ -146,6 +163,8 @@ class Run:
 
     def write_predictions(self, part: str, table: "pd.DataFrame") -> None:
         """Write `predictions/<part>.parquet`, see `prediction_table`; whole or not at all."""
+        if ranks.rank():
+            return
         path = self.folder / "predictions" / f"{part}.parquet"
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(".partial")
@@ -167,6 +186,8 @@ def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np
     """
     import numpy as np
     import pandas as pd
+
+    from lungdet.findings import FINDINGS
 
     logit = np.asarray(logit, np.float32)
     predicted = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet import ranks
 from lungdet.runs import Run, RunError, find_runs, load_run
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Where a run is written, resumed and reported, and where its images lie, does not change what it computes.
-_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger")
+_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra")
 _NOT_THE_DATA = ("root", "store", "num_workers", "loader")
 _AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run without training on
 
@@ -28,11 +29,14 @@ _AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run withou
 def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     """The run that this configuration asks for: a new one, or with `resume` the one to continue.
 
-    `resume=auto` continues the newest unfinished run of the same configuration under `outputs`, or starts a new one
-    and says so. `resume=FOLDER` continues that run with its own configuration, the command line's single values
-    (`trainer.max_epochs=50`) laid over it; `degrade=standard` is asked of a finished run without training on.
+    A folder that holds a run of the very same configuration already is that run: it goes on where it was cut, and is
+    left as it is where it is finished. `resume=auto` continues the newest unfinished run of the same configuration
+    under `outputs`, or starts a new one and says so. `resume=FOLDER` continues that run with its own configuration, the
+    command line's single values (`trainer.max_epochs=50`) laid over it; `degrade=standard` is asked of a finished run
+    without training on.
 
-    The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile.
+    The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile. Of several processes
+    that run the same command, the first decides.
 
     Args:
         config: composed by Hydra.
@@ -42,37 +46,64 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         The run, its `config` being the one to train with.
 
     Raises:
-        RunError: there is nothing to continue, another process is at it, or the command line names another group.
+        RunError: there is nothing to continue, another process is at it, another configuration's run is in the folder,
+            or the command line names another group.
     """
-    if config.resume == "auto":
-        run, lock = _newest_unfinished(config)
-    elif config.resume is not None:
-        run, lock = _continued(load_run(config.resume), config, overrides)
-    else:
-        run, lock = None, None
-    if run is None:
-        run, lock = _new(config)
+    if ranks.rank():
+        run = ranks.agreed(None)
+        if run is None:
+            raise RunError("the first process could not start the run, and says why")
+        yield run
+        return
+    run = lock = None
+    try:
+        run, lock = _asked_for(config, overrides)
+    finally:
+        ranks.agreed(run)
     try:
         yield run
     finally:
         lock.release()
 
 
-def _new(config: DictConfig) -> tuple[Run, "FileLock"]:
+def fingerprint(config: DictConfig) -> str:
+    """What a configuration computes, in sixteen letters and digits: equal for runs that would end alike."""
+    return hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _asked_for(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
+    if config.resume == "auto":
+        run, lock = _newest_unfinished(config)
+        return (run, lock) if run is not None else _in_its_folder(config, overrides)
+    if config.resume is not None:
+        return _continued(load_run(config.resume), config, overrides)
+    return _in_its_folder(config, overrides)
+
+
+def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
     run = Run(Path(config.run_dir))
-    if (run.folder / "config.yaml").exists():
-        raise RunError(f"{run.folder} holds a run already; continue it with resume={run.folder}, or choose another")
+    there = (run.folder / "config.yaml").exists()
+    if there and fingerprint(run.config) != fingerprint(config):
+        raise RunError(
+            f"{run.folder} holds a run of another configuration; continue that one with resume={run.folder}, or choose "
+            "another folder"
+        )
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(run)
-    run.create(config)
-    log.info("run folder %s", run.folder)
+    if there and run.finished:
+        log.info("%s is finished already", run.folder)
+    elif there and run.can_continue:
+        log.info("continuing %s", run.folder)
+    else:
+        log.info("run folder %s", run.folder)
+        run.create(config, overrides)
     return run, lock
 
 
 def _newest_unfinished(config: DictConfig) -> tuple[Run, "FileLock"] | tuple[None, None]:
     runs = find_runs(config.outputs) if Path(config.outputs).is_dir() else []
-    wanted = _hash(config)
-    runs = [run for run in runs if not run.finished and _hash(run.config) == wanted]
+    wanted = fingerprint(config)
+    runs = [run for run in runs if not run.finished and fingerprint(run.config) == wanted]
     for run in sorted(runs, key=lambda run: run.environment.get("started", ""), reverse=True):
         if run.can_continue:
             try:
@@ -110,18 +141,18 @@ def _continued(run: Run, config: DictConfig, overrides: Sequence[str]) -> tuple[
 
 def _experiment(config: DictConfig) -> dict:
     """The part of a configuration that decides what a run computes."""
-    values = OmegaConf.to_container(config, resolve=True)
+    values = {}
+    for key in config:
+        if key not in _NOT_THE_EXPERIMENT:
+            value = config[key]
+            values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     values["data"] = {key: value for key, value in values.get("data", {}).items() if key not in _NOT_THE_DATA}
-    return {key: value for key, value in values.items() if key not in _NOT_THE_EXPERIMENT}
+    return values
 
 
 def _training(config: DictConfig) -> dict:
     """The part of a configuration that decides what the weights become."""
     return {key: value for key, value in _experiment(config).items() if key != _AFTER_THE_FIT}
-
-
-def _hash(config: DictConfig) -> str:
-    return hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _lock(run: Run) -> "FileLock":

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
-from lungdet import hardware
+from lungdet import hardware, ranks
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)
@@ -104,12 +104,14 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # a frozen backbone
+    warnings.filterwarnings("ignore", "It is recommended to use .*sync_dist")  # ours are of all ranks already
+    warnings.filterwarnings("ignore", ".*all_gather is deprecated")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 
 def progress() -> list[Callback]:
     """A progress bar in a terminal; in a log the epoch's line is enough."""
-    return [RichProgressBar(leave=False)] if sys.stdout.isatty() else []
+    return [RichProgressBar(leave=False)] if sys.stdout.isatty() and ranks.rank() == 0 else []
 
 
 @contextmanager
@@ -122,7 +124,7 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
 
     The run's name is the run folder's, its group the folder above: the multirun.
     """
-    if run.config.logger.project is None:
+    if run.config.logger.project is None or ranks.rank():
         yield None
         return
     os.environ.setdefault("WANDB_SILENT", "true")  # one line of ours says where the run is

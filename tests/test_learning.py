@@ -42,7 +42,7 @@ def demo(request: pytest.FixtureRequest, outputs: Path) -> Run:
     """What `make demo` trains."""
     config = configured(outputs / f"demo_{request.param}", "experiment=demo", f"model={request.param}", "logger=csv")
     with starting.start(config) as run:
-        train.train(run, None)
+        train.train(run)
     return load_run(run.folder)
 
 

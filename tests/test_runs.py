@@ -49,11 +49,38 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert load_run(run.folder).environment["epochs"] == 3
 
 
-def test_a_folder_that_holds_a_run_is_not_trained_over(tmp_path: Path) -> None:
+def test_a_folder_that_holds_another_configurations_run_is_not_trained_over(tmp_path: Path) -> None:
     with starting.start(config(tmp_path)):
         pass
-    with pytest.raises(RunError, match="holds a run already"), starting.start(config(tmp_path)):
+    other = OmegaConf.merge(config(tmp_path), {"seed": 7})
+    with pytest.raises(RunError, match="holds a run of another configuration"), starting.start(other):
         pass
+
+
+def test_the_same_configuration_in_the_same_folder_goes_on_and_is_left_alone_when_finished(tmp_path: Path) -> None:
+    with starting.start(config(tmp_path)) as run:
+        run.record(split={"hash": "of an attempt without a checkpoint"})
+    with starting.start(config(tmp_path)) as again:
+        assert again.folder == run.folder
+        assert "split" not in again.environment
+        (again.folder / "checkpoints").mkdir()
+        (again.folder / "checkpoints" / "last.ckpt").touch()
+        again.record(epochs=3)
+    with starting.start(config(tmp_path)) as cut:
+        assert cut.can_continue
+        assert cut.environment["epochs"] == 3
+        assert not cut.finished
+        runs.finish(cut)
+    with starting.start(config(tmp_path)) as finished:
+        assert finished.finished
+        assert finished.changed is None
+
+
+def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path) -> None:
+    one = config(tmp_path)
+    elsewhere = OmegaConf.merge(one, {"outputs": "/elsewhere", "run_dir": "/there", "resume": "auto"})
+    assert starting.fingerprint(one) == starting.fingerprint(elsewhere)
+    assert starting.fingerprint(one) != starting.fingerprint(OmegaConf.merge(one, {"seed": 7}))
 
 
 def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(tmp_path: Path) -> None:

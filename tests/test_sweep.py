@@ -13,12 +13,14 @@ from lungdet.evaluation import sweep
 from tests.test_evaluate import command
 
 APP = """
-import sys, hydra
+import hydra, json
+from hydra.core.hydra_config import HydraConfig
 @hydra.main(version_base="1.3", config_path=None)
 def main(config):
     if config.get("seed") == 2:
         raise RuntimeError("before it began")
     open("config.yaml", "w").close()
+    json.dump({"overrides": list(HydraConfig.get().overrides.task)}, open("environment.json", "w"))
 main()
 """
 
@@ -49,8 +51,11 @@ def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multir
 
 def test_the_report_lists_them(multirun, tmp_path):
     for number, model in ((0, "cnn"), (2, "cnn_lstm")):
-        shutil.rmtree(multirun / f"{number}_job")
-        write_run(multirun / f"{number}_job", model, 1)
+        facts = multirun / f"{number}_job" / "environment.json"
+        said = json.loads(facts.read_text())
+        shutil.rmtree(facts.parent)
+        write_run(facts.parent, model, 1)
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | said))
     done = command(f"runs={multirun}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     listed = json.loads((multirun / "report" / "metrics.json").read_text())["not_evaluated"]

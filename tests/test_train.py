@@ -52,7 +52,7 @@ def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
 
 def trained(config: DictConfig, *overrides: str) -> runs.Run:
     with starting.start(config, overrides) as run:
-        train.train(run, None)
+        train.train(run)
     return load_run(run.folder)
 
 
@@ -238,7 +238,7 @@ def test_a_moved_run_keeps_its_best_epoch_when_continued(table: Path, tmp_path: 
 
 def test_training_that_diverges_says_so_and_is_not_called_finished(table: Path, tmp_path: Path, monkeypatch) -> None:
     nan = float("nan")
-    monkeypatch.setattr("lungdet.models.classifier.Classifier._loss", lambda _, logits, target: logits.sum() * nan)
+    monkeypatch.setattr("lungdet.models.classifier.Classifier._loss", lambda _, logits, *rest: logits.sum() * nan)
     with pytest.raises(InputError, match=r"never a number.*model\.learning_rate"):
         trained(configured(tmp_path, table, "trainer.max_epochs=1", "trainer.early_stopping=null"))
     assert not load_run(tmp_path / "runs" / "new").finished
@@ -345,7 +345,8 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
     [
         ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
         ("data.limit=0", "data.limit=0"),
-        ("trainer.devices=2", "trainer.devices=2: one device"),
+        ("trainer.devices=0", "trainer.devices=0: at least one"),
+        ("trainer.num_nodes=2", "trainer.num_nodes=2: several machines"),
         ("data.fractions=[1,0,0]", "data.fractions="),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.split=by_image", "data.split=by_image: one of random, official"),
@@ -417,7 +418,8 @@ def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "precision" in done.stdout
     found = runs.find_runs(tmp_path / "sweeps")
-    assert [run.name for run in found] == ["0_cnn_seed0", "1_cnn_lstm_seed0"]
+    hashes = [starting.fingerprint(run.config)[:8] for run in found]
+    assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in found)
     assert len(list(tmp_path.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
 

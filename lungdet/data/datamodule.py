@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from lungdet import ranks
 from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
 from lungdet.data.degrade import Degradation
@@ -51,7 +52,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         train_prevalence: share of abnormal images in training, others left out; their number does not depend on it.
         visits: a case is the patient's last so many images, up to and including the one that is classified.
         batch_size: images a step on each device.
-        num_workers: loader processes; None takes one a core but one, eight at most.
+        num_workers: loader processes; None takes one a core but one, eight at most, the cores being shared out where
+            several devices train.
         loader: where batches are made, of `lungdet.data.device.LOADERS`.
         sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
             class, rare ones several times.
@@ -126,7 +128,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.split_file = Path(split_file).expanduser() if split_file is not None else None
         self.batch_size, self.sampler, self.task = batch_size, sampler, task
         self.augmentation, self.seed = augmentation, seed
-        self.num_workers = min(8, (os.cpu_count() or 1) - 1) if num_workers is None else num_workers
+        cores = (os.cpu_count() or 1) // ranks.count_here()
+        self.num_workers = min(8, max(0, cores - 1)) if num_workers is None else num_workers
         self.made_by = loader
         self.store: Store | None = None
         self._resident: torch.Tensor | None = None
@@ -254,7 +257,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None
     ) -> DataLoader | DeviceLoader:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, world_size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
         manifest = self.store.manifest
         images = None if degradation is not None else self._on_device()  # degradations are functions of host memory
         dataset = (Radiographs if images is None else Whereabouts)(

@@ -1,6 +1,5 @@
 """Sweep: which jobs a multirun was to run, and which of them left no run in its folder."""
 
-import re
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -8,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from lungdet.evaluation.results import Skipped
+from lungdet.runs import find_runs
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -25,16 +25,12 @@ def never_run(folder: Path) -> list[Skipped]:
         return []
     said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
     [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
-    there = {int(found[1]) for one in folder.iterdir() if (found := re.match(r"(\d+)_", one.name)) and _is_run(one)}
+    there = [sorted(run.environment.get("overrides", [])) for run in find_runs(folder)]
     return [
         Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
         for number, job in enumerate(jobs)
-        if number not in there
+        if sorted(job) not in there
     ]
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
 
 
 def _varying(jobs: list[list[str]], job: list[str]) -> list[str]:

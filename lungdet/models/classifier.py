@@ -1,7 +1,7 @@
 """Classifier: what training and testing a model means here, whatever its layers are; CNN and CNNLSTM derive from it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score, BinaryPrecision, BinaryRecall
 
 from lungdet.errors import InputError
@@ -96,6 +96,7 @@ class Classifier(lightning.LightningModule):
             self.class_weights = _two_weights(class_weights)
         metrics = MetricCollection({name: metric() for name, metric in METRICS.items()})
         self.metrics = nn.ModuleDict({part: metrics.clone(prefix=f"{part}/") for part in ("val", "test")})
+        self.train_loss = MeanMetric(nan_strategy="disable")  # looking for NaN would wait for the GPU at each step
         self.predictions: dict[str, Tensor] = {}
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -121,9 +122,10 @@ class Classifier(lightning.LightningModule):
             norm.momentum = max(1 / (self.global_step + 1), momentum)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """The loss of one batch."""
-        loss = self._loss(self.logits(batch), batch["target"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+        """The loss of one batch; of several processes' batches together, once their gradients are averaged."""
+        loss = self._loss(self.logits(batch), batch["target"], self._mean_of_processes)
+        self.train_loss.update(loss.detach(), len(batch["target"]))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
@@ -184,10 +186,13 @@ class Classifier(lightning.LightningModule):
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())
 
-    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _loss(
+        self, logits: Tensor, target: Tensor, shared: Callable[[Tensor], Tensor] = lambda weight: weight
+    ) -> Tensor:
         """Cross-entropy in fp32, the mean over the labels that are known: the one place that masks the others.
 
-        `logits` (N, O); `target` (N,) or (N, L), NaN where unknown.
+        `logits` (N, O); `target` (N,) or (N, L), NaN where unknown. What the labels weigh is `shared` among processes:
+        one may know more of them than another.
         """
         known = ~target.isnan()
         if target.ndim == 1:
@@ -197,7 +202,10 @@ class Classifier(lightning.LightningModule):
         else:
             weight = known.float()
             losses = F.binary_cross_entropy_with_logits(logits.float(), target.nan_to_num(0), reduction="none")
-        return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+        return (losses * weight).sum() / shared(weight.sum()).clamp_min(torch.finfo(torch.float32).tiny)
+
+    def _mean_of_processes(self, weight: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(weight, reduce_op="mean") if self.trainer.world_size > 1 else weight
 
     def _evaluate(self, part: str) -> None:
         """Log the loss and the metrics of all cases, over findings the plain mean of those in which one is defined."""

@@ -48,7 +48,7 @@ def run(data: Path) -> list[dict]:
 
 def _framework(config: DictConfig) -> float:
     with starting.start(config) as run:
-        train.train(run, None)
+        train.train(run)
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
 
 

@@ -1,0 +1,216 @@
+"""Several processes that train one run, a GPU each: who starts them, which of them this is, what they agree on.
+
+`trainer.devices=2` starts them here, on one machine. Under torchrun and under SLURM (srun) they are there already, on
+one machine or several, and each of them runs the whole command. Rank 0 alone writes.
+"""
+
+import logging
+import logging.config
+import os
+import runpy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.errors import InputError, told_plainly
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where it is alone."""
+    return int(os.environ["RANK"] if _torchrun() else os.environ["SLURM_PROCID"] if _srun() else 0)
+
+
+def count() -> int:
+    """How many processes there are, on all machines."""
+    return int(os.environ["WORLD_SIZE"] if _torchrun() else os.environ["SLURM_NTASKS"] if _srun() else 1)
+
+
+def count_here() -> int:
+    """How many of them share this machine's cores."""
+    if _torchrun():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return max(1, count() // int(os.environ.get("SLURM_NNODES", 1))) if _srun() else 1
+
+
+def wanted(trainer: DictConfig) -> int:
+    """How many processes a trainer's configuration asks for, one a device.
+
+    Raises:
+        InputError: none, or several machines, which no process can start by itself.
+    """
+    if trainer.num_nodes != 1 and count() == 1:
+        raise InputError(
+            f"trainer.num_nodes={trainer.num_nodes}: several machines are started from outside, on each of them with: "
+            f"torchrun --nnodes={trainer.num_nodes} --nproc-per-node=GPUS --rdzv-backend=c10d "
+            "--rdzv-endpoint=FIRST_MACHINE:29400 train.py .. , or by SLURM (hydra/launcher=submitit_slurm)"
+        )
+    devices = trainer.devices
+    if str(devices) in ("auto", "-1"):
+        import torch
+
+        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return torch.cuda.device_count() if on_gpus else 1
+    if isinstance(devices, int) or str(devices).isdigit():
+        wanted = int(devices)
+    else:  # some by their numbers
+        wanted = len(devices.split(",") if isinstance(devices, str) else devices)
+    if wanted < 1:
+        raise InputError(f"trainer.devices={devices}: at least one is needed")
+    return wanted
+
+
+def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
+    """Call a function of a script in so many new processes at once; what rank 0 returns.
+
+    Raises:
+        InputError: one of the processes failed and has said why; the others were ended.
+        RuntimeError: likewise, but with an error that is not the user's; its traceback is in the message.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # the process that failed says why
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        run_id=str(os.getpid()),
+        max_restarts=0,
+    )
+    # By file and name: a script is not importable where a launcher of Hydra's has sent the job elsewhere.
+    code = function.__code__
+    try:
+        return elastic_launch(config, _call)(code.co_filename, code.co_name, args, _logging())[0]
+    except ChildFailedError as error:
+        first, failure = error.get_first_failure()
+        failed = f"process {first} of {processes} ended with status {failure.exitcode}"
+        if isinstance(failure.message, dict):
+            raise RuntimeError(f"{failed}: {failure.message['extraInfo']['py_callstack']}") from None
+        raise InputError(f"{failed}; why, if it could tell, stands above") from None
+
+
+def join() -> None:
+    """Meet the other processes, if there are any and they have not met yet."""
+    import torch.distributed
+
+    if count() == 1 or torch.distributed.is_initialized():
+        return
+    if not _torchrun():
+        from lightning.fabric.plugins.environments import SLURMEnvironment
+
+        slurm = SLURMEnvironment()
+        os.environ.setdefault("MASTER_ADDR", slurm.main_address)
+        os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
+    # No backend is named: gloo for what lies in host memory, nccl on GPUs. Lightning takes the group as it is.
+    torch.distributed.init_process_group(rank=rank(), world_size=count())
+
+
+def quieten() -> None:
+    """Keep all but rank 0 from logging, errors excepted, once logging is set up."""
+    if rank():
+        everything = logging.getLogger()
+        everything.setLevel(logging.ERROR)
+        for handler in [one for one in everything.handlers if isinstance(one, logging.FileHandler)]:
+            everything.removeHandler(handler)
+
+
+def agreed(value: T) -> T:
+    """Rank 0's value, on every rank."""
+    if count() == 1:
+        return value
+    import torch.distributed
+
+    join()
+    told = [value]
+    torch.distributed.broadcast_object_list(told)
+    return told[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's value, by rank."""
+    if count() == 1:
+        return [value]
+    import torch.distributed
+
+    join()
+    told: list[T] = [value] * count()
+    torch.distributed.all_gather_object(told, value)
+    return told
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """Let rank 0 do what the block does before the others, who then find it done."""
+    if count() == 1:
+        yield
+        return
+    import torch.distributed
+
+    # A group of its own, since nobody knows how long rank 0 takes: decoding a dataset may be hours.
+    group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+    if rank():
+        torch.distributed.barrier(group)
+        yield
+        return
+    try:
+        yield
+    finally:
+        torch.distributed.barrier(group)
+
+
+def environment_of_one() -> dict[str, str]:
+    """The environment variables for a process that is to know nothing of the others."""
+    theirs = ("SLURM_NTASKS", "SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    told = (*theirs, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_") and name not in told
+    }
+
+
+def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any:
+    if log_settings is not None:
+        logging.config.dictConfig(log_settings)
+        quieten()
+    import torch.distributed
+
+    join()
+    try:
+        with told_plainly(os.path.basename(script)):
+            return runpy.run_path(script)[name](*args)
+    except (Exception, SystemExit):
+        if rank():  # what fails alike in all of them is told by the first, and the others are ended
+            time.sleep(10)
+        raise
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _logging() -> dict | None:
+    """How Hydra logs, for the new processes to do alike."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    return OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+
+
+def _torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _srun() -> bool:
+    # As Lightning sees it: a shell within an allocation is not one of its tasks.
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return {"SLURM_NTASKS", "SLURM_PROCID"} <= os.environ.keys() and not interactive
