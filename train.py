@@ -113,6 +113,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     import lightning
     import torch
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.strategies import DDPStrategy
 
     from lungdet import hardware, tracking
     from lungdet.errors import InputError
@@ -121,8 +122,11 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
         raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
     several = ranks.count() > 1
-    if several and str(options["devices"]) in ("auto", "-1"):
-        options["devices"] = ranks.count_here()
+    if several:
+        # Static: timm's models have parameters that no feature map needs, and DDP would look for them at each step.
+        options.setdefault("strategy", DDPStrategy(static_graph=True, gradient_as_bucket_view=True))
+        if str(options["devices"]) in ("auto", "-1"):
+            options["devices"] = ranks.count_here()
     if options["sync_batchnorm"] == "auto":  # torch has none for a CPU
         options["sync_batchnorm"] = several and torch.cuda.is_available() and options["accelerator"] != "cpu"
     arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])

@@ -1,0 +1,243 @@
+"""Several processes train one run as one would: the same losses, each test image once, one folder, one writer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CHECKOUT
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+import train
+from lungdet import ranks, runs, starting
+from lungdet.errors import InputError
+from lungdet.evaluation.statistics import metrics
+from lungdet.runs import Run, find_runs, load_run
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 small images of as many patients; a bright disc is a nodule, which of a third nobody noted; no effusion."""
+    folder = tmp_path_factory.mktemp("clinic")
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(96):
+        image = generator.integers(0, 80, (32, 32)).astype(np.uint8)
+        if patient % 2:
+            cv2.circle(image, tuple(int(c) for c in generator.integers(8, 24, 2)), 6, 200, -1)
+        cv2.imwrite(str(folder / f"{patient}.png"), image)
+        nodule = patient % 2 if generator.random() > 1 / 3 else None
+        rows.append({"path": f"{patient}.png", "patient_id": patient, "abnormal": patient % 2, "nodule": nodule})
+        rows[-1]["effusion"] = 0
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+SMALL = (
+    "data=table", "data.image_size=32", "data.num_workers=0", "trainer.precision=32-true", "augment=none",
+    "model.dropout=0", "trainer.early_stopping=null", "logger=csv",
+)  # fmt: skip
+# Layer norm instead of batch norm, which would see each process's images apart on a CPU.
+NORMED = ("model/backbone=timm", "model.backbone.name=test_convnext", "model.backbone.pretrained=false")
+THIRDS = "data.fractions=[0.6666667,0.1666667,0.1666666]"  # 64 images are trained on, which two processes share evenly
+
+
+def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        paths = [f"data.table={table}", f"outputs={folder}", f"run_dir={folder}/run"]
+        return compose("train", [*SMALL, *paths, *changes])
+
+
+def trained(folder: Path, table: Path, *changes: str) -> Run:
+    with starting.start(configured(folder, table, *changes)) as run:
+        train.train(run)
+    return load_run(run.folder)
+
+
+def command(*arguments: str, torchrun: bool = False) -> list[str]:
+    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
+    return [sys.executable, *processes, "train.py", *SMALL, *arguments]
+
+
+def run_command(*arguments: str, torchrun: bool = False) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(*arguments, torchrun=torchrun), cwd=CHECKOUT, capture_output=True, text=True, timeout=600
+    )
+
+
+def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
+    """Finished, by so many processes that trained the same, each epoch once, each test image predicted once."""
+    assert run.finished
+    assert len(run.environment["processes"]) == processes
+    assert pd.read_csv(run.folder / "metrics.csv")["epoch"].tolist() == list(range(epochs))
+    split = pd.read_csv(run.folder / "split.csv")
+    predicted = run.predictions("test")["image_id"]
+    assert predicted.is_unique
+    assert set(predicted) == set(split.loc[split["split"] == "test", "image_id"])
+    assert (run.folder / "train.log").read_text().count("run folder") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["abnormal", "findings"])
+def test_losses_and_predictions_of_two_processes_are_those_of_one(table: Path, tmp_path: Path, task: str) -> None:
+    """One step an epoch, so that each step's loss is written down; of the findings many are unknown."""
+    same = (f"task={task}", THIRDS, "trainer.max_epochs=20", *NORMED)
+    one = trained(tmp_path / "one", table, *same, "data.batch_size=64")
+    two = trained(tmp_path / "two", table, *same, "data.batch_size=32", "trainer.devices=2", "trainer.accelerator=cpu")
+    losses = [pd.read_csv(run.folder / "metrics.csv")[["train/loss", "val/loss"]].to_numpy() for run in (one, two)]
+    assert losses[0].shape == (20, 2)
+    assert np.ptp(losses[0][:, 0]) > 0.01  # it learns, so that agreeing means something
+    assert np.abs(losses[0] - losses[1]).max() < 1e-4
+    assert [len(run.environment["processes"]) for run in (one, two)] == [1, 2]
+    alone, together = (run.predictions("test") for run in (one, two))
+    assert alone["image_id"].tolist() == together["image_id"].tolist()
+    logits = alone.filter(regex="^logit_").columns
+    assert np.allclose(alone[logits], together[logits], atol=1e-3)
+
+
+def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(
+    table: Path, tmp_path: Path
+) -> None:
+    run = trained(tmp_path, table, "data.limit=91", "trainer.max_epochs=1", "trainer.devices=2")
+    test = run.predictions("test")
+    assert len(test) % 2 == 1
+    assert test["image_id"].is_unique
+    told = (test["probability_abnormal"] > 0.5) == test["target_abnormal"]
+    assert run.environment["test"]["accuracy"] == pytest.approx(told.mean(), abs=1e-6)
+    area = metrics.auroc(test["target_abnormal"].to_numpy(), test["probability_abnormal"].to_numpy())
+    assert run.environment["test"]["auroc"] == pytest.approx(area, abs=1e-5)
+
+
+def test_what_the_user_has_to_mend_is_told_once_and_without_a_traceback(table: Path, tmp_path: Path) -> None:
+    done = run_command(f"data.table={table}", f"outputs={tmp_path}", "trainer.devices=2", "model.sequence=diagonals")
+    assert done.returncode == 1
+    assert done.stderr.count("model.sequence=diagonals: one of rows") == 1
+    assert "Traceback" not in done.stderr
+    assert "process 0 of 2 ended with status 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_some_fail(table: Path, tmp_path: Path) -> None:
+    grid = ["-m", "trainer=ddp", "trainer.devices=1,2", "model=cnn_lstm", "model.sequence=rows,diagonals,columns"]
+    again = ["sweep.name=mixed", f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2"]
+    done = run_command(*grid, *again)
+    assert done.returncode == 1
+    assert "diagonals" in done.stderr
+    found = find_runs(tmp_path / "sweeps" / "mixed")
+    assert len(found) == 6
+    for run in found:
+        if run.config.model.sequence == "diagonals":
+            assert not run.finished
+        else:
+            assert_ran_once(run, processes=run.config.trainer.devices, epochs=2)
+    finished = {run.folder: run.environment["finished"] for run in found if run.finished}
+    grid[-1] = "model.sequence=rows,columns,patches"
+    assert run_command(*grid, *again).returncode == 0
+    found = find_runs(tmp_path / "sweeps" / "mixed")
+    assert len(found) == 8
+    assert {run.folder: run.environment["finished"] for run in found if run.folder in finished} == finished
+    assert sum(run.finished for run in found) == 6
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_its_job_alone_and_the_next_command_goes_on(table: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "trainer.devices=2", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=cut"]
+    arguments += ["trainer.max_epochs=40"]
+    sweep = subprocess.Popen(command(*arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 300
+    while not list(tmp_path.glob("sweeps/cut/*_seed0_*/checkpoints/last.ckpt")):
+        assert time.time() < deadline
+        time.sleep(0.2)
+    killed = _process_of_rank(1, sweep.pid)
+    os.kill(killed, signal.SIGKILL)
+    _, said = sweep.communicate(timeout=600)
+    assert sweep.returncode == 1
+    assert "process 1 of 2 ended with status -9" in said
+    first, second = find_runs(tmp_path / "sweeps" / "cut")
+    assert (first.config.seed, second.config.seed) == (0, 1)
+    assert not first.finished
+    assert_ran_once(second, processes=2, epochs=40)
+    done = run_command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stdout
+    assert_ran_once(first, processes=2, epochs=40)
+
+
+def _process_of_rank(rank: int, parent: int) -> int:
+    """Among a process's descendants."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for child in children:
+        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        command = Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"spawn_main" in command and f"RANK={rank}".encode() in environment:
+            return int(child)
+    raise AssertionError(f"no process of rank {rank} among {children}")
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_and_its_sweep_one_run_a_job(table: Path, tmp_path: Path) -> None:
+    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2", "trainer=ddp"]
+    done = run_command(*paths, torchrun=True)
+    assert done.returncode == 0, done.stderr
+    [run] = find_runs(tmp_path / "runs")
+    assert_ran_once(run, processes=2, epochs=2)
+    assert done.stdout.count("epoch 2/2") == 1
+    done = run_command("-m", *paths, "model=cnn_lstm", "model.sequence=rows,diagonals,columns", torchrun=True)
+    assert done.returncode == 1
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    found = {run.config.model.sequence: run for run in find_runs(sweep)}
+    assert len(found) == 3
+    assert not found["diagonals"].finished
+    assert_ran_once(found["rows"], processes=2, epochs=2)
+    assert_ran_once(found["columns"], processes=2, epochs=2)
+
+
+def test_processes_that_do_not_train_the_same_are_refused(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "gathered", lambda mine: [mine, mine | {"store": "another"}])
+    with pytest.raises(InputError, match="do not train the same"):
+        trained(tmp_path, table, "trainer.max_epochs=1")
+
+
+@pytest.mark.parametrize(
+    ("devices", "processes"), [(1, 1), (2, 2), ("3", 3), ("0,2", 2), ([1, 3], 2), ([5], 1), ("auto", 1), (-1, 1)]
+)
+def test_devices_are_counted_as_lightning_does(devices: object, processes: int) -> None:
+    trainer = OmegaConf.create({"devices": devices, "num_nodes": 1, "accelerator": "cpu"})
+    assert ranks.wanted(trainer) == processes
+
+
+def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (0, 1, 1)
+    for name, value in {"PROCID": 5, "NTASKS": 8, "NNODES": 2, "JOB_NAME": "train"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (5, 8, 4)
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, str(value))
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (1, 2, 2)
+    told = ranks.environment_of_one()
+    monkeypatch.setattr(os, "environ", told)
+    assert (ranks.rank(), ranks.count()) == (0, 1)
+
+
+def test_a_shell_within_an_allocation_is_no_task_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PROCID": 0, "NTASKS": 8, "JOB_NAME": "interactive"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert ranks.count() == 1
+
+
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    run.record(a=1)
+    run.write_predictions("test", pd.DataFrame({"a": [1]}))
+    runs.finish(run)
+    assert list(tmp_path.iterdir()) == []
