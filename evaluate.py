@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Collect the runs, and report on those that were tested on the same images."""
-    from lungdet.evaluation import compare, sweep
+    from lungdet.evaluation import compare, sweep, trials
     from lungdet.evaluation.results import EvaluationError, Skipped, collect, common_parent
     from lungdet.evaluation.statistics import thresholds
 
@@ -51,6 +51,7 @@ def evaluate(config: DictConfig) -> None:
     named = config.runs if OmegaConf.is_list(config.runs) else [config.runs]
     folders = [Path(str(folder)) for folder in named]
     results, skipped = collect(folders)
+    results = trials.best(results)
     skipped += [one for folder in folders for one in sweep.never_run(folder)]
     external = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")

@@ -268,9 +268,10 @@ def record(run: "Run", test: dict[str, float]) -> float:
     return float(epochs["val/loss"].min())
 
 
-# What a run computes names its folder in a multirun, so that the same multirun finds it again.
-OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
+# Folder names in conf/train.yaml. What a run computes names it, so that a multirun that is started again finds it.
 OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", starting.sweep_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
 
 if __name__ == "__main__":
     main()

@@ -71,6 +71,18 @@ def fingerprint(config: DictConfig) -> str:
     return hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def sweep_folder(name: str) -> str:
+    """The folder of a multirun, which is its name; the first process's, where several run the same command.
+
+    Raises:
+        RunError: shells and Hydra would take the name for something else.
+    """
+    name = ranks.agreed(str(name))
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise RunError(f"sweep.name={name}: letters, digits, -, _ and . are taken, a dot not at the beginning")
+    return name
+
+
 def _asked_for(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
     if config.resume == "auto":
         run, lock = _newest_unfinished(config)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
-from lungdet.evaluation.sections import by_part, choice, guesses, recurrence
+from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
@@ -91,6 +91,8 @@ def caveats(summary: dict) -> list[str]:
         found.append(by_part.incomplete(summary))
     if guessed := guesses.caveat(summary):
         found.append(guessed)
+    if unequal := search.caveat(summary):
+        found.append(unequal)
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
         found.append(
             f"{_seeds(summary).capitalize()} a model: an interval from fewer than {SEEDS_NEEDED} seeds covers the "
@@ -121,7 +123,8 @@ def caveats(summary: dict) -> list[str]:
         )
     found += _about_parts(summary)
     if summary["settings_that_differ"]:
-        keys = [f"`{key}`" for key in summary["settings_that_differ"] if key != "model._target_"]
+        expected = {"model._target_", *search.searched(summary)}
+        keys = [f"`{key}`" for key in summary["settings_that_differ"] if key not in expected]
         if keys:
             found.append(f"The models differ in more than their class: {join(keys)}.")
     conditions = {(tuple(block["hardware"]), tuple(block["precision"])) for block in summary["models"].values()}

@@ -12,7 +12,9 @@ from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, p
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
-NOT_THE_MODEL = {"degrade", "logger", "outputs", "resume", "run_dir", "seed", "root", "store", "num_workers", "loader"}
+NOT_THE_MODEL = {
+    "degrade", "logger", "outputs", "resume", "run_dir", "seed", "sweep", "root", "store", "num_workers", "loader",
+}  # fmt: skip
 """Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
 STARTED_FROM = "model.backbone.init_from"
 """The run whose backbone one starts from. Each seed has its own, so it counts only whether there is one."""

@@ -34,6 +34,7 @@ from lungdet.evaluation.sections import (
     provenance,
     recurrence,
     referral,
+    search,
     sensitivity,
     series,
     study,
@@ -93,6 +94,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         *[Section(f"{name} alone", study.one_dataset(summary, name)) for name in datasets if len(datasets) > 1],
         Section("What to refer to a reader", referral.section(summary), "referral"),
         Section("The most confident mistakes", mistakes.section(models, summary), "mistakes"),
+        *([Section("The search for hyper-parameters", search.section(summary), "search")] if summary["search"] else []),
         Section("Data and split", provenance.data_and_split(summary)),
         Section("Runs", provenance.list_of_runs(summary)),
     ]

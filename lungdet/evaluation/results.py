@@ -24,12 +24,22 @@ class EvaluationError(InputError):
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A run of a search for hyper-parameters: its lowest validation loss, if recorded, and the values it was given."""
+
+    folder: Path
+    loss: float | None
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Result:
     """A run with its predictions, checked: one row an image, sorted by `image_id`.
 
     What the run did not record is None: `shortcuts` of the test images, one row an image and shortcut (see
     `lungdet.models.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
-    images made worse, one row an image, `degradation` and `level` (see `lungdet.data.degrade`).
+    images made worse, one row an image, `degradation` and `level` (see `lungdet.data.degrade`). `trials` are those of
+    the search whose best the run is (see `trials.best`), itself among them.
     """
 
     run: Run
@@ -38,6 +48,7 @@ class Result:
     shortcuts: pd.DataFrame | None = None
     train: pd.DataFrame | None = None
     degraded: pd.DataFrame | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

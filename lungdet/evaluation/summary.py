@@ -28,6 +28,7 @@ from lungdet.evaluation.sections import (
     image_quality,
     recurrence,
     referral,
+    search,
     sensitivity,
     series,
     subgroups,
@@ -61,6 +62,8 @@ READING = {
     "series": "CNN-LSTM minus CNN in AUROC by length of the series, and by what changed since the visit before "
     "(appeared against still absent, still there against cleared, there against absent where unchanged); `abnormal` of "
     "`labelled` cases are positive; `few`: too small, not in p_holm's family; empty: not measured",
+    "search": "of each search for hyper-parameters the run with the lowest validation loss, which alone is evaluated, "
+    "and all that was `tried`; `loss`: validation; empty: no run is of a search",
     "sensitivity_by_finding": "recall on the images that carry a finding, of a model that calls normal or abnormal",
     "shortcuts": "what is reached without reading the lungs, fitted and tested on the same images; null: not recorded",
     "source_alone_auroc": "0.5 for a single dataset; null where the test part holds one class",
@@ -124,6 +127,7 @@ def summarise(
         "generalisation": None
         if external
         else generalisation.numbers(models, {name: one.block["settings"] for name, one in scores.items()}, draws),
+        "search": search.numbers(models, lambda folder: _relative(folder, out)),
         "efficiency": costs,
         "draws": draws,
         "baselines": {name: _baseline(replicate, value) for name, value in BASELINES.items()},

@@ -139,7 +139,11 @@ ITEMS = (
     Item("Software", ("runs",), "versions of the packages, which each run's `environment.json` lists"),
     Item("Start of the weights", (), "random or from another task; see `model` in each run's `config.yaml`"),
     Item("Training in detail", ("cost",), "optimiser, learning rate, batches; see each run's `config.yaml`"),
-    Item("How the final model was chosen", ("cost",), "by which measure an epoch was best, and what else was tried"),
+    Item(
+        "How the final model was chosen",
+        ("cost", "search*"),
+        "by which measure an epoch was best, and what else was tried",
+    ),
     Item("Combination of models", ("ensemble*",), "whether models were combined"),
     # Methods: evaluation
     Item("Measures of performance", (*RESULTS, "further-metrics"), "why these"),

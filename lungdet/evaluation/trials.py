@@ -1,0 +1,59 @@
+"""Trials: of what a search tried, the run with the lowest validation loss is evaluated, and the others are counted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from lungdet.evaluation.compare import identity
+from lungdet.evaluation.parts import part_of
+from lungdet.evaluation.results import EvaluationError, Result, Trial
+
+
+def best(results: Sequence[Result]) -> list[Result]:
+    """The runs to evaluate: those of no search, and of each search the best trial, which holds all in `trials`.
+
+    Trials are of one search where their configurations are equal but for the keys that were searched
+    (`sweep.searched`), the seed counting. The best has the lowest validation loss: test data chooses nothing.
+
+    Raises:
+        EvaluationError: no trial of a search recorded a validation loss.
+    """
+    keys = set().union(*[_searched(result) for result in results])
+    kept = [result for result in results if not _searched(result)]
+    searches: dict[tuple, list[Result]] = {}
+    for result in results:
+        if _searched(result):
+            rest = {key: value for key, value in identity(result).items() if not _within(key, keys)}
+            which = (result.seed, part_of(result).name, tuple(sorted(rest.items())))
+            searches.setdefault(which, []).append(result)
+    for some in searches.values():
+        trials = [_trial(result) for result in some]
+        found = [(trial.loss, place) for place, trial in enumerate(trials) if trial.loss is not None]
+        if not found:
+            raise EvaluationError(
+                f"{some[0].run.folder}/metrics.csv: no validation loss in it or in those of the search's other trials, "
+                "so which was the best is not known; name the run to evaluate without sweep.searched in its config.yaml"
+            )
+        _, place = min(found)
+        kept.append(replace(some[place], trials=tuple(trials)))
+    return kept
+
+
+def _searched(result: Result) -> list[str]:
+    """The keys whose values a search chose for this run, as it was told by `lungdet.searching`; usually none."""
+    return list((result.run.config.get("sweep") or {}).get("searched") or [])
+
+
+def _within(key: str, searched: set[str]) -> bool:
+    """Whether a key, or the group that it belongs to, was searched."""
+    groups = {one.replace("/", ".") for one in searched}
+    return key in groups or any(key.startswith(f"{group}.") for group in groups)
+
+
+def _trial(result: Result) -> Trial:
+    path = result.run.folder / "metrics.csv"
+    loss = pd.read_csv(path)["val/loss"].min() if path.is_file() else None
+    own = identity(result)
+    values = {key: own[key] for key in sorted(own) if _within(key, set(_searched(result)))}
+    return Trial(result.run.folder, None if pd.isna(loss) else float(loss), values)

@@ -1,0 +1,131 @@
+"""Hydra's sweeper that searches for hyper-parameters, equally long for each model, and goes on where it was cut.
+
+Every combination of what is given with commas (`model=cnn,cnn_lstm`) has an optuna study of its own, all in the sweep
+folder's `search.sqlite`. They take turns, so that a search that was cut is balanced, too. Early stopping prunes.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet import ranks
+from lungdet.errors import InputError, told_plainly
+from lungdet.searching.space import distribution, require_searchable
+from lungdet.searching.study import Combination, chosen, open_studies
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+log = logging.getLogger(__name__)
+
+NAME = "hydra_plugins.lungdet.Search"
+"""What the sweeper is called in conf/sweep/optuna.yaml: Hydra makes none whose name begins otherwise."""
+
+
+class Register(Callback):
+    """Makes the sweeper known to Hydra in a multirun that asks for it, so that other starts don't import it."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Comes before Hydra makes its sweeper."""
+        Plugins.instance().class_name_to_class[NAME] = Search  # register() would call it by its module
+
+
+class Search(Sweeper):
+    """Lowers what the jobs return over `sweep.space`, in `sweep.trials` finished trials of each combination.
+
+    Started again in the same folder, it launches the trials that a cut left with their own values, and then as many
+    new ones as are missing. A trial that failed, or whose loss is no finite number, is kept as failed: it is not
+    launched again, and the next start, not this one, makes up for it with other values.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
+        """Takes what Hydra's own sweeper is configured with: an experiment's `params`. A batch is a turn's trials."""
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra."""
+        self.hydra_context, self.config = hydra_context, config
+        launcher = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
+        self.launcher = Plugins.instance().instantiate_launcher(**launcher)
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Search; the first exception of a job is raised when all the others are done."""
+        with told_plainly("train.py"):
+            return self._search(arguments)
+
+    def _search(self, arguments: list[str]) -> list[JobReturn]:
+        from filelock import FileLock, Timeout
+
+        try:
+            import optuna
+        except ImportError:
+            raise InputError("sweep=optuna needs one package more: pip install 'lungdet[optuna]'") from None
+        if ranks.count() > 1:
+            raise InputError("sweep=optuna: each trial starts its processes itself; leave torchrun (or srun) out")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        asked, folder = self.config.sweep, Path(self.config.hydra.sweep.dir)
+        if not isinstance(asked.trials, int) or asked.trials < 1:
+            raise InputError(f"sweep.trials={asked.trials}: at least one trial of each combination is needed")
+        overrides, space = self._understood(arguments)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                OmegaConf.save(self.config, folder / "multirun.yaml")
+                combinations = open_studies(folder / "search.sqlite", overrides, space, asked.trials)
+                log.info("searching %s; to go on with this search later: sweep.name=%s", ", ".join(space), asked.name)
+                return self._take_turns(combinations, space, asked.seed)
+        except Timeout:
+            raise InputError(f"{folder}: another process is searching in it; choose another sweep.name") from None
+
+    def _understood(self, arguments: list[str]) -> tuple[list[list[str]], "dict[str, BaseDistribution]"]:
+        """The overrides of each combination, and what is searched: `sweep.space`, overruled by the command line."""
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        own = parser.parse_overrides([f"{key}={said}" for key, said in (self.config.sweep.space or {}).items()])
+        space, grid = {one.get_key_element(): one for one in own}, {}
+        given = [f"{key}={said}" for key, said in self.params.items()]
+        for one in parser.parse_overrides([*given, *arguments]):
+            key = one.get_key_element()
+            space.pop(key, None), grid.pop(key, None)
+            (space if one.is_sweep_override() and not one.is_choice_sweep() else grid)[key] = one
+        if not space:
+            raise InputError("sweep.space is empty: nothing to search; say 'model.learning_rate=interval(1e-4,1e-2)'")
+        [combinations] = BasicSweeper.split_arguments(list(grid.values()), None)
+        for combination in combinations:
+            require_searchable(space, loader.load_sweep_config(self.config, combination))
+        return combinations, {key: distribution(one) for key, one in space.items()}
+
+    def _take_turns(
+        self, combinations: Sequence[Combination], space: "Mapping[str, BaseDistribution]", seed: int
+    ) -> list[JobReturn]:
+        returned, errors = [], []
+        before = sum(len(one.study.trials) for one in combinations)  # jobs are counted on from there
+        searched = f"++sweep.searched=[{','.join(key.lstrip('+') for key in space)}]"  # for evaluate.py to read
+        while turn := [one for one in combinations if one.todo]:
+            trials = [one.next_trial(space, seed) for one in turn]
+            batch = [[*one.overrides, *chosen(its.params), searched] for one, its in zip(turn, trials, strict=True)]
+            try:
+                self.validate_batch_is_legal(batch)
+            except Exception:
+                for one, trial in zip(turn, trials, strict=True):
+                    one.fail(trial, "it cannot be composed")
+                raise
+            jobs = self.launcher.launch(batch, initial_job_idx=before + len(returned))
+            returned += jobs
+            for one, trial, job in zip(turn, trials, jobs, strict=True):
+                errors += one.record(trial, job)
+        for one in combinations:
+            one.conclude()
+        if errors:
+            raise errors[0]
+        return returned
