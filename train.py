@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import ranks, starting
+from lungdet.errors import told_plainly
 
 log = logging.getLogger("train")
 
@@ -33,8 +34,6 @@ def main(config: DictConfig) -> float:
     """Train one model; returns the best validation loss, for sweepers to minimise."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-
-    from lungdet.errors import told_plainly
 
     hydra_config = HydraConfig.get()
     ranks.quieten()
@@ -268,9 +267,15 @@ def record(run: "Run", test: dict[str, float]) -> float:
     return float(epochs["val/loss"].min())
 
 
+def sweep_folder(name: str) -> str:
+    """`starting.sweep_folder`, and the end of the program where the name cannot be one."""
+    with told_plainly("train.py"):
+        return starting.sweep_folder(name)
+
+
 # Folder names in conf/train.yaml. What a run computes names it, so that a multirun that is started again finds it.
 OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("sweep_folder", starting.sweep_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
 
 if __name__ == "__main__":

@@ -275,3 +275,9 @@ def _natural(path: Path) -> list:
     import re
 
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+if __name__ == "__main__":
+    from lungdet.listing import main
+
+    main()

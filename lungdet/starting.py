@@ -71,6 +71,17 @@ def fingerprint(config: DictConfig) -> str:
     return hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def in_use(run: Run) -> bool:
+    """Whether a process is training in a run."""
+    if not (run.folder / ".lock").exists():
+        return False
+    try:
+        _lock(run).release()
+    except RunError:
+        return True
+    return False
+
+
 def sweep_folder(name: str) -> str:
     """The folder of a multirun, which is its name; the first process's, where several run the same command.
 
@@ -172,7 +183,7 @@ def _lock(run: Run) -> "FileLock":
 
     lock = FileLock(run.folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # who lists runs holds it for a moment
     except Timeout:
         raise RunError(f"{run.folder}: another process is training in it") from None
     return lock

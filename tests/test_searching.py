@@ -23,6 +23,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+import train  # noqa: F401  its resolvers name folders
 from lungdet.evaluation import answer, compare, report, summary, trials
 from lungdet.evaluation.results import EvaluationError, collect
 from lungdet.runs import find_runs

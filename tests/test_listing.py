@@ -1,0 +1,79 @@
+"""`python -m lungdet.runs FOLDER` says of each run what has become of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from test_runs import config, cut_run
+from test_sweep import multirun  # noqa: F401  a fixture
+
+from lungdet import listing, runs, starting
+from lungdet.runs import Run
+
+
+def epochs(run: Run, losses: list[float]) -> None:
+    table = pd.DataFrame({"epoch": range(len(losses)), "val/loss": losses, "seconds": 60.0})
+    table.assign(**{"val/accuracy": table["epoch"] / 10, "val/f1": 0.5, "val/auroc": 0.7}).to_csv(
+        run.folder / "metrics.csv", index=False
+    )
+
+
+def lines(folder: Path) -> dict[str, dict[str, str]]:
+    found = runs.find_runs(folder)
+    told = listing.varying(found, [listing.line(run, folder) for run in found])
+    return {one["run"].removeprefix("runs/"): one for one in told}
+
+
+def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> None:
+    runs.finish(cut_run(tmp_path, "finished"))
+    cut_run(tmp_path, "cut")
+    with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/failed")):
+        pass
+    with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/running")):
+        assert {name: one["state"] for name, one in lines(tmp_path).items()} == {
+            "cut": "cut",
+            "failed": "no epoch",
+            "finished": "finished",
+            "running": "running",
+        }
+    assert lines(tmp_path)["running"]["state"] == "no epoch"
+
+
+def test_metrics_are_those_of_the_best_epoch_by_validation_and_time_is_of_all(tmp_path: Path) -> None:
+    epochs(cut_run(tmp_path, "a"), [0.9, 0.4, 0.6])
+    cut_run(tmp_path, "b")
+    one, other = lines(tmp_path).values()
+    assert (one["epochs"], one["val loss"], one["val accuracy"], one["time"]) == ("3 of 3", "0.400", "0.100", "0:03:00")
+    assert (other["epochs"], other["val loss"], other["time"]) == ("0 of 3", "", "")
+
+
+def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        here = OmegaConf.merge(config(tmp_path), {"seed": seed, "run_dir": f"{tmp_path}/runs/{seed}"})
+        with starting.start(here, ["data=table", f"seed={seed}"]):
+            pass
+    assert [one["with"] for one in lines(tmp_path).values()] == ["seed=0", "seed=1"]
+
+
+def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(multirun: Path) -> None:  # noqa: F811
+    for run in runs.find_runs(multirun):
+        OmegaConf.save({"trainer": {"max_epochs": 3}}, run.folder / "config.yaml")
+    command = [sys.executable, "-m", "lungdet.runs"]
+    told = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("not begun") == 2
+    assert "model=cnn_lstm seed=2" in told.stdout
+    wrong = subprocess.run([*command, str(multirun / "none")], capture_output=True, text=True)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("lungdet.runs: ")
+    assert "no such folder" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["a b", "../up", ".hidden", "", "a/b", "a=b", "a,b"])
+def test_a_sweep_is_named_so_that_shells_and_hydra_take_it(name: str) -> None:
+    assert starting.sweep_folder("paper_2.1-b") == "paper_2.1-b"
+    with pytest.raises(runs.RunError, match=r"sweep\.name="):
+        starting.sweep_folder(name)
