@@ -71,6 +71,7 @@ def train(run: "Run") -> float:
         if not run.can_continue and (start := run.config.model.backbone.init_from):
             pretraining.require_unseen(start, data)
         describe(run, data, model, trainer, logger)
+        compile_backbone(run, model, data)
         if ranks.rank() == 0:
             shortcuts.record(run, data)
         if not run.fitted:
@@ -117,7 +118,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     from lungdet import hardware, tracking
     from lungdet.errors import InputError
 
-    options = dict(run.config.trainer)
+    options = {key: value for key, value in run.config.trainer.items() if key != "compile"}
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
         raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
     several = ranks.count() > 1
@@ -152,6 +153,17 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
         use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.loading
         log_every_n_steps=1,
     )
+
+
+def compile_backbone(run: "Run", model: "Classifier", data: "RadiographDataModule") -> None:
+    """Compile the convolutional layers where that is asked for, or pays; weights keep their names."""
+    from lungdet import hardware
+
+    images = len(data.rows("train")) * run.config.trainer.max_epochs
+    choice = run.config.trainer.get("compile", False)
+    if model.backbone is not None and hardware.compiles(choice, images, run.config.trainer.accelerator):
+        model.backbone.compile()
+        run.record(compiled=True)
 
 
 def describe(

@@ -1,5 +1,6 @@
 """train.py leaves a whole run folder, continues a cut run as if it had not been cut, and refuses what cannot be."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import runs, starting, tracking
+from lungdet import hardware, runs, starting, tracking
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.models.cnn_lstm import CNNLSTM
@@ -448,3 +449,31 @@ def test_a_run_predicts_from_what_is_not_the_lungs_too(run: runs.Run) -> None:
     guesses = pd.read_parquet(run.folder / "predictions" / "shortcuts_test.parquet")
     assert {"thumbnail", "border"} <= set(guesses["shortcut"])
     assert set(guesses["image_id"]) == set(run.predictions("test")["image_id"])
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(table: Path, tmp_path: Path) -> None:
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    same = ("model=cnn_lstm", "model.dropout=0", "model.backbone.widths=[4,8]", "trainer.max_epochs=2")
+    plain = trained(configured(tmp_path / "plain", table, *same, "trainer.compile=false"))
+    compiled = trained(configured(tmp_path / "compiled", table, *same, "trainer.compile=true"))
+    assert compiled.environment["compiled"]
+    assert "compiled" not in plain.environment
+    assert weights(compiled).keys() == weights(plain).keys()
+    losses = [pd.read_csv(run.folder / "metrics.csv")["train/loss"] for run in (plain, compiled)]
+    assert np.allclose(*losses, atol=2e-3)
+
+
+def test_compiling_is_left_to_cuda_gpus_and_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    many, few = 2_000_000, 1_000_000
+    assert not hardware.compiles("auto", many, "cpu")
+    assert hardware.compiles(True, few, "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/cc")
+    assert hardware.compiles("auto", many)
+    assert not hardware.compiles("auto", few)
+    assert not hardware.compiles(False, many)
+    assert not hardware.compiles("auto", many, "cpu")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert not hardware.compiles("auto", many)
