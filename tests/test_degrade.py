@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from conftest import CHECKOUT
 from omegaconf import OmegaConf
-from torch.utils.data import DataLoader
 
+from lungdet.data.batches import Batches
 from lungdet.data.degrade import Degradation, degradations
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.errors import InputError
@@ -102,15 +102,9 @@ def test_blur_spreads_a_point_by_its_deviation_and_keeps_its_sum() -> None:
 def test_a_loader_serves_degraded_images_whatever_its_workers(images: np.ndarray, tmp_path: Path, workers: int) -> None:
     np.save(tmp_path / "images.npy", images)
     noise = Degradation("noise", 15)
-    loader = DataLoader(
-        Radiographs(tmp_path / "images.npy", MANIFEST, ["abnormal"], degradation=noise),
-        batch_size=4,
-        sampler=InOrder(np.arange(6), 4, shuffle=False),
-        num_workers=workers,
-        collate_fn=lambda batch: batch,
-    )
-    served = np.concatenate([batch["image"][:, 0].numpy() for batch in loader])
-    assert np.array_equal(np.rint(served * 255).astype(np.uint8), noise(images, IDS))
+    data = Radiographs(tmp_path / "images.npy", MANIFEST, ["abnormal"], degradation=noise)
+    served = [batch["image"][:, 0].numpy() for batch in Batches(data, InOrder(np.arange(6), 4, shuffle=False), workers)]
+    assert np.array_equal(np.rint(np.concatenate(served) * 255).astype(np.uint8), noise(images, IDS))
 
 
 def test_the_standard_is_every_kind_and_nothing_is_nothing() -> None:

@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from lungdet.data import device as on_device
 from lungdet.data.augment import Augmentation
+from lungdet.data.batches import Batches
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.device import DeviceLoader, Whereabouts, choose, moved, resident
+from lungdet.data.device import Whereabouts, choose, moved, resident
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.phantom import PhantomDataModule
 from lungdet.data.phantoms.cohort import Knobs
 from lungdet.errors import InputError
+from tests.albumented import augmented, pipeline
 
 CPU = torch.device("cpu")
 PAPER = {"rotation": 10, "flip": 0.5, "zoom": 0.1, "shift": 0.05}
@@ -59,8 +60,7 @@ def seen(images: Path, place: str, *, workers: int = 0, epoch: int = 0, visits: 
         order.set_epoch(epoch)
         kind = Whereabouts if place == "device" else Radiographs
         data = kind(images, MANIFEST, ["abnormal"], visits, Augmentation(**STRONG))
-        loader = DataLoader(data, 4, sampler=order, num_workers=workers, collate_fn=lambda batch: batch)
-        batches += list(DeviceLoader(loader, resident(images, CPU)) if place == "device" else loader)
+        batches += Batches(data, order, workers, images=resident(images, CPU) if place == "device" else None)
     return batches
 
 
@@ -75,14 +75,15 @@ def interior(changed: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kinds", KINDS, ids=str)
 def test_matrices_are_the_ones_that_albumentations_draws(kinds: dict[str, float]) -> None:
-    augmentation = Augmentation(**kinds)
+    augmentation, by = Augmentation(**kinds), pipeline(**kinds)
     names = [f"0/{epoch}/d/{i}/0" for epoch in range(3) for i in range(40)]
     applied = []
 
     def spy(draw: str) -> np.ndarray:
-        augmentation(np.zeros((1, 96, 112), np.uint8), [draw])
-        affine = augmentation._affine.params["matrix"] if augmentation._affine is not None else np.eye(3)
-        flipped = augmentation._flip is not None and bool(augmentation._flip.params)
+        augmented(by, np.zeros((96, 112), np.uint8), draw)
+        steps = {type(step).__name__: step.params for step in by.transforms}
+        affine = steps["Affine"]["matrix"] if "Affine" in steps else np.eye(3)
+        flipped = bool(steps.get("HorizontalFlip"))
         applied.append(flipped)
         mirror = np.array([[-1, 0, 111], [0, 1, 0], [0, 0, 1.0]])
         return np.linalg.inv((mirror if flipped else np.eye(3)) @ affine)[:2]
@@ -132,10 +133,8 @@ def test_batches_are_the_workers_with_series_too(images: Path) -> None:
 @pytest.mark.parametrize("augmentation", [None, Augmentation()])
 def test_without_augmentation_images_are_the_stores_to_the_last_bit(images: Path, augmentation) -> None:
     order = InOrder(np.arange(24), 5, shuffle=False)
-    sent = DataLoader(
-        Whereabouts(images, MANIFEST, ["abnormal"], 1, augmentation), 5, sampler=order, collate_fn=lambda batch: batch
-    )
-    found = torch.cat([batch["image"] for batch in DeviceLoader(sent, resident(images, CPU))])
+    data = Whereabouts(images, MANIFEST, ["abnormal"], 1, augmentation)
+    found = torch.cat([batch["image"] for batch in Batches(data, order, images=resident(images, CPU))])
     assert torch.equal(found, torch.from_numpy(np.load(images))[:, None].float() / 255)
 
 
@@ -219,7 +218,7 @@ def test_lightning_fits_and_evaluates_with_it(tmp_path: Path, caplog: pytest.Log
         data, model, one = phantom(tmp_path, loader=place, num_workers=1), Tiny(), trainer()
         data.augmentation = Augmentation(**PAPER)
         one.fit(model, data)
-        assert isinstance(one.train_dataloader, DeviceLoader if place == "device" else DataLoader)
+        assert (one.train_dataloader._images is not None) == (place == "device")
         first, *others = model.met.pop("children")
         assert all(first <= later for later in others)  # the training loader's worker is kept
         one.validate(model, datamodule=data, verbose=False)
@@ -239,14 +238,14 @@ def test_degraded_images_are_made_by_workers_and_a_cpu_trainer_by_default_too(tm
     data = phantom(tmp_path, loader="device", num_workers=0)
     data.setup()
     rows = data.rows("test")
-    assert isinstance(data.loader(rows, training=False), DeviceLoader)
+    assert data.loader(rows, training=False)._images is not None
     assert data.loader(rows, training=False)._images is data.loader(rows, training=True)._images
-    assert isinstance(data.loader(rows, training=False, degradation=lambda images, _: images), DataLoader)
+    assert data.loader(rows, training=False, degradation=lambda images, _: images)._images is None
     data = phantom(tmp_path, num_workers=0)
     data.setup()
-    assert isinstance(data.loader(rows, training=False), DataLoader)
+    assert data.loader(rows, training=False)._images is None
     data.trainer = trainer()
-    assert isinstance(data.loader(rows, training=False), DataLoader)
+    assert data.loader(rows, training=False)._images is None
 
 
 def test_another_loader_is_refused_by_name(tmp_path: Path) -> None:

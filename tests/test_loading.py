@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.loading import Draw, InOrder, Radiographs
+from lungdet.data.batches import Batches
+from lungdet.data.loading import Draws, InOrder, Radiographs
 from lungdet.data.series import Series
 
 # Twenty images of eight patients; patient 2 came most often, and not in the table's order.
@@ -46,16 +46,24 @@ def epoch_of(
     for rank in range(world_size):
         order = InOrder(np.arange(20), 4, shuffle=True, seed=seed, rank=rank, world_size=world_size)
         order.set_epoch(epoch)
-        loader = DataLoader(
-            dataset(images, Augmentation(**STRONG), seed),
-            batch_size=4,
-            sampler=order,
-            num_workers=workers,
-            collate_fn=lambda batch: batch,
-        )
-        for batch in loader:
-            seen |= dict(zip(batch["row"].tolist(), batch["image"], strict=True))
+        for batch in Batches(dataset(images, Augmentation(**STRONG), seed), order, workers):
+            seen |= dict(zip(batch["row"].tolist(), batch["image"].clone(), strict=True))
     return seen
+
+
+def fetched(data: Radiographs, *rows: int, occurrence: list[int] | int = 0) -> dict[str, torch.Tensor]:
+    """A batch of these rows, finished."""
+    order = [Draws(np.array(rows), 0, np.array(occurrence))]
+    return next(iter(Batches(data, order)))
+
+
+def each(order: InOrder) -> list[tuple[int, int, int]]:
+    """Row, epoch and occurrence of every image, batch after batch."""
+    return [
+        (row, draws.epoch, which)
+        for draws in order
+        for row, which in zip(draws.row.tolist(), draws.occurrence.tolist(), strict=True)
+    ]
 
 
 def same(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> bool:
@@ -82,12 +90,12 @@ def test_augmentation_differs_from_epoch_to_epoch_and_is_repeated_by_the_same_se
 def test_augmentation_differs_from_image_to_image_and_between_appearances(tmp_path: Path) -> None:
     np.save(tmp_path / "same.npy", np.repeat(np.random.default_rng(0).integers(0, 256, (1, 32, 32), np.uint8), 20, 0))
     data = dataset(tmp_path / "same.npy", Augmentation(**STRONG))
-    batch = data.__getitems__([Draw(row, 0, occurrence) for row in range(10) for occurrence in range(2)])
+    batch = fetched(data, *np.repeat(np.arange(10), 2), occurrence=[0, 1] * 10)
     assert len({image.numpy().tobytes() for image in batch["image"]}) == 20
 
 
 def test_without_augmentation_images_are_the_stores_in_0_to_1(images: Path) -> None:
-    batch = dataset(images, Augmentation()).__getitems__([Draw(5), Draw(3)])
+    batch = fetched(dataset(images, Augmentation()), 5, 3)
     expected = np.load(images)[[5, 3]].astype(np.float32) / 255
     assert batch["image"].shape == (2, 1, 32, 32)
     assert np.array_equal(batch["image"][:, 0].numpy(), expected)
@@ -135,8 +143,9 @@ def test_global_batches_hold_the_same_images_for_any_number_of_ranks() -> None:
         shares = []
         for rank in range(world_size):
             order = InOrder(np.arange(50), batch_size, shuffle=True, seed=1, rank=rank, world_size=world_size)
-            rows = [draw.row for draw in order]
-            shares.append([rows[i : i + batch_size] for i in range(0, len(rows), batch_size)])
+            shares.append([draws.row.tolist() for draws in order])
+            assert len(order) == len(shares[-1])
+            assert max(map(len, shares[-1])) == batch_size
         assert len({len(share) for share in shares}) == 1
         return [set().union(*batch) for batch in zip(*shares, strict=True)]
 
@@ -146,34 +155,34 @@ def test_global_batches_hold_the_same_images_for_any_number_of_ranks() -> None:
 
 
 def test_a_row_that_comes_twice_in_an_epoch_is_another_appearance() -> None:
-    draws = [draw for rank in (0, 1, 2) for draw in InOrder(np.arange(4), 2, shuffle=False, rank=rank, world_size=3)]
-    assert len(draws) == 6
-    assert sorted(draw.row for draw in draws) == [0, 0, 1, 1, 2, 3]
-    assert len(set(draws)) == 6
+    orders = [InOrder(np.arange(4), 2, shuffle=False, rank=rank, world_size=3) for rank in range(3)]
+    drawn = [one for order in orders for one in each(order)]
+    assert sorted(row for row, *_ in drawn) == [0, 0, 1, 1, 2, 3]
+    assert len(set(drawn)) == 6
 
 
 def test_a_pickled_dataset_does_not_carry_the_store(images: Path) -> None:
     import pickle
 
     data = dataset(images, None)
-    data.__getitems__([Draw(0)])
+    data[Draws(np.array([0]))]
     assert len(pickle.dumps(data)) < 3000
 
 
 def test_balanced_order_draws_each_stratum_alike_and_spreads_its_images_evenly() -> None:
     strata = np.repeat([0, 1, 2], [70, 20, 10])
     order = InOrder(np.arange(100), 10, shuffle=True, strata=strata)
-    draws = list(order)
-    rows = np.array([draw.row for draw in draws])
+    drawn = each(order)
+    rows = np.array([row for row, *_ in drawn])
     assert len(rows) == 100
     assert sorted(np.bincount(strata[rows])) == [33, 33, 34]
     times = np.bincount(rows, minlength=100)
     assert set(times[:70]) == {0, 1}
     assert set(times[70:90]) <= {1, 2}
     assert set(times[90:]) <= {3, 4}
-    assert len(set(draws)) == 100
+    assert len(set(drawn)) == 100
     order.set_epoch(1)
-    assert [draw.row for draw in order] != rows.tolist()
+    assert [row for row, *_ in each(order)] != rows.tolist()
 
 
 def test_a_series_ends_with_its_case_and_holds_the_patients_earlier_images_in_the_order_of_visits() -> None:
@@ -192,7 +201,7 @@ def test_a_series_ends_with_its_case_and_holds_the_patients_earlier_images_in_th
 
 def test_a_batch_of_series_holds_real_images_alone_with_age_and_visit_of_each(images: Path) -> None:
     data = Radiographs(images, MANIFEST.assign(age=np.arange(20.0)), ["abnormal"], visits=4)
-    batch = data.__getitems__([Draw(6), Draw(2), Draw(19)])  # five visits before, none, one
+    batch = fetched(data, 6, 2, 19)  # five visits before, none, one
     read = [18, 7, 3, 6, 2, 2, 19]
     assert batch["length"].tolist() == [4, 1, 2]
     assert torch.equal((batch["image"][:, 0] * 255).round().byte(), torch.from_numpy(np.load(images)[read]))
@@ -205,28 +214,27 @@ def test_no_later_image_is_in_an_earlier_cases_batch(images: Path, tmp_path: Pat
     pixels = np.load(images)
     pixels[6] = 255 - pixels[6]  # patient 2's last visit
     np.save(tmp_path / "later.npy", pixels)
-    earlier = [Draw(row) for row in (3, 4, 5, 7, 18)]
     before, after = (
-        Radiographs(path, MANIFEST, ["abnormal"], visits=8).__getitems__(earlier)["image"]
+        fetched(Radiographs(path, MANIFEST, ["abnormal"], visits=8), 3, 4, 5, 7, 18)["image"]
         for path in (images, tmp_path / "later.npy")
     )
     assert torch.equal(before, after)
     without = MANIFEST.drop(index=6).reset_index(drop=True)  # rows after it move up
     np.save(tmp_path / "fewer.npy", np.delete(np.load(images), 6, axis=0))
     fewer = Radiographs(tmp_path / "fewer.npy", without, ["abnormal"], visits=8)
-    assert torch.equal(before, fewer.__getitems__([Draw(row) for row in (3, 4, 5, 6, 17)])["image"])
+    assert torch.equal(before, fetched(fewer, 3, 4, 5, 6, 17)["image"])
 
 
 def test_the_number_of_a_case_is_its_image_ids_alone(images: Path) -> None:
-    one = Radiographs(images, MANIFEST, ["abnormal"]).__getitems__([Draw(3), Draw(8)])["case"]
-    other = Radiographs(images, MANIFEST[::-1].reset_index(drop=True), ["abnormal"]).__getitems__([Draw(16), Draw(11)])
-    assert torch.equal(one, other["case"])
+    one = fetched(Radiographs(images, MANIFEST, ["abnormal"]), 3, 8)["case"]
+    other = fetched(Radiographs(images, MANIFEST[::-1].reset_index(drop=True), ["abnormal"]), 16, 11)["case"]
+    assert torch.equal(one, other)
     assert one[0] != one[1]
 
 
 def test_an_image_is_augmented_alike_in_every_case_of_an_epoch(images: Path) -> None:
     data = Radiographs(images, MANIFEST, ["abnormal"], visits=2, augmentation=Augmentation(**STRONG))
-    batch = data.__getitems__([Draw(0), Draw(1)])  # the first visit, and the second with the first
+    batch = fetched(data, 0, 1)  # the first visit, and the second with the first
     assert torch.equal(batch["image"][0], batch["image"][1])
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from lungdet.data.loading import Draw, Radiographs
+from lungdet.data.batches import Batches
+from lungdet.data.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 from lungdet.models.backbone import ConvBackbone, TimmBackbone
 from lungdet.models.classifier import Classifier
@@ -81,7 +82,8 @@ def test_no_prediction_depends_on_a_later_image_from_the_store_to_the_logits(nam
     def told(images: np.ndarray) -> Tensor:
         np.save(tmp_path / "images.npy", images)
         data = Radiographs(tmp_path / "images.npy", manifest[: len(images)], ["abnormal"], visits=VISITS)
-        return model.logits(data.__getitems__([Draw(row) for row in range(len(images))]))
+        (batch,) = Batches(data, InOrder(np.arange(len(images)), len(images), shuffle=False))
+        return model.logits(batch)
 
     before, after, without = told(pixels), told(changed), told(pixels[:4])
     assert torch.equal(before[:4], after[:4])

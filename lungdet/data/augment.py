@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from lungdet.errors import InputError
@@ -32,11 +33,10 @@ class Augmentation:
         for name, value in (("flip", flip), ("zoom", zoom), ("shift", shift)):
             if not 0 <= value <= 1 or (name == "zoom" and value == 1):
                 raise InputError(f"augment.{name}={value}: a number from 0 to 1 is needed")
-        self._pipeline = self._affine = self._flip = None
+        self._affine = self._flip = None
         if not (rotation or flip or zoom or shift):
             return
         import albumentations  # two seconds: only when augmentation is asked for
-        import cv2
 
         if rotation or zoom or shift:
             self._affine = albumentations.Affine(
@@ -49,16 +49,28 @@ class Augmentation:
             )
         if flip:
             self._flip = albumentations.HorizontalFlip(p=flip)
-        self._pipeline = albumentations.Compose([step for step in (self._affine, self._flip) if step is not None])
 
     def __call__(self, images: np.ndarray, draws: Sequence[str]) -> np.ndarray:
-        """Augment `images` (N, H, W) uint8, each by the draw that its string names (see `draw`)."""
-        if self._pipeline is None:
+        """Augment `images` (N, H, W) uint8, each by the draw that its string names (see `draw`).
+
+        To the last bit what albumentations' pipeline makes of each: draws, matrix and warp are its own, without what
+        it does about boxes, masks and points, which takes longer than the pixels.
+        """
+        if self._affine is None and self._flip is None:
             return images
-        changed = np.empty_like(images)
-        for i, name in enumerate(draws):
-            self._seed(name)
-            changed[i] = self._pipeline(image=images[i])["image"]
+        height, width = images.shape[1:]
+        drawn = [self._drawn(name, (height, width)) for name in draws]
+        there = self._there(drawn, height, width)
+        still = np.isclose(there, np.eye(3)).all((1, 2))  # as albumentations, which spares itself the warp
+        changed = np.empty(images.shape, np.uint8)
+        for i, (*_, flipped) in enumerate(drawn):
+            if still[i]:
+                changed[i] = images[i]
+            else:
+                size = (width, height)
+                cv2.warpAffine(images[i], there[i, :2], size, changed[i], cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 0)
+            if flipped:
+                cv2.flip(changed[i], 1, changed[i])
         return changed
 
     def matrices(self, draws: Sequence[str], height: int, width: int) -> np.ndarray | None:
@@ -68,7 +80,7 @@ class Augmentation:
             (N, 2, 3) float32, which take a pixel's place (x, y, 1) in the augmented image to its place (x, y) in the
             image before, in pixels from the centre of the top left one; None where images stay as they are.
         """
-        if self._pipeline is None:
+        if self._affine is None and self._flip is None:
             return None
         drawn = [self._drawn(name, (height, width)) for name in draws]
         angle, scale, right, down, flipped = np.array(drawn, np.float64).reshape(-1, 5).T
@@ -81,16 +93,18 @@ class Augmentation:
         offset = centre - mirrored @ centre - np.einsum("nij,nj->ni", turn, shift)
         return np.concatenate([mirrored, offset[:, :, None]], 2).astype(np.float32)
 
-    def _seed(self, name: str) -> None:
-        """Give each transform a start of its own: from a common one, the flip would follow from the shift."""
-        self._pipeline.set_random_seed(_number(name))
-        if self._flip is not None:
-            self._flip.set_random_seed(_number(name, "flip"))
+    def _there(self, drawn: Sequence[tuple], height: int, width: int) -> np.ndarray:
+        """Matrices (N, 3, 3) as albumentations makes them, before the flip: from a pixel's place to that afterwards."""
+        angle, scale, right, down, _ = np.array(drawn, np.float64).reshape(-1, 5).T
+        angle, x, y = np.deg2rad(angle % 360), width / 2 - 0.5, height / 2 - 0.5
+        cos, sin, none = np.cos(angle) * scale, np.sin(angle) * scale, np.zeros_like(angle)
+        turned = np.stack([cos, sin, x + right, -sin, cos, y + down, none, none, none + 1], 1).reshape(-1, 3, 3)
+        return turned @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])  # a product as there: rounded alike
 
     def _drawn(self, name: str, shape: tuple[int, int]) -> tuple[float, float, int, int, bool]:
         """Angle, scale, shift right and down, and whether it is flipped: albumentations' own draws, in its order.
 
-        Its whole `get_params_dependent_on_data` also multiplies matrices, one by one, which takes three times as long.
+        Affine and flip each start anew: from a common start the flip would follow from the shift.
         """
         angle, scale, shift, flipped = 0.0, 1.0, {"x": 0, "y": 0}, False
         if self._affine is not None:

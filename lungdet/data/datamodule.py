@@ -10,13 +10,13 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 
 from lungdet import ranks
 from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
+from lungdet.data.batches import Batches
 from lungdet.data.degrade import Degradation
-from lungdet.data.device import LOADERS, DeviceLoader, Whereabouts, choose, resident
+from lungdet.data.device import LOADERS, Whereabouts, choose, resident
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.store import Store, prepare
@@ -175,17 +175,17 @@ class RadiographDataModule(lightning.LightningDataModule):
         """The manifest's (and store's) rows of one part, ascending."""
         return np.flatnonzero(self.manifest["image_id"].isin(self.split.images(part)))
 
-    def train_dataloader(self) -> DataLoader | DeviceLoader:
+    def train_dataloader(self) -> Batches:
         """Shuffled and augmented; what nobody has labelled teaches nothing and is left out."""
         rows = self.rows("train")
         labelled = self.manifest[[*TASKS[self.task]]].iloc[rows].notna().any(axis=1)
         return self.loader(rows[labelled], training=True)
 
-    def val_dataloader(self) -> DataLoader | DeviceLoader:
+    def val_dataloader(self) -> Batches:
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("val"), training=False)
 
-    def test_dataloader(self) -> DataLoader | DeviceLoader:
+    def test_dataloader(self) -> Batches:
         """In the manifest's order, never augmented."""
         return self.loader(self.rows("test"), training=False)
 
@@ -253,9 +253,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             split = narrowing.with_train_prevalence(split, manifest, self.train_prevalence)
         return split
 
-    def loader(
-        self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None
-    ) -> DataLoader | DeviceLoader:
+    def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> Batches:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank, world_size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
@@ -283,16 +281,8 @@ class RadiographDataModule(lightning.LightningDataModule):
             world_size=world_size,
             strata=strata,
         )
-        loader = DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=order,
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-        return loader if images is None else DeviceLoader(loader, images)
+        device = images.device if images is not None else self.trainer.strategy.root_device if self.trainer else None
+        return Batches(dataset, order, self.num_workers, device, images)
 
     def _on_device(self) -> torch.Tensor | None:
         """The whole store in the trainer's device's memory, loaded once; None where worker processes make batches."""
@@ -303,11 +293,6 @@ class RadiographDataModule(lightning.LightningDataModule):
                 log.info("batches are made %s: %s", f"on {device}" if device is not None else "by workers", why)
             self._resident, self._why = resident(images, device) if device is not None else None, why
         return self._resident
-
-
-def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The dataset fetches whole batches; there is nothing left to collate."""
-    return batch
 
 
 def _limited(manifest: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:

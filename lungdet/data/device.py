@@ -4,13 +4,12 @@ Augmentation is the workers' up to interpolation: with OpenCV 5 one pixel in a t
 versions round places to 1/32 pixel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from lungdet.data.loading import Radiographs
 
@@ -21,42 +20,28 @@ _SHARE = 1 / 4  # of the free memory that the store may take; the rest is for th
 _PIECE = 64 << 20  # bytes that pass through host memory at once
 
 
-class DeviceLoader:
-    """Yields what a `DataLoader` of `Radiographs` does, made on the device from the `Whereabouts` that workers send.
-
-    Args:
-        whereabouts: a `DataLoader` of `Whereabouts`.
-        images: the store (N, H, W) uint8, on the device; see `resident`.
-    """
-
-    def __init__(self, whereabouts: DataLoader, images: torch.Tensor) -> None:
-        self._whereabouts, self._images = whereabouts, images
-        self.sampler, self.batch_sampler = whereabouts.sampler, whereabouts.batch_sampler  # Lightning sets the epoch
-
-    def __len__(self) -> int:
-        return len(self._whereabouts)
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches as of `Radiographs.__getitems__`, every tensor on the device."""
-        for sent in self._whereabouts:
-            batch = {name: tensor.to(self._images.device, non_blocking=True) for name, tensor in sent.items()}
-            image, matrix = self._images[batch.pop("read")].unsqueeze(1).float(), batch.pop("matrix", None)
-            if matrix is not None:
-                image = moved(image, matrix).round_()  # whole greys, as of the workers
-            yield {"image": image.div_(255), **batch}
-
-
 class Whereabouts(Radiographs):
     """A batch of `Radiographs` without pixels: `read` (S,), rows of the store, and `matrix` (S, 2, 3) of each.
 
     `matrix` is that of `lungdet.data.augment.Augmentation.matrices`, and missing where images stay as they are.
     """
 
-    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """What `DeviceLoader` needs to make `image` of."""
+    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """What `made` needs."""
         matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
-        where = {"read": torch.from_numpy(read)}
-        return where if matrix is None else {**where, "matrix": torch.from_numpy(matrix)}
+        return {"read": read} if matrix is None else {"read": read, "matrix": matrix}
+
+
+def made(images: torch.Tensor, read: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
+    """These rows (S,) of the store `images` (N, H, W), each moved by its matrix (S, 2, 3).
+
+    Returns:
+        (S, 1, H, W) float32 in [0, 1], of whole greys, as of the workers.
+    """
+    image = images[read].unsqueeze(1).float()
+    if matrix is not None:
+        image = moved(image, matrix).round_()
+    return image.div_(255)
 
 
 def moved(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -7,19 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from torch.utils.data import Dataset, Sampler
 
 from lungdet.data.augment import Augmentation, draw
 from lungdet.data.series import Series
 
 
-class Draw(NamedTuple):
-    """One appearance of an image: its row in the store, the epoch, and which appearance in that epoch it is."""
+class Draws(NamedTuple):
+    """The cases of a batch: their rows in the store (N,), the epoch, and which appearance in it each one is (N,)."""
 
-    row: int
+    row: np.ndarray
     epoch: int = 0
-    occurrence: int = 0
+    occurrence: np.ndarray | int = 0
 
 
 class Radiographs(Dataset):
@@ -45,7 +44,9 @@ class Radiographs(Dataset):
         seed: int = 0,
         degradation: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
     ) -> None:
-        self.path, self.image_ids = images, manifest["image_id"].to_numpy(dtype=object)
+        # Not Python's strings: counting references to them, each worker would come to own a copy of their memory.
+        self.path, self.image_ids = images, manifest["image_id"].to_numpy(dtype=np.dtypes.StringDType())
+        self.case = np.array([zlib.crc32(name.encode()) for name in manifest["image_id"]])
         self.targets = manifest[[*labels]].to_numpy(np.float32)
         self.when = manifest[["age", "visit"]].to_numpy(np.float32)
         self.series = Series(manifest, visits)
@@ -55,45 +56,45 @@ class Radiographs(Dataset):
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, torch.Tensor]:
-        """The batch of these draws.
+    def __getitem__(self, draws: Draws) -> dict[str, np.ndarray]:
+        """The batch of these draws, as workers send it; `lungdet.data.batches.Batches` finishes it.
 
         Returns:
-            `image` (S, 1, H, W) float32 in [0, 1], real images only, case by case in visit order; `length` (N,), the
-            images of each case, whose sum is S; `when` (S, 2) float32, the patient's age and the number of the visit,
-            NaN where unknown; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the case's row in the
-            store; `case` (N,), a number that its image id alone decides. Single images have length 1, so S = N.
+            `image` (S, 1, H, W) uint8, real images only, case by case in visit order; `length` (N,), the images of
+            each case, whose sum is S; `when` (S, 2) float32, the patient's age and the number of the visit, NaN where
+            unknown; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the case's row in the store; `case`
+            (N,), a number that its image id alone decides. Single images have length 1, so S = N.
         """
-        rows = np.fromiter((d.row for d in draws), np.int64, len(draws))
-        length, read = self.series.length(rows), self.series.of(rows)
-        names = [
-            draw(self.seed, draws[case].epoch, name, draws[case].occurrence)
-            for case, name in zip(np.repeat(np.arange(len(draws)), length), self.image_ids[read], strict=True)
-        ]
-        target = self.targets[rows]
+        length, read = self.series.length(draws.row), self.series.of(draws.row)
+        names = []
+        if self.augmentation is not None:
+            occurrence = np.repeat(np.broadcast_to(draws.occurrence, length.shape), length)
+            drawn = zip(self.image_ids[read].tolist(), occurrence.tolist(), strict=True)
+            names = [draw(self.seed, draws.epoch, name, which) for name, which in drawn]
+        target = self.targets[draws.row]
         return {
             **self.shown(read, names),
-            "length": torch.from_numpy(length),
-            "when": torch.from_numpy(self.when[read]),
-            "target": torch.from_numpy(target[:, 0] if target.shape[1] == 1 else target),
-            "row": torch.from_numpy(rows),
-            "case": torch.tensor([zlib.crc32(name.encode()) for name in self.image_ids[rows]]),
+            "length": length,
+            "when": self.when[read],
+            "target": target[:, 0] if target.shape[1] == 1 else target,
+            "row": draws.row,
+            "case": self.case[draws.row],
         }
 
-    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """`image` (S, 1, H, W) of these rows of the store (S,), each augmented by the draw of its name."""
         images = self.stored[read]
         if self.augmentation is not None:
             images = self.augmentation(images, names)
         if self.degradation is not None:
-            images = self.degradation(images, self.image_ids[read])
-        return {"image": torch.from_numpy(images).unsqueeze(1).float().div_(255)}
+            images = self.degradation(images, self.image_ids[read].tolist())
+        return {"image": images[:, None]}
 
     @property
     def stored(self) -> np.ndarray:
         """All images (N, H, W) uint8, mapped."""
         if self._images is None:
-            self._images = np.load(self.path, mmap_mode="r")
+            self._images = np.asarray(np.load(self.path, mmap_mode="r"))
         return self._images
 
     def __getstate__(self) -> dict:
@@ -101,8 +102,8 @@ class Radiographs(Dataset):
         return self.__dict__ | {"_images": None}
 
 
-class InOrder(Sampler[Draw]):
-    """Rows in their own order, or shuffled anew each epoch, shared out among ranks.
+class InOrder(Sampler[Draws]):
+    """Batches of rows in their own order, or shuffled anew each epoch, shared out among ranks.
 
     With `strata` an epoch holds as many images of each stratum, as many in all: of large strata some are left out, of
     small ones each comes several times, evenly.
@@ -131,21 +132,23 @@ class InOrder(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.world_size)
+        """The batches that each rank makes."""
+        return -(-len(self.rows) // (self.batch_size * self.world_size))
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[Draws]:
         generator = np.random.default_rng([self.seed, self.epoch])
         if self.strata is not None:
             order = _balanced(self.rows, self.strata, generator)
         else:
             order = generator.permutation(self.rows) if self.shuffle else self.rows
-        total = len(self) * self.world_size
+        total = -(-len(self.rows) // self.world_size) * self.world_size
         order = np.resize(order, total)
         appearance = pd.Series(order).groupby(order).cumcount().to_numpy()
         share = self.batch_size * self.world_size
         for start in range(0, total, share):
-            mine = np.array_split(np.arange(start, min(start + share, total)), self.world_size)[self.rank]
-            yield from (Draw(int(order[i]), self.epoch, int(appearance[i])) for i in mine)
+            each = (min(start + share, total) - start) // self.world_size
+            mine = slice(start + self.rank * each, start + (self.rank + 1) * each)
+            yield Draws(order[mine], self.epoch, appearance[mine])
 
 
 def _balanced(rows: np.ndarray, strata: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -33,8 +33,10 @@ def main() -> None:
         if "ratio" in result:
             middle = f"{result['ratio']:.3g}"
             rates = f"{result['ours']:,.0f} / {result['theirs']:,.0f} {result['unit']}"
-        else:
+        elif "seconds" in result:
             middle, rates = f"{result['seconds']:.2f} s", ""
+        else:
+            middle, rates = f"{result['value']:.3g} {result['unit']}", ""
         table.add_row(result["name"], middle, f"{result['low']:.3g} .. {result['high']:.3g}", rates, result["detail"])
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -8,18 +8,16 @@ from pathlib import Path
 from statistics import quantiles
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.store import Store
 from lungdet.evaluation.network import flops
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
+from tests.benchmarks.noise import Noise, small, write
 from tests.benchmarks.pairs import compare
 
 IMAGES, BATCH, STEPS = 78_080, 256, 30
@@ -30,30 +28,15 @@ MODELS: dict[str, Callable[[], Classifier]] = {
 }
 
 
-class Noise(RadiographDataModule):
-    """Random pixels in a store of that size, every image trained on."""
-
-    name = "noise"
-
-    def prepare_data(self) -> None:
-        """Open the store."""
-        rows = np.arange(IMAGES)
-        names = pd.Series(rows).astype("str")
-        manifest = pd.DataFrame(
-            {"image_id": names, "patient_id": names, "visit": 0, "age": 50.0, "abnormal": rows % 2.0}
-        )
-        self.store = Store(
-            np.load(self.folder / "images.npy", mmap_mode="r"), manifest, manifest[:0], {}, "", self.folder
-        )
-
-    def batches(self) -> Iterator[dict[str, Tensor]]:
-        """Endless epochs of training batches, on the GPU."""
-        self.prepare_data()
-        loader = self.loader(np.arange(IMAGES), training=True)
-        for epoch in range(1000):
-            loader.sampler.set_epoch(epoch)
-            for batch in loader:
-                yield {name: tensor.cuda(non_blocking=True) for name, tensor in batch.items()}
+def _batches(folder: str, loader: str) -> Iterator[dict[str, Tensor]]:
+    """Endless epochs of training batches, on the GPU."""
+    augmentation = Augmentation(rotation=10, flip=0.5, zoom=0.1, shift=0.05)
+    options = {"batch_size": BATCH, "num_workers": 8, "augmentation": augmentation, "loader": loader}
+    made = Noise(folder, small(IMAGES), **options).loader(np.arange(IMAGES), training=True)
+    for epoch in range(1000):
+        made.sampler.set_epoch(epoch)
+        for batch in made:
+            yield {name: tensor.cuda(non_blocking=True) for name, tensor in batch.items()}
 
 
 def run(data: Path) -> list[dict]:
@@ -63,14 +46,8 @@ def run(data: Path) -> list[dict]:
         return []
     torch.backends.cudnn.benchmark = True
     with tempfile.TemporaryDirectory() as folder:
-        images = np.lib.format.open_memmap(Path(folder) / "images.npy", "w+", np.uint8, (IMAGES, 224, 224))
-        for start in range(0, IMAGES, BATCH):
-            images[start : start + BATCH] = np.random.default_rng(start).integers(0, 256, (BATCH, 224, 224), np.uint8)
-        augmentation = Augmentation(rotation=10, flip=0.5, zoom=0.1, shift=0.05)
-        device, workers = (
-            Noise(".", store=folder, batch_size=BATCH, num_workers=8, loader=made, augmentation=augmentation).batches()
-            for made in ("device", "workers")
-        )
+        write(Path(folder), IMAGES)
+        device, workers = (_batches(folder, loader) for loader in ("device", "workers"))
         next(device), next(workers)
         results = [
             compare(

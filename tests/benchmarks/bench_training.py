@@ -1,9 +1,10 @@
-"""train.py against the loop one would write by hand: same images, optimiser, precision and logging interval."""
+"""train.py against the loop one would write by hand and against Lightning's defaults, and its wait for batches."""
 
 import itertools
 import tempfile
 import time
 from pathlib import Path
+from statistics import quantiles
 
 import pandas as pd
 import torch
@@ -18,32 +19,49 @@ from tests.benchmarks.pairs import compare
 
 MODELS = ("cnn", "cnn_lstm")
 CONF = Path(__file__).parents[2] / "conf"
+LIMIT = 120
+FEW = f"data.limit={LIMIT}"
+PLAIN = ("trainer.precision=32-true", "trainer.memory_format=contiguous_format")
 EPOCHS = 2  # the first one starts the workers and warms up; the last one counts
 
 
 def run(data: Path) -> list[dict]:
-    """Measure both models on the originals under `data`/ChestX-ray14."""
+    """Measure on the originals under `data`/ChestX-ray14."""
+    detail = f"about {LIMIT} of 450 originals, 224 x 224, batches of 32"
     results = []
-    for model in MODELS:
-        with tempfile.TemporaryDirectory() as folder:
-            names = (f"{folder}/{i}" for i in itertools.count())
+    with tempfile.TemporaryDirectory() as folder:
+        names = (f"{folder}/{i}" for i in itertools.count())
 
-            def configured(model: str = model, folder: str = folder) -> DictConfig:
-                choices = [f"model={model}", "data=chestxray14", f"data.root={data}/ChestX-ray14", "logger=csv"]
-                paths = [f"outputs={folder}", f"run_dir={next(names)}", f"trainer.max_epochs={EPOCHS}"]  # noqa: B023
-                with initialize_config_dir(str(CONF), version_base="1.3"):
-                    return compose("train", choices + paths)
+        def configured(model: str, *more: str) -> DictConfig:
+            choices = [f"model={model}", "data=chestxray14", f"data.root={data}/ChestX-ray14", "logger=csv"]
+            paths = [f"outputs={folder}", f"run_dir={next(names)}", f"trainer.max_epochs={EPOCHS}"]
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                return compose("train", [*choices, *paths, *more])
 
+        for model in MODELS:
             results.append(
                 compare(
                     f"train.py / bare PyTorch loop, {model}",
-                    lambda: _framework(configured()),
-                    lambda: _bare(configured()),
+                    lambda model=model: _framework(configured(model, FEW)),
+                    lambda model=model: _bare(configured(model, FEW))[0],
                     "images/s",
-                    "training alone, 450 originals, 224 x 224, batches of 32, precision as train.py chooses",
+                    f"training alone, {detail}, precision as train.py chooses",
                 )
             )
-    return results
+        results.append(
+            compare(
+                "precision and memory format as train.py chooses / Lightning's fp32",
+                lambda: _framework(configured("cnn", FEW)),
+                lambda: _framework(configured("cnn", FEW, *PLAIN)),
+                "images/s",
+                f"training alone, the CNN, {detail}",
+            )
+        )
+        waits = [100 * _bare(configured("cnn"))[1] for _ in range(3)]
+    low, middle, high = quantiles(waits, n=4, method="inclusive")
+    detail = "of an epoch of the bare loop, the CNN, 450 originals, augmented"
+    name = "waiting for batches"
+    return [*results, {"name": name, "value": middle, "low": low, "high": high, "unit": "%", "detail": detail}]
 
 
 def _framework(config: DictConfig) -> float:
@@ -52,8 +70,8 @@ def _framework(config: DictConfig) -> float:
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
 
 
-def _bare(config: DictConfig) -> float:
-    """Adam on cross-entropy, the mean loss read once an epoch."""
+def _bare(config: DictConfig) -> tuple[float, float]:
+    """Adam on cross-entropy, the mean loss read once an epoch: images a second, and the share of time spent waiting."""
     torch.manual_seed(config.seed)
     model = instantiate(config.model)
     data = train.build_data(config, model)
@@ -66,8 +84,10 @@ def _bare(config: DictConfig) -> float:
     loader = data.train_dataloader()
     for epoch in range(EPOCHS):
         loader.sampler.set_epoch(epoch)
-        images, total, began = 0, torch.zeros((), device=device), time.perf_counter()
+        images, waited, total = 0, 0.0, torch.zeros((), device=device)
+        began = asked = time.perf_counter()
         for batch in loader:
+            waited += time.perf_counter() - asked
             image, length, target = (batch[key].to(device) for key in ("image", "length", "target"))
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
                 logits = model(image, length)
@@ -77,6 +97,7 @@ def _bare(config: DictConfig) -> float:
             optimizer.step()
             total += loss.detach()
             images += len(image)
+            asked = time.perf_counter()
         assert total.isfinite()
-        rate = images / (time.perf_counter() - began)
-    return rate
+        took = time.perf_counter() - began
+    return images / took, waited / took

@@ -1,0 +1,187 @@
+"""What training receives: batches of radiographs on the device that computes, made by worker processes or not."""
+
+import mmap
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from math import prod
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lungdet.data.device import made
+from lungdet.data.loading import Draws, InOrder, Radiographs
+
+_TOGETHER = 128  # images that a worker is asked for at once: asking and telling take as long as making ten
+_AHEAD = 2  # times that each worker is asked in advance
+_HELD = 2  # batches that whoever reads them is expected to hold at once
+
+
+class Batches:
+    """The batches of an epoch, in `order`; one may go through them again and again, as through a `DataLoader`.
+
+    Args:
+        dataset: `Radiographs`, or `Whereabouts` where `images` is given.
+        order: the draws of each batch; whoever starts an epoch may tell it which one (`sampler.set_epoch`).
+        workers: processes that make batches; 0 makes them here.
+        device: where finished batches lie.
+        images: the store (N, H, W) uint8, on the device, see `lungdet.data.device.resident`.
+    """
+
+    def __init__(
+        self,
+        dataset: Radiographs,
+        order: InOrder,
+        workers: int = 0,
+        device: torch.device | None = None,
+        images: Tensor | None = None,
+    ) -> None:
+        self.sampler, self.batch_sampler = order, None  # Lightning sets the epoch, as of a `DataLoader`
+        self._images = images
+        self._device = device if device is not None else torch.device("cpu")
+        # Floats take a core less time to write than to copy, but four times the bytes of a way to a GPU.
+        pixel = np.float32 if self._device.type == "cpu" else np.uint8
+        together = max(1, _TOGETHER // order.batch_size) if workers else 1
+        places = (_AHEAD * workers + 1) * together + _HELD if workers and images is None else 0
+        self._shelf = Shelf(dataset, order, together, places, pixel)
+        self._sent = DataLoader(
+            self._shelf,
+            batch_size=None,  # `order` makes the batches
+            sampler=self._shelf,
+            num_workers=workers,
+            collate_fn=_as_is,
+            worker_init_fn=_started,
+            prefetch_factor=_AHEAD if workers else None,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1]."""
+        with _one_thread():  # before workers are forked: in them, OpenCV would wait for threads that are not there
+            requests = iter(self._sent)
+        for sent in chain.from_iterable(requests):
+            left = sent.pop("image", None)
+            batch = {name: self._there(torch.from_numpy(array)) for name, array in sent.items()}
+            if left is None:
+                image = made(self._images, batch.pop("read"), batch.pop("matrix", None))
+            else:
+                image = self._there(self._shelf.taken(left) if isinstance(left, Left) else torch.from_numpy(left))
+            yield {"image": image if image.is_floating_point() else image.float().div_(255), **batch}
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; on a CUDA GPU soon, without waiting for what it has to do before."""
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor if self._device.type == "cpu" else tensor.to(self._device)
+
+
+class Left(NamedTuple):
+    """Sent in place of images: where they were left, and their shape."""
+
+    place: int
+    shape: tuple[int, ...]
+
+
+class Shelf:
+    """Places for batches in memory that the main process shares with the workers that it forks.
+
+    Memory of its own for each batch would be mapped, cleared and unmapped in two processes, which takes longer than
+    making the batch. A worker leaves its images in a place, the main process hands that out as it is and has it back
+    when nobody holds the batch any more. Where there is no place (someone keeps many batches, or workers are not
+    forked), images are sent.
+
+    It is its own sampler: which place a batch will be left in is decided when it is asked for.
+
+    Args:
+        dataset: whose batches they are, uint8.
+        order: their draws.
+        together: batches that are asked for at once.
+        places: how many; without any, images are sent.
+        pixel: what the images are left as: uint8 as they are, or float32 in [0, 1].
+    """
+
+    def __init__(self, dataset: Radiographs, order: InOrder, together: int, places: int, pixel: type) -> None:
+        self._dataset, self._order, self._together = dataset, order, together
+        self._places = np.empty((0, 0), pixel)
+        if places:
+            size = order.batch_size * dataset.series.longest * prod(dataset.stored.shape[1:])
+            # Not a file in /dev/shm, as torch's: a container's often holds 64 MiB. Pages never written take no memory.
+            memory = mmap.mmap(-1, places * size * np.dtype(pixel).itemsize)
+            self._places = np.frombuffer(memory, pixel).reshape(places, size)
+        self._held: set[int] = set()
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._together)
+
+    def __iter__(self) -> Iterator[list[tuple[int | None, Draws]]]:
+        """What workers are asked for at once: draws of some batches, and in which places to leave them."""
+        # An epoch that was broken off took places that nobody came to hold; its workers are through with them.
+        self._free = sorted(set(range(len(self._places))) - self._held)
+        order = iter(self._order)
+        while some := list(islice(order, self._together)):
+            yield [(self._free.pop() if self._free else None, draws) for draws in some]  # the last freed: still cached
+
+    def __getitem__(self, asked: list[tuple[int | None, Draws]]) -> list[dict]:
+        """The batches, in a worker."""
+        return [self._made(place, draws) for place, draws in asked]
+
+    def _made(self, place: int | None, draws: Draws) -> dict:
+        """A batch, its images left in their place."""
+        batch = self._dataset[draws]
+        if place is None or not len(self._places):
+            return batch
+        left = Left(place, batch["image"].shape)
+        if self._places.dtype == np.uint8:
+            np.copyto(self._at(left), batch["image"])
+        else:
+            np.divide(batch["image"], np.float32(255), out=self._at(left))
+        return {**batch, "image": left}
+
+    def taken(self, left: Left) -> Tensor:
+        """The images, in the main process; their place is free when the last tensor of their memory is gone."""
+        images = self._at(left)
+        self._held.add(left.place)
+        weakref.finalize(images, self._returned, left.place)  # torch keeps this very array as long as the memory
+        return torch.from_numpy(images)
+
+    def _at(self, left: Left) -> np.ndarray:
+        return self._places[left.place, : prod(left.shape)].reshape(left.shape)
+
+    def _returned(self, place: int) -> None:
+        self._held.discard(place)
+        self._free.append(place)
+
+    def __getstate__(self) -> dict:
+        # A worker that is not forked has no part in the memory.
+        return {**self.__dict__, "_places": self._places[:0]}
+
+
+def _as_is(batch: dict) -> dict:
+    """The dataset makes whole batches, and as arrays: a tensor would cost a file descriptor on its way."""
+    return batch
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV without threads of its own: workers keep the cores busy, and its threads wait for one another."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _started(_: int) -> None:
+    """A worker that was not forked has OpenCV's threads anew."""
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)

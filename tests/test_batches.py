@@ -1,0 +1,147 @@
+"""Batches arrive finished, whatever made them, and nobody's batch is overwritten by a later one."""
+
+import gc
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lungdet.data.augment import Augmentation
+from lungdet.data.batches import Batches, Left, Shelf
+from lungdet.data.loading import InOrder, Radiographs
+
+
+def manifest(images: int) -> pd.DataFrame:
+    rows = np.arange(images)
+    return pd.DataFrame(
+        {
+            "image_id": [f"d/{row:08d}" for row in rows],
+            "patient_id": [f"d/{row // 2}" for row in rows],
+            "visit": rows % 2,
+            "age": 50.0,
+            "abnormal": rows % 2,
+        }
+    )
+
+
+@pytest.fixture
+def radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Radiographs:
+    """64 images in which every grey occurs, of which workers are asked for eight at once."""
+    monkeypatch.setattr("lungdet.data.batches._TOGETHER", 8)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (64, 24, 40), np.uint8))
+    return Radiographs(tmp_path / "images.npy", manifest(64), ["abnormal"], visits=2)
+
+
+def finished(data: Radiographs, rows: torch.Tensor) -> torch.Tensor:
+    """The images of a batch of these rows, as they should be."""
+    return torch.from_numpy(data.stored[data.series.of(rows.numpy())])[:, None].float() / 255
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_are_the_stores_as_floats_exactly(radiographs: Radiographs, workers: int) -> None:
+    batches = Batches(radiographs, InOrder(np.arange(64), 6, shuffle=True), workers)
+    for epoch in range(3):
+        batches.sampler.set_epoch(epoch)
+        rows = []
+        for batch in batches:
+            assert batch["image"].dtype == torch.float32
+            assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
+            rows += batch["row"].tolist()
+        assert sorted(rows) == list(range(64))
+        assert len(batches) == 11
+    assert np.unique(radiographs.stored).tolist() == list(range(256))
+
+
+def test_batches_that_are_kept_stay_as_they_were(radiographs: Radiographs) -> None:
+    batches = Batches(radiographs, InOrder(np.arange(64), 4, shuffle=True), 2)
+    for _ in range(2):
+        kept = list(batches)  # more than there are places
+        assert all(torch.equal(batch["image"], finished(radiographs, batch["row"])) for batch in kept)
+        view = kept[0]["image"][2:].permute(2, 3, 0, 1)
+        expected = view.clone()
+        del kept
+        gc.collect()
+        for batch in batches:  # the view keeps its place
+            batch["image"].zero_()
+        assert torch.equal(view, expected)
+
+
+def test_places_come_back_and_an_epoch_may_be_broken_off(radiographs: Radiographs) -> None:
+    batches = Batches(radiographs, InOrder(np.arange(64), 4, shuffle=True), 2)
+    for stop in (1, 3, 5, 1, 2, 16):
+        for i, batch in enumerate(batches, 1):
+            assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
+            if i == stop:
+                break
+    del batch
+    gc.collect()
+    assert not batches._shelf._held
+    asked = [place for some in batches._shelf for place, _ in some]
+    assert sorted(asked[:12]) == list(range(12))  # every place once
+    assert asked[12:] == [None] * 4
+
+
+def test_no_image_is_sent_while_batches_are_let_go(radiographs: Radiographs, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, take = [], Shelf.taken
+    monkeypatch.setattr(Shelf, "taken", lambda shelf, left: taken.append(left.place) or take(shelf, left))
+    for batch in Batches(radiographs, InOrder(np.arange(64), 4, shuffle=True), 2):
+        assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
+    assert len(taken) == 16  # in 12 places
+
+
+def sent(data: Radiographs, pixel: type, place: int | None = 0, spawned: bool = False) -> tuple[Shelf, dict]:
+    shelf = Shelf(data, InOrder(np.arange(64), 8, shuffle=False), 2, 3, pixel)
+    in_worker = pickle.loads(pickle.dumps(shelf)) if spawned else shelf
+    first, _ = next(iter(shelf))
+    return shelf, in_worker[[(place, first[1])]][0]
+
+
+def test_what_crosses_to_the_main_process_is_no_pixel_or_eight_bits_of_it(radiographs: Radiographs) -> None:
+    for pixel in (np.float32, np.uint8):
+        shelf, batch = sent(radiographs, pixel)
+        assert isinstance(batch["image"], Left)
+        assert len(pickle.dumps(batch)) < 2000
+        image = shelf.taken(batch["image"])
+        expected = finished(radiographs, torch.from_numpy(batch["row"]))
+        assert torch.equal(image if pixel is np.float32 else image.float() / 255, expected)
+        for other in ({"place": None}, {"spawned": True}):
+            image = sent(radiographs, pixel, **other)[1]["image"]
+            assert image.dtype == np.uint8
+            assert torch.equal(torch.from_numpy(image).float() / 255, expected)
+
+
+def test_for_a_gpu_images_are_left_as_they_are(radiographs: Radiographs) -> None:
+    order = InOrder(np.arange(64), 8, shuffle=False)
+    for device, pixel in (("cuda:0", np.uint8), ("cpu", np.float32)):
+        assert Batches(radiographs, order, 1, torch.device(device))._shelf._places.dtype == pixel
+
+
+def test_workers_that_are_not_forked_send_images(radiographs: Radiographs) -> None:
+    batches = Batches(radiographs, InOrder(np.arange(64), 8, shuffle=False), 1)
+    batches._sent.multiprocessing_context = "spawn"
+    for batch in batches:
+        assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
+
+
+def test_workers_use_one_thread_of_opencv(radiographs: Radiographs) -> None:
+    threads = multiprocessing.Value("i", -1)
+    radiographs.degradation = lambda images, _: setattr(threads, "value", cv2.getNumThreads()) or images
+    before = cv2.getNumThreads()
+    list(Batches(radiographs, InOrder(np.arange(64), 8, shuffle=False), 1))
+    assert threads.value == 1
+    assert cv2.getNumThreads() == before
+
+
+def test_a_dataset_takes_few_bytes_an_image_and_no_python_object(tmp_path: Path) -> None:
+    """Workers count references to objects, and so come to own a copy of the memory that these lie in."""
+    images = 20_000
+    data = Radiographs(tmp_path / "images.npy", manifest(images), ["abnormal"], augmentation=Augmentation(shift=0.1))
+    assert len(pickle.dumps(data)) < 100 * images
+    arrays = {name: held for part in (data, data.series) for name, held in vars(part).items() if hasattr(held, "dtype")}
+    assert len(arrays) >= 7
+    assert all(isinstance(held, np.ndarray) and held.dtype != object for held in arrays.values())
