@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import ranks, starting
+from lungdet import ranks, requeue, starting
 from lungdet.errors import told_plainly
 
 log = logging.getLogger("train")
@@ -37,6 +37,7 @@ def main(config: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     ranks.quieten()
+    requeue.on_signal()
     alone = hydra_config.mode is RunMode.RUN
     with told_plainly("train.py", alone), starting.start(config, hydra_config.overrides.task) as run:
         if run.finished and run.changed is None:
@@ -144,6 +145,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
         callbacks.append(EarlyStopping("val/loss", patience=patience))
     return lightning.Trainer(
         **options,
+        default_root_dir=run.folder,  # where Lightning looks for what it saved on SLURM's signals
         precision=arithmetic.precision,
         callbacks=callbacks,
         logger=logger or False,

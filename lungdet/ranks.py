@@ -8,6 +8,8 @@ import logging
 import logging.config
 import os
 import runpy
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ from lungdet.errors import InputError, told_plainly
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# What torch's launcher answers from its first use on, and leaves so: a later job in this process must be stoppable.
+_TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def rank() -> int:
@@ -74,6 +79,7 @@ def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
         InputError: one of the processes failed and has said why; the others were ended.
         RuntimeError: likewise, but with an error that is not the user's; its traceback is in the message.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -91,14 +97,25 @@ def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
     )
     # By file and name: a script is not importable where a launcher of Hydra's has sent the job elsewhere.
     code = function.__code__
+    answers = {number: signal.getsignal(number) for number in _TAKEN}
     try:
         return elastic_launch(config, _call)(code.co_filename, code.co_name, args, _logging())[0]
+    except SignalException as error:  # to Hydra a job that failed, after which it would start the next one
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
         failed = f"process {first} of {processes} ended with status {failure.exitcode}"
         if isinstance(failure.message, dict):
             raise RuntimeError(f"{failed}: {failure.message['extraInfo']['py_callstack']}") from None
         raise InputError(f"{failed}; why, if it could tell, stands above") from None
+    finally:
+        os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE", None)
+        if threading.current_thread() is threading.main_thread():
+            for number, answer in answers.items():
+                if answer is not None:  # not Python's to set
+                    signal.signal(number, answer)
 
 
 def join() -> None:

@@ -49,6 +49,8 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         RunError: there is nothing to continue, another process is at it, another configuration's run is in the folder,
             or the command line names another group.
     """
+    if ranks.count() > 1:
+        OmegaConf.resolve(config)  # what they agree on in it, all of them now: rank 0 alone would ask nobody later
     if ranks.rank():
         run = ranks.agreed(None)
         if run is None:

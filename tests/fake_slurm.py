@@ -1,0 +1,187 @@
+"""A cluster that is not there: sbatch, srun, scontrol and sacct as one script each, enough for jobs to run here.
+
+What a job sees of SLURM is as the manual has it: the variables of batch script and task, array jobs with an id of their
+own, a script that is started from its beginning after `scontrol requeue`, which first ends the job's tasks. Every
+"node" is this machine, and signals reach a task's own process, as with SLURM's usual cgroups.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+COMMANDS = ("sbatch", "srun", "scontrol", "sacct")
+
+
+class Cluster:
+    """The commands in a folder to put on PATH, and what became of the jobs.
+
+    Args:
+        folder: new; takes a folder a job with its script, its tasks' process ids and its state.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.bin = folder, folder / "bin"
+        self.bin.mkdir(parents=True)
+        for name in COMMANDS:
+            command = self.bin / name
+            command.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {folder} {name} "$@"\n')
+            command.chmod(0o755)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For whoever submits."""
+        return os.environ | {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+
+    @property
+    def scripts(self) -> list[str]:
+        """What was submitted."""
+        return [path.read_text() for path in sorted(self.folder.glob("submitted_*"))]
+
+    @property
+    def requeued(self) -> list[str]:
+        """A line a call of `scontrol requeue`: the job, and the rank of the process that called."""
+        calls = self.folder / "requeued"
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    def said(self, job: str) -> str:
+        """A job's output, for a failed test to show."""
+        return "".join(path.read_text()[-4000:] for path in self.folder.glob(f"{job}/*.log"))
+
+    def jobs(self) -> list[str]:
+        """The ids by which SLURM knows the jobs, in the order in which they were submitted."""
+        return sorted(path.parent.name for path in self.folder.glob("*/state") if not path.parent.is_symlink())
+
+    def state(self, job: str) -> str:
+        """RUNNING, COMPLETED or FAILED."""
+        return (self.folder / job / "state").read_text()
+
+    def signal(self, job: str, number: signal.Signals) -> None:
+        """What SLURM does before it takes the machine away: the signal to every task."""
+        for path in self.folder.glob(f"{job}/task_*"):
+            os.kill(int(path.read_text()), number)
+
+    def wait(self, job: str, seconds: float = 120) -> str:
+        """The state of a job when it is done."""
+        end = time.monotonic() + seconds
+        while self.state(job) == "RUNNING" and time.monotonic() < end:
+            time.sleep(0.2)
+        return self.state(job)
+
+
+def sbatch(folder: Path, script: str) -> None:
+    """Submit: each job of an array in the background, with an id of its own."""
+    # Lightning makes the port of the job's id: clusters of tests that run at once must not use the same.
+    first = 1000 + 10 * (zlib.crc32(str(folder).encode()) % 890 + len(list(folder.glob("submitted_*"))))
+    text = Path(script).read_text()
+    (folder / f"submitted_{first}").write_text(text)
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
+    options = {name: shlex.split(value)[0] for name, value in options.items()}
+    nodes, per_node = int(options.get("nodes", 1)), int(options.get("ntasks-per-node", 1))
+    told = {
+        "SLURM_JOB_NAME": options.get("job-name", Path(script).name),
+        "SLURM_NNODES": nodes,
+        "SLURM_JOB_NUM_NODES": nodes,
+        "SLURM_NTASKS": nodes * per_node,
+        "SLURM_NTASKS_PER_NODE": per_node,
+        "SLURM_NODELIST": ",".join(["localhost"] * nodes),
+        "SLURM_JOB_NODELIST": ",".join(["localhost"] * nodes),
+        "SLURM_PROCID": 0,
+        "SLURM_LOCALID": 0,
+        "SLURM_NODEID": 0,
+    }
+    last = int(re.match(r"0-(\d+)", options["array"])[1]) if "array" in options else 0
+    for index in range(last + 1):
+        job = folder / str(first + index)
+        job.mkdir()
+        (job / "state").write_text("RUNNING")
+        array = {"SLURM_ARRAY_JOB_ID": first, "SLURM_ARRAY_TASK_ID": index} if "array" in options else {}
+        if array:
+            (folder / f"{first}_{index}").symlink_to(job.name)
+        told_it = {name: str(value) for name, value in (told | array | {"SLURM_JOB_ID": job.name}).items()}
+        with (job / "runner.log").open("w") as log:
+            command = [sys.executable, __file__, str(folder), "run_job", script]
+            subprocess.Popen(command, env=os.environ | told_it, stdout=log, stderr=log, start_new_session=True)
+    print(f"Submitted batch job {first}")
+
+
+def run_job(folder: Path, script: str) -> None:
+    """Run a job's script until it ends without having been requeued."""
+    job = folder / os.environ["SLURM_JOB_ID"]
+    restarts = 0
+    while True:
+        if restarts:
+            os.environ["SLURM_RESTART_COUNT"] = str(restarts)
+        with (job / "batch.log").open("a") as log:
+            running = subprocess.Popen(["bash", script], stdout=log, stderr=log)
+        while running.poll() is None and not (job / "requeue").exists():
+            time.sleep(0.1)
+        if not (job / "requeue").exists():
+            (job / "state").write_text("FAILED" if running.returncode else "COMPLETED")
+            return
+        for number, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):  # KillWait is 30 seconds
+            _kill(job, number)
+            end = time.monotonic() + patience
+            while running.poll() is None and time.monotonic() < end:
+                time.sleep(0.1)
+        running.kill()
+        (job / "requeue").unlink()
+        restarts += 1
+
+
+def srun(folder: Path, *arguments: str) -> None:
+    """Start a job's tasks and wait for them all."""
+    given, files = list(arguments), {}
+    while given[0].startswith("--"):
+        option = given.pop(0)
+        if option in ("--output", "--error"):
+            files[option] = given.pop(0)
+    told, job = os.environ, folder / os.environ["SLURM_JOB_ID"]
+    per_node, tasks = int(told["SLURM_NTASKS_PER_NODE"]), []
+    for rank in range(int(told["SLURM_NTASKS"])):
+        where = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank % per_node, "SLURM_NODEID": rank // per_node}
+        mine = {name: str(value) for name, value in (where | {"SLURM_STEP_ID": 0}).items()}
+        # %A and %a are the array's, %t the task's
+        names = {"%t": str(rank), "%j": job.name}
+        names |= {"%A": told.get("SLURM_ARRAY_JOB_ID", ""), "%a": told.get("SLURM_ARRAY_TASK_ID", "")}
+        out = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--output", f"{job}/task%t.log"))
+        error = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--error", out))
+        with open(out, "a") as output, open(error, "a") as errors:
+            task = subprocess.Popen(given, env=told | mine, stdout=output, stderr=errors, start_new_session=True)
+        (job / f"task_{rank}").write_text(str(task.pid))
+        tasks.append(task)
+    sys.exit(max(abs(task.wait()) for task in tasks))
+
+
+def scontrol(folder: Path, what: str, job: str) -> None:
+    """Requeue a job: written down with the rank that asked for it; `run_job` then ends its tasks."""
+    with (folder / "requeued").open("a") as calls:
+        calls.write(f"{what} {job} by rank {os.environ['SLURM_PROCID']}\n")
+    (folder / job / "requeue").touch()
+
+
+def sacct(folder: Path, *_: str) -> None:
+    """The state of every job."""
+    print("JobID|State|NodeList")
+    for state in folder.glob("*/state"):
+        print(f"{state.parent.name}|{state.read_text()}|localhost")
+
+
+def _kill(job: Path, number: signal.Signals) -> None:
+    for path in job.glob("task_*"):
+        try:
+            if number == signal.SIGKILL:
+                os.killpg(int(path.read_text()), number)
+            else:
+                os.kill(int(path.read_text()), number)
+        except ProcessLookupError:
+            pass
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[2]](Path(sys.argv[1]), *sys.argv[3:])
