@@ -16,6 +16,9 @@ help:                      ## list the commands
 .venv/.tests: .venv/.runs
 	@$(PIP) -e '.[test]' && touch $@
 
+.venv/.peers: .venv/.tests
+	@$(PIP) -e '.[test,bench]' && touch $@
+
 demo: .venv/.runs          ## phantoms -> both models -> outputs/demo/report
 	@rm -rf outputs/demo
 	@$(BIN)/python train.py experiment=demo
@@ -27,7 +30,7 @@ test: .venv/.tests         ## the tests that take seconds
 test-slow: .venv/.tests    ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
-bench: .venv/.tests        ## measure the claims; needs LUNGDET_DATA; writes benchmarks.json
+bench: .venv/.peers        ## measure the claims, beside peers; needs LUNGDET_DATA; writes benchmarks.json
 	@$(BIN)/python -m tests.benchmarks
 
 drills: .venv/.tests       ## simulate what the statistics promise; writes drills.json
