@@ -254,7 +254,11 @@ class RadiographDataModule(lightning.LightningDataModule):
         return split
 
     def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> Batches:
-        """These rows of the store; in training shuffled and augmented; degraded where that is asked for."""
+        """These rows of the store; in training shuffled and augmented; degraded where that is asked for.
+
+        For data beyond one disk this is the place where a streaming loader plugs in (see the README): rows in, out what
+        `Batches` yields, each case with its `row`.
+        """
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank, world_size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
         manifest = self.store.manifest
