@@ -49,7 +49,7 @@ def wanted(trainer: DictConfig) -> int:
     """How many processes a trainer's configuration asks for, one a device.
 
     Raises:
-        InputError: none, or several machines, which no process can start by itself.
+        InputError: none; several machines, which no process can start by itself; others than were started.
     """
     if trainer.num_nodes != 1 and count() == 1:
         raise InputError(
@@ -57,18 +57,13 @@ def wanted(trainer: DictConfig) -> int:
             f"torchrun --nnodes={trainer.num_nodes} --nproc-per-node=GPUS --rdzv-backend=c10d "
             "--rdzv-endpoint=FIRST_MACHINE:29400 train.py .. , or by SLURM (hydra/launcher=submitit_slurm)"
         )
-    devices = trainer.devices
-    if str(devices) in ("auto", "-1"):
-        import torch
-
-        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        return torch.cuda.device_count() if on_gpus else 1
-    if isinstance(devices, int) or str(devices).isdigit():
-        wanted = int(devices)
-    else:  # some by their numbers
-        wanted = len(devices.split(",") if isinstance(devices, str) else devices)
-    if wanted < 1:
-        raise InputError(f"trainer.devices={devices}: at least one is needed")
+    wanted = _devices(trainer)
+    started = count_here(), count() // count_here()
+    if count() > 1 and (wanted, trainer.num_nodes) != started:  # else each trains alone, on its share of the images
+        raise InputError(
+            f"torchrun or SLURM has started {started[0]} processes on each of {started[1]} machines, the trainer is "
+            f"told of {wanted} on {trainer.num_nodes}: give trainer.devices={started[0]} trainer.num_nodes={started[1]}"
+        )
     return wanted
 
 
@@ -194,6 +189,24 @@ def environment_of_one() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_") and name not in told
     }
+
+
+def _devices(trainer: DictConfig) -> int:
+    devices = trainer.devices
+    if str(devices) in ("auto", "-1"):
+        if count() > 1:
+            return count_here()
+        import torch
+
+        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return torch.cuda.device_count() if on_gpus else 1
+    if isinstance(devices, int) or str(devices).isdigit():
+        wanted = int(devices)
+    else:  # some by their numbers
+        wanted = len(devices.split(",") if isinstance(devices, str) else devices)
+    if wanted < 1:
+        raise InputError(f"trainer.devices={devices}: at least one is needed")
+    return wanted
 
 
 def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any:

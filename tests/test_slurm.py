@@ -14,7 +14,10 @@ import pytest
 import torch
 from conftest import CHECKOUT
 from fake_slurm import Cluster
+from omegaconf import OmegaConf
 
+from lungdet import ranks
+from lungdet.errors import InputError
 from lungdet.runs import Run, find_runs, load_run
 
 SMALL = (
@@ -69,6 +72,19 @@ def test_slurm_is_asked_for_the_machines_tasks_and_gpus_that_the_command_names(t
     lines = (tmp_path / "script").read_text().splitlines()
     wanted = ["nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=lungs", "time=720", "signal=USR2@120"]
     assert {f"#SBATCH --{one}" for one in [*wanted, "array=0-1%2"]} <= set(lines)
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(1, 1), ("auto", 1), (4, 1), (2, 2), (2, 3), ("auto", 2)])
+def test_tasks_that_the_trainer_is_not_told_of_are_refused(monkeypatch, devices: int | str, nodes: int) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NNODES": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    trainer = OmegaConf.create({"devices": devices, "num_nodes": nodes, "accelerator": "cpu"})
+    if nodes == 2:
+        assert ranks.wanted(trainer) == 2
+    else:
+        with pytest.raises(InputError, match=r"give trainer\.devices=2 trainer\.num_nodes=2"):
+            ranks.wanted(trainer)
 
 
 @pytest.fixture(scope="module")
