@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 import cv2
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import CHECKOUT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import ranks, runs, starting
+from lungdet import hardware, ranks, runs, starting
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.runs import Run, find_runs, load_run
@@ -191,6 +193,32 @@ def test_torchrun_trains_one_run_and_its_sweep_one_run_a_job(table: Path, tmp_pa
     assert not found["diagonals"].finished
     assert_ran_once(found["rows"], processes=2, epochs=2)
     assert_ran_once(found["columns"], processes=2, epochs=2)
+
+
+@pytest.mark.slow
+def test_each_trial_of_a_search_is_trained_once_by_two_processes(table: Path, tmp_path: Path) -> None:
+    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1", "trainer.devices=2"]
+    done = run_command("sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn,cnn_lstm", *paths)
+    assert done.returncode == 0, done.stderr
+    found = find_runs(tmp_path / "sweeps" / "find")
+    assert len(found) == 2
+    for run in found:
+        assert_ran_once(run, processes=2, epochs=1)
+    assert found[0].config.model.learning_rate == found[1].config.model.learning_rate != 1e-3
+
+
+@pytest.mark.parametrize(("gpus", "processes", "together"), [(True, 2, True), (True, 1, False), (False, 2, False)])
+def test_batch_norm_is_of_all_images_where_several_gpus_train(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: bool, processes: int, together: bool
+) -> None:
+    config = configured(tmp_path, table)
+    with starting.start(config) as run:
+        model = train.build_model(run)
+        monkeypatch.setattr(ranks, "count", lambda: processes)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+        monkeypatch.setattr(hardware, "choose", lambda *_: hardware.Arithmetic("32-true", "channels_last", ""))
+        monkeypatch.setattr(lightning, "Trainer", lambda **options: options)
+        assert train.build_trainer(run, model, None)["sync_batchnorm"] is together
 
 
 def test_processes_that_do_not_train_the_same_are_refused(

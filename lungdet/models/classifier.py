@@ -125,7 +125,6 @@ class Classifier(lightning.LightningModule):
         """The loss of one batch; of several processes' batches together, once their gradients are averaged."""
         loss = self._loss(self.logits(batch), batch["target"], self._mean_of_processes)
         self.train_loss.update(loss.detach(), len(batch["target"]))
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
@@ -137,8 +136,11 @@ class Classifier(lightning.LightningModule):
     test_step = predict_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Loss and metrics of the validation part."""
+        """Loss and metrics of the validation part, and the training loss of the epoch that it ends."""
         self._evaluate("val")
+        if self.train_loss.update_called:
+            self.log("train/loss", self.train_loss.compute())
+            self.train_loss.reset()
 
     def on_test_epoch_end(self) -> None:
         """Loss and metrics of the test part."""
