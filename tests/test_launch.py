@@ -21,12 +21,13 @@ def stopped():
 
 if __name__ == "__main__":
     from lungdet import ranks
+    before = signal.getsignal(signal.SIGINT)  # a shell's background job hands it on ignored
     try:
         ranks.launch(stopped if "SENT" in os.environ else done, processes=2)
     except BaseException as error:
         print(repr(error))
         sys.exit()
-    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(signal.SIGTERM).name)
+    print(signal.getsignal(signal.SIGINT) is before, signal.getsignal(signal.SIGTERM).name)
     print({name for name in os.environ if name.startswith("TORCHELASTIC")})
 """
 
