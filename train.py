@@ -128,7 +128,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
         options.setdefault("strategy", DDPStrategy(static_graph=True, gradient_as_bucket_view=True))
         if str(options["devices"]) in ("auto", "-1"):
             options["devices"] = ranks.count_here()
-    if options["sync_batchnorm"] == "auto":  # torch has none for a CPU
+    if options.get("sync_batchnorm", "auto") == "auto":  # torch has none for a CPU
         options["sync_batchnorm"] = several and torch.cuda.is_available() and options["accelerator"] != "cpu"
     arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
@@ -145,7 +145,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
         callbacks.append(EarlyStopping("val/loss", patience=patience))
     return lightning.Trainer(
         **options,
-        default_root_dir=run.folder,  # where Lightning looks for what it saved on SLURM's signals
+        default_root_dir=run.folder,  # Lightning would load any hpc_ckpt_* that lies where it was started
         precision=arithmetic.precision,
         callbacks=callbacks,
         logger=logger or False,
@@ -278,7 +278,7 @@ def record(run: "Run", test: dict[str, float]) -> float:
     said = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
     log.info("best epoch %d, on the test part: %s", epochs["val/loss"].idxmin() + 1, said)
     log.info("evaluate with: python evaluate.py runs=%s", run.folder)
-    return float(epochs["val/loss"].min())
+    return run.best_loss
 
 
 def sweep_folder(name: str) -> str:

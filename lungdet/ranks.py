@@ -51,18 +51,19 @@ def wanted(trainer: DictConfig) -> int:
     Raises:
         InputError: none; several machines, which no process can start by itself; others than were started.
     """
-    if trainer.num_nodes != 1 and count() == 1:
+    machines = trainer.get("num_nodes", 1)  # runs of earlier versions have none
+    if machines != 1 and count() == 1:
         raise InputError(
-            f"trainer.num_nodes={trainer.num_nodes}: several machines are started from outside, on each of them with: "
-            f"torchrun --nnodes={trainer.num_nodes} --nproc-per-node=GPUS --rdzv-backend=c10d "
+            f"trainer.num_nodes={machines}: several machines are started from outside, on each of them with: "
+            f"torchrun --nnodes={machines} --nproc-per-node=GPUS --rdzv-backend=c10d "
             "--rdzv-endpoint=FIRST_MACHINE:29400 train.py .. , or by SLURM (hydra/launcher=submitit_slurm)"
         )
     wanted = _devices(trainer)
     started = count_here(), count() // count_here()
-    if count() > 1 and (wanted, trainer.num_nodes) != started:  # else each trains alone, on its share of the images
+    if count() > 1 and (wanted, machines) != started:  # else each trains alone, on its share of the images
         raise InputError(
             f"torchrun or SLURM has started {started[0]} processes on each of {started[1]} machines, the trainer is "
-            f"told of {wanted} on {trainer.num_nodes}: give trainer.devices={started[0]} trainer.num_nodes={started[1]}"
+            f"told of {wanted} on {machines}: give trainer.devices={started[0]} trainer.num_nodes={started[1]}"
         )
     return wanted
 

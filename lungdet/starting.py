@@ -117,6 +117,9 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "
     lock = _lock(run)
     if there and run.finished:
         log.info("%s is finished already", run.folder)
+        before, now = (OmegaConf.select(one, "data.root") for one in (run.config, config))
+        if before != now:  # moved, or others of the same layout
+            log.warning("it was trained on the images in %s; for others, in %s, name another folder", before, now)
     elif there and run.can_continue:
         log.info("continuing %s", run.folder)
     else:

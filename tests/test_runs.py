@@ -76,6 +76,16 @@ def test_the_same_configuration_in_the_same_folder_goes_on_and_is_left_alone_whe
         assert finished.changed is None
 
 
+def test_that_a_finished_run_was_trained_on_another_folders_images_is_said(tmp_path: Path, caplog) -> None:
+    with starting.start(config(tmp_path, data={"root": "here"})) as run:
+        runs.finish(run)
+    for root, said in (("here", False), ("there", True)):
+        caplog.clear()
+        with starting.start(config(tmp_path, data={"root": root})) as again:
+            assert again.finished
+        assert ("trained on the images in here" in caplog.text) is said
+
+
 def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path) -> None:
     one = config(tmp_path)
     elsewhere = OmegaConf.merge(one, {"outputs": "/elsewhere", "run_dir": "/there", "resume": "auto"})

@@ -3,7 +3,6 @@
 import mmap
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 from math import prod
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lungdet.data.device import made
+from lungdet.data.images import opencv_on_one_thread
 from lungdet.data.loading import Draws, InOrder, Radiographs
 
 _TOGETHER = 128  # images that a worker is asked for at once: asking and telling take as long as making ten
@@ -65,7 +65,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1]."""
-        with _one_thread():  # before workers are forked: in them, OpenCV would wait for threads that are not there
+        with opencv_on_one_thread():  # as workers are forked: in them OpenCV would wait for threads that are not there
             requests = iter(self._sent)
         for sent in chain.from_iterable(requests):
             left = sent.pop("image", None)
@@ -168,17 +168,6 @@ class Shelf:
 def _as_is(batch: dict) -> dict:
     """The dataset makes whole batches, and as arrays: a tensor would cost a file descriptor on its way."""
     return batch
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV without threads of its own: workers keep the cores busy, and its threads wait for one another."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def _started(_: int) -> None:

@@ -21,7 +21,7 @@ import PIL
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lungdet.data.images import Settings, UnreadableImageError, read_square
+from lungdet.data.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
 from lungdet.data.partial import Partial, clear
 from lungdet.errors import InputError
 
@@ -134,7 +134,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
             rate = finished / (time.perf_counter() - began)
             log.info("about %s to go, at %.0f images/s", _duration((len(todo) - finished) / rate), rate)
 
-    with _progress(len(files), len(files) - len(todo)) as advance, _opencv_on_one_thread():
+    with _progress(len(files), len(files) - len(todo)) as advance, opencv_on_one_thread():
         pool = ThreadPoolExecutor(workers)
         try:
             for row in todo:
@@ -157,17 +157,6 @@ def _read(path: str, size: int, settings: Settings) -> tuple[np.ndarray | None, 
     except OSError as error:
         raise StoreError(f"{path}: {error}; what is finished is kept, run again to go on") from error
     return pixels, largest, None
-
-
-@contextmanager
-def _opencv_on_one_thread() -> Iterator[None]:
-    """Whole images already keep the cores busy; OpenCV's own threads would only stand in their way."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 @contextmanager

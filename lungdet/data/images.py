@@ -1,6 +1,8 @@
 """One radiograph file becomes one grey array, and that array the square that networks read."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -121,6 +123,17 @@ def resize(grey: np.ndarray, size: int, how: str) -> np.ndarray:
     top, left = (size - height) // 2, (size - width) // 2
     square[top : top + height, left : left + width] = _scale(grey, height, width)
     return square
+
+
+@contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
+    """Where whole images keep the cores busy already, OpenCV's own threads would only wait for one another."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _scale(grey: np.ndarray, height: int, width: int) -> np.ndarray:
