@@ -28,7 +28,7 @@ def test_images_are_albumentations_to_the_last_bit(kinds: dict[str, float], shap
     images = np.random.default_rng(0).integers(0, 256, (len(NAMES), *shape), np.uint8)
     by, before = pipeline(**kinds), images.copy()
     expected = np.stack([augmented(by, image, name) for image, name in zip(images, NAMES, strict=True)])
-    assert np.array_equal(Augmentation(**kinds)(images, NAMES), expected)
+    assert np.array_equal(list(Augmentation(**kinds)(images, NAMES, *shape)), expected)
     assert np.array_equal(images, before)
     assert kinds == {"rotation": 30} or len({image.tobytes() for image in expected}) > 2
 
@@ -36,10 +36,10 @@ def test_images_are_albumentations_to_the_last_bit(kinds: dict[str, float], shap
 @pytest.mark.parametrize("threads", [1, 2])
 def test_opencvs_threads_change_nothing(threads: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 224, 224), np.uint8)
-    expected = Augmentation(**PAPER)(images, NAMES[:8])
+    expected = list(Augmentation(**PAPER)(images, NAMES[:8], 224, 224))
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
-        assert np.array_equal(Augmentation(**PAPER)(images, NAMES[:8]), expected)
+        assert np.array_equal(list(Augmentation(**PAPER)(images, NAMES[:8], 224, 224)), expected)
     finally:
         cv2.setNumThreads(before)

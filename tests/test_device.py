@@ -101,7 +101,7 @@ def test_matrices_are_the_ones_that_albumentations_draws(kinds: dict[str, float]
 def test_images_are_albumentations_up_to_interpolation(images: Path, kinds: dict[str, float]) -> None:
     pixels, augmentation = np.load(images), Augmentation(**kinds)
     names = [f"0/0/d/{i}/0" for i in range(24)]
-    expected = augmentation(pixels, names)
+    expected = np.stack(list(augmentation(pixels, names, *pixels.shape[1:])))
     matrices = torch.from_numpy(augmentation.matrices(names, *pixels.shape[1:]))
     found = moved(torch.from_numpy(pixels)[:, None].float(), matrices)[:, 0].round().numpy()
     difference = np.abs(found - expected)[interior(expected)]

@@ -110,6 +110,9 @@ def test_each_kind_of_augmentation_stays_within_its_number() -> None:
     names = [str(i) for i in range(200)]
     many = np.repeat(picture, 200, 0)
 
+    def augmented(**kinds: float) -> np.ndarray:
+        return np.stack(list(Augmentation(**kinds)(many, names, 101, 101)))
+
     def centres(changed: np.ndarray) -> np.ndarray:
         ys, xs = np.mgrid[:101, :101]
         weight = changed.reshape(200, -1).astype(float)
@@ -117,19 +120,19 @@ def test_each_kind_of_augmentation_stays_within_its_number() -> None:
         return np.stack([(weight @ ys.ravel()) / total, (weight @ xs.ravel()) / total], 1) - 50
 
     before = centres(many)[0]
-    shifted = centres(Augmentation(shift=0.1)(many, names)) - before
+    shifted = centres(augmented(shift=0.1)) - before
     assert np.abs(shifted).max() < 10.2
     assert np.abs(shifted).max() > 8
-    angle = np.degrees(np.arctan2(*centres(Augmentation(rotation=20)(many, names)).T)) - np.degrees(np.arctan2(*before))
+    angle = np.degrees(np.arctan2(*centres(augmented(rotation=20)).T)) - np.degrees(np.arctan2(*before))
     angle = (angle + 180) % 360 - 180
     assert np.abs(angle).max() < 20.5
     assert np.abs(angle).max() > 18
-    area = (Augmentation(zoom=0.2)(many, names) > 127).sum((1, 2)) / (picture > 127).sum()
+    area = (augmented(zoom=0.2) > 127).sum((1, 2)) / (picture > 127).sum()
     assert 0.8**2 * 0.9 < area.min() < 0.75
     assert 1.3 < area.max() < 1.2**2 * 1.1
-    flipped = centres(Augmentation(flip=0.5)(many, names))[:, 1] * np.sign(before[1])
+    flipped = centres(augmented(flip=0.5))[:, 1] * np.sign(before[1])
     assert 60 < (flipped < 0).sum() < 140
-    assert (centres(Augmentation(flip=0.0, shift=0.01)(many, names))[:, 1] * np.sign(before[1]) > 0).all()
+    assert (centres(augmented(flip=0.0, shift=0.01))[:, 1] * np.sign(before[1]) > 0).all()
 
 
 @pytest.mark.parametrize("wrong", [{"rotation": -1}, {"flip": 1.5}, {"zoom": 1.0}, {"shift": -0.1}])
@@ -242,7 +245,8 @@ def test_the_flip_is_drawn_apart_from_the_shift() -> None:
     half = np.zeros((1, 101, 101), np.uint8)
     half[0, 40:61, 30:41] = 255
     names = [str(i) for i in range(300)]
-    changed = Augmentation(flip=0.5, shift=0.1)(np.repeat(half, 300, 0), names).astype(float)
+    augmented = Augmentation(flip=0.5, shift=0.1)(np.repeat(half, 300, 0), names, 101, 101)
+    changed = np.stack(list(augmented)).astype(float)
     centre = (changed * np.arange(101)).sum((1, 2)) / changed.sum((1, 2)) - 50
     flipped = centre > 0
     shift = np.where(flipped, 15 - centre, centre + 15)  # to the right, before the flip

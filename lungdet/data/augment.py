@@ -6,7 +6,7 @@ number of workers, ranks and any order, and a run that is cut and resumed sees t
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -50,28 +50,24 @@ class Augmentation:
         if flip:
             self._flip = albumentations.HorizontalFlip(p=flip)
 
-    def __call__(self, images: np.ndarray, draws: Sequence[str]) -> np.ndarray:
-        """Augment `images` (N, H, W) uint8, each by the draw that its string names (see `draw`).
+    def __call__(
+        self, images: Iterable[np.ndarray], draws: Sequence[str], height: int, width: int
+    ) -> Iterator[np.ndarray]:
+        """Augment `images` (height, width) uint8 one by one, each by the draw that its string names (see `draw`).
 
         To the last bit what albumentations' pipeline makes of each: draws, matrix and warp are its own, without what
         it does about boxes, masks and points, which takes longer than the pixels.
         """
         if self._affine is None and self._flip is None:
-            return images
-        height, width = images.shape[1:]
+            yield from images
+            return
         drawn = [self._drawn(name, (height, width)) for name in draws]
         there = self._there(drawn, height, width)
-        still = np.isclose(there, np.eye(3)).all((1, 2))  # as albumentations, which spares itself the warp
-        changed = np.empty(images.shape, np.uint8)
-        for i, (*_, flipped) in enumerate(drawn):
-            if still[i]:
-                changed[i] = images[i]
-            else:
-                size = (width, height)
-                cv2.warpAffine(images[i], there[i, :2], size, changed[i], cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 0)
-            if flipped:
-                cv2.flip(changed[i], 1, changed[i])
-        return changed
+        still = np.isclose(there, np.eye(3)).all((1, 2)).tolist()  # as albumentations, which spares itself the warp
+        for image, (*_, flipped), matrix, stays in zip(images, drawn, there[:, :2], still, strict=True):
+            if not stays:
+                image = cv2.warpAffine(image, matrix, (width, height), None, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 0)
+            yield cv2.flip(image, 1) if flipped else image
 
     def matrices(self, draws: Sequence[str], height: int, width: int) -> np.ndarray | None:
         """What the call does to images (N, H, W) by these draws, without the images: where each pixel comes from.

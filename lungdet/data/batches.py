@@ -3,6 +3,7 @@
 import mmap
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from math import prod
 from typing import NamedTuple
@@ -136,25 +137,20 @@ class Shelf:
 
     def _made(self, place: int | None, draws: Draws) -> dict:
         """A batch, its images left in their place."""
-        batch = self._dataset[draws]
         if place is None or not len(self._places):
-            return batch
-        left = Left(place, batch["image"].shape)
-        if self._places.dtype == np.uint8:
-            np.copyto(self._at(left), batch["image"])
-        else:
-            np.divide(batch["image"], np.float32(255), out=self._at(left))
-        return {**batch, "image": left}
+            return self._dataset[draws]
+        batch = self._dataset.batch(draws, partial(self._at, place))
+        return {**batch, "image": Left(place, batch["image"].shape)}
 
     def taken(self, left: Left) -> Tensor:
         """The images, in the main process; their place is free when the last tensor of their memory is gone."""
-        images = self._at(left)
+        images = self._at(*left)
         self._held.add(left.place)
         weakref.finalize(images, self._returned, left.place)  # torch keeps this very array as long as the memory
         return torch.from_numpy(images)
 
-    def _at(self, left: Left) -> np.ndarray:
-        return self._places[left.place, : prod(left.shape)].reshape(left.shape)
+    def _at(self, place: int, shape: tuple[int, ...]) -> np.ndarray:
+        return self._places[place, : prod(shape)].reshape(shape)
 
     def _returned(self, place: int) -> None:
         self._held.discard(place)

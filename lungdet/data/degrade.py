@@ -15,16 +15,14 @@ from lungdet.errors import InputError
 
 
 class Degradation(NamedTuple):
-    """One kind of degradation at one level; a function of images (N, H, W) uint8 and their ids."""
+    """One kind of degradation at one level; a function of an image (H, W) uint8 and its id."""
 
     kind: str
     level: float
 
-    def __call__(self, images: np.ndarray, image_ids: Sequence[str]) -> np.ndarray:
-        """The degraded images (N, H, W) uint8; each depends on itself and its id alone, not on the batch it is in."""
-        apply = _KINDS[self.kind].apply
-        changed = [apply(image, self.level, name) for image, name in zip(images, image_ids, strict=True)]
-        return np.stack(changed) if changed else images
+    def __call__(self, image: np.ndarray, image_id: str) -> np.ndarray:
+        """The degraded image (H, W) uint8."""
+        return _KINDS[self.kind].apply(image, self.level, image_id)
 
 
 def degradations(levels: Mapping[str, Sequence[float]] | None) -> list[Degradation]:

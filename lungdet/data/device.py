@@ -4,7 +4,7 @@ Augmentation is the workers' up to interpolation: with OpenCV 5 one pixel in a t
 versions round places to 1/32 pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ class Whereabouts(Radiographs):
     `matrix` is that of `lungdet.data.augment.Augmentation.matrices`, and missing where images stay as they are.
     """
 
-    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def shown(
+        self, read: np.ndarray, names: Sequence[str], room: Callable[[tuple[int, ...]], np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """What `made` needs."""
         matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
         return {"read": read} if matrix is None else {"read": read, "matrix": matrix}

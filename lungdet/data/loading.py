@@ -42,7 +42,7 @@ class Radiographs(Dataset):
         visits: int = 1,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        degradation: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
+        degradation: Callable[[np.ndarray, str], np.ndarray] | None = None,
     ) -> None:
         # Not Python's strings: counting references to them, each worker would come to own a copy of their memory.
         self.path, self.image_ids = images, manifest["image_id"].to_numpy(dtype=np.dtypes.StringDType())
@@ -57,7 +57,7 @@ class Radiographs(Dataset):
         return len(self.image_ids)
 
     def __getitem__(self, draws: Draws) -> dict[str, np.ndarray]:
-        """The batch of these draws, as workers send it; `lungdet.data.batches.Batches` finishes it.
+        """The batch of these draws; `lungdet.data.batches.Batches` finishes it.
 
         Returns:
             `image` (S, 1, H, W) uint8, real images only, case by case in visit order; `length` (N,), the images of
@@ -65,6 +65,10 @@ class Radiographs(Dataset):
             unknown; `target` (N,) or (N, L) float32, NaN where unknown; `row` (N,), the case's row in the store; `case`
             (N,), a number that its image id alone decides. Single images have length 1, so S = N.
         """
+        return self.batch(draws, lambda shape: np.empty(shape, np.uint8))
+
+    def batch(self, draws: Draws, room: Callable[[tuple[int, ...]], np.ndarray]) -> dict[str, np.ndarray]:
+        """The same, its images in the array of their shape that `room` gives: uint8, or float32 in [0, 1]."""
         length, read = self.series.length(draws.row), self.series.of(draws.row)
         names = []
         if self.augmentation is not None:
@@ -73,7 +77,7 @@ class Radiographs(Dataset):
             names = [draw(self.seed, draws.epoch, name, which) for name, which in drawn]
         target = self.targets[draws.row]
         return {
-            **self.shown(read, names),
+            **self.shown(read, names, room),
             "length": length,
             "when": self.when[read],
             "target": target[:, 0] if target.shape[1] == 1 else target,
@@ -81,14 +85,23 @@ class Radiographs(Dataset):
             "case": self.case[draws.row],
         }
 
-    def shown(self, read: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def shown(
+        self, read: np.ndarray, names: Sequence[str], room: Callable[[tuple[int, ...]], np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """`image` (S, 1, H, W) of these rows of the store (S,), each augmented by the draw of its name."""
-        images = self.stored[read]
+        size = self.stored.shape[1:]
+        made, images = room((len(read), 1, *size)), map(self.stored.__getitem__, read.tolist())
         if self.augmentation is not None:
-            images = self.augmentation(images, names)
+            images = self.augmentation(images, names, *size)
         if self.degradation is not None:
-            images = self.degradation(images, self.image_ids[read].tolist())
-        return {"image": images[:, None]}
+            images = map(self.degradation, images, self.image_ids[read].tolist())
+        # One after the other, not step by step: an image stays in the processor's cache until it is where it belongs.
+        for image, place in zip(images, made[:, 0], strict=True):
+            if made.dtype == np.uint8:
+                place[:] = image
+            else:
+                np.divide(image, np.float32(255), out=place)
+        return {"image": made}
 
     @property
     def stored(self) -> np.ndarray:

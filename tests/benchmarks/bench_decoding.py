@@ -101,7 +101,8 @@ class Decoded(Dataset):
         with Image.open(self.files[index]) as image:
             grey = np.asarray(image.convert("L"))
         grey = cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA)
-        return torch.from_numpy(self.augmentation(grey[None], [draw(0, 0, str(index))])).float().div(255)
+        (changed,) = self.augmentation([grey], [draw(0, 0, str(index))], *grey.shape)
+        return torch.from_numpy(changed)[None].float().div(255)
 
 
 def _epoch(loader: DataLoader) -> float:
