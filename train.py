@@ -8,6 +8,7 @@ Heavy imports stand inside the functions, so that --help and --cfg answer at onc
 
 import logging
 import platform
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import hydra
@@ -56,7 +57,7 @@ def train(run: "Run") -> float:
 
     import lightning
 
-    from lungdet import tracking
+    from lungdet import hardware, tracking
     from lungdet.models import pretraining, shortcuts
 
     tracking.quieten()
@@ -76,7 +77,9 @@ def train(run: "Run") -> float:
         if ranks.rank() == 0:
             shortcuts.record(run, data)
         if not run.fitted:
-            trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+            # Series differ in length from batch to batch, and what is kept would fit less and less.
+            with hardware.memory_kept() if model.visits == 1 else nullcontext():
+                trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
             run.record(fitted=True)
         test = predict(run, trainer, model, data)
         predict_degraded(run, trainer, model, data, degradations)

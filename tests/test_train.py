@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ import train
 from lungdet import hardware, runs, starting, tracking
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
+from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.models.scoring import score
 from lungdet.runs import RunError, load_run
@@ -463,6 +466,31 @@ def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(table: P
     assert weights(compiled).keys() == weights(plain).keys()
     losses = [pd.read_csv(run.folder / "metrics.csv")["train/loss"] for run in (plain, compiled)]
     assert np.allclose(*losses, atol=2e-3)
+
+
+@pytest.mark.parametrize("sequence", ["rows", "visits"])
+def test_memory_is_kept_while_a_model_trains_on_batches_of_one_size(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: str
+) -> None:
+    kept, seen = [False], []
+
+    @contextmanager
+    def memory_kept() -> Iterator[None]:
+        kept[0] = True
+        yield
+        kept[0] = False
+
+    monkeypatch.setattr(hardware, "memory_kept", memory_kept)
+    for name in ("on_train_batch_start", "on_validation_batch_start", "on_test_batch_start"):
+        monkeypatch.setattr(Classifier, name, lambda *_, name=name: seen.append((name, kept[0])))
+    trained(configured(tmp_path, table, "trainer.max_epochs=1", "model=cnn_lstm", f"model.sequence={sequence}"))
+    fitting = sequence == "rows"
+    assert set(seen) == {
+        ("on_train_batch_start", fitting),
+        ("on_validation_batch_start", fitting),
+        ("on_validation_batch_start", False),  # to predict
+        ("on_test_batch_start", False),
+    }
 
 
 def test_compiling_is_left_to_cuda_gpus_and_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lungdet import hardware
 from lungdet.data.device import made
 from lungdet.data.images import opencv_on_one_thread
 from lungdet.data.loading import Draws, InOrder, Radiographs
@@ -66,6 +67,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1]."""
+        if self._sent.num_workers and self._sent._iterator is None:
+            hardware.return_memory()
         with opencv_on_one_thread():  # as workers are forked: in them OpenCV would wait for threads that are not there
             requests = iter(self._sent)
         for sent in chain.from_iterable(requests):
