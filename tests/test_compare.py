@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT
 from fake_runs import predictions, write_run
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -38,6 +39,15 @@ def test_runs_that_cannot_be_evaluated_are_listed_with_the_reason(tmp_path):
     assert "finish the run with: python train.py resume=" in reasons["1"]
     assert "NaN" in reasons["2"]
     assert "val.parquet cannot be read" in reasons["4"]
+
+
+def test_a_run_that_still_trains_is_left_out_and_not_told_to_be_resumed(tmp_path):
+    busy = write_run(tmp_path / "busy", "cnn", 0, finished=False)
+    degraded_now = write_run(tmp_path / "degraded now", "cnn", 1)
+    with FileLock(busy / ".lock"), FileLock(degraded_now / ".lock"):
+        results, skipped = collect([tmp_path])
+    assert [one.reason for one in skipped] == [f"{busy}: it is being trained; evaluate it when it has finished"]
+    assert [result.run.folder for result in results] == [degraded_now]
 
 
 def test_a_run_that_is_named_itself_must_be_whole(tmp_path):

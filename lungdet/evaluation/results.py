@@ -14,6 +14,7 @@ from lungdet.data.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.runs import Run, RunError, find_runs, load_run
+from lungdet.starting import in_use
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal")
@@ -113,8 +114,10 @@ def read(run: Run) -> Result:
 
     Raises:
         RunError: it has not written them.
-        EvaluationError: they are damaged, or nothing records which split the run was tested on.
+        EvaluationError: they are damaged, the run is still trained, or nothing records which split it was tested on.
     """
+    if not run.finished and in_use(run):
+        raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
     try:
         labels, split = TASKS[run.config.task], run.environment.get("split", {})
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
