@@ -116,14 +116,14 @@ def read(run: Run) -> Result:
         RunError: it has not written them.
         EvaluationError: they are damaged, the run is still trained, or nothing records which split it was tested on.
     """
-    if not run.finished and in_use(run):
-        raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
     try:
         labels, split = TASKS[run.config.task], run.environment.get("split", {})
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
         raise EvaluationError(
             f"{run.folder}: config.yaml or environment.json is damaged ({error}); train the run anew"
         ) from error
+    if not run.finished and in_use(run):
+        raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
     if not {"hash", "name"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
         raise EvaluationError(
             f"{run.folder}/environment.json records no split, so the test part is unknown: train anew"
