@@ -39,11 +39,10 @@ def run(data: Path) -> list[dict]:
     ):
         names = (f"{folder}/{i}" for i in itertools.count())
 
-        def configured(model: str, *more: str) -> DictConfig:
+        def configured(model: str, *more: str) -> list[str]:
             choices = [f"model={model}", "data=chestxray14", f"data.root={data}/ChestX-ray14", "logger=csv"]
             paths = [f"outputs={folder}", f"run_dir={next(names)}", f"trainer.max_epochs={EPOCHS}"]
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                return compose("train", [*choices, *paths, *more])
+            return [*choices, *paths, *more]
 
         for model in MODELS:
             results.append(
@@ -71,14 +70,20 @@ def run(data: Path) -> list[dict]:
     return [*results, {"name": name, "value": middle, "low": low, "high": high, "unit": "%", "detail": detail}]
 
 
-def _framework(config: DictConfig) -> float:
-    with starting.start(config) as run:
+def _composed(overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides)
+
+
+def _framework(overrides: list[str]) -> float:
+    with starting.start(_composed(overrides)) as run:
         train.train(run)
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
 
 
-def _bare(config: DictConfig) -> tuple[float, float]:
+def _bare(overrides: list[str]) -> tuple[float, float]:
     """Adam on cross-entropy, the mean loss read once an epoch: images a second, and the share of time spent waiting."""
+    config = _composed(overrides)
     torch.manual_seed(config.seed)
     model = instantiate(config.model)
     data = train.build_data(config, model)
