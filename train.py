@@ -66,7 +66,7 @@ def train(run: "Run") -> float:
     data = build_data(run.config, model)
     degradations = build_degradations(run.config)
     with tracking.wandb_logger(run) as logger:
-        trainer = build_trainer(run, model, logger)
+        data.trainer = trainer = build_trainer(run, model, logger)
         with ranks.one_first():
             data.prepare_data()
             data.setup()
@@ -167,7 +167,7 @@ def compile_backbone(run: "Run", model: "Classifier", data: "RadiographDataModul
     images = len(data.rows("train")) * run.config.trainer.max_epochs
     choice = run.config.trainer.get("compile", False)
     if model.backbone is not None and hardware.compiles(choice, images, run.config.trainer.accelerator):
-        model.backbone.compile()
+        model.to_compile = True
         run.record(compiled=True)
 
 

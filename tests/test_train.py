@@ -455,12 +455,17 @@ def test_a_run_predicts_from_what_is_not_the_lungs_too(run: runs.Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(table: Path, tmp_path: Path) -> None:
+def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
-    same = ("model=cnn_lstm", "model.dropout=0", "model.backbone.widths=[4,8]", "trainer.max_epochs=2")
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch._dynamo.reset()
+    same = ("model=cnn_lstm", "model.dropout=0", "model.backbone.widths=[4,8]", "trainer.max_epochs=8")
     plain = trained(configured(tmp_path / "plain", table, *same, "trainer.compile=false"))
     compiled = trained(configured(tmp_path / "compiled", table, *same, "trainer.compile=true"))
+    assert torch._dynamo.utils.counters["frames"]["ok"] >= 2  # training and validation, at least
     assert compiled.environment["compiled"]
     assert "compiled" not in plain.environment
     assert weights(compiled).keys() == weights(plain).keys()

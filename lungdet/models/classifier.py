@@ -54,6 +54,7 @@ class Classifier(lightning.LightningModule):
     Attributes:
         labels: the L manifest columns that are told.
         outputs: O.
+        to_compile: whether training is to compile the backbone.
         visits: the most images of a case that are looked at, 1 where it is the last alone.
         predictions: after validation, test or prediction, each case's `row` (N,) and `logit` (N, L), float32 log-odds,
             in ascending order of `row`, each once.
@@ -87,6 +88,7 @@ class Classifier(lightning.LightningModule):
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.to_compile = False
         self.factor, self.patience, self.seed = factor, patience, seed
         if class_weights is not None and task != "abnormal":
             raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
@@ -120,6 +122,10 @@ class Classifier(lightning.LightningModule):
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
         for norm, momentum in self._fresh_norms:
             norm.momentum = max(1 / (self.global_step + 1), momentum)
+        self._fresh_norms = [(norm, momentum) for norm, momentum in self._fresh_norms if norm.momentum > momentum]
+        if self.to_compile and not self._fresh_norms:  # each momentum would be compiled anew, the ninth not at all
+            self.backbone.compile()
+            self.to_compile = False
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch; of several processes' batches together, once their gradients are averaged."""
