@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from lungdet import ranks
+from lungdet.errors import InputError
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,12 @@ class Preceding(Callback):
     def _make(self) -> None:
         if self._run is None:
             return
-        with ranks.one_first():
-            if not self._run.finished:
-                self._train()
+        try:
+            with ranks.one_first():
+                if not self._run.finished:
+                    self._train()
+        except InputError as error:  # Hydra would only warn of it
+            sys.exit(str(error))
 
     def _train(self) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)

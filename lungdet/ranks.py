@@ -165,22 +165,31 @@ def gathered(value: T) -> list[T]:
 
 @contextmanager
 def one_first() -> Iterator[None]:
-    """Let rank 0 do what the block does before the others, who then find it done."""
+    """Let rank 0 do what the block does before the others, who then find it done.
+
+    Raises:
+        InputError: on the others, where rank 0 failed.
+    """
     if count() == 1:
         yield
         return
     import torch.distributed
 
+    join()
     # A group of its own, since nobody knows how long rank 0 takes: decoding a dataset may be hours.
     group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+    done = [False]
     if rank():
-        torch.distributed.barrier(group)
+        torch.distributed.broadcast_object_list(done, group=group)
+        if not done[0]:
+            raise InputError("the first process failed, and says why")
         yield
         return
     try:
         yield
+        done = [True]
     finally:
-        torch.distributed.barrier(group)
+        torch.distributed.broadcast_object_list(done, group=group)
 
 
 def environment_of_one() -> dict[str, str]:

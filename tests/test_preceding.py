@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,13 @@ folder.mkdir(exist_ok=True)
 """
 
 
-def said(folder: Path, *words: str, status: int = 0, base: str = "base") -> tuple[int, str]:
+def said(folder: Path, *words: str, status: int = 0, base: str = "base", python: Sequence[str] = ()) -> tuple[int, str]:
     """Exit status and output of a program whose jobs start from the run `base`."""
     (folder / "train.py").write_text(PROGRAM)
     (folder / "first.py").write_text(FIRST.format(status=status))
     callback = f"{{_target_: lungdet.preceding.Preceding, folder: {base}, overrides: ['model=cnn']}}"
     first = f"+hydra.callbacks={{first: {callback}}}"
-    command = [sys.executable, "train.py", *words, first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
+    command = [sys.executable, *python, "train.py", *words, first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
@@ -64,6 +65,16 @@ def test_without_it_no_job_starts(tmp_path: Path) -> None:
     assert status != 0
     assert "base was not trained and the others start from it" in output
     assert "job a" not in output
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path, status: int) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended, output = said(tmp_path, "+job=a", status=status, python=torchrun)
+    assert output.count("first with") == 1
+    assert output.count("job a") == (0 if status else 2)
+    assert (ended != 0) == bool(status)
+    assert ("base was not trained" in output) == bool(status)
 
 
 def test_where_nothing_is_started_from_nothing_is_trained(tmp_path: Path) -> None:

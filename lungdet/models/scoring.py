@@ -46,7 +46,7 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     tracking.quieten()
-    trainer = lightning.Trainer(
+    data.trainer = trainer = lightning.Trainer(
         accelerator=trained.accelerator,
         devices=1,
         precision=arithmetic.precision,
