@@ -35,9 +35,9 @@ def main() -> None:
 
 def state(run: Run) -> str:
     """`finished`; `running`; `cut`, with a checkpoint to go on from; or `no epoch`, cut or failed before the first."""
-    if in_use(run):
-        return "running"
-    return "finished" if run.finished else "cut" if run.can_continue else "no epoch"
+    if run.finished:
+        return "finished"
+    return "running" if in_use(run) else "cut" if run.can_continue else "no epoch"
 
 
 def line(run: Run, folder: Path) -> dict[str, str]:

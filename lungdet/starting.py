@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,9 +74,15 @@ def fingerprint(config: DictConfig) -> str:
     return hashlib.sha256(json.dumps(_experiment(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def decides(override: str) -> bool:
+    """Whether a word of the command line decides what a run computes: not on where it lies and how it is told."""
+    group, _, key = re.split("[=@]", override.lstrip("+~"))[0].partition(".")
+    return group not in _NOT_THE_EXPERIMENT and not (group == "data" and key in _NOT_THE_DATA)
+
+
 def in_use(run: Run) -> bool:
-    """Whether a process is training in a run."""
-    if not (run.folder / ".lock").exists():
+    """Whether a process is training in a run, as far as the lock tells: not where it is another user's alone."""
+    if not os.access(run.folder / ".lock", os.W_OK):
         return False
     try:
         _lock(run).release()

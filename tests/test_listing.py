@@ -1,5 +1,6 @@
 """`python -m lungdet.runs FOLDER` says of each run what has become of it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> No
             "running": "running",
         }
     assert lines(tmp_path)["running"]["state"] == "no epoch"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_runs_of_another_user_are_listed(tmp_path: Path) -> None:
+    runs.finish(cut_run(tmp_path, "finished"))
+    cut_run(tmp_path, "cut")
+    for lock in tmp_path.rglob(".lock"):
+        lock.chmod(0o444)
+    assert {name: one["state"] for name, one in lines(tmp_path).items()} == {"cut": "cut", "finished": "finished"}
 
 
 def test_metrics_are_those_of_the_best_epoch_by_validation_and_time_is_of_all(tmp_path: Path) -> None:

@@ -42,6 +42,19 @@ def test_jobs_that_left_no_run_are_named_by_what_varies(multirun):
     ]
 
 
+def test_a_run_counts_though_its_multirun_was_given_again_with_a_name_and_other_words_of_no_consequence(multirun):
+    missing = sweep.never_run(multirun)
+    path = multirun / "multirun.yaml"
+    for words in (
+        "sweep.name=sweep",
+        "sweep.name=sweep\n    - logger=csv\n    - data.root=/here\n    - +data.num_workers=2",
+    ):
+        path.write_text(path.read_text().replace("- +width=8", f"- +width=8\n    - {words}"))
+        assert [one.folder for one in sweep.never_run(multirun)] == [one.folder for one in missing]
+    path.write_text(path.read_text().replace("+width=8", "+width=9"))
+    assert len(sweep.never_run(multirun)) == 4
+
+
 def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multirun, tmp_path):
     text = (multirun / "multirun.yaml").read_text()
     (multirun / "multirun.yaml").write_text(text.replace(sweep.BASIC, "optuna.Sweeper"))

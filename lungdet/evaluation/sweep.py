@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from lungdet.evaluation.results import Skipped
 from lungdet.runs import find_runs
+from lungdet.starting import decides
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -25,12 +26,17 @@ def never_run(folder: Path) -> list[Skipped]:
         return []
     said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
     [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
-    there = [sorted(run.environment.get("overrides", [])) for run in find_runs(folder)]
+    # A run may have been started by another command than the folder's last, which only told it otherwise.
+    there = [_bearing(run.environment.get("overrides", [])) for run in find_runs(folder)]
     return [
         Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
         for number, job in enumerate(jobs)
-        if sorted(job) not in there
+        if _bearing(job) not in there
     ]
+
+
+def _bearing(overrides: list[str]) -> list[str]:
+    return sorted(said.lstrip("+") for said in overrides if decides(said))
 
 
 def _varying(jobs: list[list[str]], job: list[str]) -> list[str]:

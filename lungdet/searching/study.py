@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungdet.errors import InputError
+from lungdet.starting import decides
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 log = logging.getLogger(__name__)
-
-NOT_THE_STUDY = re.compile(r"\+*(sweep|outputs|logger|data\.(root|store|num_workers|loader))\b")
-"""Overrides that leave a trial's loss as it is. The others are in a study's name: with those it is another study."""
 
 
 @dataclass
@@ -106,7 +104,7 @@ def open_studies(
 
     found = []
     for overrides in grid:
-        own = [said for said in overrides if not NOT_THE_STUDY.match(said)]
+        own = [said for said in overrides if decides(said)]  # with others of these it is another study
         apart = [said for place, said in enumerate(overrides) if len({other[place] for other in grid}) > 1]
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(own)).strip("-") or "search"
         study = create_study(storage=f"sqlite:///{path}", study_name=name, direction="minimize", load_if_exists=True)
