@@ -118,6 +118,11 @@ def return_memory() -> None:
         library.malloc_trim(0)
 
 
+def cores() -> int:
+    """How many this process may use: of a machine's a scheduler often gives it some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe() -> dict:
     """Device, processor, cores and memory (bytes), as JSON-ready values."""
     import torch
@@ -137,8 +142,8 @@ def memory_in_use(device: "torch.device") -> int:
     """Bytes: on a GPU the peak since it was last reset; on a CPU what this process and its loader workers hold now,
     within `memory_kept` nearly the peak.
 
-    Counted is anonymous memory: resident memory would include the pages of the prepared store that happen to be
-    mapped, which cost nothing.
+    Counted is anonymous memory, and once what is shared of it: resident memory would include the pages of the prepared
+    store that happen to be mapped, which cost nothing.
     """
     import torch
 
@@ -146,19 +151,21 @@ def memory_in_use(device: "torch.device") -> int:
         return torch.cuda.max_memory_allocated(device)
     try:
         children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-        return sum(_anonymous(pid) for pid in ["self", *itertools.chain(*children)])
+        own = _status("self", "RssAnon") + _status("self", "RssShmem")
+        return own + sum(_status(pid, "RssAnon") for pid in itertools.chain(*children))
     except OSError:  # not Linux
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _anonymous(pid: str) -> int:
+def _status(pid: str, kind: str) -> int:
+    """Bytes of one kind of memory, as Linux counts a process's."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:  # it ended meanwhile
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(kind))
 
 
 def _processor() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from lungdet.data.augment import Augmentation
 from lungdet.data.batches import Batches, Left, Shelf
@@ -32,7 +33,7 @@ def manifest(images: int) -> pd.DataFrame:
 @pytest.fixture
 def radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Radiographs:
     """64 images in which every grey occurs, of which workers are asked for eight at once."""
-    monkeypatch.setattr("lungdet.data.batches._TOGETHER", 8)
+    monkeypatch.setattr("lungdet.data.batches._TOGETHER", 8 * 24 * 40)
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (64, 24, 40), np.uint8))
     return Radiographs(tmp_path / "images.npy", manifest(64), ["abnormal"], visits=2)
 
@@ -86,7 +87,13 @@ def test_places_come_back_and_an_epoch_may_be_broken_off(radiographs: Radiograph
     assert asked[12:] == [None] * 4
 
 
-def test_no_image_is_sent_while_batches_are_let_go(radiographs: Radiographs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pythons", ["fork", "forkserver"])
+def test_no_image_is_sent_while_batches_are_let_go(
+    radiographs: Radiographs, monkeypatch: pytest.MonkeyPatch, pythons: str
+) -> None:
+    monkeypatch.setattr(
+        multiprocessing.context._default_context, "_actual_context", multiprocessing.get_context(pythons)
+    )
     taken, take = [], Shelf.taken
     monkeypatch.setattr(Shelf, "taken", lambda shelf, left: taken.append(left.place) or take(shelf, left))
     for batch in Batches(radiographs, InOrder(np.arange(64), 4, shuffle=True), 2):
@@ -126,6 +133,24 @@ def test_workers_that_are_not_forked_send_images(radiographs: Radiographs) -> No
     batches._sent.multiprocessing_context = "spawn"
     for batch in batches:
         assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
+
+
+def test_large_images_are_asked_for_one_batch_at_a_time(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((64, 1024, 1024), np.uint8))
+    data = Radiographs(tmp_path / "images.npy", manifest(64), ["abnormal"])
+    places = Batches(data, InOrder(np.arange(64), 8, shuffle=False), 8)._shelf._places
+    assert places.nbytes < 700 << 20  # a loader of torch's holds as much in batches made in advance
+
+
+def test_lightning_ends_the_workers(radiographs: Radiographs) -> None:
+    batches = Batches(radiographs, InOrder(np.arange(64), 8, shuffle=False), 2)
+    for _ in range(2):
+        loader = CombinedLoader(batches)
+        assert len([batch for batch, _, _ in loader]) == 8
+        workers = list(batches._iterator._workers)
+        assert all(worker.is_alive() for worker in workers)
+        loader.reset()
+        assert not any(worker.is_alive() for worker in workers)
 
 
 def test_workers_use_one_thread_of_opencv(radiographs: Radiographs) -> None:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import train
 from lungdet import hardware, ranks, runs, starting
+from lungdet.data.table import TableDataModule
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.runs import Run, find_runs, load_run
@@ -249,6 +250,18 @@ def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: 
     told = ranks.environment_of_one()
     monkeypatch.setattr(os, "environ", told)
     assert (ranks.rank(), ranks.count()) == (0, 1)
+
+
+def test_workers_are_as_many_as_the_cores_that_a_process_may_use(
+    table: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def workers(allowed: int, processes: int) -> int:
+        monkeypatch.setattr(hardware, "cores", lambda: allowed)
+        monkeypatch.setattr(ranks, "count_here", lambda: processes)
+        return TableDataModule(table=table, store=tmp_path).num_workers
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert [workers(12, 1), workers(12, 2), workers(4, 2), workers(1, 1)] == [8, 5, 3, 0]
 
 
 def test_a_shell_within_an_allocation_is_no_task_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What training receives: batches of radiographs on the device that computes, made by worker processes or not."""
 
 import mmap
+import sys
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +20,7 @@ from lungdet.data.device import made
 from lungdet.data.images import opencv_on_one_thread
 from lungdet.data.loading import Draws, InOrder, Radiographs
 
-_TOGETHER = 128  # images that a worker is asked for at once: asking and telling take as long as making ten
+_TOGETHER = 128 * 224**2  # pixels that a worker is asked for at once: asking and telling take as long as ten images
 _AHEAD = 2  # times that each worker is asked in advance
 _HELD = 2  # batches that whoever reads them is expected to hold at once
 
@@ -48,7 +49,7 @@ class Batches:
         self._device = device if device is not None else torch.device("cpu")
         # Floats take a core less time to write than to copy, but four times the bytes of a way to a GPU.
         pixel = np.float32 if self._device.type == "cpu" else np.uint8
-        together = max(1, _TOGETHER // order.batch_size) if workers else 1
+        together = max(1, _TOGETHER // (order.batch_size * prod(dataset.stored.shape[1:]))) if workers else 1
         places = (_AHEAD * workers + 1) * together + _HELD if workers and images is None else 0
         self._shelf = Shelf(dataset, order, together, places, pixel)
         self._sent = DataLoader(
@@ -58,12 +59,22 @@ class Batches:
             num_workers=workers,
             collate_fn=_as_is,
             worker_init_fn=_started,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # they share the shelf
             prefetch_factor=_AHEAD if workers else None,
             persistent_workers=workers > 0,
         )
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+    @property
+    def _iterator(self) -> object:
+        """A `DataLoader`'s, through which Lightning ends the workers when it has no more use for them."""
+        return self._sent._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: object) -> None:
+        self._sent._iterator = iterator
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1]."""

@@ -21,6 +21,7 @@ import PIL
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lungdet import hardware
 from lungdet.data.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
 from lungdet.data.partial import Partial, clear
 from lungdet.errors import InputError
@@ -55,7 +56,7 @@ def build(
         StoreError: no image usable, or too little disk.
     """
     began = time.perf_counter()
-    workers = workers or _cores()
+    workers = workers or hardware.cores()
     growing = target.with_name(f"{target.name}.partial")
     _announce(growing, target, len(files), settings, workers)
     try:
@@ -179,10 +180,6 @@ def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
             log.info("%s of %s images prepared", f"{count:,}", f"{total:,}")
 
     yield advance
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _size(count: int) -> str:

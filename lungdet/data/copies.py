@@ -23,7 +23,6 @@ that everything was done to); of the others one in 1,200.
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,6 +31,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from lungdet import hardware
 from lungdet.data.alignment import aligned_correlation, enough_correlation
 
 log = logging.getLogger(__name__)
@@ -181,11 +181,10 @@ def _best(found: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _in_threads(work: Callable[[int], Any], items: Sequence[int]) -> list:
     """`work` on every item, on every core: OpenCV holds no interpreter lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the items keep the cores busy
     try:
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(hardware.cores()) as pool:
             return list(pool.map(work, items))
     finally:
         cv2.setNumThreads(before)

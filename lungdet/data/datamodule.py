@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungdet import ranks
+from lungdet import hardware, ranks
 from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
 from lungdet.data.batches import Batches
@@ -128,7 +128,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.split_file = Path(split_file).expanduser() if split_file is not None else None
         self.batch_size, self.sampler, self.task = batch_size, sampler, task
         self.augmentation, self.seed = augmentation, seed
-        cores = (os.cpu_count() or 1) // ranks.count_here()
+        cores = min(hardware.cores(), (os.cpu_count() or 1) // ranks.count_here())
         self.num_workers = min(8, max(0, cores - 1)) if num_workers is None else num_workers
         self.made_by = loader
         self.store: Store | None = None
