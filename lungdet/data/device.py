@@ -54,13 +54,16 @@ def moved(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
         matrix: from a pixel's place (x, y, 1) afterwards to its place before, in pixels, float32.
     """
     height, width = image.shape[-2:]
-    x = torch.arange(width, device=image.device, dtype=matrix.dtype)
-    y = torch.arange(height, device=image.device, dtype=matrix.dtype)[:, None]
+    # grid_sample counts from -1, the first pixel, to 1, the last. Its matrix is small, so that of all that is as large
+    # as the images only one sum is left.
+    sides = zip(matrix.unbind(1), (width, height), strict=True)
+    counted = torch.stack([row * (2 / max(1, side - 1)) for row, side in sides], -1)
+    by_x, by_y, start = counted[:, :, None, None].unbind(1)
+    x = torch.arange(width, device=image.device, dtype=matrix.dtype)[:, None]
+    y = torch.arange(height, device=image.device, dtype=matrix.dtype)[:, None, None]
     # Not affine_grid: it multiplies matrices, which a GPU may be told to do in TF32, wrong by a tenth of a pixel.
-    from_x, from_y = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in matrix[..., None, None].unbind(1))
-    # grid_sample counts from -1 to 1, from the first pixel's outer edge to the last one's.
-    grid = torch.stack([(2 * from_x + 1) / width - 1, (2 * from_y + 1) / height - 1], -1)
-    return functional.grid_sample(image, grid.to(image.dtype), "bilinear", "zeros", align_corners=False)
+    grid = by_x * x + (by_y * y + (start - 1))
+    return functional.grid_sample(image, grid.to(image.dtype), "bilinear", "zeros", align_corners=True)
 
 
 def resident(images: Path, device: torch.device) -> torch.Tensor:
