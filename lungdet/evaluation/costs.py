@@ -30,7 +30,8 @@ PROBE = 4
 
 MEANING = {
     "flops": "of one image's forward pass: convolutions, matrix products and LSTMs, a multiply-add counted as 2",
-    "training_images_per_second": "forward, backward and optimiser step, on a batch already in memory",
+    "training_images_per_second": "forward, backward and optimiser step, on a batch already in memory; on a CPU the "
+    "memory of a step is kept for the next one, as train.py does on single images",
     "images_per_second": "forward pass, on a batch already in memory",
     "latency_ms": "forward pass of a single image already in memory",
     "peak_memory_bytes": "of a training step: weights, optimiser, batch, activations and gradients alive at once; on a "
@@ -85,7 +86,7 @@ def measure(runs: Mapping[str, Run]) -> dict:
     images = _batch_size(turns, wanted.batch_size, remarks)
     turns.each(lambda model: model.load(images))
     memory = turns.each(Network.peak_memory)
-    with hardware.memory_kept():  # as train.py does
+    with hardware.memory_kept():  # as train.py does on single images
         seconds = {"training_images_per_second": turns.rounds(Network.train, within=12.0, fewest=3)}
     turns.each(lambda model: model.network.eval())
     seconds["images_per_second"] = turns.rounds(Network.infer, within=4.0, fewest=9)

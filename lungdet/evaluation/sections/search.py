@@ -82,7 +82,10 @@ def section(summary: dict) -> list:
         for one in found
         for trial in one["tried"]
     ]
-    notes = ["Every finished trial, the best first. What failed or was cut is listed under Runs."]
+    notes = [
+        "Every finished trial that was to be evaluated, the best first; values that were drawn twice are one run and "
+        "count once. What failed or was cut is listed under Runs."
+    ]
     return [
         *([Caution(unequal)] if unequal else []),
         Text(said),
