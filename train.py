@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import ranks, requeue, starting
+from lungdet import launching, ranks, requeue, starting
 from lungdet.errors import told_plainly
 
 log = logging.getLogger("train")
@@ -51,9 +51,9 @@ def train(run: "Run") -> float:
 
     On several devices, this in a process each.
     """
-    processes = ranks.wanted(run.config.trainer)
+    processes = launching.wanted(run.config.trainer)
     if processes > 1 and ranks.count() == 1:
-        return ranks.launch(train, run, processes=processes)
+        return launching.launch(train, run, processes=processes)
 
     import lightning
 
@@ -76,13 +76,13 @@ def train(run: "Run") -> float:
         compile_backbone(run, model, data)
         if ranks.rank() == 0:
             shortcuts.record(run, data)
-        if not run.fitted:
-            # Series differ in length from batch to batch, and what is kept would fit less and less.
-            with hardware.memory_kept() if model.visits == 1 else nullcontext():
+        # Series differ in length from batch to batch, and what is kept would fit less and less.
+        with hardware.memory_kept() if model.visits == 1 else nullcontext():
+            if not run.fitted:
                 trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
-            run.record(fitted=True)
-        test = predict(run, trainer, model, data)
-        predict_degraded(run, trainer, model, data, degradations)
+                run.record(fitted=True)
+            test = predict(run, trainer, model, data)
+            predict_degraded(run, trainer, model, data, degradations)
         return record(run, test)
 
 

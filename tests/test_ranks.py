@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import hardware, ranks, runs, starting
+from lungdet import hardware, launching, ranks, runs, starting
 from lungdet.data.table import TableDataModule
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
@@ -235,8 +235,8 @@ def test_processes_that_do_not_train_the_same_are_refused(
 )
 def test_devices_are_counted_as_lightning_does(devices: object, processes: int) -> None:
     trainer = {"devices": devices, "accelerator": "cpu"}
-    assert ranks.wanted(OmegaConf.create(trainer | {"num_nodes": 1})) == processes
-    assert ranks.wanted(OmegaConf.create(trainer)) == processes  # of a run of an earlier version
+    assert launching.wanted(OmegaConf.create(trainer | {"num_nodes": 1})) == processes
+    assert launching.wanted(OmegaConf.create(trainer)) == processes  # of a run of an earlier version
 
 
 def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from fake_slurm import Cluster
 from omegaconf import OmegaConf
 
-from lungdet import ranks
+from lungdet import launching
 from lungdet.errors import InputError
 from lungdet.runs import Run, find_runs, load_run
 
@@ -81,10 +81,10 @@ def test_tasks_that_the_trainer_is_not_told_of_are_refused(monkeypatch, devices:
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     trainer = OmegaConf.create({"devices": devices, "num_nodes": nodes, "accelerator": "cpu"})
     if nodes == 2:
-        assert ranks.wanted(trainer) == 2
+        assert launching.wanted(trainer) == 2
     else:
         with pytest.raises(InputError, match=r"give trainer\.devices=2 trainer\.num_nodes=2"):
-            ranks.wanted(trainer)
+            launching.wanted(trainer)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A finished run scores other radiographs with its best epoch's weights."""
 
 import logging
+from contextlib import nullcontext
 
 import lightning
 import pandas as pd
@@ -54,7 +55,8 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.test(model, dataloaders=data.loader(rows, training=False), verbose=False)
+    with hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
+        trainer.test(model, dataloaders=data.loader(rows, training=False), verbose=False)
     found = model.predictions
     return prediction_table(data.store.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
 

@@ -20,10 +20,10 @@ def stopped():
     time.sleep(60)
 
 if __name__ == "__main__":
-    from lungdet import ranks
+    from lungdet import launching
     before = signal.getsignal(signal.SIGINT)  # a shell's background job hands it on ignored
     try:
-        ranks.launch(stopped if "SENT" in os.environ else done, processes=2)
+        launching.launch(stopped if "SENT" in os.environ else done, processes=2)
     except BaseException as error:
         print(repr(error))
         sys.exit()
