@@ -27,15 +27,15 @@ def never_run(folder: Path) -> list[Skipped]:
     said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
     [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
     # A run may have been started by another command than the folder's last, which only told it otherwise.
-    there = [_bearing(run.environment.get("overrides", [])) for run in find_runs(folder)]
+    there = [_deciding(run.environment.get("overrides", [])) for run in find_runs(folder)]
     return [
         Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
         for number, job in enumerate(jobs)
-        if _bearing(job) not in there
+        if _deciding(job) not in there
     ]
 
 
-def _bearing(overrides: list[str]) -> list[str]:
+def _deciding(overrides: list[str]) -> list[str]:
     return sorted(said.lstrip("+") for said in overrides if decides(said))
 
 
