@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import launching, ranks, requeue, starting
-from lungdet.errors import told_plainly
+from lungdet.errors import InputError, told_plainly
 
 log = logging.getLogger("train")
 
@@ -39,8 +39,11 @@ def main(config: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     ranks.quieten()
     requeue.on_signal()
-    alone = hydra_config.mode is RunMode.RUN
-    with told_plainly("train.py", alone), starting.start(config, hydra_config.overrides.task) as run:
+    alone, said = hydra_config.mode is RunMode.RUN, hydra_config.overrides.task
+    with told_plainly("train.py", alone):
+        if alone and any(word.lstrip("+").startswith("sweep.name=") for word in said):
+            raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
+    with told_plainly("train.py", alone), starting.start(config, said) as run:
         if run.finished and run.changed is None:
             return run.best_loss
         return train(run)
@@ -80,7 +83,7 @@ def train(run: "Run") -> float:
         with hardware.memory_kept() if model.visits == 1 else nullcontext():
             if not run.fitted:
                 trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
-                run.record(fitted=True)
+                run.record(fitted=True, compiled=model.compiled)
             test = predict(run, trainer, model, data)
             predict_degraded(run, trainer, model, data, degradations)
         return record(run, test)
@@ -118,9 +121,9 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     import torch
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
     from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from lungdet import hardware, tracking
-    from lungdet.errors import InputError
 
     options = {key: value for key, value in run.config.trainer.items() if key != "compile"}
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
@@ -146,18 +149,21 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     patience = options.pop("early_stopping")
     if patience is not None:
         callbacks.append(EarlyStopping("val/loss", patience=patience))
-    return lightning.Trainer(
-        **options,
-        default_root_dir=run.folder,  # Lightning would load any hpc_ckpt_* that lies where it was started
-        precision=arithmetic.precision,
-        callbacks=callbacks,
-        logger=logger or False,
-        enable_progress_bar=bool(tracking.progress()),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
-        use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.loading
-        log_every_n_steps=1,
-    )
+    try:
+        return lightning.Trainer(
+            **options,
+            default_root_dir=run.folder,  # Lightning would load any hpc_ckpt_* that lies where it was started
+            precision=arithmetic.precision,
+            callbacks=callbacks,
+            logger=logger or False,
+            enable_progress_bar=bool(tracking.progress()),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
+            use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.loading
+            log_every_n_steps=1,
+        )
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        raise InputError(f"Lightning refuses what trainer.* says: {error}") from error
 
 
 def compile_backbone(run: "Run", model: "Classifier", data: "RadiographDataModule") -> None:
@@ -166,9 +172,7 @@ def compile_backbone(run: "Run", model: "Classifier", data: "RadiographDataModul
 
     images = len(data.rows("train")) * run.config.trainer.max_epochs
     choice = run.config.trainer.get("compile", False)
-    if model.backbone is not None and hardware.compiles(choice, images, run.config.trainer.accelerator):
-        model.to_compile = True
-        run.record(compiled=True)
+    model.to_compile = model.backbone is not None and hardware.compiles(choice, images, run.config.trainer.accelerator)
 
 
 def describe(
@@ -184,7 +188,6 @@ def describe(
         InputError: several processes were started differently, or see different files.
     """
     from lungdet import hardware
-    from lungdet.errors import InputError
 
     facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
     same = {"computes": starting.fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}
@@ -199,6 +202,8 @@ def describe(
     )
     if ranks.rank() == 0:
         data.split.save(run.folder / "split.csv", data.manifest)
+    if len(each) > 1:
+        log.info("%d processes of %d cases a batch: %d a step", len(each), data.batch_size, len(each) * data.batch_size)
     if logger is not None:
         logger.experiment.config.update({"found": facts}, allow_val_change=True)
 
@@ -212,8 +217,6 @@ def predict(
         The test part's loss and metrics.
     """
     import pandas as pd
-
-    from lungdet.errors import InputError
 
     if not pd.read_csv(run.folder / "metrics.csv")["val/loss"].notna().any():
         raise InputError(

@@ -1,5 +1,6 @@
 """The one kind of error that is the user's to mend, everywhere in the project."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ class InputError(ValueError):
 
 @contextmanager
 def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
-    """End the program with the message of an `InputError` that its block raises, instead of a traceback.
+    """End the program with the message of an `InputError` that its block raises, or after Ctrl-C, without a traceback.
 
     Args:
         program: its name, which opens the message.
@@ -22,6 +23,9 @@ def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None  # as shells have it
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+from lungdet.errors import InputError
+
 log = logging.getLogger(__name__)
 
 _COMPILING_PAYS = 1_500_000  # images
@@ -74,18 +76,23 @@ def compiles(choice: bool | str, images: int, accelerator: str = "auto") -> bool
         choice: True, False or `auto`.
         images: how many will be trained on, over all epochs.
         accelerator: Lightning's name.
+
+    Raises:
+        InputError: True, and there is no compiler for torch to use.
     """
     import torch
 
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if not choice or (choice == "auto" and (not gpu or images < _COMPILING_PAYS)):
+        return False
+    named, usual = ("CC", "cc") if gpu else ("CXX", "g++")
+    if shutil.which(os.environ.get(named, usual)) is not None:
+        return True
+    missing = f"torch needs the compiler {usual}, or another that the environment variable {named} names"
     if choice != "auto":
-        return bool(choice)
-    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available() or images < _COMPILING_PAYS:
-        return False
-    if shutil.which(os.environ.get("CC", "cc")) is None:
-        log.info("not compiled, which would be faster: there is no C compiler (cc) for torch to use")
-        return False
-    log.info("compiling the convolutional layers: trainer.compile=false does without")
-    return True
+        raise InputError(f"trainer.compile={choice}: {missing}; install it, or leave trainer.compile out")
+    log.info("not compiled, which would be faster: %s", missing)
+    return False
 
 
 @contextmanager

@@ -29,8 +29,10 @@ def main() -> None:
     lines = [line(run, folder) for run in found]
     told = table([*varying(found, lines), *(_not_begun(one, folder) for one in _missing(folder))])
     Console(width=None if sys.stdout.isatty() else 200).print(told)
-    if any(one["state"] in ("cut", "no epoch") for one in lines):
+    if any(one["state"] == "cut" for one in lines):
         print("A run that was cut goes on with: python train.py resume=RUN; a multirun with a name, as it was started.")
+    if any(one["state"] == "no epoch" for one in lines):
+        print("Why a run has no epoch stands in its train.log, or in the terminal that it was started in.")
 
 
 def state(run: Run) -> str:

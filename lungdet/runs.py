@@ -63,6 +63,11 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     @property
+    def asked(self) -> list[list[str]]:
+        """What the command lines said that asked for this run: the one that started it, then others."""
+        return [self.environment.get("overrides", []), *self.environment.get("asked_again", [])]
+
+    @property
     def finished(self) -> bool:
         """Whether training came to its end and the test part was predicted."""
         return self.environment.get("finished") is not None

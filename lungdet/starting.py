@@ -122,6 +122,8 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "
         )
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(run)
+    if there and [*overrides] not in run.asked:
+        run.record(asked_again=[*run.environment.get("asked_again", []), [*overrides]])
     if there and run.finished:
         log.info("%s is finished already", run.folder)
         before, now = (OmegaConf.select(one, "data.root") for one in (run.config, config))

@@ -89,6 +89,17 @@ class Record(Callback):
             row["val/f1"], row["val/auroc"], row["learning_rate"], row["images_per_second"],
         )  # fmt: skip
 
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Say after Ctrl-C how to go on."""
+        if isinstance(exception, KeyboardInterrupt):
+            folder = self.path.parent
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                log.warning("interrupted; from the last whole epoch it goes on with: python train.py resume=%s", folder)
+            else:
+                log.warning("interrupted before the first epoch was whole; start it anew")
+
     def _write(self, row: dict[str, float]) -> None:
         table = pd.DataFrame([row])
         if self.path.is_file():

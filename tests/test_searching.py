@@ -150,7 +150,7 @@ def test_what_an_experiment_sweeps_is_searched_apart(search, tmp_path):
 
 
 def test_trials_that_were_cut_are_launched_again_with_their_own_values_and_nothing_twice(search, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         search(BOTH, "sweep.trials=3", launcher=(cut := Launcher(cut_at(3))))
     running = [TrialState.COMPLETE, TrialState.RUNNING]
     assert [*studies(tmp_path / "sweeps/one").values()] == [running] * 2

@@ -55,6 +55,13 @@ def test_a_run_counts_though_its_multirun_was_given_again_with_a_name_and_other_
     assert len(sweep.never_run(multirun)) == 4
 
 
+def test_a_run_counts_for_each_command_that_asked_for_it(multirun):
+    for path in multirun.rglob("environment.json"):
+        said = json.loads(path.read_text())["overrides"]
+        path.write_text(json.dumps({"overrides": [*said, "trainer.max_epochs=30"], "asked_again": [said]}))
+    assert len(sweep.never_run(multirun)) == 2
+
+
 def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multirun, tmp_path):
     text = (multirun / "multirun.yaml").read_text()
     (multirun / "multirun.yaml").write_text(text.replace(sweep.BASIC, "optuna.Sweeper"))

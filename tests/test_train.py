@@ -467,7 +467,7 @@ def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(
     compiled = trained(configured(tmp_path / "compiled", table, *same, "trainer.compile=true"))
     assert torch._dynamo.utils.counters["frames"]["ok"] >= 2  # training and validation, at least
     assert compiled.environment["compiled"]
-    assert "compiled" not in plain.environment
+    assert not plain.environment["compiled"]
     assert weights(compiled).keys() == weights(plain).keys()
     losses = [pd.read_csv(run.folder / "metrics.csv")["train/loss"] for run in (plain, compiled)]
     assert np.allclose(*losses, atol=2e-3)
@@ -494,10 +494,27 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
     assert not kept[0]
 
 
+@pytest.mark.parametrize("wrong", ["trainer.precision=fp8", "trainer.devices=two", "trainer.accelerator=tpu"])
+def test_what_lightning_refuses_is_told_in_a_sentence(table: Path, tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(InputError, match=r"Lightning refuses what trainer\.\* says"):
+        trained(configured(tmp_path, table, wrong))
+
+
+def test_a_finished_run_remembers_who_else_asked_for_it(run: runs.Run) -> None:
+    for said in ([], ["seed=0"], ["seed=0"]):
+        with starting.start(run.config, said) as again:
+            assert again.finished
+    assert load_run(run.folder).asked == [[], ["seed=0"]]
+
+
 def test_compiling_is_left_to_cuda_gpus_and_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     many, few = 2_000_000, 1_000_000
     assert not hardware.compiles("auto", many, "cpu")
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "g++" else None)
     assert hardware.compiles(True, few, "cpu")
+    monkeypatch.setenv("CXX", "clang++")
+    with pytest.raises(InputError, match=r"trainer.compile=True: torch needs the compiler g\+\+"):
+        hardware.compiles(True, few, "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/cc")
     assert hardware.compiles("auto", many)

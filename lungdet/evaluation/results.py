@@ -100,7 +100,8 @@ def collect(folders: Sequence[str | Path]) -> tuple[list[Result], list[Skipped]]
             try:
                 results.setdefault(run.folder.resolve(), read(run))
             except (RunError, EvaluationError) as error:
-                skipped.setdefault(run.folder.resolve(), Skipped(run.folder, str(error)))
+                reason = str(error).removeprefix(f"{run.folder}: ")
+                skipped.setdefault(run.folder.resolve(), Skipped(run.folder, reason))
         if not runs:
             raise EvaluationError(f"{folder}: no run in it; {A_RUN}")
     if not results:
@@ -126,7 +127,8 @@ def read(run: Run) -> Result:
         raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
     if not {"hash", "name"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
         raise EvaluationError(
-            f"{run.folder}/environment.json records no split, so the test part is unknown: train anew"
+            f"{run.folder}: its environment.json records no split, so the test part is unknown: it ended before it "
+            "trained (train.log may say why), or is of an earlier version; train anew"
         )
     tables = {part: check(_table(run, part), labels, run.folder, part) for part in ("test", "val")}
     for part, table in tables.items():

@@ -26,8 +26,7 @@ def never_run(folder: Path) -> list[Skipped]:
         return []
     said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
     [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
-    # A run may have been started by another command than the folder's last, which only told it otherwise.
-    there = [_deciding(run.environment.get("overrides", [])) for run in find_runs(folder)]
+    there = [_deciding(said) for run in find_runs(folder) for said in run.asked]
     return [
         Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
         for number, job in enumerate(jobs)

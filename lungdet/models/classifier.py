@@ -1,5 +1,6 @@
 """Classifier: what training and testing a model means here, whatever its layers are; CNN and CNNLSTM derive from it."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Sco
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.models.sequence import GAPS, SEQUENCES
+
+log = logging.getLogger(__name__)
 
 METRICS: dict[str, type[Metric]] = {
     "accuracy": BinaryAccuracy,
@@ -54,7 +57,7 @@ class Classifier(lightning.LightningModule):
     Attributes:
         labels: the L manifest columns that are told.
         outputs: O.
-        to_compile: whether training is to compile the backbone.
+        to_compile, compiled: whether training is to compile the backbone, and has.
         visits: the most images of a case that are looked at, 1 where it is the last alone.
         predictions: after validation, test or prediction, each case's `row` (N,) and `logit` (N, L), float32 log-odds,
             in ascending order of `row`, each once.
@@ -88,7 +91,7 @@ class Classifier(lightning.LightningModule):
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.to_compile = False
+        self.to_compile = self.compiled = False
         self.factor, self.patience, self.seed = factor, patience, seed
         if class_weights is not None and task != "abnormal":
             raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
@@ -124,8 +127,9 @@ class Classifier(lightning.LightningModule):
             norm.momentum = max(1 / (self.global_step + 1), momentum)
         self._fresh_norms = [(norm, momentum) for norm, momentum in self._fresh_norms if norm.momentum > momentum]
         if self.to_compile and not self._fresh_norms:  # each momentum would be compiled anew, the ninth not at all
+            log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
             self.backbone.compile()
-            self.to_compile = False
+            self.to_compile, self.compiled = False, True
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch; of several processes' batches together, once their gradients are averaged."""
