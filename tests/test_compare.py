@@ -46,7 +46,8 @@ def test_a_run_that_still_trains_is_left_out_and_not_told_to_be_resumed(tmp_path
     degraded_now = write_run(tmp_path / "degraded now", "cnn", 1)
     with FileLock(busy / ".lock"), FileLock(degraded_now / ".lock"):
         results, skipped = collect([tmp_path])
-    assert [one.reason for one in skipped] == [f"{busy}: it is being trained; evaluate it when it has finished"]
+    [one] = skipped
+    assert (one.folder, one.reason) == (busy, "it is being trained; evaluate it when it has finished")
     assert [result.run.folder for result in results] == [degraded_now]
 
 
