@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import quantiles
 
+import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,7 +33,9 @@ def _batches(folder: str, loader: str) -> Iterator[dict[str, Tensor]]:
     """Endless epochs of training batches, on the GPU."""
     augmentation = Augmentation(rotation=10, flip=0.5, zoom=0.1, shift=0.05)
     options = {"batch_size": BATCH, "num_workers": 8, "augmentation": augmentation, "loader": loader}
-    made = Noise(folder, small(IMAGES), **options).loader(np.arange(IMAGES), training=True)
+    data = Noise(folder, small(IMAGES), **options)
+    data.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False)  # so that processes send it bytes
+    made = data.loader(np.arange(IMAGES), training=True)
     for epoch in range(1000):
         made.sampler.set_epoch(epoch)
         for batch in made:
