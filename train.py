@@ -43,10 +43,8 @@ def main(config: DictConfig) -> float:
     with told_plainly("train.py", alone):
         if alone and any(word.lstrip("+").startswith("sweep.name=") for word in said):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
-    with told_plainly("train.py", alone), starting.start(config, said) as run:
-        if run.finished and run.changed is None:
-            return run.best_loss
-        return train(run)
+        with starting.start(config, said) as run:
+            return run.best_loss if run.finished and run.changed is None else train(run)
 
 
 def train(run: "Run") -> float:

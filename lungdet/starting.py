@@ -75,7 +75,7 @@ def fingerprint(config: DictConfig) -> str:
 
 
 def decides(override: str) -> bool:
-    """Whether a word of the command line decides what a run computes: not on where it lies and how it is told."""
+    """Whether a word of the command line decides what a run computes, not only where it lies or how it is told."""
     group, _, key = re.split("[=@]", override.lstrip("+~"))[0].partition(".")
     return group not in _NOT_THE_EXPERIMENT and not (group == "data" and key in _NOT_THE_DATA)
 

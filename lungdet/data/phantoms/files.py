@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pandas as pd
 from filelock import FileLock
 from rich.progress import track
 
+from lungdet import hardware
 from lungdet.data.phantoms.anatomy import Body, radiograph
 from lungdet.data.phantoms.canvas import Canvas
 from lungdet.data.phantoms.cohort import SOURCE_NAMES, Case, Knobs, Visit, cohort
@@ -115,7 +115,7 @@ def _draw_all(folder: Path, cases: list[Case], knobs: Knobs, workers: int | None
         for inside in ("images", "CXR_png", "ClinicalReadings"):
             (folder / FOLDERS[source] / inside).mkdir(parents=True)
         (folder / "masks" / FOLDERS[source]).mkdir(parents=True)
-    threads, pool = cv2.getNumThreads(), ThreadPoolExecutor(workers or os.cpu_count())
+    threads, pool = cv2.getNumThreads(), ThreadPoolExecutor(workers or hardware.cores())
     cv2.setNumThreads(1)  # the patients already keep the cores busy
     try:
         rows = pool.map(lambda case: _draw_case(folder, case, knobs), cases)

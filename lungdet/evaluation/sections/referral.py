@@ -6,7 +6,6 @@ is what keeping some of them at random gives on average.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from lungdet import hardware
 from lungdet.evaluation.page.document import Figure, Items, Table
 from lungdet.evaluation.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
 from lungdet.evaluation.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
@@ -125,7 +125,7 @@ def _of_label(table: pd.DataFrame, name: str, patient: np.ndarray, drawn: Sequen
             tp, tn = up_to(_running(weight * (abnormal & called))), up_to(_running(weight * ~(abnormal | called)))
             return np.stack([(tp + tn) / kept, tp / up_to(positive), tn / up_to(seen - positive)])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(hardware.cores()) as pool:
         return np.concatenate(list(pool.map(measured, drawn)), axis=1)
 
 

@@ -7,13 +7,13 @@ AUROC and average precision from a running count along the images ranked by prob
 Legend: B draws, P patients, N images, C cases, K sums.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from lungdet import hardware
 from lungdet.evaluation.statistics.calibration import without_chance
 from lungdet.evaluation.statistics.metrics import BINS, METRICS, calibration_bin, surprise
 
@@ -71,7 +71,7 @@ def replicate(
             for place, name in enumerate(names):
                 found[number, place, at] = values[name]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(hardware.cores()) as pool:
         for _ in pool.map(fill, multiplicities(patients, draws, seed)):
             pass
     return found
