@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet import ranks
 from lungdet.errors import InputError
+from lungdet.writing import make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,20 +162,16 @@ class Run:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""
         if ranks.rank():
             return
-        path = self.folder / "environment.json"
-        aside = path.with_suffix(".json.partial")
-        aside.write_text(json.dumps(self.environment | facts, indent=1) + "\n")
-        os.replace(aside, path)
+        write_text(self.folder / "environment.json", json.dumps(self.environment | facts, indent=1) + "\n")
 
     def write_predictions(self, part: str, table: "pd.DataFrame") -> None:
         """Write `predictions/<part>.parquet`, see `prediction_table`; whole or not at all."""
         if ranks.rank():
             return
-        path = self.folder / "predictions" / f"{part}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        aside = path.with_suffix(".partial")
-        table.to_parquet(aside)
-        os.replace(aside, path)
+        folder = self.folder / "predictions"
+        make_folder(folder)
+        with replacing(folder / f"{part}.parquet") as file:
+            table.to_parquet(file)
 
 
 def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np.ndarray") -> "pd.DataFrame":
@@ -254,9 +251,7 @@ def _save_config(run: Run, config: DictConfig) -> None:
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     resolved.resume = None
     resolved.run_dir = str(run.folder)
-    aside = run.folder / "config.yaml.partial"
-    OmegaConf.save(resolved, aside)
-    os.replace(aside, run.folder / "config.yaml")
+    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(resolved))
 
 
 def _now() -> str:

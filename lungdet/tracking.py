@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 
 from lungdet import hardware, ranks
 from lungdet.runs import Run
+from lungdet.writing import write_text
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +106,7 @@ class Record(Callback):
         if self.path.is_file():
             before = pd.read_csv(self.path)
             table = pd.concat([before[before["epoch"] < row["epoch"]], table], ignore_index=True)
-        aside = self.path.with_suffix(".csv.partial")
-        table.to_csv(aside, index=False)
-        os.replace(aside, self.path)
+        write_text(self.path, table.to_csv(index=False))
 
 
 def quieten() -> None:

@@ -6,7 +6,6 @@ there; it depends neither on labels nor on the split.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from filelock import FileLock
 from lungdet.data.copies import VERSION, Groups, search
 from lungdet.data.splits import PARTS, Split, SplitError
 from lungdet.data.store import Store
+from lungdet.writing import replacing
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +131,10 @@ def _read(kept: Path, count: int) -> pd.DataFrame | None:
 
 
 def _write(found: pd.DataFrame, kept: Path) -> None:
-    aside = kept.with_name(f"{kept.name}.{os.getpid()}")
     try:
-        found.to_parquet(aside, index=False)
-        aside.replace(kept)
+        with replacing(kept) as file:
+            found.to_parquet(file, index=False)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         log.info("what was found cannot be kept in %s (%s); it is searched for each time", kept.parent, error)
 
 

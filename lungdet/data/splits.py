@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.errors import InputError
+from lungdet.writing import write_text
 
 PARTS: tuple[str, ...] = ("train", "val", "test")
 UNUSED = "unused"
@@ -69,7 +70,7 @@ class Split:
     def save(self, path: Path, manifest: pd.DataFrame) -> None:
         """Write `image_id, patient_id, split` as csv; the manifest tells the patients."""
         table = self.table.merge(manifest[["image_id", "patient_id"]], on="image_id", how="left")
-        table[["image_id", "patient_id", "split"]].to_csv(path, index=False, lineterminator="\n")
+        write_text(path, table[["image_id", "patient_id", "split"]].to_csv(index=False, lineterminator="\n"))
 
 
 def check(split: Split, manifest: pd.DataFrame) -> None:

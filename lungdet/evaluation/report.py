@@ -40,6 +40,7 @@ from lungdet.evaluation.sections import (
     study,
     subgroups,
 )
+from lungdet.writing import write_text
 
 
 def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -> Document:
@@ -56,7 +57,7 @@ def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -
         "report.html": document.html(written),
     }
     for name, text in files.items():
-        (out / name).write_text(text, encoding="utf-8")
+        write_text(out / name, text)
     document.write_figures(written, out)
     document.write_tables(written, out)
     return written

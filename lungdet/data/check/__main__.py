@@ -29,14 +29,15 @@ def main(config: DictConfig) -> None:
 
     from lungdet.data.check import showing
     from lungdet.errors import told_plainly
+    from lungdet.writing import write_text
 
     with told_plainly("lungdet.data.check"):
         report = examine(instantiate(config.data))
         out = Path(config.out)
         out.mkdir(parents=True, exist_ok=True)
         facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
-        (out / "check.json").write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (out / "check.html").write_text(showing.page(report), encoding="utf-8")
+        write_text(out / "check.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+        write_text(out / "check.html", showing.page(report))
         showing.show(report, config.named)
         print(f"written: {out / 'check.json'}, {out / 'check.html'}")
 

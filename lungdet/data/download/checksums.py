@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lungdet.data.download.fetching import DownloadError
+from lungdet.writing import write_text
 
 
 class Checksums:
@@ -57,9 +58,7 @@ class Checksums:
 
     def save(self) -> None:
         """Write the record, whole or not at all."""
-        aside = self.file.with_name(f"{self.file.name}.part")
-        aside.write_text(json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
-        aside.replace(self.file)
+        write_text(self.file, json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
 
     def _refusal(self, path: Path, url: str, why: str) -> DownloadError:
         refused = path.replace(path.with_name(f"{path.name}.refused"))

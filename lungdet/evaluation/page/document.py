@@ -17,6 +17,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from lungdet.writing import make_folder, replacing, write_text
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -289,11 +291,12 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     """These files in place of those that an earlier report wrote."""
     record = folder / _WRITTEN
     earlier = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    for name in {Path(name).name for name in earlier if name} - files.keys():
-        (folder / name).unlink(missing_ok=True)
     if not files and not earlier:
         return
-    folder.mkdir(exist_ok=True)
-    record.write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
+    make_folder(folder)
+    for name in {Path(name).name for name in earlier if name} - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    write_text(record, "".join(f"{name}\n" for name in files))
     for name, data in files.items():
-        (folder / name).write_bytes(data)
+        with replacing(folder / name) as file:
+            file.write(data)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
+from lungdet.writing import write_text
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,7 @@ def for_run(
 
 def save(chosen: Mapping[str, Threshold], folder: Path) -> None:
     """Writes `thresholds.json` into a run folder, by label, whole or not at all."""
-    part = folder / "thresholds.json.part"
-    part.write_text(json.dumps(_plain(chosen), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(folder / "thresholds.json")
+    write_text(folder / "thresholds.json", json.dumps(_plain(chosen), indent=2, allow_nan=False) + "\n")
 
 
 def load(folder: Path) -> dict[str, Threshold]:
