@@ -201,7 +201,9 @@ def test_shrinking_averages_and_growing_does_not_overshoot():
     assert (np.diff(grown.astype(int), axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"resize": "squahs"}, {"bits": 17}, {"bits": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"resize": "squahs"}, {"bits": 17}, {"bits": 0}, {"bits": "12%"}, {"bits": True}]
+)
 def test_a_wrong_setting_names_its_key_and_value(wrong):
     key, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"data.{'image_size' if key == 'size' else key}={value}"):

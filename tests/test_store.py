@@ -173,6 +173,10 @@ def test_depth_is_each_datasets_own_and_can_be_given(tmp_path):
     assert set(store.excluded["image_id"].str.split("/").str[0]) == {"sixteen"}
     assert store.excluded["reason"].str.contains("does not fit data.bits=12; set data.bits=").all()
 
+    store = prepare(manifest, roots, Settings(size=16, bits={"ten": 12}), tmp_path / "stores")
+    assert store.bits == {"ten": 12, "sixteen": 16}
+    assert store.excluded.empty
+
 
 def test_what_it_takes_is_said_first(toy, caplog):
     caplog.set_level(logging.INFO)
@@ -281,7 +285,7 @@ def test_a_stop_while_finishing_is_repeated_without_harm(tmp_path):
                     growing.add(
                         row, squares[row].astype(np.uint16) * 16 if deep else squares[row], 255 * (16 if deep else 1)
                     )
-            order, bits = growing.finish(np.array(["a"] * 5), None)
+            order, bits = growing.finish(np.array(["a"] * 5), Settings(size=4))
             assert order.tolist() == [3, 1, 4]
             assert bits == {"a": 12}
             assert growing.reasons == {0: "why", 2: "why"}

@@ -172,3 +172,4 @@ def test_the_root_is_the_tables_folder_unless_given(folder):
     data = TableDataModule(table=path)
     assert data.read()["image_id"].tolist() == ["table/a"]
     assert data.root == folder
+    assert not data.patients_known

@@ -73,7 +73,7 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
 def test_the_run_folder_holds_what_later_commands_need(run: runs.Run) -> None:
     assert run.finished
     facts = run.environment
-    assert (facts["data"]["images"], facts["data"]["patients"]) == (96, 48)
+    assert (facts["data"]["images"], facts["data"]["patients"], facts["data"]["patients_known"]) == (96, 48, True)
     assert facts["split"]["parts"].keys() == {"train", "val", "test"}
     assert facts["epochs"] == 3
     assert min(facts["fit_seconds"], facts["images_per_second"], facts["peak_memory_bytes"], facts["parameters"]) > 0

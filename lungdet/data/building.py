@@ -63,7 +63,7 @@ def build(
         with Partial(growing, len(files), settings.size) as partial:
             _fill(partial, files, settings, workers)
             left_out = [(files.at[row, "image_id"], files.at[row, "path"], why) for row, why in partial.reasons.items()]
-            order, bits = partial.finish(files["dataset"].to_numpy(), settings.bits)
+            order, bits = partial.finish(files["dataset"].to_numpy(), settings)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -119,6 +119,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
     sample = todo[:: max(len(todo) // 32, 10)]
     todo = np.concatenate([sample, np.setdiff1d(todo, sample)])
     paths, sizes = files["file"].tolist(), files["bytes"].to_numpy()
+    settings_of = files["dataset"].map({name: settings.of(name) for name in files["dataset"].unique()}).tolist()
     began, finished, running = time.perf_counter(), 0, deque()
 
     def collect() -> None:
@@ -139,7 +140,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
         pool = ThreadPoolExecutor(workers)
         try:
             for row in todo:
-                running.append((row, pool.submit(_read, paths[row], sizes[row], settings)))
+                running.append((row, pool.submit(_read, paths[row], sizes[row], settings_of[row])))
                 if len(running) >= 16 * workers:  # enough to keep the threads busy while rows are flushed to the disk
                     collect()
             while running:

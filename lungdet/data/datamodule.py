@@ -39,7 +39,8 @@ class RadiographDataModule(lightning.LightningDataModule):
         store: the folder that holds prepared stores.
         image_size: side of the prepared square, pixels.
         resize: how a radiograph becomes a square: `squash` (the study's), `pad` or `crop`.
-        bits: bit depth of 16-bit files; None decides it for each dataset from all its files.
+        bits: bit depth of 16-bit files, or that of each dataset by its name; None, or a dataset that is not named, is
+            decided from all its files.
         limit: take about this many images, whole patients, classes in proportion; for a quick try.
         split: the protocol, of `PROTOCOLS`.
         split_seed: what the split is drawn with; the run's own `seed` never changes it.
@@ -77,7 +78,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         store: str | Path = "outputs/prepared",
         image_size: int = 224,
         resize: str = "squash",
-        bits: int | None = None,
+        bits: int | Mapping[str, int] | None = None,
         limit: int | None = None,
         split: str = "random",
         split_seed: int = 0,
@@ -147,6 +148,11 @@ class RadiographDataModule(lightning.LightningDataModule):
         """The folder that each dataset's `path` column is relative to."""
         return {self.name: self.root}
 
+    @property
+    def patients_known(self) -> bool:
+        """False where nothing says whose an image is, so that each counts as its own patient."""
+        return True
+
     def official(self) -> pd.Series:
         """The publisher's own split: "train_val" or "test" by image id."""
         raise splits.SplitError(
@@ -201,13 +207,19 @@ class RadiographDataModule(lightning.LightningDataModule):
         return {"split": self.split.hash, "parts": parts, "fingerprint": self.store.fingerprint}
 
     def describe(self) -> dict:
-        """What a run folder records of its data: the store, counts of images and patients by source."""
+        """What a run folder records of its data: the store, counts of images and patients by source.
+
+        `bits` is the depth that each dataset's 16-bit files were read with. Where `patients_known` is false, nothing
+        says whose an image is, and each counts as a patient.
+        """
         sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {
             "fingerprint": self.store.fingerprint,
             "store": str(self.store.folder.absolute()),
             "images": len(self.manifest),
             "patients": int(self.manifest["patient_id"].nunique()),
+            "patients_known": self.patients_known,
+            "bits": self.store.bits,
             "excluded": len(self.store.excluded),
             "limit": self.limit,
             "image_size": self.settings.size,

@@ -1,11 +1,11 @@
 """One radiograph file becomes one grey array, and that array the square that networks read."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import cv2
 import numpy as np
@@ -32,28 +32,42 @@ class Settings:
         size: side of the square, pixels.
         resize: `squash` (both axes scaled to `size`, as the study did), `pad` (aspect kept, 0 around it) or `crop`
             (aspect kept, the central square).
-        bits: depth of 16-bit files, 1 to 16; None decides it for each dataset from all its 16-bit files. 8-bit
-            files are 8 bits deep whatever this says.
+        bits: depth of 16-bit files, 1 to 16, for all datasets or by dataset; None, or a dataset that is not named, is
+            decided from all 16-bit files of the dataset. 8-bit files are 8 bits deep whatever this says.
 
     Raises:
-        ValueError: a value outside of these.
+        InputError: a value outside of these.
     """
 
     size: int = 224
     resize: str = "squash"
-    bits: int | None = None
+    bits: int | Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
+        if type(self.size) is not int or self.size < 1:
             raise InputError(f"data.image_size={self.size}: a whole number of pixels, at least 1, is needed")
         if self.resize not in RESIZES:
             raise InputError(f"data.resize={self.resize}: {', '.join(RESIZES)} can be chosen")
-        if self.bits is not None and (not isinstance(self.bits, int) or not 1 <= self.bits <= 16):
-            raise InputError(f"data.bits={self.bits}: 1 to 16, or null to decide it for each dataset, is needed")
+        if isinstance(self.bits, Mapping):
+            object.__setattr__(self, "bits", dict(self.bits))
+        for bits in self.bits.values() if isinstance(self.bits, dict) else [self.bits]:
+            if bits is not None and (type(bits) is not int or not 1 <= bits <= 16):
+                raise InputError(
+                    f"data.bits={self.bits}: 1 to 16, such numbers by dataset, or null to decide it for each dataset, "
+                    "is needed"
+                )
+
+    def of(self, dataset: str) -> Self:
+        """The same for a single dataset: `bits` is its own depth, None where that is to be decided."""
+        return replace(self, bits=self.bits.get(dataset)) if isinstance(self.bits, dict) else self
 
 
 def read_square(path: Path, settings: Settings) -> tuple[np.ndarray, int]:
     """A radiograph as a square, still in its file's depth, and the largest value that the file holds.
+
+    Args:
+        path: the file.
+        settings: of the file's dataset (`Settings.of`).
 
     Returns:
         (size, size) uint8, or uint16 for a 16-bit file; the maximum is the whole file's, taken before resizing.

@@ -11,6 +11,8 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from lungdet.data.images import Settings
+
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 5.0
@@ -88,12 +90,12 @@ class Partial:
             _sync(self._journal)
         self._unsaved, self._saved = [], time.monotonic()
 
-    def finish(self, datasets: np.ndarray, bits: int | None) -> tuple[np.ndarray, dict[str, int]]:
+    def finish(self, datasets: np.ndarray, settings: Settings) -> tuple[np.ndarray, dict[str, int]]:
         """Bring 16-bit rows to 8 bits and close the gaps of left-out rows; may be stopped and repeated.
 
         Args:
             datasets: (count,) the dataset of each row.
-            bits: the depth of 16-bit files; None takes for each dataset the smallest usual one that holds them all.
+            settings: where they give no depth, a dataset's is the smallest usual one that holds all its 16-bit files.
 
         Returns:
             (N,) which row now stands at each place of images.npy, and the depth by dataset that has 16-bit files.
@@ -103,7 +105,7 @@ class Partial:
         for dataset in sorted(set(datasets[self.deep])):
             rows = np.flatnonzero(self.deep & (datasets == dataset))
             largest = int(self.largest[rows].max())
-            depths[dataset] = bits or next(depth for depth in DEPTHS if largest < 1 << depth)
+            depths[dataset] = settings.of(dataset).bits or next(depth for depth in DEPTHS if largest < 1 << depth)
             log.info("%s: values up to %d in its 16-bit files, read as %d bit", dataset, largest, depths[dataset])
             eight = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
             for row in rows:

@@ -66,6 +66,8 @@ def prepare(
         raise StoreError(
             f"column dataset: {', '.join(unknown)} has no root folder; given are {', '.join(sorted(roots))}"
         )
+    if absent := sorted(set(settings.bits) - set(datasets)) if isinstance(settings.bits, dict) else []:
+        log.warning("data.bits names %s, of which there is no image", ", ".join(absent))
     files = _files(manifest, roots)
     fingerprint = _fingerprint(files, settings)
     target = Path(folder) / f"{'+'.join(datasets)}-{settings.size}-{settings.resize}-{fingerprint[:12]}"

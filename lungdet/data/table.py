@@ -57,6 +57,11 @@ class TableDataModule(RadiographDataModule):
         """The manifest of the images that are there (module function `read`)."""
         return read(self.table, self.root)
 
+    @property
+    def patients_known(self) -> bool:
+        """Whether the table has a column `patient_id`."""
+        return "patient_id" in _read_csv(self.table)
+
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
         return dict.fromkeys(_text(_read_csv(self.table), "dataset").fillna(self.name).unique(), self.root)
