@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import launching, ranks, requeue, starting
+from lungdet.commands import command, override
 from lungdet.errors import InputError, told_plainly
 
 log = logging.getLogger("train")
@@ -281,7 +282,7 @@ def record(run: "Run", test: dict[str, float]) -> float:
     )
     said = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
     log.info("best epoch %d, on the test part: %s", epochs["val/loss"].idxmin() + 1, said)
-    log.info("evaluate with: python evaluate.py runs=%s", run.folder)
+    log.info("evaluate with: %s", command("evaluate.py", override("runs", run.folder)))
     return run.best_loss
 
 

@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from lungdet import ranks
+from lungdet.commands import override
 from lungdet.errors import InputError
 from lungdet.runs import Run
 
@@ -24,11 +25,11 @@ class Preceding(Callback):
 
     Args:
         folder: the run's; None where nothing is to be started from.
-        overrides: what it is trained with, as on the command line.
+        overrides: what it is trained with, by key.
     """
 
-    def __init__(self, folder: str | None, overrides: Sequence[str]) -> None:
-        self._run, self._overrides = Run(Path(folder)) if folder else None, list(overrides)
+    def __init__(self, folder: str | None, overrides: Mapping[str, Any]) -> None:
+        self._run, self._overrides = Run(Path(folder)) if folder else None, dict(overrides)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before the first job of a sweep."""
@@ -50,8 +51,9 @@ class Preceding(Callback):
 
     def _train(self) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)
-        new = [f"hydra.run.dir={self._run.folder}", *self._overrides]
-        asked = [f"resume={self._run.folder}"] if self._run.can_continue else new
-        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *asked], env=ranks.environment_of_one())
+        new = {"hydra.run.dir": self._run.folder, **self._overrides}
+        asked = {"resume": self._run.folder} if self._run.can_continue else new
+        words = [override(key, value) for key, value in asked.items()]
+        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *words], env=ranks.environment_of_one())
         if done.returncode:
             sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")

@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from lungdet import ranks
+from lungdet.commands import command, override
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ class Report(Callback):
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
-        done = subprocess.run([sys.executable, str(EVALUATE), f"runs='{self._folder}'"], env=ranks.environment_of_one())
+        runs = override("runs", self._folder)
+        done = subprocess.run([sys.executable, str(EVALUATE), runs], env=ranks.environment_of_one())
         if done.returncode:
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
-                "that is mended: python evaluate.py runs=%s", done.returncode, self._folder,
+                "that is mended: %s", done.returncode, command("evaluate.py", runs),
             )  # fmt: skip

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import ranks
+from lungdet.commands import command, override
 from lungdet.errors import InputError
 from lungdet.writing import make_folder, replacing, write_text
 
@@ -130,7 +131,8 @@ class Run:
 
         path = self.folder / "predictions" / f"{part}.parquet"
         if not path.is_file():
-            raise RunError(f"{path}: no predictions; finish the run with: python train.py resume={self.folder}")
+            finish = command("train.py", override("resume", self.folder))
+            raise RunError(f"{path}: no predictions; finish the run with: {finish}")
         return pd.read_parquet(path)
 
     def create(self, config: DictConfig, overrides: Sequence[str] = ()) -> None:

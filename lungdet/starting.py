@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import ranks
+from lungdet.commands import command, override
 from lungdet.runs import Run, RunError, find_runs, load_run
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "
     there = (run.folder / "config.yaml").exists()
     if there and fingerprint(run.config) != fingerprint(config):
         raise RunError(
-            f"{run.folder} holds a run of another configuration; continue that one with resume={run.folder}, or choose "
-            "another folder"
+            f"{run.folder} holds a run of another configuration; choose another folder, or continue that one "
+            f"with: {command('train.py', override('resume', run.folder))}"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(run)

@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
 from lungdet import hardware, ranks
+from lungdet.commands import command, override
 from lungdet.runs import Run
 from lungdet.writing import write_text
 
@@ -97,7 +98,8 @@ class Record(Callback):
         if isinstance(exception, KeyboardInterrupt):
             folder = self.path.parent
             if (folder / "checkpoints" / "last.ckpt").is_file():
-                log.warning("interrupted; from the last whole epoch it goes on with: python train.py resume=%s", folder)
+                goes_on = command("train.py", override("resume", folder))
+                log.warning("interrupted; from the last whole epoch it goes on with: %s", goes_on)
             else:
                 log.warning("interrupted before the first epoch was whole; start it anew")
 

@@ -69,7 +69,7 @@ def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trai
     whole, small = composed("experiment=temporal"), composed("experiment=[temporal,smoke]")
     for config in (whole, small):
         assert config.hydra.callbacks.first.folder == config.model.backbone.init_from
-        assert f"trainer.max_epochs={config.trainer.max_epochs}" in config.hydra.callbacks.first.overrides
+        assert config.hydra.callbacks.first.overrides["trainer.max_epochs"] == config.trainer.max_epochs
     assert whole.model.backbone.init_from != small.model.backbone.init_from
 
 

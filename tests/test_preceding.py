@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lungdet.commands import override
+
+BASE = "a base=1 [2] ü $x 'q'"
 PROGRAM = """
+import os
 from pathlib import Path
 import hydra
 from lungdet import preceding
@@ -16,68 +20,93 @@ preceding.TRAIN = Path(__file__).with_name("first.py")
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def main(config):
-    print("job", config.job, flush=True)
+    Path("jobs", f"{config.job} {os.getpid()}").touch()
 
 main()
 """
 FIRST = """
-import json, sys
+import json, os, sys
 from pathlib import Path
-print("first with", *sys.argv[1:], flush=True)
+assert not os.listdir("jobs"), "a job came first"
+Path("first", str(os.getpid())).write_text("\\n".join(sys.argv[1:]))
 if {status}:
     sys.exit({status})
-folder = Path("base")
+folder = Path({base!r})
 folder.mkdir(exist_ok=True)
 (folder / "environment.json").write_text(json.dumps({{"finished": "now"}}))
 """
 
 
-def said(folder: Path, *words: str, status: int = 0, base: str = "base", python: Sequence[str] = ()) -> tuple[int, str]:
-    """Exit status and output of a program whose jobs start from the run `base`."""
+def started(
+    folder: Path, *words: str, status: int = 0, base: str = BASE, python: Sequence[str] = ()
+) -> tuple[int, str]:
+    """Exit status and errors of a program whose jobs start from the run `base`; each process leaves a file of its own.
+
+    Training the run `base` ends with `status`.
+    """
     (folder / "train.py").write_text(PROGRAM)
-    (folder / "first.py").write_text(FIRST.format(status=status))
-    callback = f"{{_target_: lungdet.preceding.Preceding, folder: {base}, overrides: ['model=cnn']}}"
-    first = f"+hydra.callbacks={{first: {callback}}}"
-    command = [sys.executable, *python, "train.py", *words, first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout
+    (folder / "first.py").write_text(FIRST.format(status=status, base=base))
+    for name in ("jobs", "first"):
+        (folder / name).mkdir(exist_ok=True)
+    callback = "{_target_: lungdet.preceding.Preceding, folder: ${base}, overrides: {model: cnn, data.size: 64}}"
+    first = [f"+hydra.callbacks={{first: {callback}}}", override("+base", base) if base else "+base=null"]
+    command = [sys.executable, *python, "train.py", *words, *first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
+    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize(("words", "jobs"), [(["-m", "+job=a,b"], 2), (["+job=a"], 1)])
-def test_it_is_trained_once_before_the_first_job_and_not_again(tmp_path: Path, words: list[str], jobs: int) -> None:
-    status, output = said(tmp_path, *words)
-    assert status == 0
-    assert output.count("first with") == 1
-    assert "hydra.mode=RUN hydra.run.dir=base model=cnn" in output
-    assert output.index("first with") < output.index("job a")
-    assert output.count("job ") >= jobs
-    assert "first with" not in said(tmp_path, *words)[1]
+def jobs(folder: Path) -> list[str]:
+    return sorted(job.name.split()[0] for job in (folder / "jobs").iterdir())
 
 
-def test_one_that_was_cut_is_continued(tmp_path: Path) -> None:
-    (tmp_path / "base" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "base" / "checkpoints" / "last.ckpt").touch()
-    assert "first with hydra.mode=RUN resume=base\n" in said(tmp_path, "-m", "+job=a")[1]
+def trained_with(folder: Path) -> list[list[str]]:
+    """The words that each process was given that trained the run."""
+    return [one.read_text().split("\n") for one in (folder / "first").iterdir()]
+
+
+@pytest.mark.parametrize(("words", "names"), [(["-m", "+job=a,b"], ["a", "b"]), (["+job=a"], ["a"])])
+def test_it_is_trained_once_before_the_first_job_and_not_again(
+    tmp_path: Path, words: list[str], names: list[str]
+) -> None:
+    status, errors = started(tmp_path, *words)
+    assert status == 0, errors
+    expected = ["hydra.mode=RUN", override("hydra.run.dir", BASE), "model=cnn", "data.size=64"]
+    assert trained_with(tmp_path) == [expected]
+    assert jobs(tmp_path) == names
+    for job in (tmp_path / "jobs").iterdir():
+        job.unlink()
+    assert started(tmp_path, *words)[0] == 0
+    assert jobs(tmp_path) == names
+    assert len(trained_with(tmp_path)) == 1
+
+
+def test_a_run_that_was_cut_is_continued(tmp_path: Path) -> None:
+    (tmp_path / BASE / "checkpoints").mkdir(parents=True)
+    (tmp_path / BASE / "checkpoints" / "last.ckpt").touch()
+    started(tmp_path, "-m", "+job=a")
+    assert trained_with(tmp_path) == [["hydra.mode=RUN", override("resume", BASE)]]
 
 
 def test_without_it_no_job_starts(tmp_path: Path) -> None:
-    status, output = said(tmp_path, "-m", "+job=a", status=3)
+    status, errors = started(tmp_path, "-m", "+job=a", status=3)
     assert status != 0
-    assert "base was not trained and the others start from it" in output
-    assert "job a" not in output
+    assert f"{BASE} was not trained and the others start from it" in errors
+    assert jobs(tmp_path) == []
 
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path, status: int) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    ended, output = said(tmp_path, "+job=a", status=status, python=torchrun)
-    assert output.count("first with") == 1
-    assert output.count("job a") == (0 if status else 2)
+    # What each of them says has a file of its own: in one pipe their lines would mix.
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
+    ended, _ = started(tmp_path, "+job=a", status=status, python=torchrun)
+    assert len(trained_with(tmp_path)) == 1
+    assert jobs(tmp_path) == ([] if status else ["a", "a"])
     assert (ended != 0) == bool(status)
-    assert ("base was not trained" in output) == bool(status)
+    [errors] = tmp_path.glob("log/*/attempt_0/0/stderr.log")
+    assert ("was not trained" in errors.read_text()) == bool(status)
 
 
 def test_where_nothing_is_started_from_nothing_is_trained(tmp_path: Path) -> None:
-    status, output = said(tmp_path, "-m", "+job=a", base="null")
-    assert status == 0
-    assert "first with" not in output
+    status, errors = started(tmp_path, "-m", "+job=a", base="")
+    assert status == 0, errors
+    assert trained_with(tmp_path) == []

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lungdet.commands import command, override
+
+SWEEP = "sweeps/a b=c [1] ü $x 'q'"
+
 # The real Hydra, with a job that takes no time and an evaluation that says what it was given.
 PROGRAM = """
 from pathlib import Path
@@ -31,8 +35,8 @@ def multirun(folder: Path, jobs: str, *, status: int = 0) -> tuple[int, str]:
     (folder / "train.py").write_text(PROGRAM)
     (folder / "evaluate.py").write_text(f"import sys; print('evaluated', *sys.argv[1:]); sys.exit({status})")
     report = "+hydra.callbacks={report: {_target_: lungdet.reporting.Report}}"
-    command = [sys.executable, "train.py", "-m", f"+job={jobs}", report, "hydra.sweep.dir=sweeps/now"]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    words = [sys.executable, "train.py", "-m", f"+job={jobs}", report, override("hydra.sweep.dir", SWEEP)]
+    done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
 
@@ -40,7 +44,7 @@ def test_the_report_follows_the_last_job(tmp_path: Path) -> None:
     status, said = multirun(tmp_path, "a,b")
     assert status == 0
     assert said.count("evaluated") == 1
-    assert said.rindex("job done") < said.index(f"evaluated runs='{tmp_path}/sweeps/now'")
+    assert said.rindex("job done") < said.index(f"evaluated {override('runs', tmp_path / SWEEP)}")
 
 
 @pytest.mark.parametrize("jobs", ["fails,b", "a,fails"])
@@ -55,7 +59,7 @@ def test_a_report_that_fails_is_said_plainly_and_leaves_the_status(tmp_path: Pat
     status, said = multirun(tmp_path, "a,b", status=3)
     assert status == 0
     assert "no report was written: evaluate.py ended with status 3" in said
-    assert f"python evaluate.py runs={tmp_path}/sweeps/now" in said
+    assert command("evaluate.py", override("runs", tmp_path / SWEEP)) in said
 
 
 def test_after_an_interruption_nothing_is_evaluated(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 import train  # noqa: F401  its resolvers name folders
+from lungdet.commands import override
 from lungdet.evaluation import answer, compare, report, summary, trials
 from lungdet.evaluation.results import EvaluationError, collect
 from lungdet.runs import find_runs
@@ -275,6 +276,12 @@ def test_a_value_that_cannot_be_composed_leaves_no_trial_to_go_on_with(search, t
     with pytest.raises(HydraException, match=r"model\.hidden"):
         search(BOTH, "+model.hidden=interval(0,1)", "sweep.trials=1", legal=False)
     assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.FAIL]] * 2
+
+
+def test_a_search_lies_in_its_own_folder_however_that_is_called(search, tmp_path):
+    outputs = tmp_path / "what? a b=c [1] #%20 ü $x 'q'"
+    search(BOTH, "sweep.trials=1", override("outputs", outputs))
+    assert (outputs / "sweeps/one/search.sqlite").is_file()
 
 
 def test_two_processes_do_not_search_in_one_folder(search, tmp_path):

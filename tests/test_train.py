@@ -1,6 +1,7 @@
 """train.py leaves a whole run folder, continues a cut run as if it had not been cut, and refuses what cannot be."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import train
 from lungdet import hardware, runs, starting, tracking
+from lungdet.commands import override
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.models.classifier import Classifier
@@ -418,15 +420,20 @@ def test_composing_a_configuration_loads_nothing_heavy() -> None:
 
 def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "-m", "model=cnn,cnn_lstm", "data=table", f"data.table={table}"]
-    small = ["data.image_size=32", "trainer.max_epochs=1", f"outputs={tmp_path}"]
+    outputs = tmp_path / "a b=c [1] ü $x 'q'"
+    small = ["data.image_size=32", "trainer.max_epochs=1", override("outputs", outputs)]
     done = subprocess.run([*command, *small], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "precision" in done.stdout
-    found = runs.find_runs(tmp_path / "sweeps")
+    found = runs.find_runs(outputs / "sweeps")
     hashes = [starting.fingerprint(run.config)[:8] for run in found]
     assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in found)
-    assert len(list(tmp_path.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
+    assert len(list(outputs.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
+    pasted = re.findall("evaluate with: python (.*)", done.stdout)[0]
+    composed = ["bash", "-c", f"{sys.executable} {pasted} --cfg job --package runs"]
+    shown = subprocess.run(composed, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert str(found[1].folder) in shown.stdout
 
 
 def test_findings_are_trained_and_predicted_one_by_one(table: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pandas.api.types import is_numeric_dtype
 from yaml import YAMLError
 
+from lungdet.commands import command, override
 from lungdet.data.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
@@ -217,9 +218,10 @@ def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part
     """Only the images of the part that the run's split recorded: all of them, and no others."""
     found = hash_of(table["image_id"])
     if recorded is not None and found != recorded:
+        anew = command("train.py", override("resume", run))
         raise EvaluationError(
             f"{run}/predictions/{part}.parquet: its {len(table)} images (hash {found}) are not those of the {part} "
-            f"part that the run recorded (hash {recorded}); predict anew with: python train.py resume={run}"
+            f"part that the run recorded (hash {recorded}); predict anew with: {anew}"
         )
 
 

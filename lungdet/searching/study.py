@@ -3,12 +3,12 @@
 import logging
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lungdet.commands import command
 from lungdet.errors import InputError
 from lungdet.starting import decides
 
@@ -82,7 +82,7 @@ class Combination:
         seed = int(next((said.removeprefix("seed=") for said in self.overrides if said.startswith("seed=")), 0))
         kept = [said for said in self.overrides if not re.match(r"(sweep|seed)\b", said)]
         others = f"seed={seed + 1},{seed + 2},{seed + 3}"
-        log.info("with other seeds: python train.py -m %s", shlex.join([*kept, *values, others]))
+        log.info("with other seeds: %s", command("train.py -m", *kept, *values, others))
 
 
 def open_studies(
@@ -101,13 +101,15 @@ def open_studies(
     """
     from optuna import create_study
     from optuna.trial import TrialState
+    from sqlalchemy import URL
 
+    storage = URL.create("sqlite", database=str(path)).render_as_string()  # a ? or %20 in it is the folder's
     found = []
     for overrides in grid:
         own = [said for said in overrides if decides(said)]  # with others of these it is another study
         apart = [said for place, said in enumerate(overrides) if len({other[place] for other in grid}) > 1]
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(own)).strip("-") or "search"
-        study = create_study(storage=f"sqlite:///{path}", study_name=name, direction="minimize", load_if_exists=True)
+        study = create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
         for trial in study.trials:
             _require_compatible(trial.distributions, space, path)
         states = [trial.state for trial in study.trials]

@@ -16,6 +16,7 @@ import requests
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet import commands
 from lungdet.data.download.checksums import Checksums
 from lungdet.data.download.fetching import DownloadError, Patience, fetch, progress, size
 from lungdet.data.download.listing import file_name, links
@@ -66,7 +67,8 @@ def download(config: DictConfig) -> None:
         if error.errno == errno.ENOSPC:
             raise DownloadError(f"{root}: no space is left; make some and run again to go on") from error
         raise DownloadError(f"{error}. root must name a folder that can be written") from error
-    log.info("%s is ready: data=%s data.root=%s", config.dataset, config.dataset, root)
+    train = commands.command("train.py", f"data={config.dataset}", commands.override("data.root", root))
+    log.info("%s is ready: %s", config.dataset, train)
 
 
 class _Download:

@@ -1,0 +1,43 @@
+"""What is printed to be pasted comes through the shell and through Hydra as what it was."""
+
+import shlex
+import subprocess
+
+import numpy as np
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from lungdet.commands import command, override
+
+NASTY = [
+    "a b=c [1] ü $x 'q'", 'say "no"', "both ' and \"", "ends in \\", 'a\\"b', "${oc.env:HOME}", "a\\${b}", "$(touch x)",
+    "`id`", "a,b", "{a: 1}", "(a)", "glob(*)", "~a", "#a", "a;b|c&d", "!a", "*", "a:b", "a%20b", " a ", "a\tb", "a\nb",
+    "u\u0308", "𝄞", "null", "true", "0", "1_000", "1e3", "-1", "-m", "nan", "",
+]  # fmt: skip
+RANDOM = ["".join(np.random.default_rng(seed).choice(list("a1 =,'\"\\$[]{}()~:#ü\t"), 8)) for seed in range(300)]
+
+
+def test_hydra_reads_a_value_as_the_text_that_it_was() -> None:
+    for text in [*NASTY, *RANDOM]:
+        parsed = OverridesParser.create().parse_override(override("a.b", text))
+        assert parsed.get_key_element() == "a.b"
+        assert OmegaConf.create({"value": parsed.value()}).value == text
+
+
+def test_a_shell_hands_on_every_word_as_it_was() -> None:
+    words = [override("runs", text) for text in [*NASTY, *RANDOM]]
+    pasted = command("train.py -m", *words)
+    assert pasted.startswith("python train.py -m ")
+    shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {pasted}"], capture_output=True, text=True, check=True)
+    assert shell.stdout.split("\0")[:-1] == ["python", "train.py", "-m", *words]
+
+
+@pytest.mark.parametrize("text", ["outputs/runs/2026-01-31_12-00-00_cnn_seed0_3f9a1c07", "/data/a.b", "data"])
+def test_an_ordinary_folder_stands_bare(text: str) -> None:
+    assert command("evaluate.py", override("runs", text)) == f"python evaluate.py runs={text}"
+
+
+def test_a_folder_with_a_space_is_easily_read() -> None:
+    assert command("evaluate.py", override("runs", "my runs=1")) == "python evaluate.py 'runs=\"my runs=1\"'"
+    assert shlex.split(command("evaluate.py", override("runs", "my runs"))) == ["python", "evaluate.py", "runs=my runs"]
