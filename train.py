@@ -20,6 +20,15 @@ from lungdet.errors import InputError, told_plainly
 
 log = logging.getLogger("train")
 
+# Keys of Lightning under which epochs, or the parts of the split, would not be whole, and what there is in their place.
+INSTEAD = {
+    "max_steps": "trainer.max_epochs",
+    "val_check_interval": "trainer.check_val_every_n_epoch",
+    **dict.fromkeys((f"limit_{stage}_batches" for stage in ("val", "test", "predict")), "data.limit"),
+    "overfit_batches": "data.limit",
+    "fast_dev_run": "experiment=smoke",
+}
+
 if TYPE_CHECKING:
     import lightning
     import pandas as pd
@@ -124,9 +133,17 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
 
     from lungdet import hardware, tracking
 
-    options = {key: value for key, value in run.config.trainer.items() if key != "compile"}
+    options = OmegaConf.to_container(run.config.trainer)
+    options.pop("compile", None)
     if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
         raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
+    for key in INSTEAD.keys() & options.keys():
+        raise InputError(
+            f"trainer.{key}={options[key]}: epochs are trained, validated and tested whole; use {INSTEAD[key]} instead"
+        )
+    interval = options.get("check_val_every_n_epoch", 1)
+    if not isinstance(interval, int) or interval < 1 or 0 < options["max_epochs"] < interval:
+        raise InputError(f"trainer.check_val_every_n_epoch={interval}: at least one epoch must be validated")
     several = ranks.count() > 1
     if several:
         # Static: timm's models have parameters that no feature map needs, and DDP would look for them at each step.
@@ -217,12 +234,12 @@ def predict(
     """
     import pandas as pd
 
+    best = run.checkpoint("best")
     if not pd.read_csv(run.folder / "metrics.csv")["val/loss"].notna().any():
         raise InputError(
             f"{run.folder}: the validation loss was never a number, so training diverged; lower model.learning_rate, "
             "or set trainer.gradient_clip_val=1.0"
         )
-    best = run.checkpoint("best")
     seen = data.loader(data.train_sample(), training=False)
     trainer.predict(model, seen, ckpt_path=best, return_predictions=False)
     run.write_predictions("train", predicted(model, data, "train"))

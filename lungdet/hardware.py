@@ -56,7 +56,18 @@ def fastest(accelerator: str = "auto") -> Arithmetic:
 
 
 def choose(precision: str, memory_format: str, accelerator: str = "auto") -> Arithmetic:
-    """The configured precision and memory format, `auto` being replaced by what is fastest; one log line says so."""
+    """The configured precision and memory format, `auto` being replaced by what is fastest; one log line says so.
+
+    Raises:
+        InputError: fp16 on a processor, for which Lightning would compute bf16.
+    """
+    import torch
+
+    on_gpu = accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if str(precision) in ("16", "16-mixed") and not on_gpu:
+        raise InputError(
+            f"trainer.precision={precision}: a processor does not compute fp16; use bf16-mixed, 32-true or auto"
+        )
     best = fastest(accelerator)
     chosen = Arithmetic(
         best.precision if precision == "auto" else precision,

@@ -99,7 +99,7 @@ class Run:
         """
         path = self.folder / "checkpoints" / f"{which}.ckpt"
         if not path.is_file():
-            raise RunError(f"{path}: no such checkpoint; the run was cut before its first epoch ended: start it anew")
+            raise RunError(f"{path}: no such checkpoint; the run ended before an epoch was validated: start it anew")
         return path
 
     def patients(self, *parts: str) -> set[str]:

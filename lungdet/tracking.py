@@ -36,7 +36,9 @@ class Record(Callback):
     """Writes a row an epoch into metrics.csv, with pace, seconds and memory, and logs the epoch as one plain line.
 
     `images_per_second` is of training alone, `seconds` of the whole epoch, `memory_bytes` as in
-    `hardware.memory_in_use`. A resumed run's table continues; rows of epochs that are trained again are replaced.
+    `hardware.memory_in_use`. What validation gave is empty after an epoch that was not validated
+    (`trainer.check_val_every_n_epoch`). A resumed run's table continues; rows of epochs that are trained again are
+    replaced.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,8 +62,10 @@ class Record(Callback):
                 state["dirpath"] = here
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; note the learning rate, which validation may lower for the next epoch."""
         self._images, self._started = 0, time.perf_counter()
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._validation = {}
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: dict, index: int
@@ -72,24 +76,40 @@ class Record(Callback):
             torch.cuda.synchronize(module.device)  # the host runs ahead
         self._stopped = time.perf_counter()
 
-    def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Log pace and learning rate, to W&B too."""
-        if trainer.state.fn == "fit":
-            module.log("images_per_second", self._images / (self._stopped - self._started), rank_zero_only=True)
-            module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], rank_zero_only=True)
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Note what validation gave: Lightning's own record of it outlasts the epoch."""
+        metrics = trainer.callback_metrics.items()
+        self._validation = {name: float(value) for name, value in metrics if name.startswith("val/")}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Write the row and the line."""
+        """Write the row and the line; log pace and learning rate, to W&B too."""
+        loss = float(module.train_loss.compute())  # of all processes
         if not trainer.is_global_zero:
             return
-        row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        pace = {
+            "learning_rate": self._learning_rate,
+            "images_per_second": self._images / (self._stopped - self._started),
+        }
+        module.log_dict(pace, rank_zero_only=True)
         spent = {"seconds": time.perf_counter() - self._started, "memory_bytes": hardware.memory_in_use(module.device)}
-        self._write({"epoch": trainer.current_epoch, **row, **spent})
+        measured = {"train/loss": loss, "val/loss": float("nan"), **self._validation, **pace, **spent}
+        self._write({"epoch": trainer.current_epoch, **measured})
+        validation = (
+            "val loss {val/loss:.4f}  accuracy {val/accuracy:.3f}  f1 {val/f1:.3f}  auroc {val/auroc:.3f}"
+            if self._validation
+            else "not validated"
+        ).format_map(self._validation)
         log.info(
-            "epoch %d/%d  loss %.4f  val loss %.4f  accuracy %.3f  f1 %.3f  auroc %.3f  lr %.0e  %.0f images/s",
-            trainer.current_epoch + 1, trainer.max_epochs, row["train/loss"], row["val/loss"], row["val/accuracy"],
-            row["val/f1"], row["val/auroc"], row["learning_rate"], row["images_per_second"],
+            "epoch %d/%d  loss %.4f  %s  lr %.0e  %.0f images/s",
+            trainer.current_epoch + 1, trainer.max_epochs, loss, validation, *pace.values(),
         )  # fmt: skip
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Say why training ends before its last epoch."""
+        if trainer.should_stop and trainer.current_epoch != trainer.max_epochs:
+            log.info(
+                "training ends after epoch %d of %d: %s", trainer.current_epoch, trainer.max_epochs, _reason(trainer)
+            )
 
     def on_exception(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
@@ -109,6 +129,16 @@ class Record(Callback):
             before = pd.read_csv(self.path)
             table = pd.concat([before[before["epoch"] < row["epoch"]], table], ignore_index=True)
         write_text(self.path, table.to_csv(index=False))
+
+
+def _reason(trainer: lightning.Trainer) -> str:
+    """What made training end early; Lightning keeps it to itself."""
+    stopping, loss = trainer.early_stopping_callback, trainer.callback_metrics.get("val/loss")
+    if stopping is not None and stopping.wait_count >= stopping.patience:
+        return f"no lower validation loss (trainer.early_stopping={stopping.patience})"
+    if stopping is not None and loss is not None and not loss.isfinite():
+        return "the validation loss is not a number"
+    return "the time is up (trainer.max_time)"
 
 
 def quieten() -> None:

@@ -267,10 +267,12 @@ def test_findings_have_a_logit_each_and_their_loss_masks_what_is_unknown() -> No
     assert torch.isclose(model._loss(logits, target), F.binary_cross_entropy_with_logits(known, labels))
 
 
-def test_a_finding_without_both_classes_is_nan_and_left_out_of_the_mean() -> None:
+def test_a_finding_without_both_classes_or_with_a_logit_that_is_no_number_is_nan() -> None:
     model = cnn(task="findings")
     nothing = model._measure("test", torch.tensor([0.0, 0, float("nan")]), torch.zeros(3))
     assert all(value.isnan() for value in nothing.values())
+    diverged = model._measure("test", torch.tensor([0.0, 1]), torch.tensor([-1.0, float("nan")]))
+    assert all(value.isnan() for value in diverged.values())
     never = model._measure("test", torch.tensor([0.0, 1]), torch.tensor([-2.0, -1]))
     assert never["test/precision"].isnan()
     assert never["test/recall"] == 0

@@ -29,6 +29,8 @@ from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.models.scoring import score
 from lungdet.runs import RunError, load_run
 
+EVERY_SECOND, ACCUMULATED = "+trainer.check_val_every_n_epoch=2", "+trainer.accumulate_grad_batches=2"
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -251,6 +253,21 @@ def test_training_that_diverges_says_so_and_is_not_called_finished(table: Path, 
     assert not load_run(tmp_path / "runs" / "new").finished
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (("trainer.early_stopping=1", "model.learning_rate=3"), "no lower validation loss (trainer.early_stopping=1)"),
+        (("+trainer.max_time={milliseconds:1}",), "the time is up (trainer.max_time)"),
+    ],
+)
+def test_training_that_ends_early_says_why(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: tuple[str, ...], reason: str
+) -> None:
+    caplog.set_level("INFO")
+    run = trained(configured(tmp_path, table, "trainer.max_epochs=9", *changes))
+    assert f"training ends after epoch {run.environment['epochs']} of 9: {reason}" in caplog.text
+
+
 def test_checkpoints_hold_weights_and_no_configuration(run: runs.Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert "hyper_parameters" not in checkpoint
@@ -264,10 +281,13 @@ def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: run
     assert torch.load(run.checkpoint("last"), weights_only=True)["epoch"] == 2
 
 
+@pytest.mark.parametrize(
+    "changes", [("model.learning_rate=0.05",), ("model.learning_rate=0.3", ACCUMULATED), (EVERY_SECOND,)]
+)
 def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
-    table: Path, tmp_path: Path, monkeypatch
+    table: Path, tmp_path: Path, monkeypatch, changes: tuple[str, ...]
 ) -> None:
-    changes = ("model=cnn_lstm", "trainer.max_epochs=5", "model.patience=0", "model.learning_rate=0.05")
+    changes = ("model=cnn_lstm", "trainer.max_epochs=5", "model.patience=0", *changes)
     whole = trained(configured(tmp_path / "whole", table, *changes))
     config = configured(tmp_path / "cut", table, *changes, "resume=auto")
     write = tracking.Record._write
@@ -286,8 +306,12 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     before, after = pd.read_csv(whole.folder / "metrics.csv"), pd.read_csv(resumed.folder / "metrics.csv")
     same = ["epoch", "train/loss", "val/loss", "learning_rate", "val/auroc"]
     pd.testing.assert_frame_equal(before[same], after[same])
-    assert before["learning_rate"].nunique() > 1
-    assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+    validated = [1, 3] if EVERY_SECOND in changes else [0, 1, 2, 3, 4]
+    assert before["learning_rate"].nunique() > 1 or EVERY_SECOND in changes
+    for which in ("best", "last"):
+        assert all(torch.equal(tensor, weights(resumed, which)[name]) for name, tensor in weights(whole, which).items())
+    assert after["epoch"][after["val/loss"].notna()].tolist() == validated
+    assert resumed.environment["best_epoch"] in validated
 
 
 def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: runs.Run) -> None:
@@ -352,6 +376,12 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
     [
         ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
         ("data.limit=0", "data.limit=0"),
+        ("+trainer.max_steps=7", "trainer.max_steps=7: .* use trainer.max_epochs"),
+        ("+trainer.limit_val_batches=0", "trainer.limit_val_batches=0: .* use data.limit"),
+        ("+trainer.val_check_interval=0.5", "trainer.val_check_interval=0.5: .* use trainer.check_val_every_n_epoch"),
+        ("+trainer.fast_dev_run=true", "trainer.fast_dev_run=True: .* use experiment=smoke"),
+        ("+trainer.check_val_every_n_epoch=4", "trainer.check_val_every_n_epoch=4: at least one epoch"),
+        ("trainer.precision=16-mixed", "trainer.precision=16-mixed: a processor does not compute fp16"),
         ("trainer.devices=0", "trainer.devices=0: at least one"),
         ("trainer.num_nodes=2", "trainer.num_nodes=2: several machines"),
         ("data.fractions=[1,0,0]", "data.fractions="),

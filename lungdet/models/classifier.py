@@ -108,7 +108,7 @@ class Classifier(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Count balanced class weights on the training part; find the batch norms that are near their start."""
         norms = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.momentum]
-        self._fresh_norms = [(norm, norm.momentum) for norm in norms if _fresh(norm)]
+        self._fresh_norms = [(norm, norm.momentum) for norm in norms if norm.training and _fresh(norm)]
         if self.balanced:
             data = self.trainer.datamodule
             share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
@@ -123,8 +123,8 @@ class Classifier(lightning.LightningModule):
         """
         if index == 0:
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
-        for norm, momentum in self._fresh_norms:
-            norm.momentum = max(1 / (self.global_step + 1), momentum)
+        for norm, momentum in self._fresh_norms:  # counted in batches, of which a step may take several
+            norm.momentum = max(1 / (int(norm.num_batches_tracked) + 1), momentum)
         self._fresh_norms = [(norm, momentum) for norm, momentum in self._fresh_norms if norm.momentum > momentum]
         if self.to_compile and not self._fresh_norms:  # each momentum would be compiled anew, the ninth not at all
             log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
@@ -146,11 +146,10 @@ class Classifier(lightning.LightningModule):
     test_step = predict_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Loss and metrics of the validation part, and the training loss of the epoch that it ends."""
-        self._evaluate("val")
-        if self.train_loss.update_called:
-            self.log("train/loss", self.train_loss.compute())
-            self.train_loss.reset()
+        """Loss and metrics of the validation part; in training, lower the learning rate where the loss stalls."""
+        loss = self._evaluate("val")
+        if self.trainer.state.fn == "fit":
+            self.lr_schedulers().step(loss)
 
     def on_test_epoch_end(self) -> None:
         """Loss and metrics of the test part."""
@@ -166,15 +165,16 @@ class Classifier(lightning.LightningModule):
         optimizer = torch.optim.Adam(learnt, lr=self.learning_rate, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
         # Lightning would step it after the epoch's checkpoint is written, and a resumed run would miss that step:
-        # never by itself (`frequency`), but in on_train_epoch_end.
+        # never by itself (`frequency`), but in on_validation_epoch_end.
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "frequency": sys.maxsize, "monitor": "val/loss"},
         }
 
     def on_train_epoch_end(self) -> None:
-        """Lower the learning rate where validation stalls."""
-        self.lr_schedulers().step(self.trainer.callback_metrics["val/loss"])
+        """Log the training loss of the epoch."""
+        self.log("train/loss", self.train_loss.compute())
+        self.train_loss.reset()
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """The logits (N, O) of a batch."""
@@ -219,13 +219,19 @@ class Classifier(lightning.LightningModule):
     def _mean_of_processes(self, weight: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(weight, reduce_op="mean") if self.trainer.world_size > 1 else weight
 
-    def _evaluate(self, part: str) -> None:
-        """Log the loss and the metrics of all cases, over findings the plain mean of those in which one is defined."""
+    def _evaluate(self, part: str) -> Tensor:
+        """Log the loss and the metrics of all cases, over findings the plain mean of those in which one is defined.
+
+        Returns:
+            The loss.
+        """
         target, logits = self._gather()
-        self.log(f"{part}/loss", self._loss(logits, target))
+        loss = self._loss(logits, target)
+        self.log(f"{part}/loss", loss)
         target, logit = target.reshape(len(target), -1), self._log_odds(logits)
         by_label = [self._measure(part, target[:, i], logit[:, i]) for i in range(len(self.labels))]
         self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
+        return loss
 
     def _gather(self) -> tuple[Tensor, Tensor]:
         """Every case's target and logits (N, O), by `row`; `predictions` are of the same cases."""
@@ -247,11 +253,14 @@ class Classifier(lightning.LightningModule):
         return (logits[:, 1] - logits[:, 0])[:, None] if len(self.labels) == 1 else logits
 
     def _measure(self, part: str, target: Tensor, logit: Tensor) -> dict[str, Tensor]:
-        """Accuracy, precision, recall, F1 and AUROC of one label; NaN without an image of each class."""
+        """Accuracy, precision, recall, F1 and AUROC of one label.
+
+        NaN without an image of each class, and where a logit is: torchmetrics would give such a network an AUROC of 1.
+        """
         known = ~target.isnan()
         metrics = self.metrics[part]
         nothing_called = not (logit[known] > 0).any()
-        if len(target[known].unique()) < 2:
+        if len(target[known].unique()) < 2 or logit[known].isnan().any():
             return {f"{part}/{name}": torch.tensor(float("nan"), device=target.device) for name in METRICS}
         metrics.reset()
         # Probabilities, not logits: torchmetrics guesses per call which of them it was given.
