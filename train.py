@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import launching, ranks, requeue, starting
+from lungdet import interruption, launching, ranks, requeue, starting
 from lungdet.commands import command, override
 from lungdet.errors import InputError, told_plainly
 
@@ -53,7 +53,7 @@ def main(config: DictConfig) -> float:
     with told_plainly("train.py", alone):
         if alone and any(word.lstrip("+").startswith("sweep.name=") for word in said):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
-        with starting.start(config, said) as run:
+        with starting.start(config, said) as run, interruption.advice(run):
             return run.best_loss if run.finished and run.changed is None else train(run)
 
 
@@ -157,6 +157,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     callbacks = [
+        tracking.Signals(),
         tracking.Record(run.folder),
         *tracking.progress(),
         ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),

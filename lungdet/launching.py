@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import ranks
+from lungdet import interruption, ranks
 from lungdet.errors import InputError, told_plainly
+from lungdet.interruption import Interrupted
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
     """Call a function of a script in so many new processes at once; what rank 0 returns.
 
     Raises:
+        Interrupted: a signal came; the processes were ended.
         InputError: one of the processes failed and has said why; the others were ended.
         RuntimeError: likewise, but with an error that is not the user's; its traceback is in the message.
     """
@@ -77,9 +79,7 @@ def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
     try:
         return elastic_launch(config, _call)(code.co_filename, code.co_name, args, _logging())[0]
     except SignalException as error:  # to Hydra a job that failed, after which it would start the next one
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise SystemExit(128 + error.sigval) from None
+        raise Interrupted(128 + error.sigval) from None
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
         failed = f"process {first} of {processes} ended with status {failure.exitcode}"
@@ -120,8 +120,10 @@ def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any
 
     ranks.join()
     try:
-        with told_plainly(os.path.basename(script)):
+        with interruption.raising(), told_plainly(os.path.basename(script)):
             return runpy.run_path(script)[name](*args)
+    except Interrupted:
+        raise
     except (Exception, SystemExit):
         if ranks.rank():  # what fails alike in all of them is told by the first, and the others are ended
             time.sleep(10)

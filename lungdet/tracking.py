@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import sys
 import time
 import warnings
@@ -23,7 +24,6 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
 from lungdet import hardware, ranks
-from lungdet.commands import command, override
 from lungdet.runs import Run
 from lungdet.writing import write_text
 
@@ -111,24 +111,31 @@ class Record(Callback):
                 "training ends after epoch %d of %d: %s", trainer.current_epoch, trainer.max_epochs, _reason(trainer)
             )
 
-    def on_exception(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """Say after Ctrl-C how to go on."""
-        if isinstance(exception, KeyboardInterrupt):
-            folder = self.path.parent
-            if (folder / "checkpoints" / "last.ckpt").is_file():
-                goes_on = command("train.py", override("resume", folder))
-                log.warning("interrupted; from the last whole epoch it goes on with: %s", goes_on)
-            else:
-                log.warning("interrupted before the first epoch was whole; start it anew")
-
     def _write(self, row: dict[str, float]) -> None:
         table = pd.DataFrame([row])
         if self.path.is_file():
             before = pd.read_csv(self.path)
             table = pd.concat([before[before["epoch"] < row["epoch"]], table], ignore_index=True)
         write_text(self.path, table.to_csv(index=False))
+
+
+class Signals(Callback):
+    """Leaves SIGTERM to whoever answered it before.
+
+    Lightning would go on to the end of the step and end the program with status 0; with several processes it would have
+    them wait for each other at the signal, wherever each of them is.
+    """
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """Lightning takes the signal between this hook and the next ones."""
+        self._answer = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Give it back."""
+        if signal.getsignal(signal.SIGTERM) is not self._answer:  # as it is in a thread, which may set none
+            signal.signal(signal.SIGTERM, self._answer)
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
 
 def _reason(trainer: lightning.Trainer) -> str:

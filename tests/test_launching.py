@@ -44,6 +44,6 @@ def test_signals_and_environment_are_as_before_when_all_is_done(tmp_path: Path) 
     assert told(tmp_path) == "True SIG_DFL\nset()\n"
 
 
-@pytest.mark.parametrize(("sent", "raised"), [("SIGINT", "KeyboardInterrupt()"), ("SIGTERM", "SystemExit(143)")])
+@pytest.mark.parametrize(("sent", "raised"), [("SIGINT", "Interrupted(130)"), ("SIGTERM", "Interrupted(143)")])
 def test_a_signal_ends_the_command_and_not_this_job_alone(tmp_path: Path, sent: str, raised: str) -> None:
     assert told(tmp_path, SENT=sent) == f"{raised}\n"
