@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from calling import call
 from fake_runs import predictions, write_run
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -20,9 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    call = [sys.executable, str(ROOT / "evaluate.py"), *map(str, arguments)]
-    return subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return call(evaluate, *arguments, cwd=cwd)
 
 
 def test_a_multirun_is_evaluated_with_one_command(tmp_path):
@@ -30,7 +29,8 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
         for seed in (0, 1):
             write_run(tmp_path / "sweep" / f"{seed}_{model}", model, seed)
     write_run(tmp_path / "sweep" / "failed", finished=False)
-    done = command(f"runs={tmp_path / 'sweep'}", cwd=tmp_path)
+    words = [sys.executable, ROOT / "evaluate.py", f"runs={tmp_path / 'sweep'}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
     out = tmp_path / "sweep" / "report"
     assert sorted(path.name for path in out.iterdir()) == [

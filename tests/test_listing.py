@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CHECKOUT
+from calling import call
 from omegaconf import OmegaConf
 from test_runs import config, cut_run
 from test_sweep import multirun  # noqa: F401  a fixture
 
+import train
 from lungdet import listing, runs, starting
 from lungdet.runs import Run
 
@@ -91,8 +92,7 @@ def test_a_sweep_is_named_so_that_shells_and_hydra_take_it(name: str) -> None:
 
 
 def test_the_name_of_a_sweep_is_refused_where_there_is_one_job(tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "sweep.name=paper", f"outputs={tmp_path}"]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    done = call(train, "sweep.name=paper", f"outputs={tmp_path}", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 1
     assert "train.py: sweep.name names the folder of several jobs: add -m" in done.stderr
     assert runs.find_runs(tmp_path) == []

@@ -1,8 +1,5 @@
 """A finished run scores other images: of patients it has not seen, prepared as its own were."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calling import call
 from conftest import CHECKOUT
 from fake_runs import write_run
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import evaluate
 from lungdet.models.scoring import score
 from lungdet.runs import Run, RunError, load_run
 
@@ -82,16 +81,11 @@ def test_images_asked_to_be_prepared_otherwise_are_refused(run: Run, key: str, o
 
 
 def test_the_command_scores_a_small_run_and_refuses_another_size(run: Run, table: Path, tmp_path: Path) -> None:
-    def command(*more: str) -> subprocess.CompletedProcess:
-        words = [f"runs={run.folder}", "data=table", f"data.table={table}", f"outputs={tmp_path}", *more]
-        call = [sys.executable, str(CHECKOUT / "evaluate.py"), *words]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    done = command("data.num_workers=0")
+    words = [f"runs={run.folder}", "data=table", f"data.table={table}", f"outputs={tmp_path}"]
+    done = call(evaluate, *words, "data.num_workers=0", "efficiency=false")
     assert done.returncode == 0, done.stderr
     assert len(run.predictions("table-later")) == 5
     assert (run.folder / "report-table-later" / "report.html").exists()
-    refused = command("data.image_size=64")
+    refused = call(evaluate, *words, "data.image_size=64")
     assert refused.returncode == 1
     assert "trained with data.image_size=32, and data.image_size=64 is asked for" in refused.stderr

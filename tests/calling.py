@@ -1,0 +1,50 @@
+"""Commands called within this process: one of their own costs ten seconds before it does anything."""
+
+import contextlib
+import io
+import logging
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import ModuleType
+
+import pytest
+from conftest import CHECKOUT
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+
+def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> CompletedProcess:
+    """What `python PROGRAM WORDS` prints and with which status it ends, started in a folder.
+
+    Args:
+        program: a module with a `main` of Hydra's.
+        words: of the command line.
+        cwd: where it is started.
+    """
+    root, status = logging.getLogger(), 0
+    handlers, level = root.handlers[:], root.level
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [f"{program.__name__}.py", f"--config-path={CHECKOUT}/conf", *map(str, words)])
+        try:
+            program.main()
+        except SystemExit as end:  # as Python ends a process
+            status = end.code if isinstance(end.code, int | None) else print(end.code, file=sys.stderr) or 1
+        finally:  # as the next process finds it
+            GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
+            root.handlers[:] = handlers
+            root.setLevel(level)
+    return CompletedProcess(words, status or 0, printed.getvalue(), errors.getvalue())
+
+
+def output(program: ModuleType, *words: object) -> str:
+    """What a command prints that has to succeed."""
+    done = call(program, *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
