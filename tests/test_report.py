@@ -11,17 +11,30 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
+from test_gap import summarised
 
 from lungdet.evaluation import compare, report, summary
 from lungdet.evaluation.page.wording import percent
 from lungdet.evaluation.results import collect
+from lungdet.evaluation.sections import protocols
 from lungdet.evaluation.statistics import metrics, thresholds
 
 
-def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):
-    _, _, out = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run of each model, evaluated: (summary, document, folder of the report)."""
+    return evaluate(two_runs(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def of_three_seeds(tmp_path_factory):
+    return evaluate(two_runs(tmp_path_factory.mktemp("three"), seeds=(0, 1, 2)))
+
+
+def test_numbers_are_means_and_sample_deviations_over_seeds(of_three_seeds):
+    _, _, out = of_three_seeds
     written = json.loads((out / "metrics.json").read_text())
-    results, _ = collect([tmp_path])
+    results, _ = collect([out.parent])
     for name, replicates in compare.group(results)[0].items():
         runs = [one.first for one in replicates]
         block = written["models"][name]
@@ -42,12 +55,12 @@ def test_numbers_are_means_and_sample_deviations_over_seeds(tmp_path):
 
 
 def test_the_chosen_threshold_is_stored_in_the_run_and_no_test_image_had_a_say(tmp_path):
-    two_runs(tmp_path / "a")
-    evaluate(tmp_path / "a")
+    write_run(tmp_path / "a" / "0_cnn", "cnn", 0)
+    summarised(tmp_path / "a")
     stored = thresholds.load(tmp_path / "a" / "0_cnn")
     test = predictions({"chestxray14": 68}, seed=1, draw=999)
     write_run(tmp_path / "b" / "0_cnn", "cnn", 0, test=test)
-    evaluate(tmp_path / "b")
+    summarised(tmp_path / "b")
     assert thresholds.load(tmp_path / "b" / "0_cnn") == stored
     evaluate(tmp_path / "a", rule="sensitivity", at=0.9)
     assert thresholds.load(tmp_path / "a" / "0_cnn")["abnormal"].rule == "sensitivity"
@@ -75,8 +88,8 @@ def test_the_source_alone_predicts_what_the_shares_of_abnormal_give_away():
     assert summary.source_alone(table.assign(dataset="one")) == 0.5
 
 
-def test_trivial_answers_stand_beside_the_models(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path))
+def test_trivial_answers_stand_beside_the_models(plain):
+    numbers, _, out = plain
     share = numbers["data"]["test"]["abnormal"] / 68
     always = numbers["baselines"]["always_abnormal"]["test"]
     assert always["accuracy"] == pytest.approx(share)
@@ -87,8 +100,8 @@ def test_trivial_answers_stand_beside_the_models(tmp_path):
     assert "Undefined: Precision of always normal: no image is called abnormal." in (out / "report.md").read_text()
 
 
-def test_the_report_states_images_patients_split_resize_and_hardware(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path))
+def test_the_report_states_images_patients_split_resize_and_hardware(plain):
+    numbers, _, out = plain
     for name in ("report.md", "report.html"):
         text = (out / name).read_text()
         for fact in (
@@ -103,10 +116,11 @@ def test_the_report_states_images_patients_split_resize_and_hardware(tmp_path):
         assert numbers["split"]["hash"] in text
         assert numbers["split"]["parts"]["test"]["hash"] in text
         assert "mined from reports by text analysis" in text
+    assert protocols.sentence(numbers) in (out / "report.md").read_text()
 
 
-def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path))
+def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(plain):
+    numbers, written, _ = plain
     accuracy = {name: 100 * block["test"]["accuracy"] for name, block in numbers["models"].items()}
     found = numbers["comparisons"][0]["metrics"]["accuracy"]
     low, high = (100 * end for end in found["interval"])
@@ -119,29 +133,29 @@ def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(tm
     assert any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
 
 
-def test_three_seeds_count_their_spread(tmp_path):
-    numbers, written, out = evaluate(two_runs(tmp_path, seeds=(0, 1, 2)))
+def test_three_seeds_count_their_spread(of_three_seeds):
+    numbers, written, out = of_three_seeds
     assert "(3 seeds)" in written.answer
     assert numbers["comparisons"][0]["counts_seeds"]
     assert not any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
     assert "count the choice of test patients and the spread over seeds" in (out / "report.md").read_text()
 
 
-def test_few_patients_are_warned_of_and_so_is_what_they_cannot_show(tmp_path):
-    few = report.caveats(evaluate(two_runs(tmp_path / "few"))[0])
+def test_few_patients_are_warned_of_and_so_is_what_they_cannot_show(plain, tmp_path):
+    few = report.caveats(plain[0])
     assert any("Intervals from 34 patients are rough" in caveat for caveat in few)
     assert any("The test part is small: with 34 patients a difference between models" in caveat for caveat in few)
-    many = report.caveats(evaluate(two_runs(tmp_path / "many", {"chestxray14": 400}))[0])
+    many = report.caveats(summarised(two_runs(tmp_path, {"chestxray14": 400})))
     assert not any("are rough" in caveat for caveat in many)
 
 
-def test_the_first_screen_says_that_the_published_rows_do_not_compare_and_links_to_why(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path / "real"))
+def test_the_first_screen_says_that_the_published_rows_do_not_compare_and_links_to_why(plain, tmp_path):
+    numbers, _, out = plain
     [said] = [one for one in report.caveats(numbers) if "published rows do not compare" in one]
     assert "[Data and split](#data-and-split)" in said
     assert 'href="#data-and-split"' in (out / "report.html").read_text()
     assert "](#" not in "".join(json.loads((out / "metrics.json").read_text())["caveats"])
-    numbers = evaluate(two_runs(tmp_path / "findings", task="findings"))[0]
+    numbers = summarised(two_runs(tmp_path, task="findings"))
     assert not any("published rows" in one for one in report.caveats(numbers))
 
 
@@ -150,12 +164,12 @@ def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
     assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in written.answer
 
 
-def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(tmp_path):
-    numbers, written, out = evaluate(two_runs(tmp_path / "a", {"phantom-chestxray14": 68}))
+def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(plain, tmp_path):
+    numbers, written, out = evaluate(two_runs(tmp_path, {"phantom-chestxray14": 68}))
     assert "68 synthetic test images" in written.answer
     assert "94.1" not in (out / "report.md").read_text()
     assert report.caveats(numbers)[0].startswith("The images are synthetic phantoms")
-    _, _, out = evaluate(two_runs(tmp_path / "b"))
+    _, _, out = plain
     assert "| CNN-LSTM, published, other data |  | 94.1 | 92.5 | 91.9 | 92.2 |" in (out / "report.md").read_text()
 
 
@@ -182,7 +196,7 @@ def test_one_class_in_validation_leaves_the_second_threshold_undefined(tmp_path)
 def test_images_without_a_label_count_in_no_metric_and_are_mentioned(tmp_path):
     table = predictions({"chestxray14": 68})
     table.loc[:9, "target_abnormal"] = np.nan
-    numbers, _, _ = evaluate(two_runs(tmp_path, test=table))
+    numbers = summarised(two_runs(tmp_path, test=table))
     assert numbers["data"]["test"] == {
         "images": 68,
         "patients": 34,
@@ -256,8 +270,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_no_other_file_and_follows_light_and_dark(tmp_path):
-    _, _, out = evaluate(two_runs(tmp_path, seeds=(0, 1)))
+def test_the_page_needs_no_other_file_and_follows_light_and_dark(plain):
+    _, _, out = plain
     text = (out / "report.html").read_text()
     page = Page(text)
     assert not page.open
@@ -269,8 +283,8 @@ def test_the_page_needs_no_other_file_and_follows_light_and_dark(tmp_path):
     assert "currentColor" in text
 
 
-def test_figures_beside_the_markdown_exist_and_are_well_formed(tmp_path):
-    _, _, out = evaluate(two_runs(tmp_path))
+def test_figures_beside_the_markdown_exist_and_are_well_formed(plain):
+    _, _, out = plain
     links = re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text())
     names = ("differences", "metrics", "pr", "referral", "reliability", "roc")
     assert sorted(links) == [f"figures/{name}.svg" for name in names]
