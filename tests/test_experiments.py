@@ -3,21 +3,23 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from calling import output
 from conftest import CHECKOUT
 from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import evaluate
+import train
+from lungdet import starting
 from lungdet.data.degrade import degradations
 from lungdet.runs import Run, find_runs
 
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf/experiment").glob("*.yaml"))
 ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness")
-REPORTED = (*ON_REAL_DATA, "temporal")
 SOURCES = ("chestxray14", "montgomery", "shenzhen")
 PARTS_OF_TRAIN = ("random", "random, 0.1 of train", "random, 0.25 of train", "random, 0.5 of train")
 SPLITS = {
@@ -26,7 +28,6 @@ SPLITS = {
     "imbalance": {f"random, {share} abnormal in train" for share in (0.05, 0.1, 0.25, 0.5)},
     "learning_curve": set(PARTS_OF_TRAIN),
     "paper": {"random"},
-    "robustness": {"random"},
     "temporal": {"random"},
 }
 MODELS = {
@@ -65,6 +66,13 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
     assert dict(small.hydra.sweeper.params) == {**params, "seed": "0"}
 
 
+def test_robustness_made_small_is_the_studys_experiment_made_small() -> None:
+    paper, robustness = (composed(f"experiment=[{name},smoke]", "run_dir=x") for name in ("paper", "robustness"))
+    assert starting.fingerprint(robustness) == starting.fingerprint(paper)
+    for of_hydra in ("sweeper", "callbacks"):
+        assert robustness.hydra[of_hydra] == paper.hydra[of_hydra]
+
+
 def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trained_first() -> None:
     whole, small = composed("experiment=temporal"), composed("experiment=[temporal,smoke]")
     for config in (whole, small):
@@ -78,60 +86,59 @@ def test_neither_smoke_nor_demo_evaluates_by_itself() -> None:
     assert not composed("experiment=demo").hydra.callbacks
 
 
-class Made(NamedTuple):
-    name: str
-    folder: Path
-    runs: list[Run]
-    said: str
-
-
-@pytest.fixture(scope="module", params=REPORTED)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """An experiment at its smoke size, by its own command."""
-    outputs = tmp_path_factory.getbasetemp() / "experiments"  # phantoms are drawn once for all
-    folder = outputs / request.param
-    choices = [f"experiment=[{request.param},smoke]", f"outputs={outputs}", f"hydra.sweep.dir={folder}"]
-    done = subprocess.run([sys.executable, "train.py", *choices], cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return Made(request.param, folder, find_runs(folder), done.stdout + done.stderr)
-
-
 @pytest.mark.slow
-def test_every_run_of_an_experiment_is_finished_and_all_are_tested_on_the_same_images(made: Made) -> None:
-    assert all(run.finished for run in made.runs)
-    splits = [run.environment["split"] for run in made.runs]
-    assert {split["name"] for split in splits} == SPLITS[made.name]
-    models = MODELS.get(made.name, "cnn,cnn_lstm").split(",")
-    assert len(made.runs) == len(models) * len(SPLITS[made.name])
-    assert len({split["parts"]["test"]["hash"] for split in splits}) == 1
-    assert len({split["hash"] for split in splits}) == len(SPLITS[made.name])
-    for run in made.runs:
-        assert set(run.predictions("train")["image_id"]).isdisjoint(run.predictions("test")["image_id"])
-
-
-@pytest.mark.slow
-def test_an_experiment_changes_what_it_asks_about(made: Made) -> None:
-    parts = [run.environment["split"]["parts"] for run in made.runs]
-    if made.name == "cross_dataset":
+@pytest.mark.parametrize("name", ["controls", "cross_dataset", "imbalance", "learning_curve", "temporal"])
+def test_an_experiment_changes_what_it_asks_about_and_its_runs_can_be_compared(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """At its smoke size and with smaller images; all of them but the last find their phantoms drawn already."""
+    outputs = tmp_path_factory.getbasetemp() / "experiments"
+    folder = outputs / name
+    small = ["data.size=64", "data.image_size=32", "data.num_workers=0", "~hydra.callbacks.report"]
+    output(train, f"experiment=[{name},smoke]", f"outputs={outputs}", f"hydra.sweep.dir={folder}", *small)
+    output(evaluate, f"runs={folder}", "efficiency=false", "draws=100")
+    runs = find_runs(folder)
+    assert_a_run_for_each(name, runs)
+    parts = [run.environment["split"]["parts"] for run in runs]
+    if name == "cross_dataset":
         assert all(len(part["train"]["datasets"]) == len(part["val"]["datasets"]) == 1 for part in parts)
         assert all(len(part["test"]["datasets"]) == 3 for part in parts)
     else:
         assert len({part["val"]["hash"] for part in parts}) == 1
-    if made.name == "imbalance":
+    if name == "imbalance":
         assert len({part["train"]["labelled"] for part in parts}) == 1
         assert len({part["train"]["abnormal"] for part in parts}) == 4
-    if made.name == "learning_curve":
+    if name == "learning_curve":
         assert len({part["train"]["patients"] for part in parts}) == 4
-    for run in made.runs:
-        path = run.folder / "predictions" / "degraded_test.parquet"
-        assert path.is_file() == (made.name in ("paper", "robustness"))
-        if path.is_file():
-            images = run.predictions("test")["image_id"]
-            found = pd.read_parquet(path).groupby(["degradation", "level"])["image_id"].agg(["size", "nunique"])
-            assert set(found.index) == set(degradations(run.config.degrade))
-            assert (found == len(images)).all(axis=None)
+    assert not [*folder.glob("*/predictions/degraded_test.parquet")]
+    assert (folder / "report" / "report.html").is_file()
 
 
 @pytest.mark.slow
-def test_an_experiment_ends_in_its_report(made: Made) -> None:
-    assert (made.folder / "report" / "report.html").is_file(), made.said[-3000:]
+def test_the_studys_experiment_ends_in_its_report_and_degrades_its_test_images(tmp_path: Path) -> None:
+    """Its own command as it is documented, in a process of its own."""
+    choices = ["experiment=[paper,smoke]", f"outputs={tmp_path}", f"hydra.sweep.dir={tmp_path}/paper"]
+    done = subprocess.run([sys.executable, "train.py", *choices], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (tmp_path / "paper" / "report" / "report.html").is_file(), done.stdout[-3000:] + done.stderr[-3000:]
+    runs = find_runs(tmp_path / "paper")
+    assert_a_run_for_each("paper", runs)
+    for run in runs:
+        images = run.predictions("test")["image_id"]
+        found = pd.read_parquet(run.folder / "predictions" / "degraded_test.parquet")
+        found = found.groupby(["degradation", "level"])["image_id"].agg(["size", "nunique"])
+        assert set(found.index) == set(degradations(run.config.degrade))
+        assert (found == len(images)).all(axis=None)
+
+
+def assert_a_run_for_each(name: str, runs: list[Run]) -> None:
+    """Of its models and splits, all finished and tested on the same images."""
+    assert all(run.finished for run in runs)
+    splits = [run.environment["split"] for run in runs]
+    assert {split["name"] for split in splits} == SPLITS[name]
+    models = MODELS.get(name, "cnn,cnn_lstm").split(",")
+    assert len(runs) == len(models) * len(SPLITS[name])
+    assert len({split["parts"]["test"]["hash"] for split in splits}) == 1
+    assert len({split["hash"] for split in splits}) == len(SPLITS[name])
+    for run in runs:
+        assert set(run.predictions("train")["image_id"]).isdisjoint(run.predictions("test")["image_id"])

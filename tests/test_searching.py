@@ -3,7 +3,6 @@
 import logging
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from calling import output
 from conftest import CHECKOUT
 from fake_runs import write_run
 from filelock import FileLock
@@ -23,7 +23,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-import train  # noqa: F401  its resolvers name folders
+import evaluate
+import train
 from lungdet.commands import override
 from lungdet.evaluation import answer, compare, report, summary, trials
 from lungdet.evaluation.results import EvaluationError, collect
@@ -392,21 +393,17 @@ def test_which_is_best_is_not_guessed_where_no_validation_loss_is_recorded(tmp_p
 
 @pytest.mark.slow
 def test_the_command_searches_goes_on_and_is_reported(tmp_path):
-    def command(*words: str) -> str:
-        done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
-
-    words = ("train.py", "sweep=optuna", BOTH, "experiment=smoke", "sweep.name=real", f"outputs={tmp_path}")
+    small = ("data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1")
+    words = ("sweep=optuna", BOTH, "experiment=smoke", *small, "sweep.name=real", f"outputs={tmp_path}")
     folder = tmp_path / "sweeps/real"
-    assert "0 of 2 trials are finished" in command(*words, "sweep.trials=2")
-    assert len(find_runs(folder)) == 4
-    assert "2 of 3 trials are finished" in command(*words, "sweep.trials=3")
+    assert "0 of 1 trials are finished" in output(train, *words, "sweep.trials=1")
+    assert len(find_runs(folder)) == 2
+    assert "1 of 2 trials are finished" in output(train, *words, "sweep.trials=2")
     runs = find_runs(folder)
-    assert len(runs) == 6
+    assert len(runs) == 4
     for model in ("CNN", "CNNLSTM"):
         rates = {run.config.model.learning_rate for run in runs if run.config.model._target_.endswith(f".{model}")}
-        assert len(rates) == 3
-    said = command("evaluate.py", f"runs={folder}", "efficiency=false", "draws=200")
-    assert "CNN-LSTM: 1 run, seed 0" in said
-    assert "the same number of trials, 3" in (folder / "report/report.md").read_text()
+        assert len(rates) == 2
+    report = output(evaluate, f"runs={folder}", "efficiency=false", "draws=100")
+    assert "CNN-LSTM: 1 run, seed 0" in report
+    assert "the same number of trials, 2" in (folder / "report/report.md").read_text()
