@@ -364,13 +364,13 @@ def test_opencvs_threads_are_left_as_they_were(toy):
 
 def test_real_originals(real_data, tmp_path):
     root = real_data / "ChestX-ray14"
-    files = sorted((root / "images").glob("*.png"))
+    files = sorted((root / "images").glob("*.png"))[::10]
     manifest = table(*(f"images/{file.name}" for file in files), dataset="chestxray14")
     store = prepare(manifest, {"chestxray14": root}, Settings(), tmp_path)
-    assert store.images.shape == (450, 224, 224)
+    assert store.images.shape == (45, 224, 224)
     assert store.excluded.empty
     assert store.bits == {}
-    for row in range(0, 450, 50):
+    for row in range(0, 45, 5):
         original = cv2.imread(str(files[row]), cv2.IMREAD_GRAYSCALE)
         expected = cv2.resize(original, (224, 224), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(store.images[row], expected)
