@@ -132,6 +132,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from lungdet import hardware, tracking
+    from lungdet.checkpoints import Checkpoints
 
     options = OmegaConf.to_container(run.config.trainer)
     options.pop("compile", None)
@@ -169,6 +170,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
     try:
         return lightning.Trainer(
             **options,
+            plugins=[Checkpoints()],
             default_root_dir=run.folder,  # Lightning would load any hpc_ckpt_* that lies where it was started
             precision=arithmetic.precision,
             callbacks=callbacks,
@@ -261,10 +263,10 @@ def predict_degraded(
     """Predict the test images in each poorer quality and write down a row an image, kind and level, if there is any."""
     import pandas as pd
 
-    tables = []
+    tables, best = [], run.checkpoint("best")
     for degradation in degradations:
         images = data.loader(data.rows("test"), training=False, degradation=degradation)
-        trainer.predict(model, images, ckpt_path=run.checkpoint("best"), return_predictions=False)
+        trainer.predict(model, images, ckpt_path=best, return_predictions=False)
         table = predicted(model, data, "test")
         told = table.filter(regex="^(logit|probability)_")
         tables.append(table[["image_id"]].assign(degradation=degradation.kind, level=degradation.level).join(told))

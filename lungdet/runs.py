@@ -13,12 +13,14 @@ predictions/         val.parquet, test.parquet: a row an image; train.parquet: o
 import json
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile, ZipFile
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -95,11 +97,13 @@ class Run:
         """`best` or `last`.
 
         Raises:
-            RunError: it is not there.
+            RunError: it is not there, or damaged.
         """
         path = self.folder / "checkpoints" / f"{which}.ckpt"
         if not path.is_file():
             raise RunError(f"{path}: no such checkpoint; the run ended before an epoch was validated: start it anew")
+        if not _whole(path):
+            raise RunError(f"{path} is damaged; {_remedy(path)}")
         return path
 
     def patients(self, *parts: str) -> set[str]:
@@ -247,6 +251,27 @@ def versions() -> dict[str, str]:
 
     packages = ("lungdet", "torch", "lightning", "torchmetrics", "albumentations", "timm", "numpy", "pandas", "pillow")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _remedy(damaged: Path) -> str:
+    """What to do about a damaged checkpoint, the other one being whole or not."""
+    other = damaged.with_name({"last.ckpt": "best.ckpt", "best.ckpt": "last.ckpt"}[damaged.name])
+    if not other.is_file() or not _whole(other):
+        return "start the run anew"
+    if other.name == "last.ckpt":
+        return f"{other} is whole, but its weights are not the best epoch's: start the run anew"
+    return (
+        f"{other} is whole, and the run goes on from that epoch after: {shlex.join(['cp', str(other), str(damaged)])}"
+    )
+
+
+def _whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint can be read to its end and is what was written: a zip archive, which has checksums."""
+    try:
+        with ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (BadZipFile, EOFError, RuntimeError):
+        return False
 
 
 def _save_config(run: Run, config: DictConfig) -> None:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import runs, starting
@@ -30,7 +32,7 @@ def cut_run(folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00",
     """A run that was stopped after its first epochs."""
     with starting.start(config(folder, run_dir=str(folder / "runs" / name), **changes)) as run:
         (run.folder / "checkpoints").mkdir()
-        (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"")
+        ZipFile(run.folder / "checkpoints" / "last.ckpt", "w").close()
         run.record(started=started)
     return run
 
@@ -47,6 +49,29 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     runs.finish(run, epochs=3)
     assert load_run(run.folder).finished
     assert load_run(run.folder).environment["epochs"] == 3
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "one byte"])
+def test_a_damaged_checkpoint_is_said_to_be_and_the_other_one_offered(tmp_path: Path, damage: str) -> None:
+    run = cut_run(tmp_path, "cut")
+    last, best = (run.folder / "checkpoints" / f"{which}.ckpt" for which in ("last", "best"))
+    torch.save({"weights": torch.arange(1000)}, best)
+    whole = best.read_bytes()
+    middle = len(whole) // 2
+    other = bytes([whole[middle] ^ 1])
+    damaged = {"empty": b"", "half": whole[:middle], "one byte": whole[:middle] + other + whole[middle + 1 :]}[damage]
+    last.write_bytes(damaged)
+    said = f"last.ckpt is damaged; .*best.ckpt is whole, and the run goes on from that epoch after: cp {best} {last}"
+    with pytest.raises(RunError, match=said), starting.start(config(tmp_path, resume=str(run.folder))):
+        pass
+    last.write_bytes(whole)
+    assert run.checkpoint("last") == last
+    best.write_bytes(damaged)
+    with pytest.raises(RunError, match=r"best.ckpt is damaged; .*last.ckpt is whole, but"):
+        run.checkpoint("best")
+    last.write_bytes(damaged)
+    with pytest.raises(RunError, match=r"last.ckpt is damaged; start the run anew"):
+        run.checkpoint("last")
 
 
 def test_a_folder_that_holds_another_configurations_run_is_not_trained_over(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -266,6 +268,24 @@ def test_training_that_ends_early_says_why(
     caplog.set_level("INFO")
     run = trained(configured(tmp_path, table, "trainer.max_epochs=9", *changes))
     assert f"training ends after epoch {run.environment['epochs']} of 9: {reason}" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, tmp_path: Path, monkeypatch) -> None:
+    config = configured(tmp_path, table)
+    with starting.start(config) as run:
+        trainer = train.build_trainer(run, train.build_model(run), None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # TMPDIR is not needed
+    save, path = trainer.strategy.checkpoint_io.save_checkpoint, run.folder / "checkpoints" / "last.ckpt"
+    save({"epoch": 1}, path)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, unlimited[1]))  # as a disk that is full
+    try:
+        with pytest.raises(InputError, match=r"last.ckpt could not be written \(File too large\).*resume="):
+            save({"epoch": 2, "weights": torch.zeros(10_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert torch.load(run.checkpoint("last"), weights_only=True) == {"epoch": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_checkpoints_hold_weights_and_no_configuration(run: runs.Run) -> None:

@@ -1,0 +1,41 @@
+"""Checkpoints are on disk whole or not at all."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from lungdet.commands import command, override
+from lungdet.errors import InputError
+from lungdet.writing import PARTIAL, make_folder, replacing
+
+
+class Checkpoints(TorchCheckpointIO):
+    """Writes a run's checkpoints; reads them as Lightning does.
+
+    Lightning would write to TMPDIR and, where that is another disk, copy the file over the one before: a program that
+    is killed meanwhile leaves neither.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Put a checkpoint in the place of the one before.
+
+        Raises:
+            InputError: it cannot be written; the one before stays.
+        """
+        path, content = Path(path), io.BytesIO()
+        make_folder(path.parent)
+        for leftover in path.parent.glob(f".*{PARTIAL}"):  # of a process that was killed; the run is locked
+            leftover.unlink()
+        torch.save(checkpoint, content)
+        try:
+            with replacing(path) as file:
+                file.write(content.getbuffer())
+        except OSError as error:
+            goes_on = command("train.py", override("resume", path.parents[1]))
+            raise InputError(
+                f"{path} could not be written ({error.strerror}); what was trained before is kept. Once there is room, "
+                f"it goes on with: {goes_on}"
+            ) from error
