@@ -157,6 +157,16 @@ def test_global_batches_hold_the_same_images_for_any_number_of_ranks() -> None:
     assert set().union(*four) == set(range(50))
 
 
+@pytest.mark.parametrize(("ranks", "sizes"), [(1, [8, 8, 2]), (2, [8, 2])])
+def test_no_rank_trains_on_a_single_image_and_none_is_left_out(ranks: int, sizes: list[int]) -> None:
+    shares = [
+        list(InOrder(np.arange(17), 8, shuffle=True, seed=1, rank=rank, world_size=ranks)) for rank in range(ranks)
+    ]
+    assert all([len(draws.row) for draws in share] == sizes for share in shares)
+    assert {row for share in shares for draws in share for row in draws.row.tolist()} == set(range(17))
+    assert [len(draws.row) for draws in InOrder(np.arange(17), 8, shuffle=False)] == [8, 8, 1]
+
+
 def test_a_row_that_comes_twice_in_an_epoch_is_another_appearance() -> None:
     orders = [InOrder(np.arange(4), 2, shuffle=False, rank=rank, world_size=3) for rank in range(3)]
     drawn = [one for order in orders for one in each(order)]

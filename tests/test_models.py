@@ -98,6 +98,12 @@ def test_the_loss_is_cross_entropy_over_known_labels_only() -> None:
     assert (logits.grad[[2, 4]] == 0).all()
 
 
+def test_a_batch_too_small_for_batch_norm_is_told_in_a_sentence() -> None:
+    batch = {"image": torch.zeros(1, 1, 8, 8), "length": ones(1), "when": None, "case": None, "target": torch.ones(1)}
+    with pytest.raises(InputError, match=r"a batch of 1 image: .* raise data\.batch_size"):
+        cnn().training_step(batch, 0)
+
+
 def test_a_batch_without_any_known_label_has_no_loss_and_no_gradient() -> None:
     logits = torch.randn(2, 2, requires_grad=True)
     loss = cnn()._loss(logits, torch.full((2,), float("nan")))

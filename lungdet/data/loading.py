@@ -123,7 +123,8 @@ class InOrder(Sampler[Draws]):
 
     The order depends on (seed, epoch) alone: the global batch k is the same set of images for any number of ranks,
     each rank taking its `batch_size` of it. Where the images do not fill the last round, the first ones come again so
-    that all ranks make the same number of steps; whoever evaluates counts each row once.
+    that all ranks make the same number of steps, and that no rank trains on a single one, of which batch norm may have
+    no statistics; whoever evaluates counts each row once.
     """
 
     def __init__(
@@ -154,10 +155,12 @@ class InOrder(Sampler[Draws]):
             order = _balanced(self.rows, self.strata, generator)
         else:
             order = generator.permutation(self.rows) if self.shuffle else self.rows
+        share = self.batch_size * self.world_size
         total = -(-len(self.rows) // self.world_size) * self.world_size
+        if self.shuffle and self.batch_size > 1 and total % share == self.world_size:
+            total += self.world_size
         order = np.resize(order, total)
         appearance = pd.Series(order).groupby(order).cumcount().to_numpy()
-        share = self.batch_size * self.world_size
         for start in range(0, total, share):
             each = (min(start + share, total) - start) // self.world_size
             mine = slice(start + self.rank * each, start + (self.rank + 1) * each)

@@ -132,8 +132,21 @@ class Classifier(lightning.LightningModule):
             self.to_compile, self.compiled = False, True
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """The loss of one batch; of several processes' batches together, once their gradients are averaged."""
-        loss = self._loss(self.logits(batch), batch["target"], self._mean_of_processes)
+        """The loss of one batch; of several processes' batches together, once their gradients are averaged.
+
+        Raises:
+            InputError: the batch is a single image, and at some batch norm a single pixel.
+        """
+        try:
+            logits = self.logits(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"a batch of {len(batch['image'])} image: batch norm has a single value to average over; raise "
+                "data.batch_size, or data.image_size"
+            ) from error
+        loss = self._loss(logits, batch["target"], self._mean_of_processes)
         self.train_loss.update(loss.detach(), len(batch["target"]))
         return loss
 
