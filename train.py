@@ -32,10 +32,10 @@ INSTEAD = {
 if TYPE_CHECKING:
     import lightning
     import pandas as pd
-    from lightning.pytorch.loggers import WandbLogger
 
     from lungdet.data.datamodule import RadiographDataModule
     from lungdet.data.degrade import Degradation
+    from lungdet.hardware import Arithmetic
     from lungdet.models.classifier import Classifier
     from lungdet.runs import Run
 
@@ -76,15 +76,18 @@ def train(run: "Run") -> float:
     model = build_model(run)
     data = build_data(run.config, model)
     degradations = build_degradations(run.config)
-    with tracking.wandb_logger(run) as logger:
-        data.trainer = trainer = build_trainer(run, model, logger)
-        with ranks.one_first():
-            data.prepare_data()
-            data.setup()
-        if not run.can_continue and (start := run.config.model.backbone.init_from):
-            pretraining.require_unseen(start, data)
-        describe(run, data, model, trainer, logger)
-        compile_backbone(run, model, data)
+    wanted = run.config.trainer
+    arithmetic = hardware.choose(wanted.precision, wanted.memory_format, wanted.accelerator)
+    data.trainer = trainer = build_trainer(run, model, arithmetic)
+    with ranks.one_first():
+        data.prepare_data()
+        data.setup()
+    run.require_data(data.identity())
+    if not run.can_continue and (start := run.config.model.backbone.init_from):
+        pretraining.require_unseen(start, data)
+    compile_backbone(run, model, data)
+    with tracking.wandb_logger(run) as trainer.logger:
+        describe(run, data, model, trainer, arithmetic)
         if ranks.rank() == 0:
             shortcuts.record(run, data)
         # Series differ in length from batch to batch, and what is kept would fit less and less.
@@ -123,21 +126,20 @@ def build_degradations(config: DictConfig) -> "list[Degradation]":
     return degrade.degradations(OmegaConf.to_container(levels) if levels else None)
 
 
-def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None") -> "lightning.Trainer":
-    """Lightning's trainer with this run's callbacks, logger and arithmetic; puts the model into its memory format."""
+def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> "lightning.Trainer":
+    """Lightning's trainer with this run's callbacks and arithmetic, no logger yet; puts the model into its memory format."""
     import lightning
     import torch
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.strategies import DDPStrategy
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from lungdet import hardware, tracking
+    from lungdet import tracking
     from lungdet.checkpoints import Checkpoints
 
     options = OmegaConf.to_container(run.config.trainer)
-    options.pop("compile", None)
-    if options["max_epochs"] is None or not (options["max_epochs"] >= 1 or options["max_epochs"] == -1):
-        raise InputError(f"trainer.max_epochs={options['max_epochs']}: at least one epoch is needed (-1: no end)")
+    for key in ("compile", "precision", "memory_format"):
+        options.pop(key, None)
     for key in INSTEAD.keys() & options.keys():
         raise InputError(
             f"trainer.{key}={options[key]}: epochs are trained, validated and tested whole; use {INSTEAD[key]} instead"
@@ -153,9 +155,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
             options["devices"] = ranks.count_here()
     if options.get("sync_batchnorm", "auto") == "auto":  # torch has none for a CPU
         options["sync_batchnorm"] = several and torch.cuda.is_available() and options["accelerator"] != "cpu"
-    arithmetic = hardware.choose(options.pop("precision"), options.pop("memory_format"), options["accelerator"])
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
-    run.record(precision=arithmetic.precision, memory_format=arithmetic.memory_format)
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     callbacks = [
         tracking.Signals(),
@@ -163,10 +163,8 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
         *tracking.progress(),
         ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpoints),
+        tracking.Patience(options.pop("early_stopping")),
     ]
-    patience = options.pop("early_stopping")
-    if patience is not None:
-        callbacks.append(EarlyStopping("val/loss", patience=patience))
     try:
         return lightning.Trainer(
             **options,
@@ -174,7 +172,7 @@ def build_trainer(run: "Run", model: "Classifier", logger: "WandbLogger | None")
             default_root_dir=run.folder,  # Lightning would load any hpc_ckpt_* that lies where it was started
             precision=arithmetic.precision,
             callbacks=callbacks,
-            logger=logger or False,
+            logger=False,
             enable_progress_bar=bool(tracking.progress()),
             enable_model_summary=False,
             num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
@@ -199,7 +197,7 @@ def describe(
     data: "RadiographDataModule",
     model: "Classifier",
     trainer: "lightning.Trainer",
-    logger: "WandbLogger | None",
+    arithmetic: "Arithmetic",
 ) -> None:
     """Record what is trained on what and where, before it starts.
 
@@ -215,6 +213,8 @@ def describe(
         raise InputError(f"the processes of this run do not train the same on the same data: {each}")
     run.begin(
         **facts,
+        precision=arithmetic.precision,
+        memory_format=arithmetic.memory_format,
         processes=[{"host": one["host"], "device": one["device"]} for one in each],
         hardware=hardware.describe(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -223,8 +223,8 @@ def describe(
         data.split.save(run.folder / "split.csv", data.manifest)
     if len(each) > 1:
         log.info("%d processes of %d cases a batch: %d a step", len(each), data.batch_size, len(each) * data.batch_size)
-    if logger is not None:
-        logger.experiment.config.update({"found": facts}, allow_val_change=True)
+    if trainer.logger is not None:
+        trainer.logger.experiment.config.update({"found": facts}, allow_val_change=True)
 
 
 def predict(

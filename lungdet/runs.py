@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lungdet import ranks
 from lungdet.commands import command, override
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_UNCOUNTED = {
+    "pixels": "files of other names, sizes or times of change",
+    "split": "the file or list that it is read from names other parts",
+}
+
 
 class RunError(InputError):
     """A run folder that is not there, or lacks what is asked of it; the message says what to do."""
@@ -46,9 +53,9 @@ class Run:
 
     folder: Path
     changed: DictConfig | None = None
-    """A continued run's configuration with the command line laid over it, until `begin` writes it down."""
-    trains_on: bool = True
-    """Whether what changed asks for more training; else for predictions alone, where training has come to its end."""
+    """A continued run's configuration as this command has it, until `begin` writes it down."""
+    trains_on: bool = False
+    """Whether a run that was fitted is trained on: else its predictions alone are made again."""
 
     @property
     def name(self) -> str:
@@ -57,14 +64,53 @@ class Run:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The resolved configuration that the run was started with, or is continued with."""
-        return self.changed or OmegaConf.load(self.folder / "config.yaml")
+        """The resolved configuration that the run was started with, or is continued with.
+
+        Raises:
+            RunError: config.yaml cannot be read.
+        """
+        if self.changed is not None:
+            return self.changed
+        path = self.folder / "config.yaml"
+        try:
+            config = OmegaConf.load(path)
+            if not OmegaConf.is_dict(config):
+                raise ValueError("no keys in it")
+            return config
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+            raise _damaged(path, error) from error
 
     @property
     def environment(self) -> dict:
-        """`environment.json`; empty before training has begun."""
+        """`environment.json`; empty before training has begun.
+
+        Raises:
+            RunError: it cannot be read.
+        """
         path = self.folder / "environment.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            facts = json.loads(path.read_text()) if path.is_file() else {}
+            if not isinstance(facts, dict):
+                raise ValueError(f"no facts in it but {facts!r:.20}")
+            return facts
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+
+    @property
+    def epochs(self) -> "pd.DataFrame":
+        """`metrics.csv`, a row an epoch.
+
+        Raises:
+            RunError: it is not there or cannot be read.
+        """
+        import pandas as pd
+
+        path = self.folder / "metrics.csv"
+        try:
+            table = pd.read_csv(path)
+            return table.astype({"epoch": int, "val/loss": float})
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(path, error) from error
 
     @property
     def asked(self) -> list[list[str]]:
@@ -79,14 +125,12 @@ class Run:
     @property
     def fitted(self) -> bool:
         """Whether there is nothing left to train, only to predict."""
-        return bool(self.environment.get("fitted")) and not (self.changed is not None and self.trains_on)
+        return bool(self.environment.get("fitted")) and not self.trains_on
 
     @property
     def best_loss(self) -> float:
         """The lowest validation loss of any epoch."""
-        import pandas as pd
-
-        return float(pd.read_csv(self.folder / "metrics.csv")["val/loss"].min())
+        return float(self.epochs["val/loss"].min())
 
     @property
     def can_continue(self) -> bool:
@@ -142,9 +186,34 @@ class Run:
     def create(self, config: DictConfig, overrides: Sequence[str] = ()) -> None:
         """Make the folder a run: its resolved configuration, what the command line said, and when it was started."""
         (self.folder / "environment.json").unlink(missing_ok=True)  # of an attempt that never had a checkpoint
-        _save_config(self, config)
+        self._save_config(settled(config, self.folder))
         said = {"run": self.name, "overrides": list(overrides), "started": _now(), "finished": None}
         self.record(**said, git=_revision(), versions=versions())
+
+    def require_data(self, identity: dict[str, dict]) -> None:
+        """Passes only the data that the run is of, where it has recorded any.
+
+        Args:
+            identity: of the data as they are now, see `RadiographDataModule.identity`.
+
+        Raises:
+            RunError: they differ; the message says in what.
+        """
+        recorded = self.environment.get("data", {}).get("identity", {})
+        if not recorded and not self.finished and not self.can_continue:
+            return
+        if missing := identity.keys() - recorded.keys():
+            path = self.folder / "environment.json"
+            raise RunError(f"{path} does not say which {', '.join(sorted(missing))} the run is of; start a new run")
+        differing = [kind for kind in identity if recorded[kind]["hash"] != identity[kind]["hash"]]
+        if differing[:1] == ["images"]:  # of other images the rest is other, too
+            differing = ["images"]
+        if differing:
+            kinds = "; ".join(_difference(kind, recorded[kind], identity[kind]) for kind in differing)
+            raise RunError(
+                f"{self.folder} is a run of other data: {kinds}. Put them back as they were, or train on them as they "
+                "are in another folder (sweep.name=NAME, hydra.run.dir=FOLDER)"
+            )
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's.
@@ -156,12 +225,13 @@ class Run:
         if before is not None and before["hash"] != now["hash"]:
             raise RunError(
                 f"{self.folder} was trained on split {before['hash']} ({before['name']}), the data now give split "
-                f"{now['hash']} ({now['name']}): images were added or removed, or a data key differs; start a new run"
+                f"{now['hash']} ({now['name']}): start a new run"
             )
         if self.changed is not None:
-            if ranks.rank() == 0:
-                _save_config(self, self.changed)
-            self.record(finished=None, **({"fitted": False} if self.trains_on else {}))
+            self._save_config(self.changed)
+            facts["finished"] = None
+        if self.trains_on:
+            facts["fitted"] = False
         self.record(**facts)
 
     def record(self, **facts: object) -> None:
@@ -178,6 +248,10 @@ class Run:
         make_folder(folder)
         with replacing(folder / f"{part}.parquet") as file:
             table.to_parquet(file)
+
+    def _save_config(self, config: DictConfig) -> None:
+        if ranks.rank() == 0:
+            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config))
 
 
 def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np.ndarray") -> "pd.DataFrame":
@@ -244,6 +318,13 @@ def finish(run: Run, **facts: object) -> None:
     run.record(finished=_now(), **facts)
 
 
+def settled(config: DictConfig, folder: Path) -> DictConfig:
+    """A configuration as the run in this folder keeps it: every interpolation resolved, nothing left to continue."""
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    resolved.resume, resolved.run_dir = None, str(folder)
+    return resolved
+
+
 def versions() -> dict[str, str]:
     """Python's and the packages' versions that bear on a run's numbers."""
     import platform
@@ -274,11 +355,16 @@ def _whole(checkpoint: Path) -> bool:
         return False
 
 
-def _save_config(run: Run, config: DictConfig) -> None:
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    resolved.resume = None
-    resolved.run_dir = str(run.folder)
-    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(resolved))
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is damaged ({error}); put a copy of it back, or start a new run in another folder")
+
+
+def _difference(kind: str, before: dict, now: dict) -> str:
+    """`labels (96 known, 48 positive then; 96 known, 47 positive now)`."""
+    then, today = (
+        ", ".join(f"{count:,} {what}" for what, count in facts.items() if what != "hash") for facts in (before, now)
+    )
+    return f"{kind} ({then} then; {today} now)" if then else f"{kind} ({_UNCOUNTED[kind]})"
 
 
 def _now() -> str:

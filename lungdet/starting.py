@@ -6,25 +6,33 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from lungdet import ranks
 from lungdet.commands import command, override
-from lungdet.runs import Run, RunError, find_runs, load_run
+from lungdet.errors import InputError
+from lungdet.runs import Run, RunError, find_runs, load_run, settled
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 log = logging.getLogger(__name__)
 
-# Where a run is written, resumed and reported, and where its images lie, does not change what it computes.
+# Where a run is written, resumed and reported, and how its images are served, does not change what it computes.
 _NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra")
-_NOT_THE_DATA = ("root", "store", "num_workers", "loader")
+_NOT_THE_DATA = ("store", "num_workers", "loader")
 _AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run without training on
+
+# What `resume=RUN` may tell a run anew. All else stands in its checkpoint, or would make it another run.
+_OF_EPOCHS = ("trainer.max_epochs", "trainer.early_stopping", "trainer.gradient_clip_val", "trainer.compile")
+_OF_THE_MACHINE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes")
+_OF_SERVING = ("data.root", "data.store", "data.num_workers", "data.loader", "logger")
+MAY_CHANGE = (*_OF_EPOCHS, *_OF_THE_MACHINE, *_OF_SERVING, _AFTER_THE_FIT)
+_OF_THE_COMMAND = ("resume", "outputs", "sweep")  # where it looks, and where the folder of a multirun lies
 
 
 @contextmanager
@@ -32,10 +40,10 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     """The run that this configuration asks for: a new one, or with `resume` the one to continue.
 
     A folder that holds a run of the very same configuration already is that run: it goes on where it was cut, and is
-    left as it is where it is finished. `resume=auto` continues the newest unfinished run of the same configuration
-    under `outputs`, or starts a new one and says so. `resume=FOLDER` continues that run with its own configuration, the
-    command line's single values (`trainer.max_epochs=50`) laid over it; `degrade=standard` is asked of a finished run
-    without training on.
+    left as it is where it is finished, if the data are still the same. `resume=auto` continues the newest unfinished
+    run of the same configuration under `outputs`, or starts a new one and says so. `resume=FOLDER` continues that run
+    with its own configuration, but for those of `MAY_CHANGE` that the command line names; `degrade=standard` is asked
+    of a finished run without training on. Nothing is written into a run that was there before all this is checked.
 
     The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile. Of several processes
     that run the same command, the first decides.
@@ -48,26 +56,27 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         The run, its `config` being the one to train with.
 
     Raises:
-        RunError: there is nothing to continue, another process is at it, another configuration's run is in the folder,
-            or the command line names another group.
+        RunError: there is nothing to continue, the run is damaged or of other data, another process is at it, another
+            configuration's run is in the folder, or the command line names what cannot change.
     """
     if ranks.count() > 1:
         OmegaConf.resolve(config)  # what they agree on in it, all of them now: rank 0 alone would ask nobody later
+        ranks.gathered(None)  # by now each has made the folder that Hydra logs into, and it may go
     if ranks.rank():
         run = ranks.agreed(None)
         if run is None:
             raise RunError("the first process could not start the run, and says why")
         yield run
         return
-    run = lock = None
-    try:
-        run, lock = _asked_for(config, overrides)
-    finally:
-        ranks.agreed(run)
-    try:
+    run = None
+    with ExitStack() as held:
+        try:
+            _require_epochs(config)
+            run = _asked_for(config, overrides, held)
+        finally:
+            ranks.agreed(run)
+            _log_into(run)
         yield run
-    finally:
-        lock.release()
 
 
 def fingerprint(config: DictConfig) -> str:
@@ -104,16 +113,15 @@ def sweep_folder(name: str) -> str:
     return name
 
 
-def _asked_for(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
+def _asked_for(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
     if config.resume == "auto":
-        run, lock = _newest_unfinished(config)
-        return (run, lock) if run is not None else _in_its_folder(config, overrides)
+        return _newest_unfinished(config, held) or _in_its_folder(config, overrides, held)
     if config.resume is not None:
-        return _continued(load_run(config.resume), config, overrides)
-    return _in_its_folder(config, overrides)
+        return _continued(load_run(config.resume), config, overrides, held)
+    return _in_its_folder(config, overrides, held)
 
 
-def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
+def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
     run = Run(Path(config.run_dir))
     there = (run.folder / "config.yaml").exists()
     if there and fingerprint(run.config) != fingerprint(config):
@@ -122,59 +130,184 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "
             f"with: {command('train.py', override('resume', run.folder))}"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(run)
-    if there and [*overrides] not in run.asked:
-        run.record(asked_again=[*run.environment.get("asked_again", []), [*overrides]])
+    held.callback(_lock(run).release)
     if there and run.finished:
+        from hydra.utils import instantiate
+
+        run.require_data(instantiate(config.data).identity())
         log.info("%s is finished already", run.folder)
-        before, now = (OmegaConf.select(one, "data.root") for one in (run.config, config))
-        if before != now:  # moved, or others of the same layout
-            log.warning("it was trained on the images in %s; for others, in %s, name another folder", before, now)
     elif there and run.can_continue:
-        log.info("continuing %s", run.folder)
+        run = _going_on(run, config)
     else:
         log.info("run folder %s", run.folder)
         run.create(config, overrides)
-    return run, lock
+    if [*overrides] not in run.asked:
+        run.record(asked_again=[*run.environment.get("asked_again", []), [*overrides]])
+    return run
 
 
-def _newest_unfinished(config: DictConfig) -> tuple[Run, "FileLock"] | tuple[None, None]:
+def _newest_unfinished(config: DictConfig, held: ExitStack) -> Run | None:
     runs = find_runs(config.outputs) if Path(config.outputs).is_dir() else []
-    wanted = fingerprint(config)
-    runs = [run for run in runs if not run.finished and fingerprint(run.config) == wanted]
-    for run in sorted(runs, key=lambda run: run.environment.get("started", ""), reverse=True):
-        if run.can_continue:
-            try:
-                lock = _lock(run)
-            except RunError:  # somebody is at it
-                continue
-            log.info("resume=auto: continuing %s", run.folder)
-            return run, lock
+    unfinished = _unfinished(runs, fingerprint(config))
+    for run in sorted(unfinished, key=lambda run: run.environment.get("started", ""), reverse=True):
+        try:
+            held.callback(_lock(run).release)
+        except RunError:  # somebody is at it
+            continue
+        return _going_on(run, config)
     log.info("resume=auto: no unfinished run of this configuration under %s; starting a new one", config.outputs)
-    return None, None
+    return None
 
 
-def _continued(run: Run, config: DictConfig, overrides: Sequence[str]) -> tuple[Run, "FileLock"]:
-    changes = [change.lstrip("+") for change in overrides if not change.startswith("resume=")]
-    afterwards = [change for change in changes if re.split("[.=]", change)[0] == _AFTER_THE_FIT]
-    changes = [change for change in changes if change not in afterwards]
-    for change in changes:
-        key = change.split("=")[0]
-        if "/" in key or key in ("experiment", "logger") or OmegaConf.is_dict(run.config.get(key)):
-            raise RunError(
-                f"resume={run.folder} continues with the run's own configuration; {change} cannot be laid over it. "
-                "Give single values (trainer.max_epochs=50), or start a new run"
-            )
-    if run.finished and not changes and not afterwards:
-        raise RunError(f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs")
-    run.checkpoint("last")
-    lock = _lock(run)
+def _unfinished(runs: Sequence[Run], wanted: str) -> Iterator[Run]:
+    """Those of one `fingerprint` that have a checkpoint to go on from."""
+    for run in runs:
+        try:
+            if not run.finished and run.can_continue and fingerprint(run.config) == wanted:
+                yield run
+        except RunError as error:
+            log.warning("resume=auto passes over a run: %s", error)
+
+
+def _going_on(run: Run, config: DictConfig) -> Run:
+    """A run that was cut, served and logged as this command, which computes the same, has it.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    _reached(run)
     log.info("continuing %s", run.folder)
-    changed = OmegaConf.merge(run.config, OmegaConf.from_dotlist(changes), {"run_dir": str(run.folder)})
-    if afterwards:
-        changed[_AFTER_THE_FIT] = config.get(_AFTER_THE_FIT)
-    trains_on = _training(changed) != _training(run.config)
-    return Run(run.folder, changed if changes or afterwards else None, trains_on), lock
+    return Run(run.folder, settled(config, run.folder))
+
+
+def _continued(run: Run, config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
+    asked = f"resume={run.folder}"
+    lost = [group for group in ("model", "data", "trainer", "logger") if not OmegaConf.is_dict(run.config.get(group))]
+    if lost:
+        raise RunError(f"{run.folder / 'config.yaml'} is damaged: it has no {', '.join(lost)}; start a new run")
+    changes = _changes(run, config, overrides)
+    changed = settled(run.config, run.folder)
+    for key, value in changes.items():
+        OmegaConf.update(changed, key, value, merge=False)
+    _require_epochs(changed)
+    held.callback(_lock(run).release)
+    end = _reached(run).end(changed.trainer)
+    to_train = not changes.keys().isdisjoint(_OF_EPOCHS)
+    if end and to_train:
+        raise RunError(f"{asked}: no epoch would be trained, since {end}")
+    if run.finished and not to_train and _AFTER_THE_FIT not in changes:
+        raise RunError(f"{asked}: the run is finished; to train on, raise trainer.max_epochs or trainer.early_stopping")
+    log.info("continuing %s", run.folder)
+    return Run(run.folder, changed, trains_on=to_train)
+
+
+def _changes(run: Run, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """What the command line tells a run anew, by key.
+
+    Raises:
+        RunError: a word of it does not name a key of `MAY_CHANGE`, or adds or deletes one.
+    """
+    changes = {}
+    for word in overrides:
+        key = re.split("[=@]", word.lstrip("+~"))[0]
+        if key.split(".")[0] in _OF_THE_COMMAND:
+            continue
+        known = next((known for known in MAY_CHANGE if f"{key}.".startswith(f"{known}.")), None)
+        if known is None:
+            raise RunError(
+                f"resume={run.folder}: {key} cannot change in a run that goes on, whose epochs and checkpoint are of "
+                f"what it was. Start a new run, or one from its weights: "
+                f"{override('model.backbone.init_from', run.folder)}. What may change: {', '.join(MAY_CHANGE)}"
+            )
+        if word[0] in "+~" and known != _AFTER_THE_FIT:
+            raise RunError(
+                f"resume={run.folder}: {word}: to a run that goes on no key is added, and none is taken from it; "
+                f"give {key}=VALUE"
+            )
+        key = known if known == _AFTER_THE_FIT else key
+        changes[key] = OmegaConf.select(config, key)
+    return changes
+
+
+class _Reached(NamedTuple):
+    """How far a run has come."""
+
+    epochs: int
+    stalled: int  # epochs since the lowest validation loss
+
+    def end(self, trainer: DictConfig) -> str | None:
+        """Why a trainer would train no further epoch; None where it would."""
+        if -1 < trainer.max_epochs <= self.epochs:
+            return f"{self.epochs} are trained already; give trainer.max_epochs={self.epochs + 1} or more"
+        patience = trainer.get("early_stopping")
+        if patience is not None and self.stalled >= patience:
+            return (
+                f"{self.stalled} epochs have brought no lower validation loss already; give "
+                f"trainer.early_stopping={self.stalled + 1} or more, or null"
+            )
+        return None
+
+
+def _reached(run: Run) -> _Reached:
+    """How far a run has come, by its last checkpoint.
+
+    Raises:
+        RunError: there is none, it is damaged, or metrics.csv lacks one of the epochs before it.
+    """
+    import torch
+
+    path = run.checkpoint("last")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        stalled = next(state["wait_count"] for state in checkpoint["callbacks"].values() if "wait_count" in state)
+        reached = _Reached(checkpoint["epoch"] + 1, stalled)
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise RunError(f"{path} is damaged ({error}); start a new run in another folder") from error
+    if missing := sorted(set(range(reached.epochs)) - set(run.epochs["epoch"])):
+        raise RunError(
+            f"{run.folder / 'metrics.csv'} is damaged: {reached.epochs} epochs are trained and it lacks "
+            f"{', '.join(str(epoch) for epoch in missing)}; put a copy of it back, or start a new run in another folder"
+        )
+    return reached
+
+
+def _require_epochs(config: DictConfig) -> None:
+    """Passes only a trainer that can tell when to end.
+
+    Raises:
+        InputError: trainer.max_epochs or trainer.early_stopping is no number of epochs.
+    """
+    epochs, patience = config.trainer.get("max_epochs"), config.trainer.get("early_stopping")
+    if not (type(epochs) is int and (epochs >= 1 or epochs == -1)):
+        raise InputError(f"trainer.max_epochs={epochs}: at least one epoch is needed (-1: no end)")
+    if not (patience is None or (type(patience) is int and patience >= 1)):
+        raise InputError(f"trainer.early_stopping={patience}: at least one epoch is needed (null: never)")
+
+
+def _log_into(run: Run | None) -> None:
+    """Let the run's own train.log go on, not one in the folder that Hydra has made for a new run; that folder goes."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import configure_log
+
+    if not HydraConfig.initialized():
+        return
+    hydra = HydraConfig.get()
+    made = Path(hydra.runtime.output_dir) / f"{hydra.job.name}.log"
+    if (made.parent / "config.yaml").exists() or not made.exists():
+        return
+    if run is not None:
+        own = run.folder.absolute() / made.name
+        with own.open("a") as lines:
+            lines.write(made.read_text())
+        for handler in hydra.job_logging.handlers.values():  # from here processes of the run's own have it, too
+            if Path(handler.get("filename", "")) == made:
+                with read_write(handler):
+                    handler.filename = str(own)
+        configure_log(hydra.job_logging, hydra.verbose)
+    if run is not None or not made.stat().st_size:
+        made.unlink()
+        with suppress(OSError):  # something else is in it
+            made.parent.rmdir()
 
 
 def _experiment(config: DictConfig) -> dict:
@@ -184,13 +317,8 @@ def _experiment(config: DictConfig) -> dict:
         if key not in _NOT_THE_EXPERIMENT:
             value = config[key]
             values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    values["data"] = {key: value for key, value in values.get("data", {}).items() if key not in _NOT_THE_DATA}
+    values["data"] = {key: value for key, value in (values.get("data") or {}).items() if key not in _NOT_THE_DATA}
     return values
-
-
-def _training(config: DictConfig) -> dict:
-    """The part of a configuration that decides what the weights become."""
-    return {key: value for key, value in _experiment(config).items() if key != _AFTER_THE_FIT}
 
 
 def _lock(run: Run) -> "FileLock":

@@ -1,6 +1,7 @@
 """What is written and shown while a model trains: metrics.csv, a line an epoch, Weights & Biases."""
 
 import logging
+import math
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from urllib.request import urlopen
 import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
@@ -136,6 +137,29 @@ class Signals(Callback):
             signal.signal(signal.SIGTERM, self._answer)
 
     on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+class Patience(EarlyStopping):
+    """Ends training when so many epochs have brought no lower validation loss.
+
+    It counts them where training is never to end so, too: a run that goes on may be given another patience, which
+    then holds for the epochs before as well.
+
+    Args:
+        epochs: how many; None: training does not end.
+    """
+
+    def __init__(self, epochs: int | None) -> None:
+        super().__init__("val/loss", patience=math.inf if epochs is None else epochs, check_finite=epochs is not None)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, with the patience that the run is continued with."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Train no epoch more than a run that was not cut."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def _reason(trainer: lightning.Trainer) -> str:

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from sklearn.metrics import roc_auc_score
 
 import train
-from lungdet import starting
+from lungdet import hardware, starting
 from lungdet.runs import Run, load_run
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_permuted_labels_teach_nothing(model: str, outputs: Path, monkeypatch: p
             rows = data.rows(part)
             labels[rows] = rng.permutation(labels[rows])
         true, manifest["abnormal"] = manifest["abnormal"].copy(), labels  # where the loaders take their targets from
-        trainer = train.build_trainer(run, network, None)
+        trainer = train.build_trainer(run, network, hardware.choose("auto", "auto"))
         trainer.fit(network, data)
         train.predict(run, trainer, network, data)
     test = data.rows("test")
@@ -100,7 +100,7 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         labels = data.store.manifest["abnormal"]
         rows = np.concatenate([np.flatnonzero(labels == value)[:16] for value in (0, 1)])
         loader = data.loader(rows, training=True)
-        trainer = train.build_trainer(run, network, None)
+        trainer = train.build_trainer(run, network, hardware.choose("auto", "auto"))
         trainer.fit(network, loader, data.loader(rows, training=False))
     accuracy = pd.read_csv(run.folder / "metrics.csv")["val/accuracy"]
     assert accuracy.iloc[-1] == 1.0

@@ -216,9 +216,9 @@ def test_batch_norm_is_of_all_images_where_several_gpus_train(
         model = train.build_model(run)
         monkeypatch.setattr(ranks, "count", lambda: processes)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-        monkeypatch.setattr(hardware, "choose", lambda *_: hardware.Arithmetic("32-true", "channels_last", ""))
         monkeypatch.setattr(lightning, "Trainer", lambda **options: options)
-        assert train.build_trainer(run, model, None)["sync_batchnorm"] is together
+        arithmetic = hardware.Arithmetic("32-true", "channels_last", "")
+        assert train.build_trainer(run, model, arithmetic)["sync_batchnorm"] is together
 
 
 def test_processes_that_do_not_train_the_same_are_refused(

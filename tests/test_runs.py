@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,8 @@ from lungdet.runs import Run, RunError, find_runs, load_run
 def config(folder: Path, **changes) -> DictConfig:
     values = {
         "model": {"_target_": "lungdet.models.cnn.CNN", "hidden": 8, "seed": "${seed}"},
-        "trainer": {"max_epochs": 3},
+        "data": {"root": "here"},
+        "trainer": {"max_epochs": 3, "early_stopping": 8},
         "logger": {"project": None},
         "seed": 0,
         "resume": None,
@@ -28,13 +28,25 @@ def config(folder: Path, **changes) -> DictConfig:
     return OmegaConf.create(values | changes)
 
 
-def cut_run(folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00", **changes) -> Run:
-    """A run that was stopped after its first epochs."""
+def cut_run(
+    folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00", epochs: int = 2, stalled: int = 0, **changes
+) -> Run:
+    """A run that was stopped after its first epochs, of which the last `stalled` brought no lower loss."""
     with starting.start(config(folder, run_dir=str(folder / "runs" / name), **changes)) as run:
-        (run.folder / "checkpoints").mkdir()
-        ZipFile(run.folder / "checkpoints" / "last.ckpt", "w").close()
+        reach(run, epochs, stalled)
         run.record(started=started)
     return run
+
+
+def reach(run: Run, epochs: int, stalled: int = 0) -> None:
+    """Leave what is read of a run that has come so far."""
+    (run.folder / "checkpoints").mkdir(exist_ok=True)
+    callbacks = {"ModelCheckpoint": {}, "EarlyStopping": {"wait_count": stalled, "patience": 8}}
+    torch.save({"epoch": epochs - 1, "callbacks": callbacks}, run.folder / "checkpoints" / "last.ckpt")
+    validation = {f"val/{name}": 0.5 for name in ("loss", "accuracy", "f1", "auroc")}
+    pd.DataFrame({"epoch": range(epochs), **validation, "seconds": 60.0}).to_csv(
+        run.folder / "metrics.csv", index=False
+    )
 
 
 def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path) -> None:
@@ -74,50 +86,6 @@ def test_a_damaged_checkpoint_is_said_to_be_and_the_other_one_offered(tmp_path: 
         run.checkpoint("last")
 
 
-def test_a_folder_that_holds_another_configurations_run_is_not_trained_over(tmp_path: Path) -> None:
-    with starting.start(config(tmp_path)):
-        pass
-    other = OmegaConf.merge(config(tmp_path), {"seed": 7})
-    with pytest.raises(RunError, match="holds a run of another configuration"), starting.start(other):
-        pass
-
-
-def test_the_same_configuration_in_the_same_folder_goes_on_and_is_left_alone_when_finished(tmp_path: Path) -> None:
-    with starting.start(config(tmp_path)) as run:
-        run.record(split={"hash": "of an attempt without a checkpoint"})
-    with starting.start(config(tmp_path)) as again:
-        assert again.folder == run.folder
-        assert "split" not in again.environment
-        (again.folder / "checkpoints").mkdir()
-        (again.folder / "checkpoints" / "last.ckpt").touch()
-        again.record(epochs=3)
-    with starting.start(config(tmp_path)) as cut:
-        assert cut.can_continue
-        assert cut.environment["epochs"] == 3
-        assert not cut.finished
-        runs.finish(cut)
-    with starting.start(config(tmp_path)) as finished:
-        assert finished.finished
-        assert finished.changed is None
-
-
-def test_that_a_finished_run_was_trained_on_another_folders_images_is_said(tmp_path: Path, caplog) -> None:
-    with starting.start(config(tmp_path, data={"root": "here"})) as run:
-        runs.finish(run)
-    for root, said in (("here", False), ("there", True)):
-        caplog.clear()
-        with starting.start(config(tmp_path, data={"root": root})) as again:
-            assert again.finished
-        assert ("trained on the images in here" in caplog.text) is said
-
-
-def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path) -> None:
-    one = config(tmp_path)
-    elsewhere = OmegaConf.merge(one, {"outputs": "/elsewhere", "run_dir": "/there", "resume": "auto"})
-    assert starting.fingerprint(one) == starting.fingerprint(elsewhere)
-    assert starting.fingerprint(one) != starting.fingerprint(OmegaConf.merge(one, {"seed": 7}))
-
-
 def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(tmp_path: Path) -> None:
     with starting.start(config(tmp_path)) as run:
         pass
@@ -149,73 +117,6 @@ def test_a_folder_that_is_not_there_is_refused_by_name(read, tmp_path: Path) -> 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no config\.yaml"):
         load_run(tmp_path)
-
-
-def test_resume_auto_continues_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path) -> None:
-    cut_run(tmp_path, "old", "2026-01-01T00:00:00+00:00")
-    newest = cut_run(tmp_path, "newer", "2026-01-02T00:00:00+00:00")
-    runs.finish(cut_run(tmp_path, "finished", "2026-01-03T00:00:00+00:00"))
-    cut_run(tmp_path, "other_seed", "2026-01-04T00:00:00+00:00", seed=1)
-    with starting.start(config(tmp_path, resume="auto", logger={"project": "elsewhere"})) as run:
-        assert run.folder == newest.folder
-
-
-def test_resume_auto_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    with starting.start(config(tmp_path, resume="auto")) as run:
-        assert run.folder == tmp_path / "runs" / "new"
-    assert "no unfinished run of this configuration" in caplog.text
-
-
-def test_resume_auto_leaves_a_run_alone_that_another_process_is_training(tmp_path: Path) -> None:
-    busy = cut_run(tmp_path, "busy")
-    with (
-        starting.start(config(tmp_path, resume=str(busy.folder))),
-        starting.start(config(tmp_path, resume="auto")) as run,
-    ):
-        assert run.folder != busy.folder
-
-
-def test_a_run_in_use_cannot_be_resumed(tmp_path: Path) -> None:
-    busy = cut_run(tmp_path, "busy")
-    asked = config(tmp_path, resume=str(busy.folder))
-    with starting.start(asked), pytest.raises(RunError, match="another process"), starting.start(asked):
-        pass
-
-
-def test_resume_of_a_folder_keeps_its_configuration_and_takes_single_values(tmp_path: Path) -> None:
-    cut = cut_run(tmp_path, "cut", seed=5)
-    asked = config(tmp_path, resume=str(cut.folder))
-    with starting.start(asked, [f"resume={cut.folder}", "trainer.max_epochs=9"]) as run:
-        assert run.folder == cut.folder
-        assert (run.config.seed, run.config.trainer.max_epochs) == (5, 9)
-        assert load_run(cut.folder).config.trainer.max_epochs == 3
-        run.begin(split={"hash": "h", "name": "random"})
-    assert load_run(cut.folder).config.trainer.max_epochs == 9
-
-
-@pytest.mark.parametrize("change", ["model=cnn_lstm", "model/backbone=timm", "experiment=smoke", "+experiment=smoke"])
-def test_resume_of_a_folder_refuses_another_group(tmp_path: Path, change: str) -> None:
-    cut = cut_run(tmp_path, "cut")
-    with (
-        pytest.raises(RunError, match="cannot be laid over it"),
-        starting.start(config(tmp_path, resume=str(cut.folder)), [change]),
-    ):
-        pass
-
-
-def test_resume_of_a_run_with_nothing_to_continue_stops(tmp_path: Path) -> None:
-    finished = cut_run(tmp_path, "finished")
-    runs.finish(finished)
-    with pytest.raises(RunError, match="is finished"), starting.start(config(tmp_path, resume=str(finished.folder))):
-        pass
-    with starting.start(config(tmp_path)) as fresh:
-        pass
-    with (
-        pytest.raises(RunError, match="no such checkpoint"),
-        starting.start(config(tmp_path, resume=str(fresh.folder))),
-    ):
-        pass
 
 
 def test_a_half_written_environment_never_replaces_the_whole_one(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_run_counts_though_its_multirun_was_given_again_with_a_name_and_other_
     path = multirun / "multirun.yaml"
     for words in (
         "sweep.name=sweep",
-        "sweep.name=sweep\n    - logger=csv\n    - data.root=/here\n    - +data.num_workers=2",
+        "sweep.name=sweep\n    - logger=csv\n    - data.store=/here\n    - +data.num_workers=2",
     ):
         path.write_text(path.read_text().replace("- +width=8", f"- +width=8\n    - {words}"))
         assert [one.folder for one in sweep.never_run(multirun)] == [one.folder for one in missing]

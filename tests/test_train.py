@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,8 +178,8 @@ def test_a_finished_run_predicts_degraded_test_images_without_training_on(
     before = {name: (first.folder / name).read_bytes() for name in ("checkpoints/last.ckpt", "metrics.csv")}
     tested = first.predictions("test")
     monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("trained on"))
-    asked = ("resume=..", *DEGRADED, "data.num_workers=1")
-    again = trained(configured(tmp_path, table, f"resume={first.folder}", *DEGRADED), *asked)
+    asked = (f"resume={first.folder}", *DEGRADED, "data.num_workers=1")
+    again = trained(configured(tmp_path, table, *asked), *asked)
     assert again.finished
     assert again.config.degrade.noise == [0, 40]
     assert again.environment["test"] == first.environment["test"]
@@ -238,11 +239,14 @@ def test_a_run_whose_fit_is_done_only_predicts_when_resumed(table: Path, tmp_pat
     assert resumed.checkpoint("last").stat().st_mtime_ns == last
 
 
-def test_a_moved_run_keeps_its_best_epoch_when_continued(table: Path, tmp_path: Path) -> None:
+def test_a_moved_run_keeps_its_best_epoch_when_continued(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = trained(configured(tmp_path, table, "trainer.max_epochs=4"))
     moved = first.folder.rename(tmp_path / "moved")
-    more = ("trainer.max_epochs=5", "model.learning_rate=3")
-    whole = trained(configured(tmp_path, table, f"resume={moved}"), *more)
+    more = (f"resume={moved}", "trainer.max_epochs=5")
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda model: model.head[-1].bias.data.fill_(1000))
+    whole = trained(configured(tmp_path, table, *more), *more)
     epochs = pd.read_csv(whole.folder / "metrics.csv")["val/loss"]
     assert torch.load(whole.checkpoint("best"), weights_only=True)["epoch"] == epochs.idxmin()
 
@@ -341,26 +345,60 @@ def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: run
     assert carried["parts"]["test"] == split["parts"]["test"]["hash"] == run.predictions("test").attrs["part"]
 
 
-def test_a_run_is_not_continued_on_other_images(table: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["images", "labels"])
+def test_a_run_is_not_continued_on_other_data(table: Path, tmp_path: Path, change: str) -> None:
     rows = pd.read_csv(table)
-    mine = table.parent / "shrinking.csv"
+    mine = table.parent / "changing.csv"
     rows.to_csv(mine, index=False)
     first = trained(configured(tmp_path, mine, "trainer.max_epochs=1"))
-    rows[rows["patient_id"] > 5].to_csv(mine, index=False)
+    if change == "images":
+        rows = rows[rows["patient_id"] > 5]
+    else:
+        rows.loc[:1, "abnormal"] = 1
+    rows.to_csv(mine, index=False)
     more = ("trainer.max_epochs=2", f"resume={first.folder}")
-    before = {name: (first.folder / name).read_bytes() for name in ("config.yaml", "split.csv")}
-    with pytest.raises(RunError, match="was trained on split"):
-        trained(configured(tmp_path, mine, *more), more[0])
-    assert all((first.folder / name).read_bytes() == content for name, content in before.items())
-    assert load_run(first.folder).finished
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=rf"{first.folder} is a run of other data: {change} \("):
+        trained(configured(tmp_path, mine, *more), *more)
+    assert {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_finished_run_trains_on_when_epochs_are_added(table: Path, tmp_path: Path) -> None:
-    first = trained(configured(tmp_path, table, "trainer.max_epochs=1"))
-    config = configured(tmp_path, table, f"resume={first.folder}")
-    more = trained(config, f"resume={first.folder}", "trainer.max_epochs=2")
-    assert more.folder == first.folder
-    assert more.environment["epochs"] == 2
+def test_what_a_continued_run_is_told_anew_takes_effect(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that early stopping ended, elsewhere now, in everything that may change but for what a test cannot have."""
+    stopped = trained(
+        configured(tmp_path, table, "model.learning_rate=3", "trainer.early_stopping=1", "trainer.max_epochs=9")
+    )
+    epochs = stopped.environment["epochs"]
+    assert epochs < 9
+    stopped.record(fitted=False, finished=None)  # cut as soon as that epoch was saved
+    assert trained(configured(tmp_path, table, f"resume={stopped.folder}")).environment["epochs"] == epochs
+    moved = Path(shutil.copytree(table.parent, tmp_path / "moved"))  # with their times
+    words = (
+        f"resume={stopped.folder}", f"trainer.max_epochs={epochs + 2}", "trainer.early_stopping=50",
+        "trainer.gradient_clip_val=0.25", "trainer.compile=true", "trainer.accelerator=cpu", "data.num_workers=1",
+        "data.loader=workers", f"data.root={moved}", f"data.store={tmp_path}/store", "logger=wandb",
+    )  # fmt: skip
+    seen = {}
+
+    def note(patience: tracking.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
+        data = trainer.datamodule
+        seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), model.to_compile, patience.patience)
+        seen["data"] = (data.num_workers, data.made_by, data.root, data.store.folder.parent)
+        model.to_compile = False  # a minute
+
+    monkeypatch.setattr(tracking.Patience, "on_train_start", note)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+    more = trained(configured(tmp_path, table, *words), *words)
+    assert seen == {
+        "trainer": (0.25, "cpu", True, 50),
+        "data": (1, "workers", moved, tmp_path / "store"),
+    }
+    assert more.environment["epochs"] == epochs + 2
+    assert more.environment["data"]["store"].startswith(f"{tmp_path}/store")
+    assert list(more.folder.glob("wandb/offline-run-*"))
+    assert more.config.trainer.early_stopping == 50
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(table: Path, tmp_path: Path) -> None:
@@ -442,7 +480,7 @@ def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tm
         model = train.build_model(run)
         data = train.build_data(run.config, model)
         data.setup()
-        trainer = train.build_trainer(run, model, None)
+        trainer = train.build_trainer(run, model, hardware.choose("32-true", "auto"))
         data.manifest.loc[data.rows("train")[:10], "abnormal"] = 0.0
         trainer.fit(model, data)
     share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
@@ -458,7 +496,7 @@ def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(ta
         data.setup()
         first = []
         model.backbone[0][0].register_forward_hook(lambda _, __, output: first.append(output.detach()))
-        train.build_trainer(run, model, None).fit(model, data)
+        train.build_trainer(run, model, hardware.choose("32-true", "auto")).fit(model, data)
     assert torch.allclose(model.backbone[0][1].running_mean, first[0].mean((0, 2, 3)), atol=1e-6)
 
 
@@ -557,13 +595,6 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
 def test_what_lightning_refuses_is_told_in_a_sentence(table: Path, tmp_path: Path, wrong: str) -> None:
     with pytest.raises(InputError, match=r"Lightning refuses what trainer\.\* says"):
         trained(configured(tmp_path, table, wrong))
-
-
-def test_a_finished_run_remembers_who_else_asked_for_it(run: runs.Run) -> None:
-    for said in ([], ["seed=0"], ["seed=0"]):
-        with starting.start(run.config, said) as again:
-            assert again.finished
-    assert load_run(run.folder).asked == [[], ["seed=0"]]
 
 
 def test_compiling_is_left_to_cuda_gpus_and_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """RadiographDataModule: a manifest, its prepared store and a split become loaders; every dataset derives from it."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,9 +21,9 @@ from lungdet.data.degrade import Degradation
 from lungdet.data.device import LOADERS, Whereabouts, choose, resident
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
-from lungdet.data.store import Store, prepare
+from lungdet.data.store import Store, fingerprint, prepare
 from lungdet.errors import InputError
-from lungdet.findings import TASKS
+from lungdet.findings import FINDINGS, TASKS
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +203,27 @@ class RadiographDataModule(lightning.LightningDataModule):
         taken = _limited(train, len(self.rows("val")), self.split_seed)["image_id"]
         return np.flatnonzero(self.manifest["image_id"].isin(taken))
 
+    def identity(self) -> dict[str, dict]:
+        """What tells these data from others, before anything is prepared: a hash and counts of each kind.
+
+        `images` are their ids; `patients`, whose they are and what is known of them; `labels`; `pixels`, the files'
+        names, sizes and times and how they are prepared, see `Store.fingerprint`; `split`, what else the split is read
+        from.
+        """
+        manifest = self.wanted.sort_values("image_id", ignore_index=True)
+        patients = int(manifest["patient_id"].nunique())
+        whose = manifest[["patient_id", "visit", "age", "sex", "view"]].to_csv(header=False, index=False)
+        labels = manifest[["abnormal", *FINDINGS]].fillna(-1).to_numpy(np.int8)
+        counts = {"known": int((labels >= 0).sum()), "positive": int((labels == 1).sum())}
+        pixels = self.store.fingerprint if self.store else fingerprint(self.wanted, self.roots(), self.settings)
+        return {
+            "images": {"hash": splits.hash_of(manifest["image_id"]), "images": len(manifest), "patients": patients},
+            "patients": {"hash": _hash(whose.encode()), "patients": patients},
+            "labels": {"hash": _hash(labels.tobytes()), **counts},
+            "pixels": {"hash": pixels},
+            "split": {"hash": self._split_source()},
+        }
+
     def state_dict(self) -> dict:
         """What a checkpoint says of its data: the hashes of the split and of its parts, and the store's fingerprint."""
         parts = {part: self.split.part_hash(part) for part in splits.PARTS}
@@ -215,6 +238,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {
             "fingerprint": self.store.fingerprint,
+            "identity": self.identity(),
             "store": str(self.store.folder.absolute()),
             "images": len(self.manifest),
             "patients": int(self.manifest["patient_id"].nunique()),
@@ -230,7 +254,9 @@ class RadiographDataModule(lightning.LightningDataModule):
             },
         }
 
-    def _open(self) -> None:
+    @cached_property
+    def wanted(self) -> pd.DataFrame:
+        """The manifest of the images that are there, or of the `limit` of them that is asked for."""
         manifest = self.read()
         for name, images in manifest["dataset"].value_counts().items():
             if name in self.whole and images < self.whole[name]:
@@ -243,7 +269,16 @@ class RadiographDataModule(lightning.LightningDataModule):
                 len(manifest),
                 manifest["patient_id"].nunique(),
             )
-        self.store = prepare(manifest, self.roots(), self.settings, self.folder)
+        return manifest
+
+    def _open(self) -> None:
+        self.store = prepare(self.wanted, self.roots(), self.settings, self.folder)
+
+    def _split_source(self) -> str | None:
+        """A hash of the split that comes with the data or in a file of its own; None of one that is drawn."""
+        if self.protocol == "file":
+            return protocols.from_file(self.wanted, self.split_file).hash
+        return protocols.official(self.wanted, self.official()).hash if self.protocol == "official" else None
 
     def _split(self) -> splits.Split:
         """The split that the protocol's name asks for."""
@@ -309,6 +344,10 @@ class RadiographDataModule(lightning.LightningDataModule):
                 log.info("batches are made %s: %s", f"on {device}" if device is not None else "by workers", why)
             self._resident, self._why = resident(images, device) if device is not None else None, why
         return self._resident
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _limited(manifest: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:

@@ -84,6 +84,11 @@ def prepare(
     return store
 
 
+def fingerprint(manifest: pd.DataFrame, roots: Mapping[str, Path], settings: Settings) -> str:
+    """The fingerprint that the store of these images has, or would have; no image is opened."""
+    return _fingerprint(_files(manifest, roots), settings)
+
+
 def _files(manifest: pd.DataFrame, roots: Mapping[str, Path]) -> pd.DataFrame:
     """The source files in the order of their image ids, each with its size and time; -1 where there is none."""
     files = manifest[["image_id", "dataset", "path"]].sort_values("image_id", ignore_index=True)
