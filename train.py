@@ -127,7 +127,7 @@ def build_degradations(config: DictConfig) -> "list[Degradation]":
 
 
 def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> "lightning.Trainer":
-    """Lightning's trainer with this run's callbacks and arithmetic, no logger yet; puts the model into its memory format."""
+    """Lightning's trainer with this run's callbacks and arithmetic; puts the model into its memory format."""
     import lightning
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint

@@ -277,7 +277,7 @@ def test_training_that_ends_early_says_why(
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, tmp_path: Path, monkeypatch) -> None:
     config = configured(tmp_path, table)
     with starting.start(config) as run:
-        trainer = train.build_trainer(run, train.build_model(run), None)
+        trainer = train.build_trainer(run, train.build_model(run), hardware.choose("32-true", "auto"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # TMPDIR is not needed
     save, path = trainer.strategy.checkpoint_io.save_checkpoint, run.folder / "checkpoints" / "last.ckpt"
     save({"epoch": 1}, path)
