@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from lungdet.errors import run_plainly, told_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,9 +33,7 @@ FEWEST_DRAWS = 100
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate the runs that the configuration names."""
-    from lungdet.errors import told_plainly
-
-    with told_plainly("evaluate.py"):
+    with told_plainly("evaluate.py", alone=HydraConfig.get().mode is RunMode.RUN):
         evaluate(config)
 
 
@@ -84,6 +85,7 @@ def report_on(
     """Score other data where it is asked for, compare, report."""
     from lungdet.evaluation import compare, costs, report, summary
     from lungdet.evaluation.statistics import thresholds
+    from lungdet.writing import require_writable
 
     if external:
         compare.require_one_part(results)
@@ -96,6 +98,7 @@ def report_on(
             log.warning("not evaluated: %s: %s", one.folder, one.reason)
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
     say(models, rule, at, external)
+    require_writable(out)
     measured = costs.measure(compare.kinds(models)) if config.efficiency else None
     numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, measured)
     report.show(report.write(numbers, models, out), out)
@@ -155,4 +158,4 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
 
 
 if __name__ == "__main__":
-    main()
+    run_plainly("evaluate.py", main)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet import interruption, launching, ranks, requeue, starting
 from lungdet.commands import command, override
-from lungdet.errors import InputError, told_plainly
+from lungdet.errors import InputError, run_plainly, told_plainly
 
 log = logging.getLogger("train")
 
@@ -318,4 +318,4 @@ OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, re
 OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
 
 if __name__ == "__main__":
-    main()
+    run_plainly("train.py", main)

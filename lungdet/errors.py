@@ -1,8 +1,27 @@
 """The one kind of error that is the user's to mend, everywhere in the project."""
 
+import errno
+import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = {
+    errno.EACCES: "give yourself the right to it, or name another place",
+    errno.EPERM: "give yourself the right to it, or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: "make room, or name another place",
+    errno.EDQUOT: "make room, or name another place",
+    errno.EEXIST: "a file is where a folder is to be: name another place",
+    errno.ENOTDIR: "a file is where a folder is to be: name another place",
+}
+"""What the machine refuses to anybody's program, and what its user can do about it."""
 
 
 class InputError(ValueError):
@@ -15,11 +34,14 @@ class InputError(ValueError):
 
 @contextmanager
 def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
-    """End the program with the message of an `InputError` that its block raises, or after Ctrl-C, without a traceback.
+    """End the program with the message of an error that is the user's to mend, or after Ctrl-C, without a traceback.
+
+    That is an `InputError` that the block raises, a command line that Hydra refuses, or a file that cannot be written.
 
     Args:
         program: its name, which opens the message.
-        alone: False in one of several jobs; the error then goes on, so that the others run and this one is told.
+        alone: False in one of several jobs: its message is logged and goes on as an `InputError`, so that the others
+            run.
     """
     try:
         yield
@@ -27,9 +49,34 @@ def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None  # as shells have it
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__  # Hydra wraps what an object's construction raises
-        if cause is None or not alone:
+        message = _mistake(error)
+        if message is None:
             raise
-        raise SystemExit(f"{program}: {cause}") from None
+        if alone:
+            raise SystemExit(f"{program}: {message}") from None
+        log.error("%s", message)
+        raise InputError(message) from error  # by itself: what a launcher sends home has lost its cause
+
+
+def run_plainly(program: str, main: Callable[[], None]) -> None:
+    """Run a program of Hydra's, and tell plainly what ends it before its own block begins, or after the last job's.
+
+    The exit status is 1 where a job failed.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself, most of them with a traceback
+    with told_plainly(program):
+        main()
+
+
+def _mistake(error: BaseException | None) -> str | None:
+    """What to say of an error that is the user's to mend; None of any other. Hydra wraps what a construction raises."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return str(error)
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            return f"{error.filename or 'a file'}: {error.strerror}; {_REFUSALS[error.errno]}"
+        if isinstance(error, HydraException) and not isinstance(error, InstantiationException):
+            detail = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+            return f"{error}{detail}"
+        error = error.__cause__
+    return None

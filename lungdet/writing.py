@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,3 +48,14 @@ def make_folder(folder: Path) -> None:
     if folder.is_symlink():
         raise InputError(f"{folder} is a link to {os.readlink(folder)}, where files would be replaced; delete the link")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder unless it is there, and pass only where a file can be written in it, before hours are spent.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

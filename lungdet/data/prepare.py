@@ -12,6 +12,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from lungdet.errors import run_plainly, told_plainly
+
 CONF = Path(__file__).parents[2] / "conf"
 
 # No run folder, no log file: what this leaves behind is the store.
@@ -22,8 +24,6 @@ QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra
 def main(config: DictConfig) -> None:
     """Make the configured dataset's store, or find it, and print what is in it."""
     from hydra.utils import instantiate
-
-    from lungdet.errors import told_plainly
 
     began = time.perf_counter()
     with told_plainly("lungdet.data.prepare"):
@@ -56,7 +56,7 @@ def command() -> None:
     if {"-m", "--multirun"} & set(sys.argv):
         sys.exit("one dataset at a time is prepared; data=combined takes several at once")
     sys.argv[1:1] = QUIET
-    main()
+    run_plainly("lungdet.data.prepare", main)
 
 
 if __name__ == "__main__":

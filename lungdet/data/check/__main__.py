@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
+from lungdet.errors import run_plainly, told_plainly
+
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
 
@@ -28,13 +30,12 @@ def main(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from lungdet.data.check import showing
-    from lungdet.errors import told_plainly
-    from lungdet.writing import write_text
+    from lungdet.writing import require_writable, write_text
 
     with told_plainly("lungdet.data.check"):
-        report = examine(instantiate(config.data))
         out = Path(config.out)
-        out.mkdir(parents=True, exist_ok=True)
+        require_writable(out)
+        report = examine(instantiate(config.data))
         facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
         write_text(out / "check.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
         write_text(out / "check.html", showing.page(report))
@@ -115,7 +116,7 @@ def command() -> None:
         sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
     if {"-m", "--multirun"} & set(sys.argv):
         sys.exit("one dataset at a time is checked; data=combined takes several at once")
-    main()
+    run_plainly("lungdet.data.check", main)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from lungdet.data.download.checksums import Checksums
 from lungdet.data.download.fetching import DownloadError, Patience, fetch, progress, size
 from lungdet.data.download.listing import file_name, links
 from lungdet.data.download.unpacking import KINDS, ArchiveError, unpack
+from lungdet.errors import run_plainly
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +215,7 @@ def command() -> None:
     if len(named) != 1 and not any(argument.startswith("download=") for argument in sys.argv):
         sys.exit(f"{__doc__}\nName one dataset: {', '.join(names)}")
     sys.argv = [f"download={argument}" if argument in names else argument for argument in sys.argv]
-    main()
+    run_plainly("lungdet.data.download", main)
 
 
 if __name__ == "__main__":

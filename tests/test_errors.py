@@ -1,0 +1,135 @@
+"""What the user has to mend is told in a line, in one job and in several; what is a bug keeps its traceback."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+from hydra.errors import HydraException, InstantiationException
+
+from lungdet.errors import InputError, told_plainly
+from lungdet.writing import require_writable
+
+# The real Hydra, with jobs that take no time.
+PROGRAM = """
+import hydra
+from pathlib import Path
+from lungdet.errors import InputError, run_plainly, told_plainly
+
+@hydra.main(version_base="1.3", config_path=None, config_name=None)
+def main(config):
+    with told_plainly("app.py", alone=config.get("job") is None):
+        match config.get("job"):
+            case "bug":
+                raise ZeroDivisionError("ours")
+            case "done":
+                Path("done").touch()
+            case other:
+                raise InputError(f"job={other}: no such job")
+
+run_plainly("app.py", main)
+"""
+
+
+def app(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    (folder / "app.py").write_text(PROGRAM)
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(
+        [sys.executable, "app.py", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_each_job_that_fails_says_why_and_the_others_run_on(tmp_path: Path) -> None:
+    done = app(tmp_path, "-m", "+job=a,done,b")
+    assert done.returncode == 1
+    assert (tmp_path / "done").exists()
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "app.py: job=a: no such job"
+    for job in ("a", "b"):
+        [log] = [path.read_text() for path in tmp_path.rglob("app.log") if f"job={job}" in path.read_text()]
+        assert "no such job" in log
+
+
+def test_a_bug_in_a_job_keeps_its_traceback(tmp_path: Path) -> None:
+    done = app(tmp_path, "-m", "+job=bug,done")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError: ours" in done.stderr
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-m", "+job=interval(0,1)"), "does not support sweep type"),
+        (("-m", "+job=range("), "no viable alternative at input 'range('"),
+        (("-m", "nothing=1,2"), "Could not override 'nothing'"),
+        (("-m", "+job=a,b", "hydra.sweep.dir=app.py/sweep"), "app.py/sweep: Not a directory; a file is where"),
+        (("hydra.run.dir=app.py/run",), "app.py/run: Not a directory; a file is where a folder is to be"),
+        (("hydra.run.dir=app.py",), "app.py: File exists; a file is where a folder is to be"),
+    ],
+)
+def test_what_stops_hydra_before_a_job_begins_is_told_in_a_line(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = app(tmp_path, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("app.py: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def caused_by(cause: Exception) -> Exception:
+    error = InstantiationException("Error in call to target 'lungdet.models.cnn.CNN'")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("seed=a: a number"), "seed=a: a number"),
+        (caused_by(InputError("seed=a: a number")), "seed=a: a number"),
+        (HydraException("no such key"), "no such key"),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/a"), "/runs/a: Permission denied; give yourself"),
+        (OSError(errno.EROFS, "Read-only file system", "/runs/a"), "/runs/a: Read-only file system; name a place"),
+        (caused_by(OSError(errno.ENOSPC, "No space left on device")), "a file: No space left on device; make room"),
+    ],
+)
+def test_the_users_mistake_is_the_end_of_one_run_and_goes_on_as_itself_in_one_of_several(
+    error: Exception, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match=f"^train.py: {message}"), told_plainly("train.py"):
+        raise error
+    with pytest.raises(InputError, match=f"^{message}") as job, told_plainly("train.py", alone=False):
+        raise error
+    sent = pickle.loads(pickle.dumps(job.value))  # as a launcher sends it home
+    assert (type(sent), str(sent)) == (InputError, str(job.value))
+    assert caplog.messages == [str(job.value)]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("error", [KeyError("a"), caused_by(TypeError("b")), FileNotFoundError(errno.ENOENT, "c")])
+def test_any_other_error_is_left_as_it_is(error: Exception, alone: bool) -> None:
+    with pytest.raises(type(error)), told_plainly("train.py", alone):
+        raise error
+
+
+def test_a_folder_to_write_in_is_made_and_left_empty_or_refused_at_once(tmp_path: Path) -> None:
+    require_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        require_writable(tmp_path / "file" / "b")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(SystemExit, match=rf"evaluate.py: {tmp_path}: Permission denied"), told_plainly("evaluate.py"):
+        require_writable(tmp_path)
