@@ -24,11 +24,13 @@ demo: .venv/.runs          ## phantoms -> both models -> outputs/demo/report
 	@$(BIN)/python train.py experiment=demo
 	@$(BIN)/python evaluate.py runs=outputs/demo
 
+# A file's tests in one process, so that what they share is made once.
+BY_FILE := -n auto --dist loadfile
 test: .venv/.tests         ## the tests that take seconds
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest $(BY_FILE)
 
 test-slow: .venv/.tests    ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow $(BY_FILE)
 
 bench: .venv/.peers        ## measure the claims, beside peers; needs LUNGDET_DATA; writes benchmarks.json
 	@$(BIN)/python -m tests.benchmarks
