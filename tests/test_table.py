@@ -1,6 +1,7 @@
 """A user's own table: what is read, and that every mistake is named with file, line, column and value."""
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.table import TableDataModule, read
+from lungdet.errors import InputError
 
 
 def image(path: Path) -> Path:
@@ -145,6 +147,19 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
             ["path,abnormal", "q/a.png,0", "q/a.jpg,1"],
             r"line 3, column path: 'q/a.jpg'; an earlier line differs in the suffix",
         ),
+        (
+            ["path,abnormal,dataset", "a.png,0,north", "b.jpg,1,North"],
+            r"column dataset: 'north' on line 2 and 'North' on line 3 seem to be one and the same",
+        ),
+        (["path,abnormal,dataset", "a.png,0,../../x"], r"line 2, column dataset: '../../x'; a name without slashes"),
+        (["path,abnormal,dataset", "a.png,0,nan"], r"line 2, column dataset: 'nan'; nan on 1 line\(s\) name nobody"),
+        (["path,abnormal,view", "a.png,0,unknown"], r"line 2, column view: 'unknown'; .*an empty cell means unknown"),
+        (
+            ["path,abnormal,patient_id", "a.png,0,1.23457E+11"],
+            r"line 2, column patient_id: '1.23457E\+11'; rounded by a spreadsheet",
+        ),
+        (["sep=,", "path,abnormal", "a.png,2"], r"line 3, column abnormal: '2'"),
+        (["sep=;", "path;abnormal", "a.png;1"], r"separated by ';'; commas are needed"),
         (["path,abnormal", "gone.png,0"], r"none of the 1 images is in .*relative to data.root"),
         (["path,abnormal", "a.png,0,1,2"], r"lines have more cells than the header"),
         (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"not a comma-separated table.*line 3"),
@@ -153,6 +168,52 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
 def test_mistakes_are_named(folder, lines, message):
     with pytest.raises(DatasetError, match=message):
         read(csv(folder, *lines), folder)
+
+
+@pytest.mark.parametrize(
+    "two", [("1", "001"), ("1", "1.0"), ("A1", "a1"), ("p-1", "P 01"), ("１2", "12"), ("x_y", "x–y")]
+)
+def test_a_patient_written_in_two_ways_is_refused_with_both_lines(folder, two):
+    path = csv(folder, "path,abnormal,patient_id", f"a.png,1,{two[0]}", "sub/c.png,1,other", f"b.jpg,0,{two[1]}")
+    with pytest.raises(DatasetError) as caught:
+        read(path, folder)
+    assert f"column patient_id: {two[0]!r} on line 2 and {two[1]!r} on line 4 seem to be one" in str(caught.value)
+    assert "number the patients anew if they are two" in str(caught.value)
+
+
+@pytest.mark.parametrize("two", [("Mu\u0308ller", "M\u00fcller"), ("7", "7\u200b"), ("a b", "\ufeffa\u00a0 b")])
+def test_what_nobody_can_see_makes_no_other_patient(folder, two):
+    path = csv(folder, "path,abnormal,patient_id,dataset", f"a.png,1,{two[0]},{two[1]}", f"b.jpg,0,{two[1]},{two[0]}")
+    table = read(path, folder)
+    assert table["patient_id"].nunique() == table["dataset"].nunique() == 1
+    assert table["visit"].tolist() == [0, 1]
+
+
+def test_ids_that_tell_people_apart_are_taken(folder):
+    lines = ["a.png,1,1-23,north", "b.jpg,0,12-3,north", "sub/c.png,1,01,south", "sub/a.png,1,1,north"]
+    table = read(csv(folder, "path,abnormal,patient_id,dataset", *lines), folder)
+    assert table["patient_id"].tolist() == ["north/1-23", "north/12-3", "south/01", "north/1"]
+
+
+@pytest.mark.parametrize("nobody", ["nan", "NULL", "unknown", "-", "N/A", "?", "-1"])
+def test_a_word_for_no_patient_is_no_patient(folder, nobody):
+    path = csv(folder, "path,abnormal,patient_id", "a.png,1,7", f"b.jpg,0,{nobody}", f"sub/c.png,1,{nobody}")
+    with pytest.raises(DatasetError) as caught:
+        read(path, folder)
+    assert f"line 3, column patient_id: {nobody!r}; {nobody} on 2 line(s) name nobody" in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_umlaut_is_the_same_composed_and_decomposed(folder, written, named):
+    name = "Lunge-ü.png"
+    image(folder / unicodedata.normalize(written, name)).write_bytes(image(folder / "plain.png").read_bytes())
+    table = read(csv(folder, "path,abnormal", f"{unicodedata.normalize(named, name)},1"), folder)
+    assert table["path"].tolist() == [unicodedata.normalize(written, name)]
+    assert table["image_id"].tolist() == [unicodedata.normalize("NFC", "table/Lunge-ü")]
+
+
+def test_excels_first_line_is_no_header(folder):
+    assert len(read(csv(folder, "sep=,", "path,abnormal", "a.png,1", encoding="utf-8-sig", end="\r\n"), folder)) == 1
 
 
 def test_no_file_no_folder_and_another_encoding_are_errors(folder):
@@ -173,3 +234,32 @@ def test_the_root_is_the_tables_folder_unless_given(folder):
     assert data.read()["image_id"].tolist() == ["table/a"]
     assert data.root == folder
     assert not data.patients_known
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("limit", value) for value in ("10%", 0, 0.1, True)),
+        *(("num_workers", value) for value in (-1, "all", 1.5)),
+        *(("batch_size", value) for value in (0, None, 32.0, "32x")),
+        *(("visits", 0), ("folds", 1), ("folds", "five"), ("fold", -1), ("fold", "a")),
+        *(("split_seed", value) for value in (-1, 1 << 32, "a", None)),
+        *(("fractions", value) for value in (0.7, None, [0.7, 0.3], ["70%", "15%", "15%"], [0.7, 0.2, 0.2])),
+        *(("train_fraction", value) for value in ("10%", None)),
+        *(("train_prevalence", "10%"), ("image_size", 0), ("image_size", "large"), ("bits", "12bit")),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_its_key(folder, key, value):
+    with pytest.raises(InputError) as caught:
+        TableDataModule(table=folder / "my.csv", **{key: value})
+    assert f"data.{key}={value}: " in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_read_is_told_plainly(folder, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    data = TableDataModule(table=csv(folder, "path,abnormal", "a.png,1"), store=folder / "store")
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(DatasetError, match=r"table: .*Permission denied: '.*my.csv'"):
+        data.prepare_data()

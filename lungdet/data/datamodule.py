@@ -19,8 +19,10 @@ from lungdet.data.augment import Augmentation
 from lungdet.data.batches import Batches
 from lungdet.data.degrade import Degradation
 from lungdet.data.device import LOADERS, Whereabouts, choose, resident
+from lungdet.data.errors import DatasetError
 from lungdet.data.images import Settings
 from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.patients import contradictions
 from lungdet.data.store import Store, fingerprint, prepare
 from lungdet.errors import InputError
 from lungdet.findings import FINDINGS, TASKS
@@ -106,20 +108,23 @@ class RadiographDataModule(lightning.LightningDataModule):
             raise splits.SplitError(f"data.split={split}: one of {', '.join(PROTOCOLS)} is needed")
         if split == "file" and split_file is None:
             raise splits.SplitError("data.split=file: which one? set data.split_file=FILE")
-        if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise splits.SplitError(
-                f"data.fractions={list(fractions)}: three positive numbers that add up to 1 are needed"
-            )
-        if limit is not None and limit < 1:
-            raise InputError(f"data.limit={limit}: at least one image is needed")
+        numbers = [type(share) in (int, float) for share in fractions] if isinstance(fractions, Sequence) else []
+        if numbers != [True] * 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise splits.SplitError(f"data.fractions={fractions}: three positive numbers that add up to 1 are needed")
+        whole = {"split_seed": (split_seed, 0), "folds": (folds, 2), "fold": (fold, 0), "visits": (visits, 1)}
+        whole |= {"batch_size": (batch_size, 1)}
+        whole |= {"limit": (limit, 1)} if limit is not None else {}
+        whole |= {"num_workers": (num_workers, 0)} if num_workers is not None else {}
+        for key, (value, least) in whole.items():
+            if type(value) is not int or not least <= value < 1 << 32:
+                raise InputError(f"data.{key}={value}: a whole number, at least {least}, is needed")
+        for key, value in (("train_fraction", train_fraction), ("train_prevalence", train_prevalence)):
+            if type(value) not in (int, float) and (key, value) != ("train_prevalence", None):
+                raise InputError(f"data.{key}={value}: a number such as 0.5 is needed")
         if sampler not in ("uniform", "balanced"):
             raise InputError(f"data.sampler={sampler}: uniform or balanced is needed")
         if task not in TASKS:
             raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
-        if visits < 1:
-            raise InputError(f"data.visits={visits}: at least 1 is needed")
-        if batch_size < 1:
-            raise InputError(f"data.batch_size={batch_size}: at least 1 is needed")
         if loader not in LOADERS:
             raise InputError(f"data.loader={loader}: one of {', '.join(LOADERS)} is needed")
         self.root, self.folder = Path(root).expanduser(), Path(store).expanduser()
@@ -257,17 +262,22 @@ class RadiographDataModule(lightning.LightningDataModule):
     @cached_property
     def wanted(self) -> pd.DataFrame:
         """The manifest of the images that are there, or of the `limit` of them that is asked for."""
-        manifest = self.read()
+        try:
+            manifest = self.read()
+        except OSError as error:  # a folder that may not be read, a name that is too long, a disk that fails
+            raise DatasetError(f"{self.name}: {error}") from error
+        for sentence in contradictions(manifest):
+            log.warning("%s: %s", self.name, sentence)
         for name, images in manifest["dataset"].value_counts().items():
             if name in self.whole and images < self.whole[name]:
                 log.info("%s: %s of %s images are at hand", name, f"{images:,}", f"{self.whole[name]:,}")
         if self.limit is not None and self.limit < len(manifest):
             manifest = _limited(manifest, self.limit, self.split_seed)
             log.info(
-                "data.limit=%d: %d images of %d patients are taken",
+                "data.limit=%d: %d images%s are taken",
                 self.limit,
                 len(manifest),
-                manifest["patient_id"].nunique(),
+                f" of {manifest['patient_id'].nunique()} patients" if self.patients_known else "",
             )
         return manifest
 

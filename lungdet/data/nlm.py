@@ -115,7 +115,13 @@ def parse_reading(text: str) -> Reading:
 def same_patient(text: str, prefix: str) -> list[str]:
     """The numbers of other images that a reading says show the same patient: "(same pt as MCUCXR_0113_1)"."""
     said = re.search(rf"same\s+p(?:atien)?t\.?\s+as((?:[\s,&]|and)*{prefix}_\d+_[01])+", text, re.IGNORECASE)
-    return re.findall(rf"{prefix}_(\d+)_[01]", said[0], re.IGNORECASE) if said else []
+    numbers = re.findall(rf"{prefix}_(\d+)_[01]", said[0], re.IGNORECASE) if said else []
+    return [_number(digits) for digits in numbers]
+
+
+def _number(digits: str) -> str:
+    """As the sets write it, with four digits: 1, 01 and 0001 are one image."""
+    return digits.lstrip("0").zfill(4)
 
 
 def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, Path]:
@@ -128,12 +134,11 @@ def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, 
         if not match:
             others.append(path.name)
             continue
-        if match[1] in files:
-            twice = f"{files[match[1]].relative_to(root)} and {path.relative_to(root)}"
-            raise DatasetError(
-                f"{collection.name}: image {match[1]} is twice in {root.absolute()}, as {twice}; keep one"
-            )
-        files[match[1]] = path
+        number = _number(match[1])
+        if number in files:
+            twice = f"{files[number].relative_to(root)} and {path.relative_to(root)}"
+            raise DatasetError(f"{collection.name}: image {number} is twice in {root.absolute()}, as {twice}; keep one")
+        files[number] = path
     if others:
         log.info(
             "%s: %d files in %s are not named like %s_0001_0.png and are left out: %s",
@@ -178,7 +183,7 @@ def _patients(numbers: list[str], texts: Mapping[str, str], collection: Collecti
     groups = [set(group) for group in collection.repeated]
     for stem, text in texts.items():
         if others := same_patient(text, collection.prefix):
-            group = {stem.split("_")[1], *others}
+            group = {_number(stem.split("_")[1]), *others}
             overlapping = [g for g in groups if g & group]
             groups = [g for g in groups if not g & group] + [group.union(*overlapping)]
     place = {number: (number, 0) for number in numbers}

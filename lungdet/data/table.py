@@ -4,6 +4,7 @@ import difflib
 import logging
 import posixpath
 import re
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.errors import DatasetError, check_folder, some
 from lungdet.data.manifest import manifest, visits_in_order
+from lungdet.data.patients import folded, is_placeholder, plain
 from lungdet.findings import FINDINGS
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ class TableDataModule(RadiographDataModule):
     - `path` (needed): the image file, relative to `root`. PNG or JPEG, 8 or 16 bit.
     - `abnormal` (needed): 1 or 0.
     - `patient_id`: whose image it is. **Without it every image counts as its own patient, and a patient on both
-      sides of the split can't be seen.**
+      sides of the split can't be seen.** Refused: one patient written in two ways (`1` and `001`, `A1` and `a1`), and
+      what names nobody (`nan`, `unknown`, `-`).
     - `visit`: any numbers that grow with time within a patient; without it a patient's rows are in order of time.
     - `age` in years, `sex` (male, female, other, or M, F, O), `view` (PA, AP, ..).
     - `dataset`: the name of the source, where there are several; `table` without it. A patient is known by `dataset`
@@ -64,7 +67,7 @@ class TableDataModule(RadiographDataModule):
 
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
-        return dict.fromkeys(_text(_read_csv(self.table), "dataset").fillna(self.name).unique(), self.root)
+        return dict.fromkeys(_datasets(_read_csv(self.table), self.table).unique(), self.root)
 
 
 def read(csv: Path, root: Path) -> pd.DataFrame:
@@ -80,11 +83,11 @@ def read(csv: Path, root: Path) -> pd.DataFrame:
     table = _read_csv(csv)
     check_folder(root, "table", f"the images that {csv.name} names")
     _say_ignored(table, csv)
-    path = _paths(table, csv)
-    dataset = _text(table, "dataset").fillna("table")
+    path = _paths(table, root, csv)
+    dataset = _datasets(table, csv)
     name = _names(path, dataset, csv)
     if "patient_id" in table:
-        patient = _needed(table, "patient_id", csv)
+        patient = _patients(table, dataset, csv)
     else:
         patient = name
         log.warning(
@@ -100,7 +103,7 @@ def read(csv: Path, root: Path) -> pd.DataFrame:
             "patient_id": dataset + "/" + patient,
             "age": _numbers(table, "age", csv, 0, 120),
             "sex": _sex(table, csv),
-            "view": _text(table, "view").str.upper(),
+            "view": _named(table, "view", csv, "; an empty cell means unknown").str.upper(),
         }
     )
     description["visit"] = _visits(table, description["patient_id"], csv)
@@ -126,18 +129,27 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     """The table as text, stripped, empty cells missing; the index is the line's number less 2."""
     if not csv.is_file():
         raise DatasetError(f"data.table={csv}: there is no such file ({csv.absolute()})")
+    with csv.open("rb") as file:
+        spoken = re.match(rb'(?:\xef\xbb\xbf)?"?sep=,"?\s*$', file.readline(99))  # Excel's own, before the header
     try:
         # Only an empty cell is missing: "NA" in a column of labels is a mistake to be told, not to be guessed at.
         # Cells beyond the header are an error; without index_col=False the first column would become the index.
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             table = pd.read_csv(
-                csv, dtype="str", encoding="utf-8-sig", keep_default_na=False, skip_blank_lines=False, index_col=False
+                csv,
+                dtype="str",
+                encoding="utf-8-sig",
+                keep_default_na=False,
+                skip_blank_lines=False,
+                index_col=False,
+                skiprows=1 if spoken else 0,
             )
     except pd.errors.ParserWarning as error:
         raise DatasetError(f"{csv}: lines have more cells than the header; a cell with a comma needs quotes") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DatasetError(f"{csv}: not a comma-separated table in UTF-8 with a header ({error})") from error
-    table.columns = table.columns.str.strip()
+    table.index += 1 if spoken else 0
+    table.columns = table.columns.map(plain)
     table = table.apply(lambda column: column.str.strip())
     table = table.where(table != "").dropna(how="all")
     missing = [column for column in REQUIRED if column not in table.columns]
@@ -168,6 +180,53 @@ def _text(table: pd.DataFrame, column: str) -> pd.Series:
 def _needed(table: pd.DataFrame, column: str, csv: Path) -> pd.Series:
     _refuse(table[column].isna(), table[column].fillna(""), csv, "a value is needed on every line")
     return table[column]
+
+
+def _named(table: pd.DataFrame, column: str, csv: Path, advice: str) -> pd.Series:
+    """The cells without what nobody can see in them (`patients.plain`), none of them a word for a name not known."""
+    text = _text(table, column)
+    names = {name: plain(name) for name in text.dropna().unique()}
+    placeholders = {name for name in names if is_placeholder(name)}
+    nobody = text.isin(placeholders)
+    _refuse(nobody, text, csv, f"{some(sorted(placeholders))} on {int(nobody.sum())} line(s) name nobody{advice}")
+    return text.map(names).astype("str")
+
+
+def _patients(table: pd.DataFrame, dataset: pd.Series, csv: Path) -> pd.Series:
+    _needed(table, "patient_id", csv)
+    advice = (
+        " and would make one patient of many; give every unknown patient an id, or drop the column if none is known"
+    )
+    patient = _named(table, "patient_id", csv, advice)
+    rounded = patient.str.fullmatch(r"\d(?:[.,]\d+)?[Ee]\+\d+")
+    _refuse(rounded, patient, csv, "rounded by a spreadsheet, many patients became one; export the column as text")
+    advice = "a split could part them. Write each patient in one way, or number the patients anew if they are two"
+    _refuse_spellings(patient, dataset, csv, advice)
+    return patient
+
+
+def _datasets(table: pd.DataFrame, csv: Path) -> pd.Series:
+    dataset = _named(table, "dataset", csv, "; name the source, or leave the cell empty")
+    _refuse(dataset.str.contains(r"[/\\\x00-\x1f]"), dataset, csv, "a name without slashes is needed")
+    dataset = dataset.fillna("table")
+    advice = "their patients would count as different people. Write each dataset in one way"
+    _refuse_spellings(dataset, pd.Series("", index=table.index), csv, advice)
+    return dataset
+
+
+def _refuse_spellings(names: pd.Series, within: pd.Series, csv: Path, advice: str) -> None:
+    """Raise if names that differ in spelling alone (`patients.folded`) stand in one group."""
+    spellings = pd.DataFrame({"name": names, "within": within}).drop_duplicates()
+    spellings["folded"] = spellings["name"].map(folded)
+    twice = spellings[spellings.duplicated(["within", "folded"], keep=False)]
+    if len(twice):
+        groups = list(twice.groupby(["within", "folded"], sort=False)["name"])
+        (line, one), (other_line, other) = groups[0][1].head(2).items()
+        more = f" (and {len(groups) - 1} more such)" if len(groups) > 1 else ""
+        raise DatasetError(
+            f"{csv}, column {names.name}: {one!r} on line {line + 2} and {other!r} on line {other_line + 2} seem to be "
+            f"one and the same{more}; {advice}"
+        )
 
 
 def _numbers(
@@ -205,19 +264,26 @@ def _visits(table: pd.DataFrame, patient: pd.Series, csv: Path) -> pd.Series:
     return visits_in_order(order, ["visit"])
 
 
-def _paths(table: pd.DataFrame, csv: Path) -> pd.Series:
-    """The column `path` with forward slashes and nothing superfluous, all inside the root."""
+def _paths(table: pd.DataFrame, root: Path, csv: Path) -> pd.Series:
+    """The column `path` with forward slashes and nothing superfluous, all inside the root, as the disk writes it."""
     given = _needed(table, "path", csv)
     path = given.str.replace("\\", "/").map(posixpath.normpath)
     outside = path.str.match(r"/|\.\.(?:/|$)|[A-Za-z]:")
     _refuse(outside, given, csv, "not inside data.root; give paths relative to it")
+    path = path.map(lambda name: name if name.isascii() else _on_disk(root, name))
     _refuse(path.duplicated(), given, csv, "the image stands on an earlier line too")
     return path
 
 
+def _on_disk(root: Path, name: str) -> str:
+    """The name of a file that is there under it, composed letters (ü) being the same as decomposed ones (u and ¨)."""
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((form for form in (name, composed, decomposed) if (root / form).is_file()), composed)
+
+
 def _names(path: pd.Series, dataset: pd.Series, csv: Path) -> pd.Series:
     """Unique names within each dataset: the stem, or the path without suffix where two images share the stem."""
-    whole = path.str.replace(r"\.[^./]*$", "", regex=True)
+    whole = path.map(lambda name: unicodedata.normalize("NFC", name)).str.replace(r"\.[^./]*$", "", regex=True)
     stem = whole.str.rsplit("/", n=1).str[-1]
     names = stem.where(~(dataset + "/" + stem).duplicated(keep=False), whole)
     _refuse((dataset + "/" + names).duplicated(), path, csv, "an earlier line differs in the suffix alone; rename one")
