@@ -1,7 +1,9 @@
 """Batches arrive finished, whatever made them, and nobody's batch is overwritten by a later one."""
 
+import errno
 import gc
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lungdet.data.augment import Augmentation
 from lungdet.data.batches import Batches, Left, Shelf
 from lungdet.data.loading import InOrder, Radiographs
+from lungdet.errors import InputError
 
 
 def manifest(images: int) -> pd.DataFrame:
@@ -56,6 +59,19 @@ def test_images_are_the_stores_as_floats_exactly(radiographs: Radiographs, worke
         assert sorted(rows) == list(range(64))
         assert len(batches) == 11
     assert np.unique(radiographs.stored).tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])  # a /dev/shm of 64 kB, one that is read-only
+def test_a_system_without_room_for_workers_is_told_to_do_without(
+    radiographs: Radiographs, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refused)
+    batches = Batches(radiographs, InOrder(np.arange(64), 6, shuffle=True), 2)
+    with pytest.raises(InputError, match=r"data\.num_workers=2.*/dev/shm.*or set data\.num_workers=0"):
+        next(iter(batches))
 
 
 def test_batches_that_are_kept_stay_as_they_were(radiographs: Radiographs) -> None:

@@ -1,5 +1,6 @@
 """The prepared store: right pixels for the right rows, made once, never lost, never stale."""
 
+import errno
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lungdet.data import building, partial
+from lungdet.data import building, depth, partial
 from lungdet.data.images import Settings, resize
 from lungdet.data.store import StoreError, prepare
 
@@ -176,6 +177,104 @@ def test_depth_is_each_datasets_own_and_can_be_given(tmp_path):
     store = prepare(manifest, roots, Settings(size=16, bits={"ten": 12}), tmp_path / "stores")
     assert store.bits == {"ten": 12, "sixteen": 16}
     assert store.excluded.empty
+
+
+def test_an_image_whose_range_no_other_explains_is_warned_of_each_time(tmp_path, caplog):
+    """A single white pixel of 16 bits turns 24 images of 12 bits nearly black."""
+    arrays = write(tmp_path / "toy", 24, scale=7)
+    roots, stores_ = {"toy": tmp_path / "toy"}, tmp_path / "stores"
+    arrays["05.png"][0, 0] = 65535
+    Image.fromarray(arrays["05.png"]).save(tmp_path / "toy" / "05.png")
+    for _ in range(2):  # made, and found again
+        caplog.clear()
+        store = prepare(table(*arrays), roots, SMALL, stores_)
+        assert store.bits == {"toy": 16}
+        assert store.outliers["toy"].images == {"toy/05": 65535}
+        assert "1 of 24 16-bit images hold values that the range of no other (up to " in caplog.text
+        assert "toy/05 (65535). All are read as 16 bit, so the others have 8 of 256 greys" in caplog.text
+        assert "data.bits=12 leaves them out" in caplog.text
+    caplog.clear()
+    cured = prepare(table(*arrays), roots, Settings(size=16, bits=12), stores_)
+    assert cured.excluded["image_id"].tolist() == ["toy/05"]
+    assert cured.images.max() > 100
+    assert not prepare(table(*arrays), roots, Settings(size=16, bits=16), stores_).outliers
+    assert "explains" not in caplog.text
+
+
+def test_a_dataset_of_two_depths_in_two_datasets_is_cured_by_name(tmp_path, caplog):
+    roots = {"a": tmp_path / "a", "b": tmp_path / "b"}
+    for name in roots:
+        write(roots[name], 3, scale=200 if name == "b" else 4)
+    Image.fromarray(np.eye(40, dtype=np.uint16) * 60000).save(roots["a"] / "02.png")
+    manifest = pd.concat([table("00.png", "01.png", "02.png", dataset=name) for name in roots], ignore_index=True)
+    prepare(manifest, roots, SMALL, tmp_path / "stores")
+    assert "'data.bits={a: 10}' leaves them out" in caplog.text
+    assert prepare(manifest, roots, Settings(size=16, bits={"a": 10}), tmp_path / "stores").bits == {"a": 10, "b": 16}
+
+
+@pytest.mark.parametrize(
+    ("largest", "far"),
+    [
+        ([4000, 3900, 4095, 65535], [3]),
+        ([65535], []),
+        ([4000, 3000, 2000, 4095], []),
+        ([900] * 19 + [1100], []),  # not beyond twice the others: a tail, if of more depth
+        ([300] * 19 + [1000], []),  # no more depth is needed for it
+        ([4000] * 18 + [20000, 65535], [18, 19]),
+        ([4000] * 12 + [65535] * 8, []),  # no outliers, a scanner of its own
+    ],
+)
+def test_outliers_are_few_far_and_cost_the_others_depth(largest, far):
+    assert np.flatnonzero(depth.outlying(np.array(largest))).tolist() == far
+
+
+def test_a_file_that_may_not_be_read_stops_the_work_and_is_taken_once_it_may(toy, monkeypatch):
+    real, refused = Path.open, PermissionError(errno.EACCES, "Permission denied")
+
+    def opened(path, *more, **named):
+        if path.name == "03.png":
+            raise refused
+        return real(path, *more, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", opened)
+        with pytest.raises(StoreError, match=r"03\.png: Permission denied; let this user read it"):
+            toy.prepare()
+    np.testing.assert_array_equal(toy.prepare().images, toy.squares)
+
+
+def test_two_folders_with_equal_names_sizes_and_times_have_a_store_each(toy):
+    other = toy.root.with_name("other")
+    other.mkdir()
+    for name in toy.manifest["path"]:  # not compressed, so that any pixels take as many bytes
+        for folder, value in ((toy.root, 10), (other, 20)):
+            Image.fromarray(np.eye(9, dtype=np.uint8) * value).save(folder / name, "BMP")
+            os.utime(folder / name, ns=(0, 1_700_000_000_000_000_000))
+    first, second = toy.prepare(), prepare(toy.manifest, {"toy": other}, SMALL, toy.stores)
+    assert (first.images.max(), second.images.max()) == (10, 20)
+
+
+@pytest.mark.parametrize("names", [["../../x"], ["/x"], [f"clinic-{i}" for i in range(40)], ["北" * 200]])
+def test_a_datasets_name_neither_leaves_the_stores_folder_nor_is_too_long_for_it(toy, names):
+    manifest = pd.concat([toy.manifest.iloc[[i % 6]].assign(dataset=name) for i, name in enumerate(names)])
+    manifest = manifest.assign(image_id=[f"{name}/{i}" for i, name in enumerate(manifest["dataset"])])
+    store = prepare(manifest, dict.fromkeys(names, toy.root), SMALL, toy.stores / "deep" / "er")
+    assert store.folder.parent == toy.stores / "deep" / "er"
+    assert len(store.images) == len(names)
+    assert prepare(manifest, dict.fromkeys(names, toy.root), SMALL, toy.stores / "deep" / "er").folder == store.folder
+
+
+@pytest.mark.parametrize("where", ["Path.mkdir", "Partial"])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_refuses_is_told_plainly(toy, monkeypatch, where, number):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refused) if where == "Path.mkdir" else monkeypatch.setattr(
+        building.Partial, "checkpoint", refused
+    )
+    with pytest.raises(StoreError, match=r"data\.store|make some"):
+        toy.prepare()
 
 
 def test_what_it_takes_is_said_first(toy, caplog):

@@ -1,6 +1,7 @@
 """What training receives: batches of radiographs on the device that computes, made by worker processes or not."""
 
 import mmap
+import multiprocessing
 import sys
 import weakref
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from lungdet import hardware
 from lungdet.data.device import made
 from lungdet.data.images import opencv_on_one_thread
 from lungdet.data.loading import Draws, InOrder, Radiographs
+from lungdet.errors import InputError
 
 _TOGETHER = 128 * 224**2  # pixels that a worker is asked for at once: asking and telling take as long as ten images
 _AHEAD = 2  # times that each worker is asked in advance
@@ -77,9 +79,14 @@ class Batches:
         self._sent._iterator = iterator
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1]."""
+        """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1].
+
+        Raises:
+            InputError: the system has no room for worker processes.
+        """
         if self._sent.num_workers and self._sent._iterator is None:
             hardware.return_memory()
+            _require_semaphores(self._sent.num_workers)
         with opencv_on_one_thread():  # as workers are forked: in them OpenCV would wait for threads that are not there
             requests = iter(self._sent)
         for sent in chain.from_iterable(requests):
@@ -173,6 +180,20 @@ class Shelf:
     def __getstate__(self) -> dict:
         # A worker that is not forked has no part in the memory.
         return {**self.__dict__, "_places": self._places[:0]}
+
+
+def _require_semaphores(workers: int) -> None:
+    """Raise where the system has no room for the workers' queues; torch would end in tracebacks, half of them started.
+
+    Each semaphore is a file in /dev/shm: three to a queue, of which each worker has one, and eight for all together.
+    """
+    try:
+        _ = [multiprocessing.Lock() for _ in range(3 * workers + 8)]
+    except OSError as error:
+        raise InputError(
+            f"data.num_workers={workers}: /dev/shm has no room for the workers' semaphores ({error}). Let it be "
+            "written and have some 200 kB free (docker run --shm-size=64m), or set data.num_workers=0"
+        ) from error
 
 
 def _as_is(batch: dict) -> dict:

@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lungdet import hardware
+from lungdet.data.depth import Outliers, outlying
 from lungdet.data.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
 from lungdet.data.partial import Partial, clear
 from lungdet.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same files and settings would give other pixels or another layout."""
 
 LINE_SECONDS = 60.0
@@ -59,40 +60,49 @@ def build(
     workers = workers or hardware.cores()
     growing = target.with_name(f"{target.name}.partial")
     _announce(growing, target, len(files), settings, workers)
-    try:
+    with _disk(growing):
         with Partial(growing, len(files), settings.size) as partial:
             _fill(partial, files, settings, workers)
             left_out = [(files.at[row, "image_id"], files.at[row, "path"], why) for row, why in partial.reasons.items()]
             order, bits = partial.finish(files["dataset"].to_numpy(), settings)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise StoreError(f"no space left for {growing}; make some, then run again to go on") from error
-    excluded = pd.DataFrame(sorted(left_out), columns=["image_id", "path", "reason"])
-    if len(order) == 0:
-        shutil.rmtree(growing)
-        first = "; ".join(f"{row.path}: {row.reason}" for row in excluded.head(3).itertuples())
-        raise StoreError(f"none of the {len(files)} images could be used: {first}")
-    rows = pd.Index(manifest["image_id"]).get_indexer(files["image_id"].iloc[order])
-    manifest.iloc[rows].to_parquet(growing / "manifest.parquet", index=False)
-    excluded.to_csv(growing / "excluded.csv", index=False)
-    seconds = time.perf_counter() - began
-    facts = {
-        "format": FORMAT,
-        "fingerprint": fingerprint,
-        "settings": asdict(settings),
-        "bits": bits,
-        "images": len(order),
-        "excluded": len(excluded),
-        "by_dataset": files["dataset"].iloc[order].value_counts().sort_index().to_dict(),
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
-        "seconds": round(seconds, 2),
-        "versions": {"pillow": PIL.__version__, "opencv": cv2.__version__, "numpy": np.__version__},
-    }
-    (growing / "store.json").write_text(json.dumps(facts, indent=1) + "\n")
-    growing.rename(target)
-    clear(target, settings.size)
+            outliers = _outliers(partial, files, bits, settings)
+        excluded = pd.DataFrame(sorted(left_out), columns=["image_id", "path", "reason"])
+        if len(order) == 0:
+            shutil.rmtree(growing)
+            first = "; ".join(f"{row.path}: {row.reason}" for row in excluded.head(3).itertuples())
+            raise StoreError(f"none of the {len(files)} images could be used: {first}")
+        rows = pd.Index(manifest["image_id"]).get_indexer(files["image_id"].iloc[order])
+        manifest.iloc[rows].to_parquet(growing / "manifest.parquet", index=False)
+        excluded.to_csv(growing / "excluded.csv", index=False)
+        seconds = time.perf_counter() - began
+        facts = {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "settings": asdict(settings),
+            "bits": bits,
+            "outliers": {dataset: asdict(found) for dataset, found in outliers.items()},
+            "images": len(order),
+            "excluded": len(excluded),
+            "by_dataset": files["dataset"].iloc[order].value_counts().sort_index().to_dict(),
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
+            "seconds": round(seconds, 2),
+            "versions": {"pillow": PIL.__version__, "opencv": cv2.__version__, "numpy": np.__version__},
+        }
+        (growing / "store.json").write_text(json.dumps(facts, indent=1) + "\n")
+        growing.rename(target)
+        clear(target, settings.size)
     log.info("prepared %s images in %s: %s", f"{len(order):,}", _duration(seconds), target)
+
+
+@contextmanager
+def _disk(growing: Path) -> Iterator[None]:
+    """What the disk of a growing store refuses is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"no space left for {growing}; make some, then run again to go on") from error
+        raise StoreError(f"{growing} cannot be written ({error}); let data.store name a folder that can") from error
 
 
 def _announce(growing: Path, target: Path, count: int, settings: Settings, workers: int) -> None:
@@ -149,6 +159,19 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
             pool.shutdown(cancel_futures=True)
 
 
+def _outliers(partial: Partial, files: pd.DataFrame, bits: dict[str, int], settings: Settings) -> dict[str, Outliers]:
+    """By dataset, the 16-bit images that alone decided its depth."""
+    outliers = {}
+    for dataset in bits:
+        deep = partial.deep & (files["dataset"] == dataset).to_numpy()
+        rows, largest = np.flatnonzero(deep), partial.largest[deep]
+        far = outlying(largest)
+        if settings.of(dataset).bits is None and far.any():
+            images = dict(zip(files["image_id"].iloc[rows[far]], largest[far].tolist(), strict=True))
+            outliers[dataset] = Outliers(images, len(rows), int(largest[~far].max()), bits[dataset])
+    return outliers
+
+
 def _read(path: str, size: int, settings: Settings) -> tuple[np.ndarray | None, int, str | None]:
     try:
         pixels, largest = read_square(Path(path), settings)
@@ -157,7 +180,8 @@ def _read(path: str, size: int, settings: Settings) -> tuple[np.ndarray | None, 
             raise StoreError(f"{path} was there a moment ago; is its disk still mounted? Run again to go on") from error
         return None, -1, str(error)
     except OSError as error:
-        raise StoreError(f"{path}: {error}; what is finished is kept, run again to go on") from error
+        advice = "let this user read it (chmod), or move it away; " if isinstance(error, PermissionError) else ""
+        raise StoreError(f"{path}: {error.strerror}; {advice}what is finished is kept, run again to go on") from error
     return pixels, largest, None
 
 

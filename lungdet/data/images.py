@@ -19,6 +19,10 @@ Pillow would cut to 8 bits without a word (PPM, JPEG 2000)."""
 
 RESIZES = ("squash", "pad", "crop")
 
+LARGEST = 1 << 26
+"""Pixels of the largest image that is unpacked, 8192 x 8192: a whole film scanned at 50 µm has 60 million. A small file
+may claim any number of them, and each takes up to 8 bytes."""
+
 
 class UnreadableImageError(ValueError):
     """A file that gives no usable radiograph; the message is the reason, without the file's name."""
@@ -100,7 +104,7 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         UnreadableImageError: no such file, no image, truncated, damaged, several images, or a depth
             that cannot be kept.
-        OSError: the disk failed, not the file.
+        OSError: the disk failed or the file may not be read; nothing is wrong with the image.
     """
     try:
         with Path(path).open("rb") as file:
@@ -109,7 +113,7 @@ def read_grey(path: Path) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise UnreadableImageError("no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except IsADirectoryError as error:
         raise UnreadableImageError(error.strerror.lower()) from error
     except UnidentifiedImageError as error:
         raise UnreadableImageError("no PNG, JPEG, TIFF or BMP image, or its header is damaged") from error
@@ -163,7 +167,11 @@ def _decode(file: BinaryIO) -> np.ndarray:
     file.seek(0)
     if not head:
         raise UnreadableImageError("empty file")
-    with Image.open(file, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image:  # reads the header alone
+        if image.width * image.height > LARGEST:
+            raise UnreadableImageError(
+                f"{image.width} x {image.height} pixels are more than {LARGEST:,}; scale it down"
+            )
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a camera's JPEG with its preview
             raise UnreadableImageError(f"{image.n_frames} images in one file; save each as a file of its own")
         _refuse_depth_that_would_be_lost(image, head)

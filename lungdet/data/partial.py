@@ -11,15 +11,13 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from lungdet.data.depth import depth
 from lungdet.data.images import Settings
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 5.0
 """How much work a kill or a power cut can cost."""
-
-DEPTHS = (8, 10, 12, 14, 16)
-"""The bit depths that detectors have, from which a dataset's is chosen."""
 
 
 class Partial:
@@ -105,7 +103,7 @@ class Partial:
         for dataset in sorted(set(datasets[self.deep])):
             rows = np.flatnonzero(self.deep & (datasets == dataset))
             largest = int(self.largest[rows].max())
-            depths[dataset] = settings.of(dataset).bits or next(depth for depth in DEPTHS if largest < 1 << depth)
+            depths[dataset] = settings.of(dataset).bits or depth(largest)
             log.info("%s: values up to %d in its 16-bit files, read as %d bit", dataset, largest, depths[dataset])
             eight = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
             for row in rows:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +14,16 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from lungdet.data.building import FORMAT, StoreError, build
+from lungdet.data.depth import Outliers
 from lungdet.data.images import Settings
 
 log = logging.getLogger(__name__)
+
+_READ_INTO, _READ = 64, 1 << 20
+"""Of how many files the fingerprint knows what stands in them, and how much of each: a second on a slow disk."""
+
+_NAME = 40
+"""Signs of a store's name that are the datasets': in no script more than a file system's 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,9 @@ class Store:
             table's labels are served with the pixels that are there already.
         excluded: `image_id`, `path`, `reason` of each image that could not be used.
         bits: the depth of each dataset's 16-bit files, by dataset; datasets of 8-bit files are not in it.
-        fingerprint: SHA-256 of the source files' names, sizes and times, the settings and the store's format.
+        outliers: by dataset, the 16-bit images that alone decided its depth.
+        fingerprint: SHA-256 of the source files' names, sizes and times, what stands in some of them (all, of up to
+            64), the settings and the store's format.
         folder: where it lies.
     """
 
@@ -36,8 +46,13 @@ class Store:
     manifest: pd.DataFrame
     excluded: pd.DataFrame
     bits: dict[str, int]
+    outliers: dict[str, Outliers]
     fingerprint: str
     folder: Path
+
+    def depth_doubts(self) -> list[str]:
+        """What is to be said of `outliers`."""
+        return [found.sentence(dataset, len(self.bits) == 1) for dataset, found in self.outliers.items()]
 
 
 def prepare(
@@ -70,7 +85,7 @@ def prepare(
         log.warning("data.bits names %s, of which there is no image", ", ".join(absent))
     files = _files(manifest, roots)
     fingerprint = _fingerprint(files, settings)
-    target = Path(folder) / f"{'+'.join(datasets)}-{settings.size}-{settings.resize}-{fingerprint[:12]}"
+    target = Path(folder) / f"{_readable(datasets)}-{settings.size}-{settings.resize}-{fingerprint[:12]}"
     made = not target.exists() and _make(target, files, manifest, settings, fingerprint, workers)
     store = _open(target, manifest, settings, fingerprint)
     if not made:
@@ -81,11 +96,13 @@ def prepare(
             "%d of %s images cannot be used and are left out; %s lists them, first %s",
             len(store.excluded), f"{len(manifest):,}", target / "excluded.csv", first,
         )  # fmt: skip
+    for sentence in store.depth_doubts():
+        log.warning(sentence)
     return store
 
 
 def fingerprint(manifest: pd.DataFrame, roots: Mapping[str, Path], settings: Settings) -> str:
-    """The fingerprint that the store of these images has, or would have; no image is opened."""
+    """The fingerprint that the store of these images has, or would have; no image is decoded."""
     return _fingerprint(_files(manifest, roots), settings)
 
 
@@ -110,7 +127,19 @@ def _fingerprint(files: pd.DataFrame, settings: Settings) -> str:
     digest = hashlib.sha256(json.dumps({"format": FORMAT, **asdict(settings)}, sort_keys=True).encode())
     columns = (files[column].tolist() for column in ("image_id", "path", "bytes", "time"))
     digest.update("\n".join(f"{i}\t{p}\t{b}\t{t}" for i, p, b, t in zip(*columns, strict=True)).encode())
+    # Two folders may hold other images under the same names, sizes and times (exported anew, not compressed).
+    for name in files["file"].iloc[:: max(1, -(-len(files) // _READ_INTO))]:
+        try:
+            with open(name, "rb") as file:
+                digest.update(hashlib.sha256(file.read(_READ)).digest())
+        except OSError:
+            continue
     return digest.hexdigest()
+
+
+def _readable(datasets: list[str]) -> str:
+    """What a store's folder is called by: the datasets, as far as file systems take their names; no path."""
+    return re.sub(r"[^\w.+-]", "_", "+".join(datasets))[:_NAME]
 
 
 def _make(
@@ -125,7 +154,7 @@ def _make(
         except Timeout:
             log.info("another process is preparing %s; waiting for it", target)
             lock.acquire()
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         raise StoreError(
             f"{target.parent} cannot be written ({error}); let data.store name a folder that can"
         ) from error
@@ -157,6 +186,7 @@ def _open(folder: Path, manifest: pd.DataFrame, settings: Settings, fingerprint:
                 f"{len(stored)} prepared and {len(excluded)} excluded images are not the {len(manifest)} asked for"
             )
         bits = dict(facts["bits"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        outliers = {dataset: Outliers(**found) for dataset, found in facts["outliers"].items()}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} is damaged ({error}); delete that folder and prepare again") from error
-    return Store(images, manifest.iloc[rows].reset_index(drop=True), excluded, bits, fingerprint, folder)
+    return Store(images, manifest.iloc[rows].reset_index(drop=True), excluded, bits, outliers, fingerprint, folder)
