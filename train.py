@@ -149,8 +149,11 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
         raise InputError(f"trainer.check_val_every_n_epoch={interval}: at least one epoch must be validated")
     several = ranks.count() > 1
     if several:
-        # Static: timm's models have parameters that no feature map needs, and DDP would look for them at each step.
-        options.setdefault("strategy", DDPStrategy(static_graph=True, gradient_as_bucket_view=True))
+        # Static: timm's models have parameters that no feature map needs, and DDP would look for them at each step. But
+        # a static graph cannot begin with a batch whose gradients are only added up.
+        static = options.get("accumulate_grad_batches", 1) == 1
+        strategy = DDPStrategy(static_graph=static, find_unused_parameters=not static, gradient_as_bucket_view=True)
+        options.setdefault("strategy", strategy)
         if str(options["devices"]) in ("auto", "-1"):
             options["devices"] = ranks.count_here()
     if options.get("sync_batchnorm", "auto") == "auto":  # torch has none for a CPU
