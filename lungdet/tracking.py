@@ -30,7 +30,7 @@ from lungdet.writing import write_text
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 8  # seconds that Weights & Biases may take to start, and again to finish
+PATIENCE = 8  # seconds that Weights & Biases may take to start online, and again to finish
 
 
 class Record(Callback):
@@ -192,8 +192,8 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
     """The run's Weights & Biases logger, or None where `logger=csv` was chosen; closed when the block ends.
 
     Online where a key is configured and the server answers, else offline. It never asks for a key, never stops
-    training, and waits no longer than `PATIENCE` seconds to start and as long again to finish; what was not sent by
-    then stays in the run folder for `wandb sync`. The environment variable WANDB_MODE overrules.
+    training, and waits for the server no longer than `PATIENCE` seconds to start and as long again to finish; what was
+    not sent by then stays in the run folder for `wandb sync`. The environment variable WANDB_MODE overrules.
 
     The run's name is the run folder's, its group the folder above: the multirun.
     """
@@ -215,6 +215,8 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
 def _start(run: Run, mode: str) -> WandbLogger | None:
     import wandb
 
+    # Offline nobody is waited for: only a busy machine makes it slow.
+    patience = PATIENCE if mode == "online" else 20 * PATIENCE
     logger = WandbLogger(
         name=run.name,
         group=run.folder.parent.name if (run.folder.parent / "multirun.yaml").exists() else None,
@@ -222,7 +224,7 @@ def _start(run: Run, mode: str) -> WandbLogger | None:
         config=OmegaConf.to_container(run.config),
         save_dir=run.folder,
         mode=mode,
-        settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE, console="off", silent=True),
+        settings=wandb.Settings(init_timeout=patience, finish_timeout=PATIENCE, console="off", silent=True),
         **OmegaConf.to_container(run.config.logger),
     )
     try:

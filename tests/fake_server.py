@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if resource.hold:
             self.wfile.flush()
-            resource.hold.wait(20)
+            resource.hold.wait(600)
         return None
 
     def begin(self, status, headers):

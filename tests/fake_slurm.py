@@ -66,7 +66,7 @@ class Cluster:
         for path in self.folder.glob(f"{job}/task_*"):
             os.kill(int(path.read_text()), number)
 
-    def wait(self, job: str, seconds: float = 120) -> str:
+    def wait(self, job: str, seconds: float = 1800) -> str:
         """The state of a job when it is done."""
         end = time.monotonic() + seconds
         while self.state(job) == "RUNNING" and time.monotonic() < end:

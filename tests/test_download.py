@@ -73,7 +73,7 @@ def composed(server, tmp_path):
 
     def composed(name: str, *overrides: str):
         with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-            quick = ("wait=0", "longest_wait=0.01", "timeout=5", "attempts=4")
+            quick = ("wait=0", "longest_wait=0.01", "timeout=600", "attempts=4")
             config = compose("download", [f"download={name}", f"root={tmp_path / 'data'}", *quick, *overrides])
         for file in config.files.values():
             file.bytes = None
@@ -365,11 +365,11 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, tmp_path
     ]  # fmt: skip
     with running(*arguments, cwd=tmp_path) as process:
         part = tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip.part"
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.stat().st_size > 300_000) and time.monotonic() < deadline:
+        while not (part.exists() and part.stat().st_size > 300_000):
+            assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=600)[0]
     hold.set()
     assert process.returncode == 130, said
     assert "run again to go on" in said
@@ -377,7 +377,7 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, tmp_path
     came = part.stat().st_size
     resource.hold = None
     with running(*arguments, cwd=tmp_path) as process:
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=600)[0]
     assert process.returncode == 0, said
     assert resource.requests == [None, f"bytes={came}-"]
     assert len(read("montgomery", tmp_path / "data")) == 3
@@ -387,6 +387,6 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, tmp_path
 
 def test_the_command_without_a_dataset_says_which_there_are(tmp_path):
     with running("root=x", cwd=tmp_path) as process:
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=600)[0]
     assert process.returncode == 1
     assert "Name one dataset: chestxray14, montgomery, shenzhen" in said

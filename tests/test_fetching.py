@@ -11,7 +11,7 @@ from fake_server import BODY, Resource, serving
 from lungdet.data.download import fetching
 from lungdet.data.download.fetching import DownloadError, Patience, fetch
 
-QUICK = Patience(attempts=4, wait=0, longest_wait=0.01, timeout=5)
+QUICK = Patience(attempts=4, wait=0, longest_wait=0.01, timeout=600)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_an_address_that_leads_to_another_is_asked_again_from_the_start_of_the_w
 
 def test_a_later_call_goes_on_where_the_one_before_gave_up(get, tmp_path):
     with pytest.raises(DownloadError, match=r"brought nothing: 1.*run again to go on"):
-        get(Resource(cuts=[200_000, 0]), Patience(1, 0, 0, 5))
+        get(Resource(cuts=[200_000, 0]), Patience(1, 0, 0, 600))
     assert not (tmp_path / "file").exists()
     resource = Resource()
     assert get(resource).read_bytes() == BODY
@@ -79,14 +79,14 @@ def test_a_server_that_ignores_ranges_and_always_cuts_is_given_up(get):
 
 def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(get):
     with pytest.raises(DownloadError):
-        get(Resource(cuts=[200_000, 0]), Patience(1, 0, 0, 5))
+        get(Resource(cuts=[200_000, 0]), Patience(1, 0, 0, 600))
     newer = BODY[::-1]
     assert get(Resource(newer, etag='"2"')).read_bytes() == newer
 
 
 def test_a_file_of_another_length_is_not_mixed_with_the_old_one_where_versions_are_not_told(get):
     with pytest.raises(DownloadError):
-        get(Resource(cuts=[200_000, 0], etag=""), Patience(1, 0, 0, 5))
+        get(Resource(cuts=[200_000, 0], etag=""), Patience(1, 0, 0, 600))
     newer = BODY[::-1] + b"more"
     assert get(Resource(newer, etag="")).read_bytes() == newer
 
@@ -134,7 +134,7 @@ def test_a_busy_server_is_asked_again(get):
 def test_retry_after_is_granted_within_bounds(get, monkeypatch, longest, waited):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    get(Resource(answers=[(503, {"Retry-After": "7"})]), Patience(4, 1, longest, 5))
+    get(Resource(answers=[(503, {"Retry-After": "7"})]), Patience(4, 1, longest, 600))
     assert waits == [waited]
 
 
@@ -142,7 +142,7 @@ def test_waits_double_up_to_the_longest(get, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(DownloadError, match=r"503 Service Unavailable; .* 6"):
-        get(Resource(answers=[(503, {})] * 9), Patience(6, 1, 5, 5))
+        get(Resource(answers=[(503, {})] * 9), Patience(6, 1, 5, 600))
     assert waits == [0, 1, 2, 4, 5]
 
 

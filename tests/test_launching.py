@@ -17,7 +17,7 @@ def done():
 def stopped():
     if os.environ["RANK"] == "0":
         os.kill(os.getppid(), signal.Signals[os.environ["SENT"]])
-    time.sleep(60)
+    time.sleep(600)  # it is ended before
 
 if __name__ == "__main__":
     from lungdet import launching
@@ -37,7 +37,7 @@ def told(tmp_path: Path, **environment: str) -> str:
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(tmp_path / "script.py")]
     everything = os.environ | environment | {"PYTHONPATH": paths}
-    return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=600).stdout
 
 
 def test_signals_and_environment_are_as_before_when_all_is_done(tmp_path: Path) -> None:

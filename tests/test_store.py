@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -394,8 +393,8 @@ def test_a_stop_while_finishing_is_repeated_without_harm(tmp_path):
     np.testing.assert_array_equal(images[0], np.rint(squares[3] * 16.0 * 255 / 4095))
 
 
-SLOWLY = """
-    import logging, sys, time
+PREPARING = """
+    import logging, sys
     from pathlib import Path
     import pandas as pd
     from lungdet.data import building, partial, store
@@ -403,9 +402,13 @@ SLOWLY = """
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     partial.CHECKPOINT_SECONDS = 0
-    real, slow = building.read_square, float(sys.argv[1])
+    real, left = building.read_square, int(sys.argv[1])
     def read(path, settings):
-        time.sleep(slow)
+        global left
+        if not left:
+            print("waits", flush=True)
+            sys.stdin.readline()
+        left -= 1
         print("decoded", path.name, flush=True)
         return real(path, settings)
     building.read_square = read
@@ -415,39 +418,53 @@ SLOWLY = """
 """
 
 
-def slowly(toy, seconds):
+def preparing(toy, before=-1):
+    """A process that prepares the toy images; after so many it waits for a line on its standard input."""
     toy.manifest.to_parquet(toy.root.parent / "manifest.parquet")
-    command = [sys.executable, "-c", textwrap.dedent(SLOWLY), str(seconds)]
-    return subprocess.Popen(command, cwd=toy.root.parent, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", textwrap.dedent(PREPARING), str(before)]
+    return subprocess.Popen(
+        command, cwd=toy.root.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def until(process, words):
+    """What the process says up to the line with these words."""
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"it never said {words}: {said}")
 
 
 def test_work_survives_kill_9(toy):
-    killed = slowly(toy, 0.4)
-    for line in killed.stdout:
-        if line.startswith("decoded"):
-            growing = next(toy.stores.glob("*.partial"))
-            if (growing / "journal").read_text().count("\n") >= 2:
-                break
-    killed.send_signal(signal.SIGKILL)
+    killed = preparing(toy, before=4)
+    until(killed, "waits")
+    [journal] = toy.stores.glob("*.partial/journal")
+    while journal.read_text().count("\n") < 2:
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.02)
+    killed.kill()
     killed.communicate()
-    done = (growing / "journal").read_text().count("\n")
-    assert 2 <= done < 6
-    said, _ = slowly(toy, 0).communicate()
+    done = journal.read_text().count("\n")
+    assert 2 <= done <= 4
+    said, _ = preparing(toy).communicate()
     assert f"going on: {done} of 6 are done" in said
     assert said.count("decoded") == 6 - done
     np.testing.assert_array_equal(toy.prepare().images, toy.squares)
 
 
 def test_two_processes_at_once_make_one_store(toy):
-    first = slowly(toy, 0.5)
-    while not list(toy.stores.glob("*.partial") if toy.stores.exists() else ()):
-        time.sleep(0.02)
-    second = slowly(toy, 0.5)
-    said = [process.communicate()[0] for process in (first, second)]
-    assert said[0].count("decoded") == 6
-    assert "decoded" not in said[1]
-    assert "another process is preparing" in said[1]
-    assert all("images 6" in text for text in said)
+    first = preparing(toy, before=1)
+    said = until(first, "waits")
+    second = preparing(toy)
+    waiting = until(second, "another process is preparing")
+    said += first.communicate("\n")[0]
+    waiting += second.communicate()[0]
+    assert said.count("decoded") == 6
+    assert "decoded" not in waiting
+    assert "images 6" in said
+    assert "images 6" in waiting
     assert len(stores(toy.stores)) == 1
 
 
