@@ -173,16 +173,17 @@ DEGRADED = ("degrade=standard", "degrade.noise=[0,40]", "degrade.blur=[3]", "deg
 def test_a_finished_run_predicts_degraded_test_images_without_training_on(
     table: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    first = trained(configured(tmp_path, table, "trainer.max_epochs=2"))
+    weighed = ("model.class_weights=balanced", "data.train_prevalence=0.25")  # so that the test loss shows them
+    first = trained(configured(tmp_path, table, "trainer.max_epochs=2", *weighed))
     assert not (first.folder / "predictions" / "degraded_test.parquet").exists()
     before = {name: (first.folder / name).read_bytes() for name in ("checkpoints/last.ckpt", "metrics.csv")}
-    tested = first.predictions("test")
+    tested, metrics_of_test = first.predictions("test"), first.environment["test"]
     monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("trained on"))
     asked = (f"resume={first.folder}", *DEGRADED, "data.num_workers=1")
     again = trained(configured(tmp_path, table, *asked), *asked)
     assert again.finished
     assert again.config.degrade.noise == [0, 40]
-    assert again.environment["test"] == first.environment["test"]
+    assert again.environment["test"] == metrics_of_test
     assert all((first.folder / name).read_bytes() == content for name, content in before.items())
     pd.testing.assert_frame_equal(again.predictions("test"), tested)
 

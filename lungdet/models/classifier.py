@@ -96,7 +96,7 @@ class Classifier(lightning.LightningModule):
         if class_weights is not None and task != "abnormal":
             raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
         self.balanced = class_weights == "balanced"
-        self.register_buffer("class_weights", torch.ones(2), persistent=False)
+        self.register_buffer("class_weights", torch.ones(2))  # in the checkpoint: who only predicts counts none
         if class_weights is not None and not self.balanced:
             self.class_weights = _two_weights(class_weights)
         metrics = MetricCollection({name: metric() for name, metric in METRICS.items()})
