@@ -140,15 +140,15 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     Images are prepared as the run's own were; `score` refuses what the command line says otherwise.
     """
     from lungdet.evaluation.results import check
-    from lungdet.models.scoring import PREPARATION, score
+    from lungdet.models.scoring import preparation, score
 
     # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
     joined = OmegaConf.merge(result.run.config, {"outputs": config.outputs})
     joined.data = config.data
     said = [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
-    for key in PREPARATION:
+    for key, own in preparation(result.run).items():
         if f"data.{key}" not in said:
-            joined.data[key] = result.run.config.data.get(key, joined.data[key])
+            joined.data[key] = own
     table = score(result.run, joined.data)
     kept = result.run.folder / "predictions" / f"{name}.parquet"
     if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:

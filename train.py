@@ -83,8 +83,10 @@ def train(run: "Run") -> float:
         data.prepare_data()
         data.setup()
     run.require_data(data.identity())
-    if not run.can_continue and (start := run.config.model.backbone.init_from):
-        pretraining.require_unseen(start, data)
+    if not run.can_continue and (folder := run.config.model.backbone.init_from):
+        start = pretraining.start(folder)
+        run.record(unsearched=pretraining.require_unseen(start, data))
+        run.keep_start(start)
     compile_backbone(run, model, data)
     with tracking.wandb_logger(run) as trainer.logger:
         describe(run, data, model, trainer, arithmetic)

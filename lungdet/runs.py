@@ -2,18 +2,20 @@
 
 config.yaml          the resolved configuration
 environment.json     versions, git revision, hardware, data and split with hashes, time, memory
-split.csv            image_id, patient_id, split
+split.csv            image_id, patient_id, dataset, split
 metrics.csv          a row an epoch
 checkpoints/         best.ckpt, last.ckpt
 predictions/         val.parquet, test.parquet: a row an image; train.parquet: of some training patients, not augmented,
                      about as many images as val; shortcuts_{val,test}.parquet: a row an image and shortcut;
                      degraded_test.parquet, where asked for: a row an image, degradation and level
+start/               where it started from another run: that one's config.yaml, environment.json, split.csv and start/
 """
 
 import json
 import logging
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -150,8 +152,8 @@ class Run:
             raise RunError(f"{path} is damaged; {_remedy(path)}")
         return path
 
-    def patients(self, *parts: str) -> set[str]:
-        """Whose images stood in these parts of the run's split.
+    def split(self) -> "pd.DataFrame":
+        """Who was in train, val and test: `image_id, patient_id, dataset, split`.
 
         Raises:
             RunError: the run has not written it down.
@@ -161,13 +163,45 @@ class Run:
         path = self.folder / "split.csv"
         if not path.is_file():
             raise RunError(f"{path}: no such file, so whom the run was trained on is not known; train the run again")
-        split = pd.read_csv(path, dtype=str)
-        if "patient_id" not in split:
+        split = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [column for column in ("image_id", "patient_id", "dataset", "split") if column not in split]
+        if missing:
             raise RunError(
-                f"{path}: no column patient_id, as earlier versions wrote it, so whom the run was trained on is not "
-                "known; add the column, or train the run again"
+                f"{path}: no column {', '.join(missing)}, so whom the run was trained on is not known; add it, or "
+                "train the run again"
             )
-        return set(split.loc[split["split"].isin(parts), "patient_id"])
+        return split
+
+    @property
+    def start(self) -> "Run | None":
+        """The run whose backbone this one started from, as it was then, without its weights; None without one.
+
+        Raises:
+            RunError: nothing was kept of it.
+        """
+        folder = OmegaConf.select(self.config, "model.backbone.init_from")
+        if folder is None:
+            return None
+        kept = self.folder / "start"
+        if not (kept / "config.yaml").is_file():
+            raise RunError(
+                f"{kept}: no such folder, or no config.yaml in it. It tells what {folder}, which {self.name} started "
+                "from, had learnt from; train the run again"
+            )
+        return Run(kept)
+
+    def keep_start(self, start: "Run") -> None:
+        """Keep of the run that this one starts from what identifies it, as `start`."""
+        if ranks.rank():
+            return
+        kept = self.folder / "start"
+        shutil.rmtree(kept, ignore_errors=True)  # of an attempt that never had a checkpoint
+        make_folder(kept)
+        for name in ("split.csv", "environment.json"):
+            write_text(kept / name, (start.folder / name).read_text())
+        if start.start is not None:
+            Run(kept).keep_start(start.start)
+        write_text(kept / "config.yaml", (start.folder / "config.yaml").read_text())  # last: with it, all is there
 
     def predictions(self, part: str) -> "pd.DataFrame":
         """The predictions of `train`, `val` or `test`, see `prediction_table`.

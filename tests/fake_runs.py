@@ -111,6 +111,7 @@ def write_run(
             "image_size": 64,
             "resize": "pad",
             "bits": None,
+            "visits": 8,
             "batch_size": 32,
             "split_seed": split_seed,
         },
@@ -148,6 +149,8 @@ def write_run(
         "memory_format": "channels_last",
         "data": {
             "fingerprint": "0123abcd",
+            "store": "/somewhere/prepared",
+            "bits": {},
             "images": 450,
             "patients": 223,
             "excluded": 1,
@@ -164,7 +167,12 @@ def write_run(
         "peak_memory_bytes": 900_000_000,
     }
     (folder / "environment.json").write_text(json.dumps(environment))
-    val[["image_id", "patient_id"]].assign(split="val").to_csv(folder / "split.csv", index=False)
+    learnt = val.reindex(columns=["image_id", "patient_id", "dataset"]).assign(split="val")
+    if split.startswith("without "):
+        learnt = learnt[learnt.dataset != split.removeprefix("without ").split(",")[0]]
+    if train_on := base["data"].get("train_on"):
+        learnt = learnt[learnt.dataset.isin([train_on] if isinstance(train_on, str) else train_on)]
+    learnt.to_csv(folder / "split.csv", index=False)
     if finished:
         (folder / "predictions").mkdir()
         val.to_parquet(folder / "predictions" / "val.parquet")
@@ -182,10 +190,12 @@ def two_runs(folder: Path, datasets: dict[str, int] | None = None, seeds: tuple[
     return folder
 
 
-def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None, draws=200):
+def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None, draws=200, unsearched=()):
     """The whole evaluation without Hydra: (summary, document, folder of the report)."""
     results, skipped = collect([folder])
     compare.require_pairs(results, hashes=external is None)
+    for result in results if external else []:
+        result.test.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": list(unsearched)}
     models, left_out = compare.group(results)
     out = out or folder / "report"
     numbers = summary.summarise(models, skipped + left_out, rule, at, out, draws, external)

@@ -129,6 +129,14 @@ def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(tmp_p
     same, other = said(*evaluate(parts(tmp_path / "d", ["without montgomery", "without shenzhen"]))[:2])
     assert same.startswith("not reported")
     assert other.startswith("[The study's table]")
+    restricted = {"datasets": {"chestxray14": 60, "shenzhen": 40}, "config": {"data.train_on": "shenzhen"}}
+    same, other = said(*evaluate(two_runs(tmp_path / "e", **restricted))[:2])
+    assert same.startswith("[The study's table]")
+    assert other.startswith("[The study's table]")
+    runs = two_runs(tmp_path / "f", test=test)
+    same, other = said(*evaluate(runs, external="shenzhen", unsearched=("of run X (gone)",))[:2])
+    assert same.startswith("not reported")
+    assert other.startswith("not reported")
 
 
 def test_intervals_are_reported_where_the_runs_have_them(tmp_path):

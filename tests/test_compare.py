@@ -1,11 +1,14 @@
 """Runs are found, checked, paired on the same test part only, and grouped into models by their configuration."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT
-from fake_runs import predictions, write_run
+from fake_runs import evaluate, predictions, write_run
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -14,7 +17,7 @@ from lungdet.evaluation import compare
 from lungdet.evaluation.compare import group, require_pairs
 from lungdet.evaluation.page.wording import label
 from lungdet.evaluation.results import EvaluationError, collect
-from lungdet.runs import RunError
+from lungdet.runs import RunError, load_run
 
 
 def test_a_folder_of_runs_is_searched_and_a_run_named_twice_counts_once(tmp_path):
@@ -163,16 +166,53 @@ def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
     ]
 
 
-def test_each_seed_may_start_from_a_run_of_its_own_and_starting_from_none_is_another_model(tmp_path):
-    for seed in (0, 1):
-        start = f"/runs/pretrained_{seed}"
-        write_run(tmp_path / f"after{seed}", seed=seed, config={"model.backbone.init_from": start})
-        write_run(tmp_path / f"anew{seed}", seed=seed, config={"model.backbone.init_from": None})
-    models = group(collect([tmp_path])[0])[0]
-    assert {name: [one.seed for one in some] for name, some in models.items()} == {
-        "cnn model.backbone.init_from=None": [0, 1],
-        "cnn model.backbone.init_from=yes": [0, 1],
+def started(folder: Path, start: Path | None, seed: int, **more) -> None:
+    """A run that started from another, or from none, as training leaves it."""
+    backbone = {"init_from": start and str(start), "frozen": True}
+    write_run(folder, seed=seed, config={"model.backbone": backbone}, **more)
+    if start is not None:
+        load_run(folder).keep_start(load_run(start))
+
+
+def test_runs_that_started_from_one_model_under_several_seeds_are_one_model(tmp_path):
+    starts = {
+        (what, seed): write_run(tmp_path / f"starts/{what}{seed}", seed=seed, config={"model.dropout": dropout})
+        for what, dropout in (("a", 0.1), ("b", 0.2))
+        for seed in (0, 1)
     }
+    for seed in (0, 1):
+        started(tmp_path / f"runs/anew{seed}", None, seed)
+        for what in "ab":
+            started(tmp_path / f"runs/{what}{seed}", starts[what, seed], seed)
+    shutil.rmtree(tmp_path / "starts")
+    models = group(collect([tmp_path / "runs"])[0])[0]
+    assert [[one.seed for one in some] for some in models.values()] == [[0, 1]] * 3
+    names = sorted(re.sub("cnn-[0-9a-f]{8}$", "cnn-*", name) for name in models)
+    assert names == ["cnn model.backbone.init_from=None", *["cnn model.backbone.init_from=cnn-*"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("cnn", "lstm", "shared", "differ"),
+    [
+        ((None, None), (None, None), False, False),
+        (("a", "b"), ("a", "b"), False, False),
+        (("a", "a"), ("a", "a"), True, False),
+        (("a", "a"), (None, None), True, True),
+        (("a", "b"), ("b", "a"), False, True),
+    ],
+)
+def test_seeds_that_share_a_start_and_models_that_do_not_are_a_caveat(tmp_path, cnn, lstm, shared, differ):
+    starts = {name: write_run(tmp_path / f"starts/{name}", seed=seed) for seed, name in enumerate("ab")} | {None: None}
+    for model, names in (("cnn", cnn), ("cnn_lstm", lstm)):
+        for seed, name in enumerate(names):
+            started(tmp_path / f"runs/{model}{seed}", starts[name], seed, model=model)
+    _, _, out = evaluate(tmp_path / "runs")
+    text = (out / "report.md").read_text()
+    assert ("start from one run's convolutional layers" in text) == shared
+    assert ("Frozen, as in CNN" in text) == shared
+    assert ("The models do not start from the same runs: CNN" in text) == differ
+    assert ("| Started from |" in text) == any((*cnn, *lstm))
+    assert "differ in more than their class" not in text
 
 
 def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_the_cnn_lstm(tmp_path):
@@ -181,7 +221,7 @@ def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_t
     assert list(group(collect([run])[0])[0]) == ["cnn_lstm model.shuffle=True"]
     write_run(tmp_path / "plain", "cnn_lstm", config=plain)
     models = group(collect([tmp_path])[0])[0]
-    assert {label(name): compare.role(compare.identity(some[0].first)) for name, some in models.items()} == {
+    assert {label(name): compare.role(compare.identity(some[0].first.run)) for name, some in models.items()} == {
         "CNN-LSTM": "cnn_lstm",
         "CNN-LSTM shuffled": "cnn_lstm_shuffled",
     }
@@ -199,5 +239,5 @@ def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
 def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_path):
     write_run(tmp_path / "a", "cnn", 0)
     write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
-    identities = [compare.identity(result) for result in collect([tmp_path])[0]]
+    identities = [compare.identity(result.run) for result in collect([tmp_path])[0]]
     assert compare.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]

@@ -222,7 +222,8 @@ def test_an_image_that_is_used_nowhere_does_no_harm_but_links_its_copies() -> No
 def store_of(images: np.ndarray, folder: Path, manifest: pd.DataFrame) -> Store:
     folder.mkdir(exist_ok=True)
     np.save(folder / "images.npy", images)
-    return Store(np.load(folder / "images.npy", mmap_mode="r"), manifest, pd.DataFrame(), {}, {}, "f", folder)
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    return Store(images, manifest, pd.DataFrame(), Settings(), {}, {}, "f", folder)
 
 
 @pytest.fixture

@@ -241,9 +241,21 @@ def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(t
     assert "Other data was scored by finished runs: shenzhen, 30 images, 15 patients" in said
     assert "`abnormal` does not mean the same in chestxray14 and shenzhen" in said
     assert "The source alone" not in said
-    numbers, written, _ = evaluate(two_runs(tmp_path / "b"), external="chestxray14")
-    assert "external test" not in written.title
-    assert report.caveats(numbers)[0].startswith("No external test: chestxray14 was learnt from too")
+    assert "Protocol: an external test on shenzhen." in said
+    held_out = two_runs(
+        tmp_path / "b", {"chestxray14": 60, "shenzhen": 30}, test=test, config={"data.train_on": "shenzhen"}
+    )
+    never_seen = two_runs(tmp_path / "c", {"chestxray14": 60, "shenzhen": 30}, test=test, split="without shenzhen")
+    assert "external test" in evaluate(never_seen, external="shenzhen")[1].title  # at hand, and in neither part
+    for runs, unsearched, heaviest in (
+        (held_out, (), "No external test: shenzhen was learnt from too"),
+        (never_seen, ("of run X (gone)",), "Whether this is an external test is not known."),
+    ):
+        numbers, written, out = evaluate(runs, external="shenzhen", unsearched=unsearched)
+        assert "external test" not in written.title
+        assert report.caveats(numbers)[0].startswith(heaviest)
+        assert "Protocol: other data, shenzhen, and not known to be an external test" in (out / "report.md").read_text()
+    assert "could not be compared with those of run X (gone)." in report.caveats(numbers)[0]
 
 
 class Page(HTMLParser):

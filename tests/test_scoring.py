@@ -1,5 +1,6 @@
 """A finished run scores other images: of patients it has not seen, prepared as its own were."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import evaluate
-from lungdet.models.scoring import score
+from lungdet.models.scoring import preparation, score
 from lungdet.runs import Run, RunError, load_run
 
 PATIENTS = 8
@@ -46,7 +47,7 @@ def run(table: Path, tmp_path: Path) -> Run:
     (folder / "checkpoints").mkdir()
     torch.save({"state_dict": instantiate(config.model).state_dict()}, folder / "checkpoints" / "best.ckpt")
     parts = ["train", "train", "val", "test", "test", "unused", "unused", "test"]
-    split = pd.DataFrame({"patient_id": [f"table/{i}" for i in range(PATIENTS)], "split": parts})
+    split = pd.DataFrame({"patient_id": [f"table/{i}" for i in range(PATIENTS)], "dataset": "table", "split": parts})
     split.insert(0, "image_id", split["patient_id"] + "_0")
     split.to_csv(folder / "split.csv", index=False)
     return load_run(folder)
@@ -72,12 +73,82 @@ def test_a_split_file_that_names_no_patients_is_refused(run: Run) -> None:
         score(run, run.config.data)
 
 
-@pytest.mark.parametrize(
-    ("key", "own", "other"), [("image_size", 32, 64), ("resize", "squash", "pad"), ("bits", None, 12)]
-)
+@pytest.mark.parametrize(("key", "own", "other"), [("image_size", 32, 64), ("resize", "squash", "pad")])
 def test_images_asked_to_be_prepared_otherwise_are_refused(run: Run, key: str, own: object, other: object) -> None:
     with pytest.raises(RunError, match=rf"trained with data\.{key}={own}, and data\.{key}={other} is asked for"):
         score(run, OmegaConf.merge(run.config.data, {key: other}))
+
+
+def test_the_runs_own_images_under_other_names_are_left_out_with_their_patients(
+    run: Run, table: Path, tmp_path: Path, caplog
+) -> None:
+    data = instantiate(run.config.data)
+    data.prepare_data()
+    store = {"store": str(data.store.folder), "fingerprint": data.store.fingerprint}
+    run.record(data=run.environment["data"] | store)
+    split = pd.read_csv(run.folder / "split.csv")
+    split["image_id"] = [f"table/{i}_1" for i in range(PATIENTS)]
+    split.to_csv(run.folder / "split.csv", index=False)
+
+    rows = []
+    for patient in range(PATIENTS):
+        shutil.copy(table.parent / f"{patient}_1.png", tmp_path / f"z{patient}.png")
+        rows.append({"path": f"z{patient}.png", "patient_id": f"z{patient}", "abnormal": patient % 2})
+    cv2.imwrite(str(tmp_path / "again.png"), np.random.default_rng(9).integers(0, 255, (40, 48)).astype(np.uint8))
+    rows.append({"path": "again.png", "patient_id": "z0", "abnormal": 0})  # of a patient who is known by another image
+    pd.DataFrame(rows).assign(dataset="clinic").to_csv(tmp_path / "renamed.csv", index=False)
+    scored = score(run, OmegaConf.merge(run.config.data, {"table": str(tmp_path / "renamed.csv"), "root": None}))
+    assert scored["patient_id"].tolist() == [f"clinic/z{i}" for i in (3, 4, 5, 6, 7)]
+    assert scored.attrs["scored"] == {"excluded": 0, "copies": 3, "unsearched": []}
+    assert "3 images are copies of some that run learnt from: clinic/z0 is table/0_1" in caplog.text
+
+    shutil.rmtree(data.store.folder)
+    scored = score(run, OmegaConf.merge(run.config.data, {"table": str(tmp_path / "renamed.csv"), "root": None}))
+    assert len(scored) == PATIENTS + 1
+    [clause] = scored.attrs["scored"]["unsearched"]
+    assert clause == f"of {run.folder} ({data.store.folder} is no longer there; prepare its data again)"
+    assert f"under another name is not known {clause}" in caplog.text
+
+
+def test_a_run_reads_16_bit_files_with_the_depth_that_it_was_trained_with(run: Run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(4):
+        pixels = generator.integers(0, 4000, (40, 48)).astype(np.uint16)
+        pixels[0, 0] = 65535 if patient == 3 else 4000
+        cv2.imwrite(str(tmp_path / f"{patient}.png"), pixels)
+        rows.append({"path": f"{patient}.png", "patient_id": f"deep{patient}", "abnormal": patient % 2})
+    pd.DataFrame(rows).to_csv(tmp_path / "deep.csv", index=False)
+
+    def scored(depths: dict, dataset: str = "table", **asked: object) -> pd.DataFrame:
+        run.record(data=run.environment["data"] | {"bits": depths})
+        pd.DataFrame(rows).assign(dataset=dataset).to_csv(tmp_path / "deep.csv", index=False)
+        own = {"table": str(tmp_path / "deep.csv"), "root": None}
+        return score(run, OmegaConf.merge(run.config.data, own, preparation(run), asked))
+
+    for known in ({"table": 12}, {"table": 12, "elsewhere": 16}):
+        table = scored(known)
+        assert table["patient_id"].tolist() == [f"table/deep{i}" for i in range(3)]  # one does not fit
+        assert table.attrs["scored"]["excluded"] == 1
+    assert len(scored({"elsewhere": 12}, "clinic")) == 3
+    assert len(scored({"elsewhere": 12}, "clinic", bits=16)) == 4  # another detector's depth may be told
+    with pytest.raises(RunError, match=r"trained with data\.bits=12, and data\.bits=16 is asked for"):
+        scored({"table": 12}, bits=16)
+    with pytest.raises(RunError, match=r"trained with data\.bits=12, and data\.bits=16 is asked for"):
+        scored({"table": 12}, bits=None)  # as it would be decided anew
+
+
+def test_no_checkpoint_that_lies_in_the_working_directory_is_scored_with(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = score(run, run.config.data)
+    other = instantiate(run.config.model).state_dict()
+    (tmp_path / "here").mkdir()
+    torch.save({"state_dict": other, "pytorch-lightning_version": "2.0.0"}, tmp_path / "here" / "hpc_ckpt_1.ckpt")
+    monkeypatch.chdir(tmp_path / "here")
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    pd.testing.assert_frame_equal(score(run, run.config.data), expected)
 
 
 def test_the_command_scores_a_small_run_and_refuses_another_size(run: Run, table: Path, tmp_path: Path) -> None:

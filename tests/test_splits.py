@@ -197,7 +197,7 @@ def test_a_saved_split_names_each_images_patient_and_images_without_a_label_are_
     drawn = protocols.random(table)
     drawn.save(tmp_path / "split.csv", table.sample(frac=1, random_state=0))
     saved = pd.read_csv(tmp_path / "split.csv", dtype=str)
-    assert list(saved.columns) == ["image_id", "patient_id", "split"]
+    assert list(saved.columns) == ["image_id", "patient_id", "dataset", "split"]
     assert (saved["patient_id"] == saved["image_id"].str.rsplit("_", n=1).str[0]).all()
     test = table["image_id"].isin(drawn.images("test"))
     table.loc[table.index[test][:3], "abnormal"] = np.nan

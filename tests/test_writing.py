@@ -18,7 +18,7 @@ from lungdet.runs import Run
 from lungdet.tracking import Record
 from tests import fake_runs
 
-SPLIT = pd.DataFrame({"image_id": ["a"], "patient_id": ["p"], "split": ["test"]})
+SPLIT = pd.DataFrame({"image_id": ["a"], "patient_id": ["p"], "dataset": "x", "split": ["test"]})
 PAGE = Document("A title", "An answer.", [Section("Cost", [Table(["model", "seconds"], [["CNN", "3"]])])])
 
 WRITERS: dict[str, Callable[[Path], object]] = {

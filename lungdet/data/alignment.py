@@ -18,11 +18,11 @@ def aligned_correlation(first: np.ndarray, second: np.ndarray, negative: bool = 
     The affine alignment is ECC (Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008), first at 56 x 56, where nearly all
     pairs that are no copies already show it; those count as 0.
     """
-    first, second = (_at_most(image, SIDE) for image in (first, 255 - second if negative else second))
+    first, second = (at_most(image, SIDE) for image in (first, 255 - second if negative else second))
     side, warp = len(first), np.eye(2, 3, dtype=np.float32)
     try:
         if side >= 112:
-            small = [_at_most(_detail(_at_most(image, 112)), 56) for image in (first, second)]
+            small = [at_most(_detail(at_most(image, 112)), 56) for image in (first, second)]
             agreement, warp = cv2.findTransformECC(*small, warp, cv2.MOTION_AFFINE, (3, 30, 1e-3), None, 3)
             if agreement < 0.65:
                 return 0.0
@@ -65,5 +65,6 @@ def _detail(image: np.ndarray) -> np.ndarray:
     return image / np.sqrt(spread + 0.05 * spread.mean() + 1e-6)
 
 
-def _at_most(image: np.ndarray, side: int) -> np.ndarray:
+def at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """A square image, shrunk to this side where it is larger."""
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) if len(image) > side else image

@@ -46,13 +46,13 @@ COMPARED = 100_000
 """Pairs compared at most, the most similar ones: minutes, where thousands of images look alike."""
 
 
-def search(images: np.ndarray) -> pd.DataFrame:
+def search(images: Sequence[np.ndarray]) -> pd.DataFrame:
     """Every image that stands twice, with one that it is a copy of.
 
     Of k copies of one image k - 1 pairs are given: they name each of the k and link them all.
 
     Args:
-        images: (N, H, H) uint8; read image by image, so that a memory map larger than the memory will do.
+        images: N of (H, H) uint8; read one by one, so that a memory map larger than the memory will do.
 
     Returns:
         `row_a` < `row_b`, `kind` ("identical": the same pixels, or "near") and `correlation`, sorted by rows.
@@ -65,7 +65,7 @@ def search(images: np.ndarray) -> pd.DataFrame:
     return pd.concat([identical, near]).sort_values(["row_a", "row_b"], ignore_index=True)
 
 
-def perceptual_hashes(images: np.ndarray) -> np.ndarray:
+def perceptual_hashes(images: Sequence[np.ndarray]) -> np.ndarray:
     """The signs of each image's 255 lowest frequencies as bits, (N, 4) uint64; the last bit is 0.
 
     These are coefficients of the cosine transform of a 32 x 32 thumbnail, as in pHash, but of 16 x 16 of them instead
@@ -121,7 +121,7 @@ def propose(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return best
 
 
-def _identical(images: np.ndarray, hashes: np.ndarray) -> pd.DataFrame:
+def _identical(images: Sequence[np.ndarray], hashes: np.ndarray) -> pd.DataFrame:
     """Images of the same pixels, each with the first of them; pixels are read only where hashes are equal."""
     first: dict[bytes, int] = {}
     pairs = []
@@ -132,13 +132,13 @@ def _identical(images: np.ndarray, hashes: np.ndarray) -> pd.DataFrame:
     return _frame(pairs)
 
 
-def _confirm(images: np.ndarray, a: np.ndarray, b: np.ndarray, negative: np.ndarray) -> pd.DataFrame:
+def _confirm(images: Sequence[np.ndarray], a: np.ndarray, b: np.ndarray, negative: np.ndarray) -> pd.DataFrame:
     """The proposed pairs that are copies, save those that are linked by confirmed ones before them."""
 
     def compare(i: int) -> float:
         return aligned_correlation(images[a[i]], images[b[i]], negative=bool(negative[i]))
 
-    linked, pairs, enough = Groups(), [], enough_correlation(images.shape[1])
+    linked, pairs, enough = Groups(), [], enough_correlation(len(images[0]))
     for start in range(0, len(a), 256):
         todo = [i for i in range(start, min(start + 256, len(a))) if linked.of(a[i]) != linked.of(b[i])]
         for i, correlation in zip(todo, _in_threads(compare, todo), strict=True):

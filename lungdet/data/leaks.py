@@ -6,7 +6,7 @@ there; it depends neither on labels nor on the split.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from lungdet.data.alignment import at_most
 from lungdet.data.copies import VERSION, Groups, search
 from lungdet.data.splits import PARTS, Split, SplitError
 from lungdet.data.store import Store
@@ -75,19 +76,56 @@ def refuse_copies(pairs: pd.DataFrame, split: Split, manifest: pd.DataFrame) -> 
     )
 
 
-def links(store: Store) -> pd.DataFrame:
-    """The copies in a prepared store whoever the patients are (see `copies.search`), kept once they are found."""
-    kept = store.folder / f"copies-{VERSION}.parquet"
-    found = _read(kept, len(store.images))
+def copied(store: Store, theirs: Store, images: Collection[str]) -> dict[str, str]:
+    """The images of a store that are copies of some of another store's, each with the name of one it is a copy of.
+
+    Args:
+        store: searched.
+        theirs: the other one, prepared with the same `resize`; it may be the same store, or of another size.
+        images: the image ids in `theirs` whose copies are sought.
+    """
+    same = theirs.fingerprint == store.fingerprint
+    before = 0 if same else len(theirs.images)  # rows of `theirs` come first in the links
+    found, groups = links(store) if same else links(store, theirs), Groups()
+    for a, b in zip(found["row_a"].tolist(), found["row_b"].tolist(), strict=True):
+        groups.join(a, b)
+    names = theirs.manifest["image_id"]
+    sought = {groups.of(row): names[row] for row in np.flatnonzero(names.isin(images)).tolist()}
+    own = {name: groups.of(before + row) for row, name in enumerate(store.manifest["image_id"])}
+    return {name: sought[group] for name, group in own.items() if group in sought}
+
+
+def links(store: Store, theirs: Store | None = None) -> pd.DataFrame:
+    """The copies in a prepared store whoever the patients are (see `copies.search`), kept once they are found.
+
+    With `theirs` the copies in both stores, the rows of that one coming first.
+    """
+    images = store.images if theirs is None else _Both(theirs.images, store.images)
+    kept = store.folder / f"copies-{VERSION}{'' if theirs is None else f'-{theirs.fingerprint[:12]}'}.parquet"
+    found = _read(kept, len(images))
     if found is None:
         with _one_at_a_time(store.folder):
-            found = _read(kept, len(store.images))  # another process may have searched while this one waited
+            found = _read(kept, len(images))  # another process may have searched while this one waited
             if found is None:
-                if len(store.images) > 5000:
-                    log.info("looking for images that stand twice among %s, once", f"{len(store.images):,}")
-                found = search(store.images)
+                if len(images) > 5000:
+                    log.info("looking for images that stand twice among %s, once", f"{len(images):,}")
+                found = search(images)
                 _write(found, kept)
     return found
+
+
+class _Both(Sequence):
+    """The images of two stores one after the other, the larger ones brought to the smaller side."""
+
+    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+        self.first, self.second, self.side = first, second, min(first.shape[1], second.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        image = self.first[row] if row < len(self.first) else self.second[row - len(self.first)]
+        return at_most(image, self.side)
 
 
 def between_patients(found: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:

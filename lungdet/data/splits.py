@@ -68,9 +68,9 @@ class Split:
         return {"name": self.name, "seed": self.seed, "hash": self.hash, "parts": parts}
 
     def save(self, path: Path, manifest: pd.DataFrame) -> None:
-        """Write `image_id, patient_id, split` as csv; the manifest tells the patients."""
-        table = self.table.merge(manifest[["image_id", "patient_id"]], on="image_id", how="left")
-        write_text(path, table[["image_id", "patient_id", "split"]].to_csv(index=False, lineterminator="\n"))
+        """Write `image_id, patient_id, dataset, split` as csv; the manifest tells patients and datasets."""
+        table = self.table.merge(manifest[["image_id", "patient_id", "dataset"]], on="image_id", how="left")
+        write_text(path, table[["image_id", "patient_id", "dataset", "split"]].to_csv(index=False, lineterminator="\n"))
 
 
 def check(split: Split, manifest: pd.DataFrame) -> None:

@@ -35,6 +35,7 @@ class Store:
         manifest: N rows, row i describing `images[i]`: the rows of the manifest that was asked for, so that a newer
             table's labels are served with the pixels that are there already.
         excluded: `image_id`, `path`, `reason` of each image that could not be used.
+        settings: what they were prepared with.
         bits: the depth of each dataset's 16-bit files, by dataset; datasets of 8-bit files are not in it.
         outliers: by dataset, the 16-bit images that alone decided its depth.
         fingerprint: SHA-256 of the source files' names, sizes and times, what stands in some of them (all, of up to
@@ -45,6 +46,7 @@ class Store:
     images: np.ndarray
     manifest: pd.DataFrame
     excluded: pd.DataFrame
+    settings: Settings
     bits: dict[str, int]
     outliers: dict[str, Outliers]
     fingerprint: str
@@ -104,6 +106,28 @@ def prepare(
 def fingerprint(manifest: pd.DataFrame, roots: Mapping[str, Path], settings: Settings) -> str:
     """The fingerprint that the store of these images has, or would have; no image is decoded."""
     return _fingerprint(_files(manifest, roots), settings)
+
+
+def reopen(folder: str | Path, fingerprint: str) -> Store:
+    """The store that a finished run read, with the manifest that it was made of; its source files need not be there.
+
+    Args:
+        folder: as the run recorded it.
+        fingerprint: likewise.
+
+    Raises:
+        StoreError: it is gone, damaged or another one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is no longer there")
+    try:
+        settings = Settings(**json.loads((folder / "store.json").read_text())["settings"])
+        manifest = pd.read_parquet(folder / "manifest.parquet")
+        excluded = pd.read_csv(folder / "excluded.csv", dtype=str, keep_default_na=False)[["image_id"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder} is damaged ({error})") from error
+    return _open(folder, pd.concat([manifest, excluded]), settings, fingerprint)
 
 
 def _files(manifest: pd.DataFrame, roots: Mapping[str, Path]) -> pd.DataFrame:
@@ -189,4 +213,6 @@ def _open(folder: Path, manifest: pd.DataFrame, settings: Settings, fingerprint:
         outliers = {dataset: Outliers(**found) for dataset, found in facts["outliers"].items()}
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} is damaged ({error}); delete that folder and prepare again") from error
-    return Store(images, manifest.iloc[rows].reset_index(drop=True), excluded, bits, outliers, fingerprint, folder)
+    return Store(
+        images, manifest.iloc[rows].reset_index(drop=True), excluded, settings, bits, outliers, fingerprint, folder
+    )

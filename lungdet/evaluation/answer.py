@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
-from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search
+from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
@@ -69,24 +69,26 @@ def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:
     return f"{join(missed)} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
 
 
-def is_external(summary: dict) -> bool:
-    """Whether other data was scored, none of it from a source that the runs learnt from."""
-    return bool(summary["data"]["external"]) and not summary["data"]["known_sources"]
-
-
 def caveats(summary: dict) -> list[str]:
     """Every caveat that applies to these runs, the heaviest first."""
     data = summary["data"]
     datasets = list(data["test_datasets"])
-    sources = sorted({*datasets, *data.get("sources", {})})  # tested on, or learnt from
+    sources = sorted({*datasets, *data["learnt_from"]})
     found = []
     if data["synthetic"]:
         found.append("The images are synthetic phantoms: nothing here says how a model reads real radiographs.")
-    if data["external"] and not is_external(summary):
+    if data["external"] and data["known_sources"]:
         found.append(
             f"No external test: {join(data['known_sources'])} was learnt from too; these are images of patients that "
             "the runs had not seen."
         )
+    if data["unsearched"]:
+        doubt = "Whether this is an external test is not known. T" if data["external"] else "T"
+        found.append(
+            f"{doubt}hese images may have been learnt from under other names: they could not be compared with those "
+            f"{join(data['unsearched'])}."
+        )
+    found += starts.caveats(summary)
     if summary["parts"] and summary["parts"]["missing"]:
         found.append(by_part.incomplete(summary))
     if guessed := guesses.caveat(summary):
@@ -123,7 +125,7 @@ def caveats(summary: dict) -> list[str]:
         )
     found += _about_parts(summary)
     if summary["settings_that_differ"]:
-        expected = {"model._target_", *search.searched(summary)}
+        expected = {"model._target_", starts.KEY, *search.searched(summary)}
         keys = [f"`{key}`" for key in summary["settings_that_differ"] if key not in expected]
         if keys:
             found.append(f"The models differ in more than their class: {join(keys)}.")

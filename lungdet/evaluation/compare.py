@@ -1,6 +1,8 @@
 """Comparison: which runs are one model under several seeds, and which may be paired because they met the same test."""
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +19,7 @@ NOT_THE_MODEL = {
 }  # fmt: skip
 """Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
 STARTED_FROM = "model.backbone.init_from"
-"""The run whose backbone one starts from. Each seed has its own, so it counts only whether there is one."""
+"""The run whose backbone one starts from: another folder for each seed, and the same start if that is one model."""
 CONTROLS = {"cnn_mlp", "cnn_lstm_shuffled", "cnn_lstm_frozen", "cnn_lstm_shuffled_frozen", "pool", "length_only"}
 """The roles of models that nobody would choose: they show where a gain comes from."""
 
@@ -37,14 +39,14 @@ def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
     first = results[0]
     parts: dict[str, Result] = {}
     for other in results:
-        part = part_of(other)
+        part = part_of(other.run)
         both = f"runs {first.run.folder} and {other.run.folder} cannot be compared"
         if other.labels != first.labels:
             raise EvaluationError(
                 f"{both}: one was trained with task={first.run.config.task}, one with task={other.run.config.task}; "
                 "evaluate them one at a time"
             )
-        if part.family != part_of(first).family:
+        if part.family != part_of(first.run).family:
             raise EvaluationError(_other_test(first, other, both))
         _require_same(parts.setdefault(part.name, other), other, hashes)
     tests = list(parts.values())
@@ -64,7 +66,7 @@ def families(results: Sequence[Result]) -> dict[str, list[Result]]:
     """
     found: dict[str, list[Result]] = {}
     for result in results:
-        part = part_of(result)
+        part = part_of(result.run)
         tested = re.sub(r"[^a-z0-9]+", "-", part.family) if part.kind != ALONE else f"test-{result.test_hash[:8]}"
         found.setdefault(f"{result.run.config.task}-{tested}", []).append(result)
     return found
@@ -88,7 +90,7 @@ def require_one_part(results: Sequence[Result]) -> None:
     Raises:
         EvaluationError: there are several; on the same images their predictions cannot be pooled.
     """
-    parts = {part_of(result): result.run.folder for result in results}
+    parts = {part_of(result.run): result.run.folder for result in results}
     if len(parts) > 1:
         one, two, *_ = parts.values()
         raise EvaluationError(
@@ -111,9 +113,9 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
             over seeds would come out too small; which of them to leave out is not ours to choose.
     """
     identities: dict[tuple, dict[int, dict[str, Result]]] = {}
-    for result in sorted(results, key=lambda result: (result.seed, part_of(result).name)):
-        seeds = identities.setdefault(tuple(sorted(identity(result).items())), {})
-        part = part_of(result)
+    for result in sorted(results, key=lambda result: (result.seed, part_of(result.run).name)):
+        seeds = identities.setdefault(tuple(sorted(identity(result.run).items())), {})
+        part = part_of(result.run)
         there = seeds.setdefault(result.seed, {}).setdefault(part.name, result)
         if there is not result:
             where = "" if part.kind == ALONE else f" on {part.name}"
@@ -139,25 +141,35 @@ def kinds(models: Mapping[str, Sequence[Replicate]]) -> dict[str, Run]:
     """A run of each kind of network: models that differ in their training alone are one kind, the first one's name."""
     found: dict[str, str] = {}
     for name, some in models.items():
-        network = {key: value for key, value in identity(some[0].first).items() if key.startswith("model.")}
+        network = {key: value for key, value in identity(some[0].first.run).items() if key.startswith("model.")}
         found.setdefault(str(sorted(network.items())), name)
     return {name: models[name][0].first.run for name in found.values()}
 
 
-def identity(result: Result) -> dict[str, str]:
+def identity(run: Run) -> dict[str, str]:
     """What makes a run the model that it is: the configuration, flat, without `NOT_THE_MODEL`, and the split.
 
-    Of `STARTED_FROM` it holds `yes` or `None`.
+    Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`.
     """
     flat: dict[str, str] = {}
-    _flatten(result.run.config, "", flat)
-    if flat.get(STARTED_FROM, "None") != "None":
-        flat[STARTED_FROM] = "yes"
-    part = part_of(result)
+    _flatten(run.config, "", flat)
+    if run.start is not None:
+        flat[STARTED_FROM] = start_name(run.start)
+    part = part_of(run)
     if part.kind == ALONE:
-        return flat | {"split": result.run.environment["split"]["hash"]}
+        return flat | {"split": run.environment["split"]["hash"]}
     flat.pop({FOLDS: "data.fold", SOURCES: "data.held_out"}[part.kind], None)
     return flat | {"split": part.family}
+
+
+def start_name(run: Run) -> str:
+    """The run that others start from as their names say it: its module and a hash of its identity, `cnn-1a2b3c4d`.
+
+    The runs of one model under several seeds have one name.
+    """
+    own = identity(run)
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    return f"{module(own['model._target_'])}-{digest[:8]}"
 
 
 def role(identity: Mapping[str, str]) -> str:

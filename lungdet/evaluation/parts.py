@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lungdet.evaluation.results import EvaluationError, Result, Skipped
+from lungdet.runs import Run
 
 NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"
 """What `lungdet.data.narrowing` adds to a split's name."""
@@ -70,9 +71,9 @@ class Replicate:
         return pooled[pooled["shortcut"].isin(everywhere)]
 
 
-def part_of(result: Result) -> Part:
+def part_of(run: Run) -> Part:
     """The test part of a run, by its split's name."""
-    split = result.run.environment["split"]
+    split = run.environment["split"]
     name, seed = split["name"], split.get("seed")
     if fold := re.match(r"fold (\d+) of (\d+)(,|$)", name):
         return Part(FOLDS, f"{fold[2]} folds, seed {seed}", f"fold {fold[1]}")
@@ -83,7 +84,7 @@ def part_of(result: Result) -> Part:
 
 def expected(results: Sequence[Result]) -> list[str]:
     """The parts that a whole test has: every fold, or every source that the runs know of."""
-    part = part_of(results[0])
+    part = part_of(results[0].run)
     if part.kind == FOLDS:
         return [f"fold {i}" for i in range(int(part.family.split(" ")[0]))]
     if part.kind == SOURCES:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from lungdet.evaluation.answer import answer, caveats, is_external
+from lungdet.evaluation.answer import answer, caveats
 from lungdet.evaluation.page import document
 from lungdet.evaluation.page.document import Document, Items, Section, Table
 from lungdet.evaluation.page.wording import join, label
@@ -100,7 +100,7 @@ def build(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> Document:
         Section("Runs", provenance.list_of_runs(summary)),
     ]
     content.append(claim.section(content, summary))
-    kind = "external test" if is_external(summary) else "evaluation"
+    kind = "external test" if summary["data"]["external_test"] else "evaluation"
     names = dict.fromkeys(label(name.split(" ")[0]) for name in models)  # what tells variants apart is in the tables
     what = "normal or abnormal" if binary else "findings"
     title = f"Chest radiographs, {what}: {kind} of {join(list(names))}"

@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
+from omegaconf import OmegaConf
 
-from lungdet.evaluation.compare import CONTROLS, differences, identity, module, role
+from lungdet.evaluation.compare import CONTROLS, differences, identity, module, role, start_name
 from lungdet.evaluation.page.wording import FURTHER, STUDY
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result, Skipped
@@ -37,6 +38,7 @@ from lungdet.evaluation.statistics import metrics, paired, thresholds
 from lungdet.evaluation.statistics.measure import Cuts, Scores, counts, measured, over, scored
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.evaluation.statistics.thresholds import Threshold
+from lungdet.learnt import learnt
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
@@ -98,9 +100,9 @@ def summarise(
     results = [result for some in models.values() for one in some for result in one.results]
     replicate = next(iter(models.values()))[0]  # tested on what all were tested on
     task = replicate.first.run.config.task
-    data, parts = _data(replicate, external), None if external else by_part.described(models)
+    data, parts = _data(replicate, results, external), None if external else by_part.described(models)
     scores = {name: _model(some, rule, at, out, draws, parts is not None) for name, some in models.items()}
-    identities = {name: identity(some[0].first) for name, some in models.items()}
+    identities = {name: identity(some[0].first.run) for name, some in models.items()}
     roles = {name: role(one) for name, one in identities.items()}
     pairs = paired.pairs(identities)
     gaps = {name: gap.measured(some, draws) for name, some in models.items()}
@@ -186,7 +188,7 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, dr
     if by_parts:
         block |= by_part.numbers(some, cuts, draws)
     block |= {
-        "settings": _settings(some[0].first),
+        "settings": _settings(some[0].first) | {"learnt_from": sorted(set().union(*map(_learnt_from, results)))},
         "seeds": [one.seed for one in some],
         "runs": [
             {
@@ -195,6 +197,7 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, dr
                 "part": part,
                 "started": result.run.environment.get("started"),
                 "git": result.run.environment.get("git"),
+                "start": _start(result),
                 "threshold": chosen[result.run.folder]["abnormal"].as_dict()["value"] if len(labels) == 1 else None,
                 "test": {k: _none(v) for k, v in measured(result.test, labels).items()},
             }
@@ -209,14 +212,26 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, dr
     return Scores(block, whole.estimates)
 
 
+def _start(result: Result) -> dict | None:
+    """The run that this one started from: its folder then, when it was started, and its name."""
+    start = result.run.start
+    if start is None:
+        return None
+    return {"run": start.config.run_dir, "started": start.environment.get("started"), "name": start_name(start)}
+
+
 def _settings(result: Result) -> dict:
-    """What experiments vary: the class and its role, what it reads, and what it was trained on."""
+    """What experiments vary: the class and its role, what it reads, and what it was trained on.
+
+    `frozen`: whether its convolutional layers stayed as they began; None of a model without.
+    """
     config, data = result.run.config.model, result.run.config.data
     train_on = data.get("train_on")
     return {
         "base": module(config._target_),
-        "role": role(identity(result)),
+        "role": role(identity(result.run)),
         "sequence": config.get("sequence"),
+        "frozen": OmegaConf.select(config, "backbone.frozen"),
         "train_on": [train_on] if isinstance(train_on, str) else None if train_on is None else list(train_on),
         "train_fraction": data.get("train_fraction", 1.0),
         "train_prevalence": data.get("train_prevalence"),
@@ -258,12 +273,31 @@ def _baseline(replicate: Replicate, answer: float | None) -> dict:
     return {**block(constant), "datasets": {name: block(rows) for name, rows in constant.groupby("dataset")}}
 
 
-def _data(replicate: Replicate, external: str | None) -> dict:
-    """What the report says of the data: the environment's own facts, and counts of what was tested."""
-    test, known = replicate.test, replicate.first.run.environment.get("data", {})
-    return known | {
+def _learnt_from(result: Result) -> set[str]:
+    """The sources that a run has images of in training or validation, or a run that it started from."""
+    return {*learnt(result.run)["dataset"]}
+
+
+def _data(replicate: Replicate, results: Sequence[Result], external: str | None) -> dict:
+    """What the report says of the data: the environment's own facts, and counts of what was tested.
+
+    Of the sources tested on, `known_sources` were learnt from by a run that is tested on them, and `new_sources` were
+    not by one. `unsearched` says why images could not be compared with those that a run has learnt from. An
+    `external_test` is on other data, of no known source, none of it learnt from under another name.
+    """
+    test, own = replicate.test, replicate.first.run.environment.get("data", {})
+    tested = [({*result.test.dataset}, _learnt_from(result)) for result in results]
+    known = set().union(*[here & sources for here, sources in tested])
+    facts = [result.test.attrs["scored"] if external else result.run.environment for result in results]
+    unsearched = sorted({clause for one in facts for clause in one.get("unsearched", [])})
+    return own | {
         "external": external,
-        "known_sources": sorted({*test.dataset} & {*known.get("sources", {})}),
+        "external_test": bool(external) and not known and not unsearched,
+        "known_sources": sorted(known),
+        "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),
+        "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
+        "unsearched": unsearched,
+        "scored": {key: max(one[key] for one in facts) for key in ("excluded", "copies")} if external else None,
         "synthetic": any(name.startswith("phantom") for name in test.dataset),
         "test": counts(test),
         "test_datasets": {name: counts(rows) for name, rows in test.groupby("dataset")},

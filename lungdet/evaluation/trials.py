@@ -24,8 +24,8 @@ def best(results: Sequence[Result]) -> list[Result]:
     searches: dict[tuple, list[Result]] = {}
     for result in results:
         if _searched(result):
-            rest = {key: value for key, value in identity(result).items() if not _within(key, keys)}
-            which = (result.seed, part_of(result).name, tuple(sorted(rest.items())))
+            rest = {key: value for key, value in identity(result.run).items() if not _within(key, keys)}
+            which = (result.seed, part_of(result.run).name, tuple(sorted(rest.items())))
             searches.setdefault(which, []).append(result)
     for some in searches.values():
         trials = [_trial(result) for result in some]
@@ -54,6 +54,6 @@ def _within(key: str, searched: set[str]) -> bool:
 def _trial(result: Result) -> Trial:
     path = result.run.folder / "metrics.csv"
     loss = pd.read_csv(path)["val/loss"].min() if path.is_file() else None
-    own = identity(result)
+    own = identity(result.run)
     values = {key: own[key] for key in sorted(own) if _within(key, set(_searched(result)))}
     return Trial(result.run.folder, None if pd.isna(loss) else float(loss), values)

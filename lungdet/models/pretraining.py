@@ -1,15 +1,20 @@
 """Weights from another run: a backbone starts where that run's ended, and never on patients it is tested on."""
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.runs import RunError, load_run
+from lungdet.data.errors import some
+from lungdet.learnt import copies, learnt
+from lungdet.runs import Run, RunError, load_run
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
     from lungdet.models.backbone import Backbone
+
+log = logging.getLogger(__name__)
 
 PREFIX = "backbone."
 """Opens the names of a backbone's weights in a checkpoint."""
@@ -25,8 +30,7 @@ def load(backbone: "Backbone", folder: str) -> None:
     Raises:
         RunError: no such run or checkpoint, or its backbone is another one.
     """
-    said = f"model.backbone.init_from={folder}"
-    run = load_run(folder)
+    run = start(folder)
     kept = torch.load(run.checkpoint("best"), weights_only=True, map_location="cpu")["state_dict"]
     weights = {name.removeprefix(PREFIX): value for name, value in kept.items() if name.startswith(PREFIX)}
     own = {name: value.shape for name, value in backbone.state_dict().items()}
@@ -35,32 +39,55 @@ def load(backbone: "Backbone", folder: str) -> None:
     if unlike:
         theirs = OmegaConf.to_container(run.config.model.backbone)
         raise RunError(
-            f"{said}: its backbone is another one, {theirs}; {len(unlike)} of its weights do not fit, first {unlike[0]}"
+            f"model.backbone.init_from={folder}: its backbone is another one, {theirs}; {len(unlike)} of its weights "
+            f"do not fit, first {unlike[0]}"
         )
     backbone.load_state_dict(weights)
 
 
-def require_unseen(folder: str, data: "RadiographDataModule") -> None:
+def start(folder: str) -> Run:
+    """The run that `model.backbone.init_from` names.
+
+    Raises:
+        RunError: it is not there.
+    """
+    try:
+        return load_run(folder)
+    except RunError as error:
+        raise RunError(f"model.backbone.init_from={error}") from error
+
+
+def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
     """Passes only a run that learnt from nobody who is validated or tested on here; nor did those that it started from.
 
     Args:
-        folder: the run's.
+        run: whose weights are to be started from.
         data: set up.
 
+    Returns:
+        Of which runs among these the images could not be searched for copies, and why.
+
     Raises:
-        RunError: some are; up to five are named.
+        RunError: some are, by their patient or under another name; up to five are named.
     """
-    run = load_run(folder)
-    for part, learnt in (("test", ("train", "val")), ("val", ("train",))):
-        both = sorted(run.patients(*learnt) & set(data.manifest["patient_id"].iloc[data.rows(part)]))
-        if both:
+    table = learnt(run)
+    for part, parts in (("test", ("train", "val")), ("val", ("train",))):
+        here = data.manifest.iloc[data.rows(part)]
+        what = f"model.backbone.init_from={run.folder}: that run, or one that it started from, learnt from"
+        advice = "Give both runs the same data, data.split and data.split_seed"
+        patients = sorted({*table["patient_id"][table["split"].isin(parts)]} & {*here["patient_id"]})
+        if patients:
+            raise RunError(f"{what} {len(patients)} patient(s) of this run's {part} part: {some(patients)}. {advice}")
+        found = copies(run, data.store, parts)
+        same = [f"{name} (there {found.of[name]})" for name in here["image_id"] if name in found.of]
+        if same:
             raise RunError(
-                f"model.backbone.init_from={folder}: that run learnt from {len(both)} patient(s) of this run's {part} "
-                f"part: {', '.join(both[:5])}{' ..' if len(both) > 5 else ''}. Give both runs the same data, "
-                "data.split and data.split_seed"
+                f"{what} {len(same)} image(s) of this run's {part} part under other names: {some(same)}. Take these "
+                f"out of the data. {advice}"
             )
-    if before := OmegaConf.select(run.config, "model.backbone.init_from"):
-        require_unseen(before, data)
+    for clause in found.unsearched:
+        log.warning("whether an image that is tested here was learnt from under another name is not known %s", clause)
+    return found.unsearched
 
 
 def untrained(model: DictConfig) -> DictConfig:

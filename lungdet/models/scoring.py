@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 
 import lightning
 import pandas as pd
@@ -10,60 +11,99 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lungdet import hardware, tracking
+from lungdet.data.errors import some
+from lungdet.data.store import Store
+from lungdet.learnt import copies, learnt
 from lungdet.models.pretraining import untrained
 from lungdet.runs import Run, RunError, prediction_table
 
 log = logging.getLogger(__name__)
 
-PREPARATION = ("image_size", "resize", "bits", "visits")
-"""Keys of a `data` group that have to be the run's: how files become what a network sees."""
+
+def preparation(run: Run) -> dict:
+    """How the run's files became what its network sees: the keys of a `data` group that other images have to share.
+
+    `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
+    one bright pixel among new images would darken them all.
+    """
+    own, depths = run.config.data, run.environment["data"]["bits"]
+    bits = own.bits
+    if not isinstance(bits, int) and depths:
+        bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
+    return {"image_size": own.image_size, "resize": own.resize, "visits": own.visits, "bits": bits}
 
 
 def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
-    """Predictions of all these images but those that the run was trained or tuned on.
+    """Predictions of all these images but those that the run, or one that it started from, was trained or tuned on.
 
     Args:
         run: a run with a best checkpoint.
-        data_config: a `data` group, in `PREPARATION` equal to the run's.
+        data_config: a `data` group that prepares images as the run did (`preparation`). A depth of its own may be given
+            to datasets that the run had no 16-bit file of.
 
     Returns:
-        See `lungdet.runs.prediction_table`.
+        See `lungdet.runs.prediction_table`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
+        how many were left out as copies of images learnt from (`copies`), and why some runs' images could not be
+        compared (`unsearched`).
 
     Raises:
-        RunError: the images would be prepared otherwise than in training, or all belong to patients of the run.
+        RunError: the images would be prepared otherwise than in training, or all are of patients it has learnt from.
     """
-    for key in PREPARATION:
-        if data_config[key] != run.config.data.get(key, data_config[key]):
-            raise RunError(
-                f"{run.folder} was trained with data.{key}={run.config.data[key]}, and data.{key}={data_config[key]} "
-                f"is asked for; leave data.{key} out and the run's own is taken"
-            )
+    for key in ("image_size", "resize", "visits"):
+        _require_same(run, key, preparation(run)[key], data_config[key])
     model = instantiate(untrained(run.config.model))
     data = instantiate(data_config, visits=model.visits)
     data.prepare_data()
-    rows = _unseen(run, data.store.manifest)
+    depths = run.environment["data"]["bits"]
+    for dataset, depth in data.store.bits.items():
+        _require_same(run, "bits", depths.get(dataset, depth), depth)
+    rows, facts = _unseen(run, data.store)
     model.load_state_dict(torch.load(run.checkpoint("best"), weights_only=True, map_location="cpu")["state_dict"])
     trained = run.config.trainer
     arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     tracking.quieten()
-    data.trainer = trainer = lightning.Trainer(
-        accelerator=trained.accelerator,
-        devices=1,
-        precision=arithmetic.precision,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    with hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
+    # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
+    with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
+        data.trainer = trainer = lightning.Trainer(
+            accelerator=trained.accelerator,
+            devices=1,
+            precision=arithmetic.precision,
+            default_root_dir=root,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.test(model, dataloaders=data.loader(rows, training=False), verbose=False)
-    found = model.predictions
-    return prediction_table(data.store.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
+    predictions = model.predictions
+    manifest = data.store.manifest.iloc[predictions["row"].numpy()]
+    table = prediction_table(manifest, model.labels, predictions["logit"].numpy())
+    table.attrs["scored"] = facts
+    return table
 
 
-def _unseen(run: Run, manifest: pd.DataFrame) -> "pd.Index":
-    """Rows of patients whom the run has neither trained nor chosen its best epoch on, whichever images it had."""
-    seen = manifest["patient_id"].isin(run.patients("train", "val"))
+def _require_same(run: Run, key: str, own: object, asked: object) -> None:
+    if own != asked:
+        raise RunError(
+            f"{run.folder} was trained with data.{key}={own}, and data.{key}={asked} is asked for; leave data.{key} "
+            "out and the run's own is taken"
+        )
+
+
+def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
+    """Rows of patients whom neither the run nor one that it started from has learnt from, whichever images it had.
+
+    Who has an image that was learnt from under another name is such a patient, too. The facts are `score`'s.
+    """
+    manifest, known, found = store.manifest, {*learnt(run)["patient_id"]}, copies(run, store)
+    seen = manifest["patient_id"].isin(known)
+    twice = manifest["image_id"].isin(found.of) & ~seen
+    seen |= manifest["patient_id"].isin(manifest["patient_id"][twice])
+    for clause in found.unsearched:
+        log.warning("whether images were learnt from under another name is not known %s", clause)
+    if twice.any():
+        named = some([f"{name} is {found.of[name]}" for name in manifest["image_id"][twice]], 3)
+        log.warning("%d images are copies of some that %s learnt from: %s", twice.sum(), run.name, named)
     if seen.all():
         raise RunError(
             f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained or tuned on, "
@@ -77,4 +117,5 @@ def _unseen(run: Run, manifest: pd.DataFrame) -> "pd.Index":
             manifest.loc[seen, "patient_id"].nunique(),
             run.name,
         )
-    return manifest.index[~seen].to_numpy()
+    facts = {"excluded": len(store.excluded), "copies": int(twice.sum()), "unsearched": found.unsearched}
+    return manifest.index[~seen].to_numpy(), facts

@@ -34,7 +34,8 @@ def _batches(folder: str, loader: str) -> Iterator[dict[str, Tensor]]:
     augmentation = Augmentation(rotation=10, flip=0.5, zoom=0.1, shift=0.05)
     options = {"batch_size": BATCH, "num_workers": 8, "augmentation": augmentation, "loader": loader}
     data = Noise(folder, small(IMAGES), **options)
-    data.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False)  # so that processes send it bytes
+    root = {"default_root_dir": folder, "logger": False}
+    data.trainer = lightning.Trainer(accelerator="gpu", devices=1, **root)  # so that processes send it bytes
     made = data.loader(np.arange(IMAGES), training=True)
     for epoch in range(1000):
         made.sampler.set_epoch(epoch)

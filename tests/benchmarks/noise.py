@@ -17,7 +17,7 @@ class Noise(RadiographDataModule):
     def __init__(self, store: str | Path, manifest: pd.DataFrame, **options) -> None:
         super().__init__(".", store=store, **options)
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        self.store = Store(images, manifest, manifest[:0], {}, {}, "", self.folder)
+        self.store = Store(images, manifest, manifest[:0], self.settings, {}, {}, "", self.folder)
 
 
 def write(folder: Path, images: int) -> None:

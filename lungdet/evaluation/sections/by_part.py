@@ -11,7 +11,7 @@ from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
 def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     """Which parts there are and which are missing; None for runs with a test part of their own."""
     replicate = next(iter(models.values()))[0]
-    part = part_of(replicate.first)
+    part = part_of(replicate.first.run)
     if part.kind == ALONE:
         return None
     whole = expected([result for some in models.values() for one in some for result in one.results])

@@ -8,9 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from lungdet.evaluation.answer import is_external
 from lungdet.evaluation.page.document import Section, Table, Text, anchors, plain
-from lungdet.evaluation.parts import SOURCES
 
 TITLE = "Appendix: CLAIM 2024 checklist"
 NOT_REPORTED = "not reported"
@@ -88,16 +86,15 @@ def _facts(summary: dict) -> set[str]:
     """What these runs have, whatever the sections are called.
 
     `labels`: the caveats say how labels came about, or what they mean in several sources; `intervals`: of the test
-    part; `same source` and `other source`: where the test images come from.
+    part; `same source` and `other source`: where the test images come from, as seen from what was learnt from.
     """
-    sources = {*summary["data"]["test_datasets"], *summary["data"].get("sources", {})}
-    external = is_external(summary)
-    held_out = (summary["parts"] or {}).get("kind") == SOURCES
+    data = summary["data"]
+    sources = {*data["test_datasets"], *data["learnt_from"]}
     has = {
         "labels": "chestxray14" in sources or len(sources) > 1,
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
-        "same source": not external and not held_out,
-        "other source": external or held_out,
+        "same source": bool(data["known_sources"]),
+        "other source": bool(data["new_sources"]) and not data["unsearched"],
     }
     return {fact for fact, true in has.items() if true}
 

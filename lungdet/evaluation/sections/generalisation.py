@@ -45,7 +45,9 @@ def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, di
     estimates, lines = {}, {}
     for line, names in swept.lines.items():
         own = {
-            value[0]: models[name] for value, name in names.items() if value and value[1:] == () and value[0] in tested
+            value[0]: models[name]
+            for value, name in names.items()
+            if value and value[0] in tested and [value[0]] == [*value] == settings[name]["learnt_from"]
         }
         if len(own) < 2:
             continue
@@ -204,7 +206,7 @@ def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> 
         if model is not None:
             blocks = {name: summary["models"][model]["datasets"][name] for name in tested}
             cells = [
-                with_interval(block, "test", metric) + _own(summary, value, name) for name, block in blocks.items()
+                with_interval(block, "test", metric) + _own(summary, model, name) for name, block in blocks.items()
             ]
         rows.append([_sources(value), label(line), *cells])
     notes = [
@@ -218,8 +220,8 @@ def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> 
     return Table(["Trained on", "Model", *[f"tested on {name}" for name in tested]], rows, 2, notes)
 
 
-def _own(summary: dict, value: tuple[str, ...] | None, tested: str) -> str:
-    return " *" if tested in (summary["data"]["known_sources"] if value is None else value) else ""
+def _own(summary: dict, model: str, tested: str) -> str:
+    return " *" if tested in summary["models"][model]["settings"]["learnt_from"] else ""
 
 
 def _sources(value: tuple[str, ...] | None) -> str:
@@ -240,7 +242,7 @@ def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
                 light = "#ffffff" if area[i, j] < 0.75 else "#000000"
                 said, colour = (missing, INK) if np.isnan(area[i, j]) else (f"{area[i, j]:.3f}", light)
                 plot.text(j + 0.5, i + 0.5, said, ha="center", va="center", color=colour)
-                if _own(summary, rows[i], tested[j]):
+                if rows[i] in models and _own(summary, models[rows[i]], tested[j]):
                     plot.add_patch(Rectangle((j + 0.03, i + 0.05), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6))
             plot.set_xticks(np.arange(len(tested)) + 0.5, tested)
             plot.set_yticks(np.arange(len(rows)) + 0.5, [_sources(row) for row in rows])

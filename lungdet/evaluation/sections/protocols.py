@@ -21,10 +21,15 @@ def sentence(summary: dict) -> str:
     split, data = summary["split"], summary["data"]
     if data["synthetic"]:
         return "Protocol: synthetic phantoms. No published result is on these images."
-    if data["external"]:
+    if data["external_test"]:
         return (
             f"Protocol: an external test on {data['external']}. It compares with published external tests on the same "
             "images with the same label, and not with results of models that were trained on that dataset."
+        )
+    if data["external"]:
+        return (
+            f"Protocol: other data, {data['external']}, and not known to be an external test (see [What to keep in "
+            "mind](#what-to-keep-in-mind)). It does not compare with published external tests."
         )
     name, _, rest = split["name"].partition(", ")
     said = [_ABOUT[_kind(name)](summary, name)]
@@ -146,7 +151,7 @@ def _chestxray14(summary: dict, said: str) -> str:
 
 
 def _sources(data: dict) -> set[str]:
-    return {*data["test_datasets"], *data.get("sources", {})}
+    return {*data["test_datasets"], *data["learnt_from"]}
 
 
 def _partial(summary: dict) -> str:

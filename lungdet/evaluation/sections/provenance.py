@@ -1,7 +1,7 @@
 """The sections on where results come from: what training cost, which data and split, which runs."""
 
 from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import counted, duration, figure, label, optional, share_of
+from lungdet.evaluation.page.wording import counted, duration, figure, label, number, optional, share_of
 from lungdet.evaluation.sections import protocols
 
 
@@ -42,8 +42,11 @@ def data_and_split(summary: dict) -> list:
         said.append(
             Text(
                 f"Other data was scored by finished runs: {data['external']}, {counted(data['test'])}, "
-                "at the thresholds that their own validation images chose. Images of patients whom a run was trained "
-                "or tuned on are left out. What follows are the runs' own data and split."
+                "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
+                "it started from, was trained or tuned on are left out, with them those who have an image that was "
+                f"learnt from under another name ({number(data['scored']['copies'], 'such image')}). "
+                f"{number(data['scored']['excluded'], 'image')} could not be used. What follows are the runs' own data "
+                "and split."
             )
         )
     own = [f"{data['images']:,} images, {data['patients']:,} patients"] if "images" in data else []
@@ -94,12 +97,14 @@ def data_and_split(summary: dict) -> list:
 def list_of_runs(summary: dict) -> list:
     """Every run that went in, and those that did not with the reason."""
     none = "none" if summary["task"] == "abnormal" else "by finding"
+    started_from = any(run["start"] for block in summary["models"].values() for run in block["runs"])
     rows = [
         [
             label(model),
             str(run["seed"]),
             *([run["part"]] if summary["parts"] else []),
             f"`{run['run']}`",
+            *(["none" if run["start"] is None else f"`{run['start']['run']}`"] if started_from else []),
             run["started"] or "unknown",
             run["git"] or "none",
             none if run["threshold"] is None else f"{run['threshold']:.3f}",
@@ -109,7 +114,8 @@ def list_of_runs(summary: dict) -> list:
         for run in block["runs"]
     ]
     part = ["Tested on"] if summary["parts"] else []
-    columns = ["Model", "Seed", *part, "Folder", "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
+    start = ["Started from"] if started_from else []
+    columns = ["Model", "Seed", *part, "Folder", *start, "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
     found = [Table(columns, rows, columns.index("Threshold"), notes)]
     if summary["not_evaluated"]:

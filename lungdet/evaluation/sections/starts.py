@@ -1,0 +1,57 @@
+"""Starts: the runs whose convolutional layers others began with, and what they mean for seeds and comparisons."""
+
+from itertools import combinations
+
+from lungdet.evaluation.page.wording import join, label, number
+
+KEY = "model.backbone.init_from"
+
+
+def caveats(summary: dict) -> list[str]:
+    """That seeds of a model began with one network, and that models began with different ones."""
+    models = {name: block for name, block in summary["models"].items() if block["settings"]["frozen"] is not None}
+    starts = {name: _starts(block) for name, block in models.items()}
+    found = []
+    shared = [name for name in models if _shared(starts[name])]
+    if shared:
+        found.append(
+            f"Seeds of {join([label(name) for name in shared])} start from one run's convolutional layers: the spread "
+            "over seeds leaves out what another start would change, and so does every interval that counts it."
+        )
+    if frozen := [label(name) for name in shared if models[name]["settings"]["frozen"]]:
+        found[-1] += f" Frozen, as in {join(frozen)}, these layers are one and the same network under every seed."
+    if any(_differ(starts[one], starts[two]) for one, two in combinations(models, 2)):
+        names = [f"{label(name)} from {_named(models[name])}" for name in models]
+        found.append(f"The models do not start from the same runs: {'; '.join(names)}. A difference may be theirs.")
+    return found
+
+
+def _starts(block: dict) -> dict[tuple, tuple | None]:
+    """Which run each seed started from on each part; None where from none."""
+    return {
+        (run["seed"], run["part"]): run["start"] and (run["start"]["run"], run["start"]["started"])
+        for run in block["runs"]
+    }
+
+
+def _shared(starts: dict[tuple, tuple | None]) -> bool:
+    """Whether two seeds started from one run on the same part."""
+    return any(
+        starts[one] is not None and starts[one] == starts[two] and one[1] == two[1]
+        for one, two in combinations(starts, 2)
+    )
+
+
+def _differ(first: dict[tuple, tuple | None], second: dict[tuple, tuple | None]) -> bool:
+    """Whether a seed that both models have started from different runs, or from one and from none."""
+    return any(first[which] != second[which] for which in first.keys() & second.keys())
+
+
+def _named(block: dict) -> str:
+    """The runs that a model started from: what they are, and how many."""
+    starts = {run["start"] and (run["start"]["name"], run["start"]["run"]) for run in block["runs"]}
+    if starts == {None}:
+        return "none"
+    names = sorted({name for name, _ in starts - {None}})
+    folders = sorted({folder for _, folder in starts - {None}})
+    return f"{join(names)} ({f'`{folders[0]}`' if len(folders) == 1 else number(len(folders), 'run')})"

@@ -1,0 +1,77 @@
+"""What a run has learnt from: its own training and validation images, and those of every run that it started from.
+
+A run that starts from another keeps in its folder `start` what identifies that one (`Run.keep_start`), its start in
+turn included. So the whole chain is there wherever the runs have gone, and whatever their folders hold by now.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from lungdet.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lungdet.data.store import Store
+
+
+def chain(run: Run) -> list[Run]:
+    """The run, the run it started from as it was then, that one's start, and so on.
+
+    Raises:
+        RunError: a run started from another and has kept nothing of it.
+    """
+    runs = [run]
+    while (start := runs[-1].start) is not None:
+        runs.append(start)
+    return runs
+
+
+def learnt(run: Run) -> "pd.DataFrame":
+    """The images that a run's weights come from, whichever run of its chain learnt from them.
+
+    Returns:
+        `image_id, patient_id, dataset, split` (`train`, or `val`: the best epoch was chosen on it), and `link`, the
+        run's place in `chain(run)`.
+
+    Raises:
+        RunError: a run of the chain has not written down its split.
+    """
+    import pandas as pd
+
+    tables = [one.split().assign(link=link) for link, one in enumerate(chain(run))]
+    table = pd.concat(tables, ignore_index=True)
+    return table[table["split"].isin(("train", "val"))]
+
+
+class Copies(NamedTuple):
+    """Images that were learnt from under another name: `of` tells which, by `image_id`.
+
+    `unsearched` has a clause for each run of the chain whose images could not be compared, and why.
+    """
+
+    of: dict[str, str]
+    unsearched: list[str]
+
+
+def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) -> Copies:
+    """The images of a store that show what the run has learnt from, in these parts, whatever they are called.
+
+    The images learnt from are read in the stores that the runs of the chain recorded.
+    """
+    from lungdet.data import leaks
+    from lungdet.data.store import StoreError, reopen
+
+    table, found = learnt(run), Copies({}, [])
+    for link, one in enumerate(chain(run)):
+        known = one.environment["data"]
+        try:
+            theirs = reopen(known["store"], known["fingerprint"])
+        except StoreError as error:
+            found.unsearched.append(f"of {one.config.run_dir} ({error}; prepare its data again)")
+            continue
+        if theirs.settings.resize != store.settings.resize:
+            found.unsearched.append(f"of {one.config.run_dir} (prepared with data.resize={theirs.settings.resize})")
+            continue
+        images = table["image_id"][(table["link"] == link) & table["split"].isin(parts)]
+        found.of.update(leaks.copied(store, theirs, set(images)))
+    return found
