@@ -234,7 +234,7 @@ def test_skipped_runs_are_in_every_output(tmp_path):
 
 def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(tmp_path):
     test = predictions({"shenzhen": 30})
-    numbers, written, out = evaluate(two_runs(tmp_path / "a", test=test), external="shenzhen")
+    _, written, out = evaluate(two_runs(tmp_path / "a", test=test), external="shenzhen")
     assert "external test" in written.title
     assert written.answer.startswith("On 30 images of 15 patients of other data, shenzhen (1 seed)")
     said = (out / "report.md").read_text()
@@ -242,13 +242,13 @@ def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(t
     assert "`abnormal` does not mean the same in chestxray14 and shenzhen" in said
     assert "The source alone" not in said
     assert "Protocol: an external test on shenzhen." in said
-    held_out = two_runs(
+    restricted = two_runs(
         tmp_path / "b", {"chestxray14": 60, "shenzhen": 30}, test=test, config={"data.train_on": "shenzhen"}
     )
     never_seen = two_runs(tmp_path / "c", {"chestxray14": 60, "shenzhen": 30}, test=test, split="without shenzhen")
     assert "external test" in evaluate(never_seen, external="shenzhen")[1].title  # at hand, and in neither part
     for runs, unsearched, heaviest in (
-        (held_out, (), "No external test: shenzhen was learnt from too"),
+        (restricted, (), "No external test: shenzhen was learnt from too"),
         (never_seen, ("of run X (gone)",), "Whether this is an external test is not known."),
     ):
         numbers, written, out = evaluate(runs, external="shenzhen", unsearched=unsearched)
