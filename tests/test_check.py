@@ -141,6 +141,23 @@ def test_a_split_that_training_refuses_is_reported_with_its_numbers(clinic: Path
     assert "refuse" in showing.gist(report)[1]
 
 
+def test_whose_images_and_which_depth_are_doubted_with_cause_and_cure(clinic: Path, tmp_path: Path) -> None:
+    for row, name in enumerate("abcdefgh"):
+        deep = cv2.imread(str(clinic.with_name(f"{row + 20}_1.png")), 0).astype(np.uint16) * 15
+        deep[0, 0] = 65535 if name == "c" else deep[0, 0]
+        cv2.imwrite(str(tmp_path / f"{name}.png"), deep)
+    lines = [f"{name}.png,{row % 2},{60 - 8 * row},7" for row, name in enumerate("abcdefgh")]
+    (tmp_path / "without.csv").write_text("\n".join(["path,abnormal,age,number", *lines]))
+    (tmp_path / "one.csv").write_text("\n".join(["path,abnormal,age,patient_id", *lines]))
+    gist = showing.gist(check.examine(module(tmp_path / "without.csv", tmp_path / "store")))
+    assert gist[0].startswith("8 images from table;")
+    assert any("Nothing says whose the images are (no column patient_id)" in sentence for sentence in gist)
+    assert any("table/c (65535)" in sentence and "data.bits=12 leaves them out" in sentence for sentence in gist)
+    gist = showing.gist(check.examine(module(tmp_path / "one.csv", tmp_path / "store")))
+    assert gist[0].startswith("8 images of 1 patients from table;")
+    assert any("table/7 is 60 years old in table/a, and later 52 in table/b" in sentence for sentence in gist)
+
+
 def test_the_page_holds_everything_itself_and_escapes_names(report: dict) -> None:
     page = showing.page(report)
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:image/jpeg;base64,)|url\(|<script|<link|@import""", page)

@@ -51,8 +51,8 @@ def examine(data: "RadiographDataModule") -> dict:
     Returns:
         `title`, `sentences` (the gist), `store` (fingerprint, settings), `split` (name and hashes, None without one),
         `refused` (why training would not start, or None), `official` (by dataset, `official.verify`), `copies`,
-        `left_out`, `odd` (names by kind), `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and
-        `sheet` for those who show them.
+        `left_out`, `odd` (names by kind), `patients_known`, `doubts` (sentences: who is who, depth of 16-bit files),
+        `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and `sheet` for those who show them.
     """
     from lungdet.data import leaks
     from lungdet.data.check import advice, contact, fingerprint, inspection, official, tables
@@ -97,6 +97,8 @@ def examine(data: "RadiographDataModule") -> dict:
             name: manifest["image_id"][seen[name].fillna(False).to_numpy(bool)].tolist()
             for name in ("inverted", "wide_border", "almost_blank")
         },
+        "patients_known": data.patients_known,
+        "doubts": _doubts(data),
         "advice": advice.advise(numbers, data.protocol),
         "numbers": numbers,
         "tables": tables.tables(numbers, data.settings.resize == "pad"),
@@ -108,6 +110,20 @@ def examine(data: "RadiographDataModule") -> dict:
         same = bool(manifest["patient_id"][a] == manifest["patient_id"][b])
         copy |= {"image_id_a": names[a], "image_id_b": names[b], "same_patient": same}
     return report
+
+
+def _doubts(data: "RadiographDataModule") -> list[str]:
+    """What makes every number doubtful: patients that are not known or cannot be one person, images turned dark."""
+    from lungdet.data.patients import contradictions
+
+    doubts = [*contradictions(data.store.manifest), *data.store.depth_doubts()]
+    if not data.patients_known:
+        doubts.insert(
+            0,
+            "Nothing says whose the images are (no column patient_id): wherever patients are counted here, each image "
+            "counts as one, and a patient on both sides of the split can't be seen.",
+        )
+    return doubts
 
 
 def command() -> None:

@@ -70,11 +70,12 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
 
 
 def gist(report: dict) -> list[str]:
-    """The two or three sentences to read first."""
-    everything = report["numbers"]["all"]
-    share = everything["abnormal"]["prevalence"]
+    """The sentences to read first."""
+    everything, known = report["numbers"]["all"], report["patients_known"]
+    share, unit = everything["abnormal"]["prevalence"], "patients" if known else "images"
+    whose = f" of {everything['patients']:,} patients" if known else ""
     sentences = [
-        f"{everything['images']:,} images of {everything['patients']:,} patients from "
+        f"{everything['images']:,} images{whose} from "
         f"{', '.join(report['numbers']['datasets'])}"
         + ("." if share is None else f"; {share:.1%} of the labelled images are abnormal.")
     ]
@@ -82,11 +83,11 @@ def gist(report: dict) -> list[str]:
         sentences.append(f"Training would refuse this: {report['refused']}")
     elif report["split"]:
         parts = report["split"]["parts"].items()
-        sizes = ", ".join(f"{part['patients']:,} patients in {name}" for name, part in parts)
+        sizes = ", ".join(f"{part[unit]:,} {unit} in {name}" for name, part in parts)
         sentences.append(
             f"The split ({report['split']['name']}) can be trained on: {sizes}; no image stands in two parts."
         )
-    return sentences
+    return sentences + report["doubts"]
 
 
 def official(report: dict, named: int = 10) -> list[str]:
