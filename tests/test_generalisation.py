@@ -72,7 +72,7 @@ def test_its_interval_is_that_of_each_sources_patients_redrawn_by_themselves(tmp
     for source in sizes:
         write_run(tmp_path / source, test=test, config={"data.train_on": [source]})
     some = replicates(tmp_path)
-    settings = {name: {"train_on": [source]} for name, source in zip(some, sizes, strict=True)}
+    settings = {name: {"train_on": [source], "learnt_from": [source]} for name, source in zip(some, sizes, strict=True)}
     [found] = generalisation.numbers(some, settings, 2000)["lines"].values()
     assert found["drop"]["accuracy"] == 0
     # Montgomery less Shenzhen and Shenzhen less Montgomery: the mean of both is 0 in every draw.
