@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
 from lungdet import hardware, ranks
+from lungdet.errors import InputError
 from lungdet.runs import Run
 from lungdet.writing import write_text
 
@@ -53,14 +54,18 @@ class Record(Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let a run folder be moved: Lightning forgets the best epoch where its checkpoints lie elsewhere."""
-        here = str((self.path.parent / "checkpoints").resolve())
+        """Let a run folder be moved: Lightning forgets the best epoch where its checkpoints lie elsewhere.
+
+        No path is taken from the checkpoint, which may be anybody's: Lightning deletes what was the best before.
+        """
+        here = (self.path.parent / "checkpoints").resolve()
         for state in checkpoint["callbacks"].values():
             if "dirpath" in state:
-                for key in ("best_model_path", "last_model_path"):
-                    if state[key]:
-                        state[key] = str(Path(here) / Path(state[key]).name)
-                state["dirpath"] = here
+                own = str(here / ("best.ckpt" if state["monitor"] else "last.ckpt"))
+                for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                    state[key] = own if state[key] else ""
+                state["best_k_models"] = dict.fromkeys([own] * bool(state["best_k_models"]), state["best_model_score"])
+                state["dirpath"] = str(here)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Start the clock; note the learning rate, which validation may lower for the next epoch."""
@@ -217,16 +222,19 @@ def _start(run: Run, mode: str) -> WandbLogger | None:
 
     # Offline nobody is waited for: only a busy machine makes it slow.
     patience = PATIENCE if mode == "online" else 20 * PATIENCE
-    logger = WandbLogger(
-        name=run.name,
-        group=run.folder.parent.name if (run.folder.parent / "multirun.yaml").exists() else None,
-        id=re.sub(r"\W+", "-", f"{run.environment['started']}-{run.name}")[:128],
-        config=OmegaConf.to_container(run.config),
-        save_dir=run.folder,
-        mode=mode,
-        settings=wandb.Settings(init_timeout=patience, finish_timeout=PATIENCE, console="off", silent=True),
-        **OmegaConf.to_container(run.config.logger),
-    )
+    own = {
+        "name": run.name,
+        "group": run.folder.parent.name if (run.folder.parent / "multirun.yaml").exists() else None,
+        "id": re.sub(r"\W+", "-", f"{run.environment['started']}-{run.name}")[:128],
+        "config": OmegaConf.to_container(run.config),
+        "save_dir": run.folder,
+        "mode": mode,
+        "settings": wandb.Settings(init_timeout=patience, finish_timeout=PATIENCE, console="off", silent=True),
+    }
+    options = OmegaConf.to_container(run.config.logger)
+    if taken := [key for key in options if key in (*own, "dir", "experiment")]:
+        raise InputError(f"logger.{taken[0]}={options[taken[0]]}: each run has its own; leave it out")
+    logger = WandbLogger(**own, **options)
     try:
         logger.experiment  # noqa: B018  starts it
     except Exception as error:  # whatever the server or the client runs into must not stop training

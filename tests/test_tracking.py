@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lungdet import tracking
+from lungdet.errors import InputError
 from lungdet.runs import Run
 from lungdet.tracking import Record, wandb_logger
 
@@ -124,3 +125,22 @@ def test_metrics_of_epochs_trained_again_are_replaced_and_earlier_ones_kept(tmp_
     assert table["epoch"].tolist() == [0, 1, 2]
     assert table["val/loss"].tolist() == [1.0, 0.9, 0.5]
     assert table["val/new"].isna().tolist() == [True, True, False]
+
+
+def test_no_path_is_taken_from_a_checkpoint_so_that_nothing_elsewhere_is_deleted(tmp_path: Path) -> None:
+    """Lightning deletes the checkpoint that was the best before, by the path that the resumed one names."""
+    foreign = f"local://{tmp_path}/home"
+    state = {"monitor": "val/loss", "dirpath": "/elsewhere", "best_model_path": foreign, "best_model_score": 0.5}
+    state |= {"kth_best_model_path": foreign, "best_k_models": {foreign: 0.5}, "last_model_path": foreign}
+    Record(tmp_path).on_load_checkpoint(None, None, {"callbacks": {"ModelCheckpoint": state}})
+    own = str(tmp_path / "checkpoints" / "best.ckpt")
+    assert state["best_k_models"] == {own: 0.5}
+    assert {value for key, value in state.items() if key.endswith("model_path")} == {own}
+
+
+def test_what_is_each_runs_own_to_wandb_is_refused_by_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    stored = {"logger": {"project": "p", "settings": {"base_url": "http://127.0.0.1:1"}}, "model": {"hidden": 8}}
+    OmegaConf.save(OmegaConf.create(stored), run.folder / "config.yaml")
+    with pytest.raises(InputError, match=r"^logger\.settings="), wandb_logger(run):
+        pass
