@@ -99,7 +99,7 @@ def report_on(
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
     say(models, rule, at, external)
     require_writable(out)
-    measured = costs.measure(compare.kinds(models)) if config.efficiency else None
+    measured = costs.measure(compare.kinds(models), config.trust) if config.efficiency else None
     numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, measured)
     report.show(report.write(numbers, models, out), out)
 
@@ -149,7 +149,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     for key, own in preparation(result.run).items():
         if f"data.{key}" not in said:
             joined.data[key] = own
-    table = score(result.run, joined.data)
+    table = score(result.run, joined.data, config.trust)
     kept = result.run.folder / "predictions" / f"{name}.parquet"
     if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:
         log.warning("%s: predictions of other images stood there and are replaced", kept)

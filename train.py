@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet import interruption, launching, ranks, requeue, starting
 from lungdet.commands import command, override
 from lungdet.errors import InputError, run_plainly, told_plainly
+from lungdet.instantiation import instantiate
 
 log = logging.getLogger("train")
 
@@ -30,6 +31,8 @@ INSTEAD = {
 }
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import lightning
     import pandas as pd
 
@@ -54,17 +57,17 @@ def main(config: DictConfig) -> float:
         if alone and any(word.lstrip("+").startswith("sweep.name=") for word in said):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
         with starting.start(config, said) as run, interruption.advice(run):
-            return run.best_loss if run.finished and run.changed is None else train(run)
+            return run.best_loss if run.finished and run.changed is None else train(run, config.trust)
 
 
-def train(run: "Run") -> float:
+def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
     """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost.
 
-    On several devices, this in a process each.
+    On several devices, this in a process each. `trust`: packages whose classes the configuration may name.
     """
     processes = launching.wanted(run.config.trainer)
     if processes > 1 and ranks.count() == 1:
-        return launching.launch(train, run, processes=processes)
+        return launching.launch(train, run, trust, processes=processes)
 
     import lightning
 
@@ -73,8 +76,8 @@ def train(run: "Run") -> float:
 
     tracking.quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
-    model = build_model(run)
-    data = build_data(run.config, model)
+    model = build_model(run, trust)
+    data = build_data(run.config, model, trust)
     degradations = build_degradations(run.config)
     wanted = run.config.trainer
     arithmetic = hardware.choose(wanted.precision, wanted.memory_format, wanted.accelerator)
@@ -102,20 +105,18 @@ def train(run: "Run") -> float:
         return record(run, test)
 
 
-def build_model(run: "Run") -> "Classifier":
+def build_model(run: "Run", trust: "Sequence[str]" = ()) -> "Classifier":
     """The configured model; of a run that goes on or is done the weights are its own, fetched from nowhere else."""
-    from hydra.utils import instantiate
-
     from lungdet.models.pretraining import untrained
 
-    return instantiate(untrained(run.config.model) if run.can_continue else run.config.model)
+    config = untrained(run.config.model) if run.can_continue else run.config.model
+    return instantiate(f"{run.folder}: model", config, trust)
 
 
-def build_data(config: DictConfig, model: "Classifier") -> "RadiographDataModule":
+def build_data(config: DictConfig, model: "Classifier", trust: "Sequence[str]" = ()) -> "RadiographDataModule":
     """The configured radiographs, augmented as configured, in series where the model reads them."""
-    from hydra.utils import instantiate
-
-    return instantiate(config.data, augmentation=config.augment, seed=config.seed, visits=model.visits)
+    own = {"augmentation": config.augment, "seed": config.seed, "visits": model.visits}
+    return instantiate("data", config.data, trust, **own)
 
 
 def build_degradations(config: DictConfig) -> "list[Degradation]":

@@ -19,7 +19,7 @@ def command(program: str, *words: str) -> str:
     return f"python {program} {shlex.join(words)}"
 
 
-def override(key: str, value: str | Path | float | bool) -> str:
+def override(key: str, value: str | Path | float | bool | list[str]) -> str:
     """`key=value` that Hydra reads as this very value: a text in quotes where it would be taken for something else.
 
     It goes to a process as it is; to a shell it needs quotes of its own (`shlex.quote`, `command`).

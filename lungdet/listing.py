@@ -13,7 +13,7 @@ from rich.table import Table
 from lungdet.errors import told_plainly
 from lungdet.evaluation.results import Skipped
 from lungdet.evaluation.sweep import never_run
-from lungdet.runs import Run, find_runs
+from lungdet.runs import Run, RunError, find_runs
 from lungdet.starting import in_use
 
 STYLES = {"finished": "green", "running": "cyan", "cut": "yellow", "no epoch": "red", "not begun": "dim"}
@@ -26,13 +26,26 @@ def main() -> None:
     folder = parser.parse_args().folder
     with told_plainly("lungdet.runs"):
         found = find_runs(folder)
-    lines = [line(run, folder) for run in found]
-    told = table([*varying(found, lines), *(_not_begun(one, folder) for one in _missing(folder))])
+    refused = {run: reason for run in found if (reason := _refused(run))}
+    listed = [run for run in found if run not in refused]
+    lines = [line(run, folder) for run in listed]
+    told = table([*varying(listed, lines), *(_not_begun(one, folder) for one in _missing(folder))])
     Console(width=None if sys.stdout.isatty() else 200).print(told)
+    for reason in refused.values():
+        print(f"Not listed: {reason}")
     if any(one["state"] == "cut" for one in lines):
         print("A run that was cut goes on with: python train.py resume=RUN; a multirun with a name, as it was started.")
     if any(one["state"] == "no epoch" for one in lines):
         print("Why a run has no epoch stands in its train.log, or in the terminal that it was started in.")
+
+
+def _refused(run: Run) -> str | None:
+    """Why a run is not read, if it is not."""
+    try:
+        run.config, run.environment  # noqa: B018
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def state(run: Run) -> str:

@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +33,28 @@ class Preceding(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before the first job of a sweep."""
-        self._make()
+        self._make(config)
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Before a job by itself."""
-        self._make()
+        self._make(config)
 
-    def _make(self) -> None:
+    def _make(self, config: DictConfig) -> None:
         if self._run is None:
             return
         try:
             with ranks.one_first():
                 if not self._run.finished:
-                    self._train()
+                    self._train(config.get("trust") or ())
         except InputError as error:  # Hydra would only warn of it
             sys.exit(str(error))
 
-    def _train(self) -> None:
+    def _train(self, trust: Sequence[str]) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)
         new = {"hydra.run.dir": self._run.folder, **self._overrides}
         asked = {"resume": self._run.folder} if self._run.can_continue else new
         words = [override(key, value) for key, value in asked.items()]
+        words += [override("trust", [*trust])] if trust else []
         done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *words], env=ranks.environment_of_one())
         if done.returncode:
             sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")

@@ -31,6 +31,7 @@ class Report(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """See to it that the report is written even where a job fails: Hydra then never calls `on_multirun_end`."""
         self._folder = Path(config.hydra.sweep.dir).absolute()
+        self._trust = [*(config.get("trust") or ())]
         atexit.register(self._write)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -51,10 +52,10 @@ class Report(Callback):
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
-        runs = override("runs", self._folder)
-        done = subprocess.run([sys.executable, str(EVALUATE), runs], env=ranks.environment_of_one())
+        words = [override("runs", self._folder), *([override("trust", self._trust)] if self._trust else [])]
+        done = subprocess.run([sys.executable, str(EVALUATE), *words], env=ranks.environment_of_one())
         if done.returncode:
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
-                "that is mended: %s", done.returncode, command("evaluate.py", runs),
+                "that is mended: %s", done.returncode, command("evaluate.py", *words),
             )  # fmt: skip

@@ -16,7 +16,7 @@ import logging
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -69,7 +69,8 @@ class Run:
         """The resolved configuration that the run was started with, or is continued with.
 
         Raises:
-            RunError: config.yaml cannot be read.
+            RunError: config.yaml cannot be read, or refers to something outside of itself, such as a variable of the
+                environment.
         """
         if self.changed is not None:
             return self.changed
@@ -78,9 +79,10 @@ class Run:
             config = OmegaConf.load(path)
             if not OmegaConf.is_dict(config):
                 raise ValueError("no keys in it")
-            return config
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise _damaged(path, error) from error
+        _require_resolved(config, path)
+        return config
 
     @property
     def environment(self) -> dict:
@@ -356,6 +358,7 @@ def settled(config: DictConfig, folder: Path) -> DictConfig:
     """A configuration as the run in this folder keeps it: every interpolation resolved, nothing left to continue."""
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     resolved.resume, resolved.run_dir = None, str(folder)
+    resolved.pop("trust", None)  # each command says it anew
     return resolved
 
 
@@ -399,6 +402,27 @@ def _difference(kind: str, before: dict, now: dict) -> str:
         ", ".join(f"{count:,} {what}" for what, count in facts.items() if what != "hash") for facts in (before, now)
     )
     return f"{kind} ({then} then; {today} now)" if then else f"{kind} ({_UNCOUNTED[kind]})"
+
+
+def _require_resolved(config: DictConfig, path: Path) -> None:
+    for key, value in _texts(OmegaConf.to_container(config, resolve=False)):
+        if "${" in value:
+            raise RunError(
+                f"{path}: {key}: {value} would be filled in on this machine, and train.py writes down plain values; "
+                "whoever wrote this has to put the value there"
+            )
+
+
+def _texts(node: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in plain values, each with the key that it stands under."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _texts(value, f"{key}[{i}]")
+    elif isinstance(node, str):
+        yield key, node
 
 
 def _now() -> str:

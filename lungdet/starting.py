@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from lungdet import ranks
 from lungdet.commands import command, override
 from lungdet.errors import InputError
+from lungdet.instantiation import instantiate, require_trusted
 from lungdet.runs import Run, RunError, find_runs, load_run, settled
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Where a run is written, resumed and reported, and how its images are served, does not change what it computes.
-_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra")
+_NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust")
 _NOT_THE_DATA = ("store", "num_workers", "loader")
 _AFTER_THE_FIT = "degrade"  # a group that can be asked of a finished run without training on
 
@@ -32,7 +33,7 @@ _OF_EPOCHS = ("trainer.max_epochs", "trainer.early_stopping", "trainer.gradient_
 _OF_THE_MACHINE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes")
 _OF_SERVING = ("data.root", "data.store", "data.num_workers", "data.loader", "logger")
 MAY_CHANGE = (*_OF_EPOCHS, *_OF_THE_MACHINE, *_OF_SERVING, _AFTER_THE_FIT)
-_OF_THE_COMMAND = ("resume", "outputs", "sweep")  # where it looks, and where the folder of a multirun lies
+_OF_THE_COMMAND = ("resume", "outputs", "sweep", "trust")  # where it looks, whom it trusts, a multirun's folder
 
 
 @contextmanager
@@ -122,6 +123,7 @@ def _asked_for(config: DictConfig, overrides: Sequence[str], held: ExitStack) ->
 
 
 def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
+    require_trusted(config, config.get("trust", ()))
     run = Run(Path(config.run_dir))
     there = (run.folder / "config.yaml").exists()
     if there and fingerprint(run.config) != fingerprint(config):
@@ -132,9 +134,7 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
     run.folder.mkdir(parents=True, exist_ok=True)
     held.callback(_lock(run).release)
     if there and run.finished:
-        from hydra.utils import instantiate
-
-        run.require_data(instantiate(config.data).identity())
+        run.require_data(instantiate("data", config.data, config.get("trust", ())).identity())
         log.info("%s is finished already", run.folder)
     elif there and run.can_continue:
         run = _going_on(run, config)

@@ -109,7 +109,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     """Evaluates the run on other data as the command does, all but the network; the `data` group that is scored."""
     asked = {}
 
-    def score(run, data):
+    def score(run, data, trust):
         asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
         table = predictions({"montgomery": images}, seed=seed)
         table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": []}

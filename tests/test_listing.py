@@ -71,13 +71,21 @@ def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -
     assert [one["with"] for one in lines(tmp_path).values()] == ["seed=0", "seed=1"]
 
 
-def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(multirun: Path) -> None:  # noqa: F811
+def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(
+    multirun: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for run in runs.find_runs(multirun):
         OmegaConf.save({"trainer": {"max_epochs": 3}}, run.folder / "config.yaml")
+    (multirun / "foreign").mkdir()
+    OmegaConf.save({"trainer": {"max_epochs": "${oc.env:TOKEN}"}}, multirun / "foreign/config.yaml")
+    monkeypatch.setenv("TOKEN", "hunter2")
     command = [sys.executable, "-m", "lungdet.runs"]
     told = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("not begun") == 2
+    assert "Not listed: " in told.stdout
+    assert "hunter2" not in told.stdout
     assert "model=cnn_lstm seed=2" in told.stdout
     wrong = subprocess.run([*command, str(multirun / "none")], capture_output=True, text=True)
     assert wrong.returncode == 1

@@ -30,6 +30,17 @@ def test_predictions_that_are_wrong_are_refused_and_say_where(tmp_path, name):
         collect([run])
 
 
+def test_a_run_whose_configuration_is_refused_is_skipped_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    write_run(tmp_path / "own")
+    foreign = write_run(tmp_path / "foreign", config={"model.hidden": "${oc.env:TOKEN}"})
+    results, [skipped] = collect([tmp_path])
+    assert [one.run.name for one in results] == ["own"]
+    assert skipped.folder == foreign.resolve()
+    assert "model.hidden: ${oc.env:TOKEN} would be filled in" in skipped.reason
+    assert "hunter2" not in skipped.reason
+
+
 def test_validation_predictions_of_tested_patients_are_refused(tmp_path):
     table = predictions({"chestxray14": 68}, seed=1)
     with pytest.raises(EvaluationError, match="stand in the predictions of validation and of test"):

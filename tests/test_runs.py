@@ -1,6 +1,7 @@
 """A run folder is written whole, found again, locked while in use and continued only where there is something to."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,30 @@ def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(
     pd.testing.assert_frame_equal(run.predictions("test"), table)
     with pytest.raises(RunError, match=rf"val.parquet: no predictions; .*resume={run.folder}"):
         run.predictions("val")
+
+
+@pytest.mark.parametrize("key", ["task", "seed", "trainer.max_epochs", "model", "data.sources[1]"])
+def test_what_a_stored_configuration_would_fetch_from_this_machine_is_refused_by_key(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    run = cut_run(tmp_path, "foreign", data={"sources": ["a", "b"]})
+    stored = OmegaConf.load(run.folder / "config.yaml")
+    OmegaConf.update(stored, key, "before ${oc.env:TOKEN}")
+    OmegaConf.save(stored, run.folder / "config.yaml")
+    with pytest.raises(RunError, match=rf"config\.yaml: {re.escape(key)}: before \${{oc\.env:TOKEN}} would"):
+        load_run(run.folder).config  # noqa: B018
+
+
+def test_a_run_that_is_refused_keeps_nobody_from_going_on_with_another(tmp_path: Path, caplog) -> None:
+    cut_run(tmp_path, "own")
+    foreign = cut_run(tmp_path, "foreign", started="2026-02-02T00:00:00+00:00")
+    path = foreign.folder / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: ${oc.decode:'0'}"))
+    with starting.start(config(tmp_path, resume="auto")) as run:
+        assert run.name == "own"
+    assert "resume=auto passes over a run: " in caplog.text
+    assert "foreign/config.yaml" in caplog.text
 
 
 def test_runs_are_found_below_a_folder_job_10_after_job_9(tmp_path: Path) -> None:

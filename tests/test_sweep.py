@@ -55,6 +55,13 @@ def test_a_run_counts_though_its_multirun_was_given_again_with_a_name_and_other_
     assert len(sweep.never_run(multirun)) == 4
 
 
+def test_what_a_multirun_would_fetch_from_this_machine_stays_as_it_is_written(multirun, monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    path = multirun / "multirun.yaml"
+    path.write_text(path.read_text().replace("+width=8", "+width=${oc.env:TOKEN}"))
+    assert "hunter2" not in str(sweep.never_run(multirun))
+
+
 def test_a_run_counts_for_each_command_that_asked_for_it(multirun):
     for path in multirun.rglob("environment.json"):
         said = json.loads(path.read_text())["overrides"]

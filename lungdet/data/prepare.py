@@ -23,11 +23,11 @@ QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(config: DictConfig) -> None:
     """Make the configured dataset's store, or find it, and print what is in it."""
-    from hydra.utils import instantiate
+    from lungdet.instantiation import instantiate
 
     began = time.perf_counter()
     with told_plainly("lungdet.data.prepare"):
-        data = instantiate(config.data)
+        data = instantiate("data", config.data, config.trust)
         data.prepare_data()
     store, seconds = data.store, time.perf_counter() - began
     size = sum(file.stat().st_size for file in store.folder.iterdir())

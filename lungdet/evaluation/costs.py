@@ -54,7 +54,7 @@ TIMED = {
 _KEYS = ("data.image_size", "data.batch_size", "trainer.precision", "trainer.memory_format", "trainer.accelerator")
 
 
-def measure(runs: Mapping[str, Run]) -> dict:
+def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
     """What each model costs on this machine, all at one image size, batch size, precision and memory format.
 
     These are the first run's; where another run has its own, a remark says so. Weights do not matter for cost: models
@@ -64,6 +64,7 @@ def measure(runs: Mapping[str, Run]) -> dict:
 
     Args:
         runs: one run of each model.
+        trust: packages whose classes the runs may name.
 
     Returns:
         JSON-ready. `models`: each one's `parameters`, `flops`, `training_images_per_second`, `images_per_second`,
@@ -81,7 +82,7 @@ def measure(runs: Mapping[str, Run]) -> dict:
         log.warning("efficiency is not measured: %s", _reason(error))
         return {"reason": _reason(error)}
     log.info("measuring what %s cost, in turns: half a minute, more for large ones", number(len(runs), "model"))
-    turns.models = turns.each(lambda run: Network(run, place))
+    turns.models = turns.each(lambda run: Network(run, place, trust))
     before, began = _cpu_seconds_of_others(), time.perf_counter()
     images = _batch_size(turns, wanted.batch_size, remarks)
     turns.each(lambda model: model.load(images))

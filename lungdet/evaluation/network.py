@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lungdet import hardware
+from lungdet.instantiation import instantiate
 from lungdet.runs import Run
 
 if TYPE_CHECKING:
@@ -63,9 +64,8 @@ def choose(accelerator: str, precision: str, memory_format: str, image_size: int
 class Network:
     """A run's network on the device, with untrained weights, its optimiser and a batch of noise."""
 
-    def __init__(self, run: Run, place: Place) -> None:
+    def __init__(self, run: Run, place: Place, trust: Sequence[str] = ()) -> None:
         import torch
-        from hydra.utils import instantiate
         from lightning.fabric import Fabric
 
         from lungdet.models.pretraining import untrained
@@ -74,7 +74,7 @@ class Network:
             logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
         self.fabric = Fabric(accelerator=place.accelerator, devices=1, precision=place.precision)
         self.size = place.image_size
-        self.network = instantiate(untrained(run.config.model))
+        self.network = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.flops = flops(self.network, self.size)
         self.network.train().to(memory_format=getattr(torch, place.memory_format))

@@ -120,6 +120,8 @@ def read(run: Run) -> Result:
     """
     try:
         labels, split = TASKS[run.config.task], run.environment.get("split", {})
+    except RunError:
+        raise
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
         raise EvaluationError(
             f"{run.folder}: config.yaml or environment.json is damaged ({error}); train the run anew"

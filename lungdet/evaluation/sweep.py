@@ -21,10 +21,11 @@ def never_run(folder: Path) -> list[Skipped]:
     path = folder / "multirun.yaml"
     if not path.is_file():
         return []
-    hydra = OmegaConf.load(path).hydra
-    if hydra.sweeper._target_ != BASIC:
+    # Unresolved: what it refers to would be filled in from this machine.
+    hydra = OmegaConf.to_container(OmegaConf.load(path), resolve=False)["hydra"]
+    if hydra["sweeper"]["_target_"] != BASIC:
         return []
-    said = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
+    said = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]
     [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
     there = [_deciding(said) for run in find_runs(folder) for said in run.asked]
     return [

@@ -1,18 +1,19 @@
 """A finished run scores other radiographs with its best epoch's weights."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 
 import lightning
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lungdet import hardware, tracking
 from lungdet.data.errors import some
 from lungdet.data.store import Store
+from lungdet.instantiation import instantiate
 from lungdet.learnt import copies, learnt
 from lungdet.models.pretraining import untrained
 from lungdet.runs import Run, RunError, prediction_table
@@ -33,13 +34,14 @@ def preparation(run: Run) -> dict:
     return {"image_size": own.image_size, "resize": own.resize, "visits": own.visits, "bits": bits}
 
 
-def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
+def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.DataFrame:
     """Predictions of all these images but those that the run, or one that it started from, was trained or tuned on.
 
     Args:
         run: a run with a best checkpoint.
         data_config: a `data` group that prepares images as the run did (`preparation`). A depth of its own may be given
             to datasets that the run had no 16-bit file of.
+        trust: packages whose classes the run and `data_config` may name.
 
     Returns:
         See `lungdet.runs.prediction_table`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
@@ -51,8 +53,8 @@ def score(run: Run, data_config: DictConfig) -> pd.DataFrame:
     """
     for key in ("image_size", "resize", "visits"):
         _require_same(run, key, preparation(run)[key], data_config[key])
-    model = instantiate(untrained(run.config.model))
-    data = instantiate(data_config, visits=model.visits)
+    model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+    data = instantiate("data", data_config, trust, visits=model.visits)
     data.prepare_data()
     depths = run.environment["data"]["bits"]
     for dataset, depth in data.store.bits.items():

@@ -27,15 +27,14 @@ CONF = Path(__file__).parents[3] / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
 def main(config: DictConfig) -> None:
     """Check the configured dataset."""
-    from hydra.utils import instantiate
-
     from lungdet.data.check import showing
+    from lungdet.instantiation import instantiate
     from lungdet.writing import require_writable, write_text
 
     with told_plainly("lungdet.data.check"):
         out = Path(config.out)
         require_writable(out)
-        report = examine(instantiate(config.data))
+        report = examine(instantiate("data", config.data, config.trust))
         facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
         write_text(out / "check.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
         write_text(out / "check.html", showing.page(report))

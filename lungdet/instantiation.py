@@ -1,0 +1,117 @@
+"""From a configuration to objects, through the one gate: lungdet's own classes, and those of packages that are trusted.
+
+A run folder may be anybody's, and its config.yaml names what is to be called. So each `_target_`, however deep, is a
+class that lungdet offers (a model, a backbone, a dataset, an augmentation) or is defined in a package that the command
+itself trusts: `trust=[mypackage]`, which is never taken from a run folder.
+"""
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.errors import InputError
+
+OWN = "lungdet"
+
+
+def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **arguments: Any) -> Any:
+    """The object that a configuration describes, with all those within it.
+
+    Args:
+        name: what the configuration is called in messages, such as `model`.
+        config: with a `_target_`; what it refers to is resolved first.
+        trust: packages, or modules of theirs, whose classes and functions may be named too.
+        arguments: further arguments of the object's, configurations among them.
+
+    Raises:
+        InputError: a `_target_` is neither lungdet's nor of a trusted package, or is not there; `trust` is no list.
+    """
+    from hydra import utils
+
+    values = OmegaConf.to_container(config, resolve=True) | arguments
+    return utils.instantiate(_admitted(values, name, packages(trust)))
+
+
+def require_trusted(config: DictConfig, trust: Sequence[str] = ()) -> None:
+    """Passes a whole configuration whose every `_target_` is in lungdet or a trusted package, as far as names tell.
+
+    Nothing is imported, so that it can be asked before anything else is done.
+
+    Raises:
+        InputError: as `instantiate`.
+    """
+    trusted = packages(trust)
+    for key, node in OmegaConf.to_container(config, resolve=True).items():
+        _admitted(node, key, trusted, located=False)
+
+
+def packages(trust: Sequence[str]) -> list[str]:
+    """What `trust=[mypackage]` names.
+
+    Raises:
+        InputError: it is no list of names.
+    """
+    if isinstance(trust, str) or not all(re.fullmatch(r"\w+(\.\w+)*", str(package)) for package in trust or ()):
+        raise InputError(f"trust={trust}: a list of packages is needed, trust=[mypackage]")
+    return [*(trust or ())]
+
+
+def _admitted(node: Any, key: str, trust: Sequence[str], located: bool = True) -> Any:
+    """The node as plain values, each `_target_` replaced by what it names, so that this and no other is called."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=True)
+    if isinstance(node, dict):
+        values = {word: _admitted(value, f"{key}.{word}", trust, located) for word, value in node.items()}
+        if "_target_" in node:
+            _require_named(node["_target_"], f"{key}._target_", trust)
+            if located:
+                values["_target_"] = _located(node["_target_"], f"{key}._target_", trust)
+        return values
+    if isinstance(node, list):
+        return [_admitted(value, f"{key}[{i}]", trust, located) for i, value in enumerate(node)]
+    if isinstance(node, str) and "${" in node:
+        raise InputError(f"{key}={node}: no value may hold ${{ once all are filled in")
+    return node
+
+
+def _require_named(target: Any, key: str, trust: Sequence[str]) -> None:
+    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
+        raise InputError(f"{key}={target}: the name of a class is needed, package.module.Class")
+    if not _within(target, [OWN, *trust]):
+        package = target.partition(".")[0]
+        raise InputError(
+            f"{key}={target} is no class of lungdet's and would run code of the package {package}. If you trust that "
+            f"and whoever wrote this configuration, add 'trust=[{','.join([*trust, package])}]' to the command"
+        )
+
+
+def _located(target: str, key: str, trust: Sequence[str]) -> Any:
+    from lungdet.data.augment import Augmentation
+    from lungdet.data.datamodule import RadiographDataModule
+    from lungdet.models.backbone import Backbone
+    from lungdet.models.classifier import Classifier
+
+    module, _, name = target.rpartition(".")
+    try:
+        named = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise InputError(f"{key}={target}: {error}") from error
+    if named is None:
+        raise InputError(f"{key}={target}: there is no {name} in {module}")
+    home = getattr(named, "__module__", "")  # what a module has merely imported is not its own
+    if isinstance(named, type) and _within(home, [OWN]):
+        if issubclass(named, (Classifier, Backbone, RadiographDataModule, Augmentation)):
+            return named
+    elif callable(named) and _within(home, trust):
+        return named
+    raise InputError(
+        f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's"
+        + (f", nor defined in {' or '.join(trust)}" if trust else "")
+    )
+
+
+def _within(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
