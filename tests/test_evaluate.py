@@ -118,6 +118,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     monkeypatch.setattr(scoring, "score", score)
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", [f"runs={run}", *arguments], return_hydra_config=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards
     HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)
     evaluate.evaluate(config)
