@@ -99,7 +99,8 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         "data.limit=100",
         "data.batch_size=8",
         "model.dropout=0",
-        "trainer.max_epochs=40",
+        "model.patience=60",
+        "trainer.max_epochs=60",
         "trainer.early_stopping=null",
     )
     with starting.start(config) as run:
