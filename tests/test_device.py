@@ -204,8 +204,8 @@ def phantom(folder: Path, **keys) -> RadiographDataModule:
     return PhantomDataModule(folder / "phantom", **knobs, image_size=32, store=folder / "store", batch_size=8, **keys)
 
 
-def trainer() -> lightning.Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+def trainer(root: Path) -> lightning.Trainer:
+    quiet = {"default_root_dir": root, "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return lightning.Trainer(
         accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, enable_checkpointing=False, **quiet
     )
@@ -215,7 +215,7 @@ def test_lightning_fits_and_evaluates_with_it(tmp_path: Path, caplog: pytest.Log
     caplog.set_level(logging.INFO, "lungdet")
     met = {}
     for place in ("workers", "device"):
-        data, model, one = phantom(tmp_path, loader=place, num_workers=1), Tiny(), trainer()
+        data, model, one = phantom(tmp_path, loader=place, num_workers=1), Tiny(), trainer(tmp_path)
         data.augmentation = Augmentation(**PAPER)
         one.fit(model, data)
         assert (one.train_dataloader._images is not None) == (place == "device")
@@ -244,7 +244,7 @@ def test_degraded_images_are_made_by_workers_and_a_cpu_trainer_by_default_too(tm
     data = phantom(tmp_path, num_workers=0)
     data.setup()
     assert data.loader(rows, training=False)._images is None
-    data.trainer = trainer()
+    data.trainer = trainer(tmp_path)
     assert data.loader(rows, training=False)._images is None
 
 
