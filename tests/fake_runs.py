@@ -11,6 +11,7 @@ from lungdet.data.splits import hash_of
 from lungdet.evaluation import compare, report, summary
 from lungdet.evaluation.results import collect
 from lungdet.findings import FINDINGS
+from lungdet.evaluation.statistics.metrics import log_odds
 
 TARGETS = {"cnn": "lungdet.models.cnn.CNN", "cnn_lstm": "lungdet.models.cnn_lstm.CNNLSTM"}
 
@@ -35,9 +36,8 @@ def predictions(
         generator = np.random.default_rng([draw, seed, number])
         for label in labels:
             signal = np.nan_to_num(known[f"target_{label}"], nan=0.5) - 0.5
-            logit = (skill * signal + generator.normal(size=images)).astype(np.float32)
-            predicted[f"logit_{label}"] = logit
-            predicted[f"probability_{label}"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
+            logit = skill * signal + generator.normal(size=images)
+            predicted |= {f"logit_{label}": logit, f"probability_{label}": expit(logit)}
         tables.append(
             pd.DataFrame(
                 {
@@ -66,6 +66,17 @@ def _findings(dataset: str, abnormal: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **correct: float) -> pd.DataFrame:
+def consistent(table: pd.DataFrame) -> pd.DataFrame:
+    """The predictions with the log-odds of their probabilities, which a test may have changed.
+
+    Rounded, so that images stay equally sure whose probabilities are as far below 0.5 as above.
+    """
+    columns = [column for column in table if column.startswith("probability_")]
+    return table.assign(
+        **{column.replace("probability", "logit"): log_odds(table[column]).round(12) for column in columns}
+    )
+
+
     """Shortcuts that give this share of the images the right label and the others the wrong one."""
     tables = []
     for name, share in correct.items():
@@ -73,7 +84,7 @@ def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **cor
         guess = {}
         for label in labels:
             target = test[f"target_{label}"].fillna(0).to_numpy()
-            guess[f"probability_{label}"] = np.where(wrong, 1 - target, target).astype(np.float32)
+            guess[f"logit_{label}"] = log_odds(np.where(wrong, 1 - target, target))
         tables.append(pd.DataFrame({"image_id": test.image_id, "shortcut": name, **guess}))
     return pd.concat(tables, ignore_index=True)
 
@@ -103,6 +114,7 @@ def write_run(
     test = predictions(datasets, seed=1 + split_seed, skill=skill, draw=draw, labels=labels) if test is None else test
     val = predictions(datasets, seed=1000 + split_seed, skill=skill, draw=draw, labels=labels) if val is None else val
     folder.mkdir(parents=True)
+    test, val = consistent(test), consistent(val)
     base = {
         "model": {"_target_": TARGETS[model], "sequence": "rows", "dropout": 0.5},
         "data": {

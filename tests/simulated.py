@@ -16,16 +16,16 @@ def cohort(generator: np.random.Generator, patients: int) -> tuple[np.ndarray, n
 def one_model(
     generator: np.random.Generator, y: np.ndarray, patient: np.ndarray, skill: float, too_high: float, too_sure: float
 ) -> np.ndarray:
-    """Probabilities of a model that reads some patients' images too high, others' too low."""
+    """Log-odds of a model that reads some patients' images too high, others' too low."""
     own = 0.6 * generator.normal(size=patient.max() + 1)
     logit = 1.6 * skill * (y - 0.5) + own[patient] + generator.normal(size=len(y))
-    return 1 / (1 + np.exp(-too_sure * (logit + too_high)))
+    return too_sure * (logit + too_high)
 
 
 def several_seeds(
     generator: np.random.Generator, y: np.ndarray, patient: np.ndarray, seeds: int, skill: float, spread: float
 ) -> list[np.ndarray]:
-    """A model under several seeds: what it likes of patients and images is its own, and a little is each seed's.
+    """Log-odds of a model by seed: what it likes of patients and images is its own, and a little is each seed's.
 
     Args:
         generator: of everything that is drawn.
@@ -42,10 +42,10 @@ def several_seeds(
     for _ in range(seeds):
         of_seed = 0.3 * generator.normal(size=patients)
         logit = 1.6 * (skill + spread * generator.normal()) * (y - 0.5) + (own + of_seed)[patient]
-        found.append(1 / (1 + np.exp(-(logit + by_image + 0.6 * generator.normal(size=len(y))))))
+        found.append(logit + by_image + 0.6 * generator.normal(size=len(y)))
     return found
 
 
-def table(y: np.ndarray, p: np.ndarray, patient: np.ndarray) -> pd.DataFrame:
+def table(y: np.ndarray, logit: np.ndarray, patient: np.ndarray) -> pd.DataFrame:
     """Predictions as runs keep them, as far as evaluation reads them."""
-    return pd.DataFrame({"patient_id": patient, "target_abnormal": y, "probability_abnormal": p})
+    return pd.DataFrame({"patient_id": patient, "target_abnormal": y, "logit_abnormal": logit})

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics.metrics import log_odds
 from tests.simulated import ORDINARY, cohort, one_model
 
 NAMES = tuple(metrics.METRICS)
@@ -13,7 +15,7 @@ NAMES = tuple(metrics.METRICS)
 def study(seed: int = 0, patients: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     y, patient = cohort(generator, patients)
-    return y, one_model(generator, y, patient, **ORDINARY), patient
+    return y, expit(one_model(generator, y, patient, **ORDINARY)), patient
 
 
 def redrawn(patient: np.ndarray, draws: int, seed: int = 0):
@@ -51,7 +53,7 @@ def test_every_metric_of_every_draw_equals_scikit_learn_also_with_ties(digits):
     y, p, patient = study()
     # Not on the edges of bins, where scikit-learn and we may put a probability into different ones.
     p = np.round(p, digits) * 0.97 + 0.0123
-    found = replicate([Case(y, p, 0.4)], patient, 40)[0]
+    found = replicate([Case(y, log_odds(p), log_odds(0.4))], patient, 40)[0]
     for draw, images in enumerate(redrawn(patient, 40)):
         expected = sklearn_metrics(y[images], p[images], 0.4)
         for place, name in enumerate(NAMES):
@@ -63,6 +65,7 @@ def test_models_and_parts_of_the_images_share_their_draws():
     _, other, _ = study(1)
     other = np.resize(other, len(y))
     part = np.where(patient % 2, np.nan, y)
+    p, other = log_odds(p), log_odds(other)
     both = replicate([Case(y, p), Case(part, other)], patient, 30, names=("auroc", "accuracy"))
     assert np.array_equal(both[0], replicate([Case(y, p)], patient, 30, names=("auroc", "accuracy"))[0])
     for draw, images in enumerate(redrawn(patient, 30)):
@@ -71,6 +74,7 @@ def test_models_and_parts_of_the_images_share_their_draws():
 
 def test_draws_depend_on_the_seed_alone_and_leave_out_a_third_of_the_patients():
     y, p, patient = study()
+    p = log_odds(p)
     one = replicate([Case(y, p)], patient, 50, seed=1)
     assert np.array_equal(one, replicate([Case(y, p)], patient, 50, seed=1), equal_nan=True)
     assert not np.array_equal(one, replicate([Case(y, p)], patient, 50, seed=2))
@@ -81,7 +85,7 @@ def test_draws_depend_on_the_seed_alone_and_leave_out_a_third_of_the_patients():
 
 def test_each_image_may_have_a_threshold_of_its_own():
     y, p, patient = study()
-    cut = np.where(patient % 2, 0.3, 0.7)
+    p, cut = log_odds(p), log_odds(np.where(patient % 2, 0.3, 0.7))
     found = replicate([Case(y, p, cut)], patient, 20, names=("f1",))[0, 0]
     for draw, images in enumerate(redrawn(patient, 20)):
         assert found[draw] == pytest.approx(metrics.f1(y[images], p[images], cut[images]), abs=1e-12)
@@ -91,14 +95,14 @@ def test_what_a_draw_cannot_define_is_nan_and_nothing_else_is():
     patient = np.arange(10)
     y = np.zeros(10)
     y[0] = 1
-    found = dict(zip(NAMES, replicate([Case(y, np.linspace(0.9, 0.1, 10))], patient, 200)[0], strict=True))
+    found = dict(zip(NAMES, replicate([Case(y, np.linspace(2, -2, 10))], patient, 200)[0], strict=True))
     absent = np.array([0 not in images for images in redrawn(patient, 200)])
     for name in ("recall", "auroc", "average_precision", "balanced_accuracy"):
         assert np.array_equal(np.isnan(found[name]), absent), name
     assert np.isnan(found["mcc"][absent]).all()
     assert not np.isnan(found["accuracy"]).any()
-    nothing = replicate([Case(np.full(10, np.nan), np.full(10, 0.5))], patient, 5)
+    nothing = replicate([Case(np.full(10, np.nan), np.zeros(10))], patient, 5)
     assert np.isnan(nothing).all()
-    no_threshold = dict(zip(NAMES, replicate([Case(y, np.full(10, 0.5), np.nan)], patient, 5)[0], strict=True))
+    no_threshold = dict(zip(NAMES, replicate([Case(y, np.zeros(10), np.nan)], patient, 5)[0], strict=True))
     assert np.isnan(no_threshold["accuracy"]).all()
     assert not np.isnan(no_threshold["brier"]).any()

@@ -20,7 +20,7 @@ def test_the_core_is_the_mean_over_findings_with_both_classes(tmp_path):
     assert block["macro"]["findings"] == 2
     assert block["macro"]["of"] == 15
     runs = [run for run in collect([tmp_path])[0] if "CNNLSTM" not in run.run.config.model._target_]
-    own = [metrics.auroc(run.test.target_nodule, run.test.probability_nodule) for run in runs]
+    own = [metrics.auroc(run.test.target_nodule, run.test.logit_nodule) for run in runs]
     assert block["findings"]["nodule"]["test"]["auroc"] == pytest.approx(np.mean(own))
     assert "mean AUROC over 2 findings" in written.answer
 
@@ -43,7 +43,7 @@ def test_support_stands_beside_each_finding_and_what_cannot_be_measured_says_why
 
 
 def test_a_metric_undefined_in_one_finding_has_no_mean(tmp_path):
-    test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS).assign(probability_nodule=np.float32(0.1))
+    test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS).assign(probability_nodule=0.1)
     write_run(tmp_path / "run", test=test, task="findings")
     numbers, _, _ = evaluate(tmp_path)
     block = numbers["models"]["cnn"]
@@ -57,13 +57,13 @@ def test_each_finding_has_a_threshold_of_its_own_from_validation(tmp_path):
     stored = thresholds.load(tmp_path / "0_cnn")
     assert set(stored) == set(FINDINGS)
     [run] = collect([tmp_path / "0_cnn"])[0]
-    chosen = thresholds.choose(run.val.target_nodule, run.val.probability_nodule, "youden")
+    chosen = thresholds.choose(run.val.target_nodule, run.val.logit_nodule, "youden")
     assert stored["nodule"] == chosen
     found = numbers["models"]["cnn"]["findings"]["nodule"]
     assert found["thresholds"] == [chosen.as_dict()]
-    expected = metrics.recall(run.test.target_nodule, run.test.probability_nodule, chosen.value)
+    expected = metrics.recall(run.test.target_nodule, run.test.logit_nodule, chosen.logit)
     assert found["at_validation_threshold"]["recall"] == pytest.approx(expected)
-    assert stored["nodule"].value != stored["effusion"].value
+    assert stored["nodule"].logit != stored["effusion"].logit
 
 
 def test_tasks_are_not_mixed_and_labels_must_agree_in_every_finding(tmp_path):
@@ -79,11 +79,11 @@ def test_tasks_are_not_mixed_and_labels_must_agree_in_every_finding(tmp_path):
         evaluate(tmp_path / "c")
 
 
-def test_a_damaged_probability_of_one_finding_is_named(tmp_path):
+def test_damaged_log_odds_of_one_finding_is_named(tmp_path):
     table = predictions({"chestxray14": 20}, labels=FINDINGS)
     table.loc[3, "probability_edema"] = np.nan
     run = write_run(tmp_path / "run", test=table, task="findings")
-    with pytest.raises(EvaluationError, match=r"probability_edema is NaN or outside \[0, 1\] on 1 of 20"):
+    with pytest.raises(EvaluationError, match="logit_edema is NaN or infinite on 1 of 20"):
         collect([run])
 
 

@@ -35,9 +35,9 @@ def rendered(found: dict, rule: str = "youden", seeds: int = 1) -> str:
 
 
 def every_threshold(table: pd.DataFrame) -> np.ndarray:
-    """Below, between and above all probabilities."""
-    p = np.unique(table.probability_abnormal.to_numpy(np.float64))
-    return np.concatenate([[-1], (p[1:] + p[:-1]) / 2, [2]])
+    """Below, between and above all log-odds."""
+    logit = np.unique(table.logit_abnormal)
+    return np.concatenate([[-99], (logit[1:] + logit[:-1]) / 2, [99]])
 
 
 @pytest.mark.parametrize("rule", ["youden", "f1"])
@@ -47,9 +47,9 @@ def test_no_threshold_on_test_does_better_than_the_one_picked_there(tmp_path, ru
     found = flattery.numbers(some, [{"abnormal": 0.6}, {"abnormal": 0.4}], rule, None)
     [name] = flattery.SOUGHT[rule]
     score = metrics.METRICS[name]
-    best = [max(score(t.target_abnormal, t.probability_abnormal, cut) for cut in every_threshold(t)) for t in tables]
-    ours = [score(t.target_abnormal, t.probability_abnormal, cut) for t, cut in zip(tables, (0.6, 0.4), strict=True)]
-    half = [score(t.target_abnormal, t.probability_abnormal) for t in tables]
+    best = [max(score(t.target_abnormal, t.logit_abnormal, cut) for cut in every_threshold(t)) for t in tables]
+    ours = [score(t.target_abnormal, t.logit_abnormal, cut) for t, cut in zip(tables, (0.6, 0.4), strict=True)]
+    half = [score(t.target_abnormal, t.logit_abnormal) for t in tables]
     assert found["at_test_threshold"][name] == pytest.approx(np.mean(best))
     assert found["at_validation_threshold"][name] == pytest.approx(np.mean(ours))
     assert found["at_half"][name] == pytest.approx(np.mean(half))
@@ -67,10 +67,10 @@ def test_a_promised_sensitivity_is_kept_on_test_by_a_threshold_picked_there(tmp_
     table = predictions({"chestxray14": 100}, seed=1)
     some = replicates(tmp_path, table)
     found = flattery.numbers(some, [{"abnormal": 0.6}], "sensitivity", 0.9)
-    y, p = table.target_abnormal, table.probability_abnormal
-    fitting = [cut for cut in every_threshold(table) if metrics.recall(y, p, cut) >= 0.9]
+    y, logit = table.target_abnormal, table.logit_abnormal
+    fitting = [cut for cut in every_threshold(table) if metrics.recall(y, logit, cut) >= 0.9]
     assert found["at_test_threshold"]["recall"] >= 0.9
-    best = max(metrics.specificity(y, p, cut) for cut in fitting)
+    best = max(metrics.specificity(y, logit, cut) for cut in fitting)
     assert found["at_test_threshold"]["specificity"] == pytest.approx(best)
     text = rendered(found, "sensitivity")
     assert f"CNN recall {100 * found['at_test_threshold']['recall']:.1f} instead of " in text
@@ -96,10 +96,10 @@ def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
     found = flattery.numbers([one], [{"abnormal": cut}], "youden", None)
     right = []
     for result in one.results:
-        y, p = result.test.target_abnormal, result.test.probability_abnormal
-        right += ((p > thresholds.choose(y, p, "youden").value) == y).tolist()
+        y, logit = result.test.target_abnormal, result.test.logit_abnormal
+        right += ((logit > thresholds.choose(y, logit, "youden").logit) == y).tolist()
     assert found["at_test_threshold"]["accuracy"] == pytest.approx(np.mean(right))
-    expected = metrics.accuracy(one.test.target_abnormal, one.test.probability_abnormal, 0.4)
+    expected = metrics.accuracy(one.test.target_abnormal, one.test.logit_abnormal, 0.4)
     assert found["at_validation_threshold"]["accuracy"] == pytest.approx(expected)
 
 
@@ -123,8 +123,8 @@ def test_findings_are_averaged_each_at_its_own_threshold(tmp_path):
     found = flattery.numbers(some, [dict.fromkeys(FINDINGS, 0.6)], "f1", None)
     best = []
     for name in ("effusion", "nodule"):
-        y, p = some[0].test[f"target_{name}"], some[0].test[f"probability_{name}"]
-        best.append(max(metrics.f1(y, p, cut) for cut in np.append(p.astype(np.float64), -1)))
+        y, logit = some[0].test[f"target_{name}"], some[0].test[f"logit_{name}"]
+        best.append(max(metrics.f1(y, logit, cut) for cut in np.append(logit, -99)))
     assert found["at_test_threshold"]["f1"] == pytest.approx(np.mean(best))
     rendered(found, "f1")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_runs import predictions, two_runs, write_run
+from fake_runs import consistent, predictions, two_runs, write_run
 from scipy import stats
 from sklearn import metrics as reference
 from test_parts import folds
@@ -210,7 +210,7 @@ def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(t
     assert "a single patient" in block["undefined"]["gap_interval"]["accuracy"]
 
     perfect = predictions({"chestxray14": 40}, seed=9)
-    perfect["probability_abnormal"] = perfect["target_abnormal"] * 0.9
+    perfect = consistent(perfect.assign(probability_abnormal=perfect["target_abnormal"] * 0.9))
     other = perfect.assign(image_id="t" + perfect["image_id"], patient_id="t" + perfect["patient_id"])
     write_train(write_run(tmp_path / "c" / "run", val=perfect), table=other)
     numbers = summarised(tmp_path / "c")

@@ -16,7 +16,7 @@ def test_each_shortcut_is_measured_on_the_test_images_and_listed_beside_the_mode
     for name in ("age", "thumbnail"):
         rows = table[table.shortcut == name]
         found = numbers["models"]["cnn"]["shortcuts"][name]["test"]
-        assert found["auroc"] == pytest.approx(metrics.auroc(rows.target_abnormal, rows.probability_abnormal))
+        assert found["auroc"] == pytest.approx(metrics.auroc(rows.target_abnormal, rows.logit_abnormal))
         assert found["accuracy"] == pytest.approx({"age": 0.6, "thumbnail": 0.9}[name], abs=0.02)
     text = (out / "report.md").read_text()
     assert "## What the label can be guessed from without reading the lungs" in text
@@ -68,7 +68,7 @@ def test_models_fitted_on_different_images_show_their_own_shortcuts(tmp_path):
 def test_the_mean_over_findings_holds_for_shortcuts_too(tmp_path):
     numbers = summarised(two_runs(tmp_path, task="findings", guesses={"age": 0.75}), draws=100)
     table = collect([tmp_path])[0][0].shortcuts
-    areas = [metrics.auroc(table[f"target_{f}"], table[f"probability_{f}"]) for f in ("effusion", "nodule")]
+    areas = [metrics.auroc(table[f"target_{f}"], table[f"logit_{f}"]) for f in ("effusion", "nodule")]
     assert numbers["models"]["cnn"]["shortcuts"]["age"]["test"]["auroc"] == pytest.approx(sum(areas) / 2)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from fake_runs import predictions, write_run
 from scipy import stats
+from scipy.special import expit
 from sklearn.metrics import accuracy_score, roc_auc_score
 from test_gap import rendered, replicates, summarised
 from test_parts import folds

@@ -50,7 +50,7 @@ def test_a_difference_of_aurocs_has_the_error_of_delongs_clustered_form():
 
 def test_one_image_a_patient_gives_the_interval_of_a_share():
     generator = np.random.default_rng(1)
-    y, p = (generator.random(400) < 0.5).astype(float), generator.random(400) * 0.5
+    y, p = (generator.random(400) < 0.5).astype(float), -generator.random(400)
     y[:300] = 0
     found = estimate("accuracy", [p], y, np.arange(400), 4000)
     share = found.values[0]
@@ -99,10 +99,10 @@ def test_patients_that_seeds_read_by_chance_are_not_counted_twice():
 
 def test_a_share_of_one_is_not_certain():
     y = np.repeat([0.0, 1.0], 20)
-    sure = estimate("recall", [y * 0.8 + 0.1], y, np.arange(40), 300)._replace(supporting=20)
+    sure = estimate("recall", [y - 0.5], y, np.arange(40), 300)._replace(supporting=20)
     low, high = interval(sure)
     assert (low, high) == (pytest.approx(stats.binomtest(20, 20).proportion_ci(0.95).low), 1.0)
-    none = estimate("recall", [np.full(40, 0.1)], y, np.arange(40), 300)._replace(supporting=20)
+    none = estimate("recall", [np.full(40, -1)], y, np.arange(40), 300)._replace(supporting=20)
     assert interval(none) == (0.0, pytest.approx(stats.binomtest(0, 20).proportion_ci(0.95).high))
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import predictions, write_run
+from fake_runs import consistent, predictions, write_run
 from PIL import Image
 
 from lungdet.data.splits import hash_of
@@ -22,7 +22,7 @@ def run(folder, probability, target, patients=None, store=None, **more):
     """A run whose test images have these probabilities and targets, each of its own patient if none are given."""
     test = predictions({"chestxray14": len(target)}, seed=3)
     test["target_abnormal"] = np.float32(target)
-    test["probability_abnormal"] = np.float32(probability)
+    test = consistent(test.assign(probability_abnormal=np.float32(probability)))
     for finding in FINDINGS:
         test[f"target_{finding}"] = np.float32(0)
     test["target_effusion"] = test["target_abnormal"].fillna(0)

@@ -13,14 +13,14 @@ def models(seeds: int, patients: int = 80, better: float = 0.0, seed: int = 0):
     generator = np.random.default_rng(seed)
     y, patient = cohort(generator, patients)
     return tuple(
-        [table(y, p, patient) for p in several_seeds(generator, y, patient, seeds, skill, 0.05)]
+        [table(y, logit, patient) for logit in several_seeds(generator, y, patient, seeds, skill, 0.05)]
         for skill in (1.0, 1.0 + better)
     )
 
 
 def compared(first, second) -> dict:
     tables = {"cnn": first, "cnn_lstm": second}
-    estimates = {name: estimated(some, ("abnormal",), [0.5] * len(some), 500) for name, some in tables.items()}
+    estimates = {name: estimated(some, ("abnormal",), [0.0] * len(some), 500) for name, some in tables.items()}
     [one] = paired.compared(estimates, tables, ("abnormal",), [("cnn", "cnn_lstm")])
     return one
 

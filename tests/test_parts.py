@@ -45,9 +45,7 @@ def test_folds_of_one_model_are_one_test_with_each_image_once(tmp_path):
         assert [one.seed for one in replicates] == [0, 1]
         pooled = replicates[1].test
         assert pooled.image_id.is_unique
-        expected = np.mean(
-            [metrics.auroc(one.test.target_abnormal, one.test.probability_abnormal) for one in replicates]
-        )
+        expected = np.mean([metrics.auroc(one.test.target_abnormal, one.test.logit_abnormal) for one in replicates])
         assert numbers["models"][name]["test"]["auroc"] == pytest.approx(expected)
     assert "120 test images of 60 patients, each tested once in 3 folds (2 seeds)" in written.answer
 
@@ -59,7 +57,7 @@ def test_mean_and_spread_over_folds_stand_beside_the_pooled_numbers(tmp_path):
     areas = []
     for fold in range(3):
         test = runs[f"cnn_0_fold{fold}"].test
-        areas.append(metrics.auroc(test.target_abnormal, test.probability_abnormal))
+        areas.append(metrics.auroc(test.target_abnormal, test.logit_abnormal))
         assert block["parts"][f"fold {fold}"]["test"]["auroc"] == pytest.approx(areas[-1])
         assert block["parts"][f"fold {fold}"]["images"] == 30 + 10 * fold
     assert block["over_parts"]["test"]["auroc"] == pytest.approx(np.mean(areas))

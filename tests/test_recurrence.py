@@ -53,13 +53,13 @@ def cohort(patients: int = 250, seed: int = 0) -> pd.DataFrame:
     return table.sort_values("image_id", ignore_index=True)
 
 
-def replicates(table, probabilities, sequence="visits", task="abnormal"):
-    """A model's replicates, one for each seed's probabilities (a dict by label, or those of `abnormal`)."""
+def replicates(table, log_odds, sequence="visits", task="abnormal"):
+    """A model's replicates, one for each seed's log-odds (a dict by label, or those of `abnormal`)."""
     model = {"_target_": "x.y.Z", "sequence": sequence}
     found = []
-    for seed, some in enumerate(probabilities):
+    for seed, some in enumerate(log_odds):
         some = some if isinstance(some, dict) else {"abnormal": some}
-        test = table.assign(**{f"probability_{label}": p for label, p in some.items()})
+        test = table.assign(**{f"logit_{label}": logit for label, logit in some.items()})
         config = OmegaConf.create({"task": task, "seed": seed, "model": model, "data": {"visits": 8}})
         found.append(Replicate({"test": Result(SimpleNamespace(config=config), test, test)}))
     return found
@@ -83,7 +83,7 @@ def summarised(models, draws=300):
     """The summary, as far as the section on the recurrence reads it."""
     roles = {name: ROLES[name] for name in models}
     estimates = {
-        name: estimated([one.test for one in some], ("abnormal",), [0.5] * len(some), draws, ["auroc"])
+        name: estimated([one.test for one in some], ("abnormal",), [0.0] * len(some), draws, ["auroc"])
         for name, some in models.items()
     }
     which = [(name, LSTM) for name in models if name != LSTM]
@@ -202,7 +202,7 @@ def test_the_table_holds_every_model_on_both_kinds_of_cases():
     areas = []
     for replicate in models["cnn_mlp"]:
         rows = replicate.test[inside]
-        areas.append(roc_auc_score(rows["target_abnormal"], rows["probability_abnormal"]))
+        areas.append(roc_auc_score(rows["target_abnormal"], rows["logit_abnormal"]))
     assert one["cases"]["earlier"]["models"]["cnn_mlp"]["test"]["auroc"] == pytest.approx(np.mean(areas))
     [shown] = [block for block in recurrence.section(numbers) if block.kind == "table"]
     assert [row[0] for row in shown.rows] == ["CNN-LSTM", "CNN", "CNN-MLP", "CNN-LSTM shuffled", "length alone"]

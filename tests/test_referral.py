@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import predictions, write_run
+from fake_runs import consistent, predictions, write_run
 
 from lungdet.evaluation import compare
 from lungdet.evaluation.page import document
@@ -16,7 +16,7 @@ from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
 
-HALF = [{"abnormal": 0.5}]
+HALF = [{"abnormal": 0.0}]
 
 
 def replicates(folder, *tables: pd.DataFrame, **more) -> list:
@@ -29,14 +29,14 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
 
 def with_ties(seed: int, images: int = 80) -> pd.DataFrame:
     table = predictions({"chestxray14": images}, seed=seed, skill=1.5)
-    return table.assign(probability_abnormal=table.probability_abnormal.round(1))
+    return consistent(table.assign(probability_abnormal=table.probability_abnormal.round(1)))
 
 
 def counted(y, p, per_cent: int) -> dict[str, float]:
     """A plain loop: the surest first, of equally sure images the share that still fits."""
     steps: dict[float, list[int]] = {}
-    for i in sorted(range(len(y)), key=lambda i: -abs(float(p[i]) - 0.5)):
-        steps.setdefault(abs(float(p[i]) - 0.5), []).append(i)
+    for i in sorted(range(len(y)), key=lambda i: -round(abs(float(p[i]) - 0.5), 9)):
+        steps.setdefault(round(abs(float(p[i]) - 0.5), 9), []).append(i)
     room, kept = len(y) * per_cent / 100, []
     for images in steps.values():
         share = min(1.0, max(0.0, room) / len(images))
@@ -94,7 +94,7 @@ def test_keeping_ties_in_share_is_what_keeping_some_of_them_at_random_gives(tmp_
     rng, y, p = np.random.default_rng(0), table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy()
     at_random = []
     for _ in range(4000):
-        order = np.lexsort([rng.random(80), -np.abs(p.astype(np.float64) - 0.5)])[:40]
+        order = np.lexsort([rng.random(80), -np.abs(p.astype(np.float64) - 0.5).round(9)])[:40]
         at_random.append(np.mean((p > 0.5)[order] == y[order]))
     assert found == pytest.approx(np.mean(at_random), abs=0.003)
 
@@ -164,12 +164,12 @@ def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_ove
     for table in tables:
         table.loc[:4, "target_abnormal"] = np.nan
     some = replicates(tmp_path, *tables)
-    found = referral.numbers(some, [{"abnormal": 0.3}, {"abnormal": 0.6}], 20)["confusion"]["abnormal"]
-    for key, cuts in (("test", (0.5, 0.5)), ("at_validation_threshold", (0.3, 0.6))):
+    found = referral.numbers(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 20)["confusion"]["abnormal"]
+    for key, cuts in (("test", (0, 0)), ("at_validation_threshold", (-0.8, 0.4))):
         expected = []
         for one, cut in zip(some, cuts, strict=True):
             rows = one.test.dropna(subset="target_abnormal")
-            expected.append(confusion_matrix(rows.target_abnormal, rows.probability_abnormal > cut).ravel())
+            expected.append(confusion_matrix(rows.target_abnormal, rows.logit_abnormal > cut).ravel())
         tn, fp, fn, tp = np.mean(expected, axis=0)
         assert found[key] == {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
         assert sum(found[key].values()) == 85
@@ -185,9 +185,9 @@ def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
     [[one]] = compare.group(collect([tmp_path])[0])[0].values()
     test = one.test
-    cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), 0.2, 0.7))
+    cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))
     found = referral.numbers([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]
-    calls = test.probability_abnormal > cut
+    calls = test.logit_abnormal > cut
     assert found["at_validation_threshold"]["tp"] == (calls & (test.target_abnormal == 1)).sum()
     assert found["at_validation_threshold"]["fn"] == (~calls & (test.target_abnormal == 1)).sum()
     assert sum(found["test"].values()) == 120

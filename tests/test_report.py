@@ -39,14 +39,12 @@ def test_numbers_are_means_and_sample_deviations_over_seeds(of_three_seeds):
         runs = [one.first for one in replicates]
         block = written["models"][name]
         for metric in metrics.METRICS:
-            half = [metrics.METRICS[metric](r.test.target_abnormal, r.test.probability_abnormal) for r in runs]
+            half = [metrics.METRICS[metric](r.test.target_abnormal, r.test.logit_abnormal) for r in runs]
             assert block["test"][metric] == pytest.approx(fmean(half))
             assert block["test_sd"][metric] == pytest.approx(stdev(half))
-            chosen = [
-                thresholds.choose(r.val.target_abnormal, r.val.probability_abnormal, "youden").value for r in runs
-            ]
+            chosen = [thresholds.choose(r.val.target_abnormal, r.val.logit_abnormal, "youden").logit for r in runs]
             at = [
-                metrics.METRICS[metric](r.test.target_abnormal, r.test.probability_abnormal, t)
+                metrics.METRICS[metric](r.test.target_abnormal, r.test.logit_abnormal, t)
                 for r, t in zip(runs, chosen, strict=True)
             ]
             assert block["at_validation_threshold"][metric] == pytest.approx(fmean(at))
@@ -72,7 +70,7 @@ def test_each_dataset_is_reported_apart_and_together(tmp_path):
     assert {n: d["images"] for n, d in numbers["models"]["cnn"]["datasets"].items()} == datasets
     test = collect([tmp_path])[0][0].test
     part = test[test.dataset == "montgomery"]
-    expected = metrics.auroc(part.target_abnormal, part.probability_abnormal)
+    expected = metrics.auroc(part.target_abnormal, part.logit_abnormal)
     assert numbers["models"]["cnn"]["datasets"]["montgomery"]["test"]["auroc"] == pytest.approx(expected)
     text = (out / "report.md").read_text()
     for heading in datasets:
@@ -333,9 +331,7 @@ SCANTY = {
     "one patient": lambda table: table.iloc[:2].assign(patient_id="chestxray14/alone"),
     "normal images alone": lambda table: table[table.target_abnormal == 0],
     "no label": lambda table: table.assign(target_abnormal=np.nan),
-    "one answer for all": lambda table: table.assign(
-        probability_abnormal=np.float32(0.5), logit_abnormal=np.float32(0)
-    ),
+    "one answer for all": lambda table: table.assign(probability_abnormal=0.5),
     "ages and views unknown": lambda table: table.assign(age=np.float32("nan"), view=None, sex=None, visit=np.nan),
 }
 

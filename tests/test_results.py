@@ -1,21 +1,25 @@
 """Runs are read with their predictions, and what is wrong with these is said before anything is computed."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import predictions, write_run
+from sklearn.metrics import roc_auc_score
 
 from lungdet.evaluation.results import EvaluationError, collect
 
+from lungdet.evaluation.statistics import measure
+from lungdet.runs import Run, prediction_table
 BAD = {
     "a label that is none": (lambda t: t.assign(target_abnormal=t.target_abnormal + 1), "labels are 1, 0 or missing"),
-    "probabilities in words": (lambda t: t.assign(probability_abnormal="high"), "not numbers"),
+    "log-odds in words": (lambda t: t.assign(logit_abnormal="high"), "not numbers"),
     "an image without a patient": (
         lambda t: t.assign(patient_id=t.patient_id.where(t.index > 0)),
         "patient_id is missing",
     ),
     "an image twice": (lambda t: t.assign(image_id=t.image_id.where(t.index > 0, t.image_id[1])), "more than once"),
-    "no probability": (lambda t: t.assign(probability_abnormal=float("nan")), "NaN or outside"),
-    "log-odds that are none": (lambda t: t.assign(logit_abnormal=float("nan")), "logit_abnormal is NaN"),
+    "no log-odds": (lambda t: t.drop(columns="logit_abnormal"), "no column logit_abnormal"),
+    "log-odds that are none": (lambda t: t.assign(logit_abnormal=float("nan")), "logit_abnormal is NaN or infinite"),
     "a part of the images": (lambda t: t.iloc[:20], "are not those of the test part"),
 }
 
@@ -42,6 +46,18 @@ def test_a_run_whose_configuration_is_refused_is_skipped_with_the_reason(tmp_pat
 
 
 def test_validation_predictions_of_tested_patients_are_refused(tmp_path):
+def test_a_run_that_is_far_too_sure_is_ranked_by_its_log_odds_and_pays_them_for_a_mistake(tmp_path):
+    write_run(tmp_path / "run", datasets={"chestxray14": 400})
+    table = predictions({"chestxray14": 400}, seed=1)
+    manifest = table.rename(columns=lambda column: column.removeprefix("target_"))
+    logit = 30 * (table["logit_abnormal"] + 1).to_numpy(np.float32)
+    Run(tmp_path / "run").write_predictions("test", prediction_table(manifest, ["abnormal"], logit[:, None]))
+    [result] = collect([tmp_path / "run"])[0]
+    found = measure.measured(result.test, ("abnormal",))
+    assert found["auroc"] == pytest.approx(roc_auc_score(table["target_abnormal"], logit))
+    assert found["log_loss"] == pytest.approx(np.logaddexp(0, np.where(table["target_abnormal"], -logit, logit)).mean())
+
+
     table = predictions({"chestxray14": 68}, seed=1)
     with pytest.raises(EvaluationError, match="stand in the predictions of validation and of test"):
         collect([write_run(tmp_path / "run", test=table, val=table)])

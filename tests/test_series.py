@@ -14,9 +14,9 @@ from lungdet.findings import FINDINGS
 
 
 def of_labels(table, logit):
-    """Probabilities of a model whose logits these are but for its seed's noise."""
+    """Log-odds of a model that these are but for its seed's noise."""
     noise = [np.random.default_rng([7, seed]).normal(size=len(table)) for seed in range(3)]
-    return [1 / (1 + np.exp(-(logit + one))) for one in noise]
+    return [logit + one for one in noise]
 
 
 def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_label_only_where_they_do_not():
@@ -74,9 +74,7 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
     table = table.assign(**{f"target_{name}": np.nan for name in labels if name != "effusion"})
 
     def model(skill):
-        return [
-            dict.fromkeys(labels, np.full(len(table), 0.5)) | {"effusion": p} for p in of_labels(table, skill * truth)
-        ]
+        return [dict.fromkeys(labels, np.zeros(len(table))) | {"effusion": p} for p in of_labels(table, skill * truth)]
 
     models = {
         "cnn": replicates(table, model(0.5), task="findings"),

@@ -45,7 +45,7 @@ def areas(data: SimpleNamespace, part: str = "test", label: str = "abnormal") ->
     table = shortcuts.predict(data)[part]
     labels = data.manifest.set_index("image_id")[label]
     return {
-        name: roc_auc_score(labels[rows["image_id"]], rows[f"probability_{label}"])
+        name: roc_auc_score(labels[rows["image_id"]], rows[f"logit_{label}"])
         for name, rows in table.groupby("shortcut")
     }
 
@@ -127,7 +127,7 @@ def test_missing_values_are_told_apart_and_never_stop_it():
 def test_a_source_that_training_never_saw_is_predicted_alike_for_all():
     data = made(dataset=np.where(np.arange(SIZE) < 2 * SIZE // 3, np.where(np.arange(SIZE) % 2, "a", "b"), "c"))
     table = shortcuts.predict(data)["test"]
-    assert table.loc[table["shortcut"] == "dataset", "probability_abnormal"].nunique() == 1
+    assert table.loc[table["shortcut"] == "dataset", "logit_abnormal"].nunique() == 1
 
 
 def test_findings_are_guessed_one_by_one_and_unknown_labels_are_left_out():
@@ -136,12 +136,12 @@ def test_findings_are_guessed_one_by_one_and_unknown_labels_are_left_out():
     data = made(task="findings", age=40 + 20 * hernia, tuberculosis=np.float32("nan"), edema=np.float32(0))
     data.manifest.loc[::3, "hernia"] = np.nan
     table = shortcuts.predict(data)["test"]
-    assert [c for c in table if c.startswith("probability_")] == [f"probability_{finding}" for finding in FINDINGS]
+    assert [c for c in table if c.startswith("logit_")] == [f"logit_{finding}" for finding in FINDINGS]
     age = table[table["shortcut"] == "age"].set_index("image_id")
     truth = pd.Series(hernia, data.manifest["image_id"])[age.index]
-    assert roc_auc_score(truth, age["probability_hernia"]) == 1
-    assert (age["probability_tuberculosis"] == 0.5).all()
-    assert (age["probability_edema"] == 0).all()
+    assert roc_auc_score(truth, age["logit_hernia"]) == 1
+    assert (age["logit_tuberculosis"] == 0).all()
+    assert (age["logit_edema"] == -shortcuts.ONE_CLASS).all()
 
 
 def test_the_run_folder_gets_both_tables_and_the_log_names_the_strongest(caplog):
@@ -152,7 +152,7 @@ def test_the_run_folder_gets_both_tables_and_the_log_names_the_strongest(caplog)
     with caplog.at_level(logging.INFO):
         shortcuts.record(run, data)
     assert set(written) == {"shortcuts_val", "shortcuts_test"}
-    assert list(written["shortcuts_test"]) == ["image_id", "shortcut", "probability_abnormal"]
+    assert list(written["shortcuts_test"]) == ["image_id", "shortcut", "logit_abnormal"]
     assert sorted(written["shortcuts_val"].query("shortcut == 'age'")["image_id"]) == sorted(
         data.manifest["image_id"].iloc[data.rows("val")]
     )

@@ -16,7 +16,7 @@ from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from lungdet.findings import FINDINGS
 
-HALF = [{"abnormal": 0.5}]
+HALF = [{"abnormal": 0.0}]
 
 
 def described(images: int = 240, seed: int = 0, draw: int = 0, skill: float = 1.5) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def test_every_group_is_measured_as_scikit_learn_measures_its_images(tmp_path):
 
     tables = [described(draw=draw) for draw in (0, 1)]
     some = replicates(tmp_path, *tables)
-    found = subgroups.numbers(some, [{"abnormal": 0.3}, {"abnormal": 0.6}], 50)
+    found = subgroups.numbers(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 50)
     assert list(found["attributes"]) == ["sex", "age", "view", "visit"]
     for attribute, value, group in (("sex", "F", "female"), ("view", "PA", "PA"), ("visit", 1, "second")):
         block = found["attributes"][attribute][group]
@@ -62,8 +62,8 @@ def test_every_group_is_measured_as_scikit_learn_measures_its_images(tmp_path):
         assert block["images"] == len(own[0])
         assert block["patients"] == own[0].patient_id.nunique()
         assert block["abnormal"] == own[0].target_abnormal.sum()
-        for key, cuts in (("test", (0.5, 0.5)), ("at_validation_threshold", (0.3, 0.6))):
-            calls = [(t.target_abnormal, t.probability_abnormal > cut) for t, cut in zip(own, cuts, strict=True)]
+        for key, cuts in (("test", (0, 0)), ("at_validation_threshold", (-0.8, 0.4))):
+            calls = [(t.target_abnormal, t.logit_abnormal > cut) for t, cut in zip(own, cuts, strict=True)]
             assert block[key]["recall"] == pytest.approx(np.mean([sk.recall_score(*call) for call in calls]))
             specificity = np.mean([sk.recall_score(*call, pos_label=0) for call in calls])
             assert block[key]["specificity"] == pytest.approx(specificity)
@@ -321,7 +321,7 @@ def test_a_gap_over_findings_is_as_uncertain_as_their_redrawn_mean(tmp_path):
     for view in gap["groups"]:
         y = test[[f"target_{name}" for name in gap["labels"]]].where(test["view"] == view)
         patient = pd.factorize(test.patient_id, sort=True)[0]
-        cases = [Case(y[f"target_{name}"].to_numpy(), test[f"probability_{name}"].to_numpy()) for name in gap["labels"]]
+        cases = [Case(y[f"target_{name}"].to_numpy(), test[f"logit_{name}"].to_numpy()) for name in gap["labels"]]
         drawn[view] = replicate(cases, patient, 100, names=("auroc",))[:, 0].mean(axis=0)
         resting += [test.patient_id[y[column] == value].nunique() for column in y for value in (0, 1)]
     fewest = min(resting)
@@ -371,12 +371,12 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
     [[one]] = compare.group(collect([tmp_path])[0])[0].values()
     first = one.parts["fold 0"].test["image_id"]
-    cut = pd.Series(np.where(one.test["image_id"].isin(first), 0.2, 0.7))
+    cut = pd.Series(np.where(one.test["image_id"].isin(first), -1.4, 0.8))
     found = subgroups.numbers([one], [{"abnormal": cut}], 30)
     block = found["attributes"]["view"]["PA"]
     rows = one.test[(one.test["view"] == "PA") & (one.test.target_abnormal == 1)]
     assert block["at_validation_threshold"]["recall"] == pytest.approx(
-        np.mean(rows.probability_abnormal > cut.loc[rows.index])
+        np.mean(rows.logit_abnormal > cut.loc[rows.index])
     )
     assert sum(block["images"] for block in found["attributes"]["sex"].values()) == 240
 

@@ -100,7 +100,7 @@ def test_predictions_cover_their_parts_once_and_the_split_file_says_the_same(run
         assert predictions["target_abnormal"].equals(
             predictions["patient_id"].str.extract(r"(\d+)$")[0].astype(int).mod(2).astype("float32")
         )
-        assert predictions["logit_abnormal"].dtype == predictions["probability_abnormal"].dtype == np.float32
+        assert predictions["logit_abnormal"].dtype == predictions["probability_abnormal"].dtype == np.float64
 
 
 def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: runs.Run) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 from pandas.api.types import is_numeric_dtype
@@ -153,17 +154,13 @@ def read(run: Run) -> Result:
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> pd.DataFrame:
-    """Predictions sorted by image, if each image stands once and has a probability.
+    """Predictions sorted by image, if each image stands once and has log-odds.
 
     Raises:
-        EvaluationError: columns are missing, there is no row, an image stands twice, or a probability is NaN or
-            outside [0, 1].
+        EvaluationError: columns are missing, there is no row, an image stands twice, or log-odds are no numbers.
     """
     where = f"run {run}, {part} predictions"
-    needed = [*NEEDED, *[f"{kind}_{label}" for label in labels for kind in ("target", "probability")]]
-    missing = [column for column in dict.fromkeys(needed) if column not in table.columns]
-    if missing:
-        raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
+    _require(table, [*NEEDED, *[f"target_{label}" for label in labels]], where)
     if table.empty:
         raise EvaluationError(f"{where}: no image in the table")
     twice = table.image_id[table.image_id.duplicated()]
@@ -177,7 +174,7 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
                 f"{where}: {column} is missing on {int(table[column].isna().sum())} of {len(table)} rows"
             )
     for column in table.columns:
-        if column.split("_")[0] in ("target", "probability", "logit") and not is_numeric_dtype(table[column]):
+        if column.startswith("target_") and not is_numeric_dtype(table[column]):
             raise EvaluationError(f"{where}: {column} holds {table[column].dtype}, not numbers")
     for label in labels:
         target = table[f"target_{label}"]
@@ -187,18 +184,7 @@ def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> p
                 f"{where}: target_{label} is {target[wrong].iloc[0]} on {table.image_id[wrong].iloc[0]}; labels are 1, "
                 "0 or missing"
             )
-        logit = table.get(f"logit_{label}", pd.Series(dtype="float32"))
-        if logit.isna().any():
-            first = table.image_id[logit.isna()].iloc[0]
-            raise EvaluationError(f"{where}: logit_{label} is NaN, first on {first}. The training diverged")
-        # NaN compares false, so it is caught here as well.
-        wrong = ~table[f"probability_{label}"].between(0, 1)
-        if wrong.any():
-            raise EvaluationError(
-                f"{where}: probability_{label} is NaN or outside [0, 1] on {int(wrong.sum())} of {len(table)} images, "
-                f"the first is {table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or "
-                "set trainer.gradient_clip_val=1.0"
-            )
+    _require_log_odds(table, labels, where)
     return table.sort_values("image_id", ignore_index=True)
 
 
@@ -214,6 +200,27 @@ def _table(run: Run, part: str) -> pd.DataFrame:
         raise
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
+
+
+def _require(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
+    missing = [column for column in dict.fromkeys(columns) if column not in table.columns]
+    if missing:
+        raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
+
+
+def _require_log_odds(table: pd.DataFrame, labels: Sequence[str], where: str) -> None:
+    _require(table, [f"logit_{label}" for label in labels], where)
+    for label in labels:
+        logit = table[f"logit_{label}"]
+        if not is_numeric_dtype(logit):
+            raise EvaluationError(f"{where}: logit_{label} holds {logit.dtype}, not numbers")
+        wrong = ~np.isfinite(logit.to_numpy(np.float64))
+        if wrong.any():
+            raise EvaluationError(
+                f"{where}: logit_{label} is NaN or infinite on {int(wrong.sum())} of {len(table)} images, the first is "
+                f"{table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or set "
+                "trainer.gradient_clip_val=1.0"
+            )
 
 
 def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part: str) -> None:
@@ -241,12 +248,15 @@ def _of_test_images(
     table = _optional(run, name)
     if table is None:
         return None
+    where = f"{run.folder}/predictions/{name}.parquet"
+    _require(table, ["image_id", *by], where)
+    _require_log_odds(table, labels, where)
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
             said = " ".join(str(part) for part in key)
             raise EvaluationError(
-                f"{run.folder}/predictions/{name}.parquet: the images of {by[0]} {said} are not those of test.parquet; "
+                f"{where}: the images of {by[0]} {said} are not those of test.parquet; "
                 f"delete that file to evaluate the run without it"
             )
     return table.merge(described, on="image_id", validate="many_to_one")

@@ -242,10 +242,10 @@ def _settings(result: Result) -> dict:
 def _cuts(one: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
     """Each label's threshold on the pooled test images: each image's is that of the run that predicted it."""
     if len(one.parts) == 1:
-        return {label: chosen[one.first.run.folder][label].value for label in one.labels}
+        return {label: chosen[one.first.run.folder][label].logit for label in one.labels}
     found: dict[str, float | pd.Series] = {}
     for label in one.labels:
-        values = {part: chosen[result.run.folder][label].value for part, result in one.parts.items()}
+        values = {part: chosen[result.run.folder][label].logit for part, result in one.parts.items()}
         missing = [part for part, value in values.items() if math.isnan(value)]
         if missing:
             found[label] = Undefined(f"{missing[0]}: {getattr(values[missing[0]], 'reason', 'it is NaN')}")
@@ -263,7 +263,7 @@ def _baseline(replicate: Replicate, answer: float | None) -> dict:
         if answer is None:
             known = {label: result.val[f"target_{label}"].dropna() for label in replicate.labels}
             said = {label: some.mean() if len(some) else 0.5 for label, some in known.items()}  # 0.5: nothing is known
-        parts.append(result.test.assign(**{f"probability_{label}": value for label, value in said.items()}))
+        parts.append(result.test.assign(**{f"logit_{label}": metrics.log_odds(value) for label, value in said.items()}))
     constant = pd.concat(parts, ignore_index=True)
 
     def block(rows: pd.DataFrame) -> dict:

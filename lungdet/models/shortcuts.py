@@ -33,6 +33,8 @@ SEGMENTS = 8
 """Numbers that each of the border's four sides is averaged down to."""
 STRENGTH = 0.1
 """scikit-learn's `C`, for features of deviation 1: tames 64 alike numbers of 300 images, vanishes among thousands."""
+ONE_CLASS = 36.0
+"""Log-odds of the only class that training knows: about the surest that a probability in float64 can be."""
 BLOCK = 1024  # images read from the store at a time
 
 
@@ -62,8 +64,8 @@ def predict(data: "RadiographDataModule") -> dict[str, pd.DataFrame]:
         data: set up.
 
     Returns:
-        For `val` and `test` a table, one row an image and shortcut: `image_id`, `shortcut` and `probability_<label>`
-        (float32) for each label of the task. A label of which the training part knows one class or none gets a
+        For `val` and `test` a table, one row an image and shortcut: `image_id`, `shortcut` and the log-odds
+        `logit_<label>` for each label of the task. A label of which the training part knows one class or none gets a
         constant. Labels stand in the run's own predictions.
     """
     manifest = data.manifest
@@ -83,11 +85,11 @@ def predict(data: "RadiographDataModule") -> dict[str, pd.DataFrame]:
         for label in TASKS[data.task]:
             fitted = _fitted(of_part["train"], manifest[label].to_numpy()[rows["train"]])
             for part in tables:
-                found[part][f"probability_{label}"] = fitted(of_part[part]).astype(np.float32)
+                found[part][f"logit_{label}"] = fitted(of_part[part])
         for part, table in tables.items():
             ids = manifest["image_id"].iloc[rows[part]].to_numpy()
             table.append(pd.DataFrame({"image_id": ids, "shortcut": name, **found[part]}))
-    columns = ["image_id", "shortcut", *[f"probability_{label}" for label in TASKS[data.task]]]
+    columns = ["image_id", "shortcut", *[f"logit_{label}" for label in TASKS[data.task]]]
     return {
         part: pd.concat(table, ignore_index=True) if table else pd.DataFrame(columns=columns)
         for part, table in tables.items()
@@ -159,15 +161,14 @@ def _varying(features: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def _fitted(features: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """From features (N, d) to probabilities (N,), fitted where the label is known."""
+    """From features (N, d) to log-odds (N,), fitted where the label is known."""
     known = ~np.isnan(label)
-    share = label[known].mean() if known.any() else 0.5
-    if not known.any() or share in (0, 1):
-        return lambda some: np.full(len(some), share)
+    if len(np.unique(label[known])) < 2:
+        return lambda some: np.full(len(some), ONE_CLASS * (2 * label[known].mean() - 1) if known.any() else 0.0)
     # Newton's steps need few passes over many images and few features.
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it goes on with another solver
         model = LogisticRegression(C=STRENGTH, solver="newton-cholesky").fit(features[known], label[known])
-    return lambda some: model.predict_proba(some)[:, 1]
+    return model.decision_function
 
 
 def _validation_auroc(table: pd.DataFrame, data: "RadiographDataModule") -> pd.Series:
@@ -180,7 +181,7 @@ def _validation_auroc(table: pd.DataFrame, data: "RadiographDataModule") -> pd.S
             target = labels.loc[rows["image_id"], label].to_numpy()
             known = ~np.isnan(target)
             if len(np.unique(target[known])) == 2:
-                areas.append(roc_auc_score(target[known], rows.loc[known, f"probability_{label}"]))
+                areas.append(roc_auc_score(target[known], rows.loc[known, f"logit_{label}"]))
         if areas:
             found[name] = float(np.mean(areas))
     return pd.Series(found, dtype="float64")

@@ -35,7 +35,7 @@ def designs() -> list[dict]:
 def study(design: dict, seed: int) -> dict[str, float]:
     """Each metric's p-value, and the least of them adjusted, in one study."""
     first, second = (
-        estimated(some, ("abnormal",), [0.5] * len(some), DRAWS, STUDY) for some in _models(design, [3, seed])
+        estimated(some, ("abnormal",), [0.0] * len(some), DRAWS, STUDY) for some in _models(design, [3, seed])
     )
     alone = {name: difference(first[name], second[name]).p for name in STUDY}
     return {**alone, "family": min(holm(list(alone.values())))}
@@ -51,7 +51,10 @@ def _models(design: dict, seed: list[int]) -> list[list[pd.DataFrame]]:
     generator = np.random.default_rng(seed)
     y, patient = cohort(generator, PATIENTS)
     return [
-        [table(y, p, patient) for p in several_seeds(generator, y, patient, design["seeds"], skill, design["spread"])]
+        [
+            table(y, logit, patient)
+            for logit in several_seeds(generator, y, patient, design["seeds"], skill, design["spread"])
+        ]
         for skill in (SKILL, SKILL + design["more"])
     ]
 
@@ -81,4 +84,4 @@ def _gaps(design: dict, studies: int = 2000) -> list[float]:
 
 
 def _accuracy(one: pd.DataFrame) -> float:
-    return metrics.accuracy(one["target_abnormal"], one["probability_abnormal"], 0.5)
+    return metrics.accuracy(one["target_abnormal"], one["logit_abnormal"])

@@ -29,7 +29,7 @@ def designs() -> list[dict]:
 def study(design: dict, seed: int) -> dict[str, bool]:
     """Whether each metric's interval holds the truth, in one study."""
     model = {key: value for key, value in design.items() if key != "patients"}
-    found = estimated([_table(design["patients"], [1, seed], **model)], ("abnormal",), [0.5], DRAWS)
+    found = estimated([_table(design["patients"], [1, seed], **model)], ("abnormal",), [0.0], DRAWS)
     true = truth(**model)
     return {name: interval(one)[0] <= true[name] <= interval(one)[1] for name, one in found.items()}
 
@@ -43,7 +43,7 @@ def found(design: dict, rows: list[dict[str, bool]]) -> dict:
 def truth(**model: float) -> dict[str, float]:
     """The metrics of a very large study."""
     population = _table(POPULATION, [2], **model)
-    return metrics.scores(population["target_abnormal"], population["probability_abnormal"])
+    return metrics.scores(population["target_abnormal"], population["logit_abnormal"])
 
 
 def _table(patients: int, seed: list[int], **model: float):

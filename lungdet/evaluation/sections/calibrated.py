@@ -15,9 +15,9 @@ from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes
 from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, with_interval
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.results import Result
-from lungdet.evaluation.statistics.calibration import RANGE, reliability, scaled, temperature
+from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
-from lungdet.evaluation.statistics.metrics import BINS, Undefined
+from lungdet.evaluation.statistics.metrics import BINS
 
 METRICS = ("calibration_error", "brier", "log_loss")
 STAGES = {"before": "as predicted", "after": "scaled"}
@@ -127,20 +127,13 @@ def _temperatures(block: dict) -> list[float]:
 
 
 def _fitted(result: Result, labels: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for name in labels:
-        column = f"logit_{name}"
-        if column in result.val and column in result.test:
-            found[name] = temperature(result.val[f"target_{name}"], result.val[column])
-        else:
-            found[name] = Undefined("the predictions hold no log-odds")
-    return found
+    return {name: temperature(result.val[f"target_{name}"], result.val[f"logit_{name}"]) for name in labels}
 
 
 def _scaled(one: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
     """A replicate's test predictions, each part's at its own run's temperatures."""
     tables = [
-        result.test.assign(**{f"probability_{n}": scaled(result.test[f"logit_{n}"], fitted[part][n]) for n in labels})
+        result.test.assign(**{f"logit_{name}": result.test[f"logit_{name}"] / fitted[part][name] for name in labels})
         for part, result in one.parts.items()
     ]
     return pd.concat(tables).sort_values("image_id", ignore_index=True)
@@ -148,14 +141,14 @@ def _scaled(one: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: S
 
 def _block(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict:
     block: dict = {}
-    enter(block, "test", estimated(tables, labels, [0.5] * len(tables), draws, METRICS))
+    enter(block, "test", estimated(tables, labels, [0.0] * len(tables), draws, METRICS))
     return block
 
 
 def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     """The reliability diagram of all seeds' predictions together."""
-    y, p = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "probability"))
-    said, are, images = reliability(y, p)
+    y, logit = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "logit"))
+    said, are, images = reliability(y, logit)
     return {
         "said": [_none(value) for value in said],
         "are": [_none(value) for value in are],

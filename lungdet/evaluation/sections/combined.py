@@ -16,6 +16,7 @@ from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
+from lungdet.evaluation.statistics.metrics import ensemble
 
 
 def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str, str]], draws: int) -> list[dict]:
@@ -43,7 +44,7 @@ def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str
                 together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
                 rows[f"{name} + {name}"] = [_mean(a, b, labels) for a, b in together]
         estimates = {
-            name: _patients_only(estimated(tables, labels, [0.5] * len(tables), draws)) for name, tables in rows.items()
+            name: _patients_only(estimated(tables, labels, [0.0] * len(tables), draws)) for name, tables in rows.items()
         }
         both, *controls = rows
         blocks = {}
@@ -98,8 +99,8 @@ def _called(name: str) -> str:
 
 
 def _mean(one: pd.DataFrame, two: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    names = [f"probability_{name}" for name in labels]
-    return one.assign(**{name: (one[name].to_numpy(np.float64) + two[name].to_numpy(np.float64)) / 2 for name in names})
+    names = [f"logit_{name}" for name in labels]
+    return one.assign(**{name: ensemble(np.stack([one[name], two[name]])) for name in names})
 
 
 def _patients_only(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:

@@ -41,7 +41,7 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at
     if rule not in SOUGHT:
         return None
     names = (*SOUGHT[rule], "accuracy")
-    picked = ([0.5] * len(replicates), cuts, [_on_test(one, rule, at) for one in replicates])
+    picked = ([0.0] * len(replicates), cuts, [_on_test(one, rule, at) for one in replicates])
     block: dict = {"undefined": {}}
     for key, of_seeds in zip(PICKED, picked, strict=True):
         found = [measured(one.test, one.labels, cut, names) for one, cut in zip(replicates, of_seeds, strict=True)]
@@ -97,9 +97,9 @@ def _on_test(one: Replicate, rule: str, at: float | None) -> Cuts:
     for name in one.labels:
         of_image = []
         for result in one.results:
-            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"probability_{name}"], rule, at)
-            if math.isnan(picked.value):
-                found.setdefault(name, Undefined(picked.value.reason.replace("validation", "test")))
-            of_image.append(pd.Series(picked.value, result.test["image_id"]))
+            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"logit_{name}"], rule, at)
+            if math.isnan(picked.logit):
+                found.setdefault(name, Undefined(picked.logit.reason.replace("validation", "test")))
+            of_image.append(pd.Series(picked.logit, result.test["image_id"]))
         found.setdefault(name, one.test["image_id"].map(pd.concat(of_image)))
     return found

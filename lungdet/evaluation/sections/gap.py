@@ -47,7 +47,7 @@ def measured(replicates: Sequence[Replicate], draws: int) -> Gap:
         labels = tuple(one for one in labels if not any(lacking(table, one) for table in first.values()))
         if not labels:
             return Gap({"reason": "no finding is present and absent both in training and in validation"}, {}, ())
-    half = [0.5] * len(replicates)
+    half = [0.0] * len(replicates)
     found = {part: estimated(some, labels, half, draws, METRICS) for part, some in tables.items()}
     found["gap"] = {name: _minus(found["train"][name], found["val"][name]) for name in METRICS}
     block: dict = {f"{part}_images": counts(table) for part, table in first.items()} | {"undefined": {}}

@@ -169,7 +169,7 @@ def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: 
     pairs: dict[str, list[tuple[Estimate, Estimate]]] = {metric: [] for metric in METRICS}  # on the own, on another
     for source, replicates in own.items():
         tables = [one.test for one in replicates if one.seed in seeds]
-        labels, half = replicates[0].labels, [0.5] * len(seeds)
+        labels, half = replicates[0].labels, [0.0] * len(seeds)
         on = {}
         for turn, name in enumerate(tested):
             found = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)

@@ -45,7 +45,7 @@ def measured(replicates: Sequence[Replicate], draws: int) -> Scores | None:
     tables = [_degraded(one) for one in replicates]
     if any(table is None for table in tables):
         return None
-    labels, half, draws = replicates[0].labels, [0.5] * len(tables), min(draws, DRAWS)
+    labels, half, draws = replicates[0].labels, [0.0] * len(tables), min(draws, DRAWS)
     whole = estimated([one.test for one in replicates], labels, half, draws, METRICS)
     keys = set.intersection(*[set(table.groupby(["degradation", "level"]).groups) for table in tables])
     levels: dict[str, dict[str, dict]] = {}
@@ -166,7 +166,7 @@ def _cell(block: dict | None) -> str:
 
 
 def _worst(model: str, block: dict) -> str:
-    """Which degradation hurts a model most, and at which level, and whether that is shown."""
+    """Which degradation hurts a model most, at which level, and whether that is more than being the worst of many."""
     drops = {kind: drop for kind, drop in block["drops"]["drop"].items() if drop is not None}
     if not drops:
         return f"{model}: no drop is defined."
@@ -179,7 +179,7 @@ def _worst(model: str, block: dict) -> str:
     at = called(worst, float(level)).split(", ")[-1]
     return (
         f"{model} loses most under {worst}: {gap.signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
-        f"{between}{unshown}; {gap.signed('auroc', some[level])} at the worst of them, {at}."
+        f"{between}: {shown}; {gap.signed('auroc', some[level])} at the worst of them, {at}."
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.special import expit
 
 from lungdet.evaluation.page.document import Block, Picture, Pictures, Table, Text
 from lungdet.evaluation.page.wording import finding_name, join, label, number
@@ -92,16 +93,14 @@ def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
     described = test[["image_id", "patient_id", "dataset", "store", "carries"]]
     answers = pd.concat(
         [
-            described.assign(
-                label=one, target=test[f"target_{one}"], probability=test[f"probability_{one}"], model=label(name)
-            )
+            described.assign(label=one, target=test[f"target_{one}"], logit=test[f"logit_{one}"], model=label(name))
             for one in replicate.labels
         ],
         ignore_index=True,
     )
     found = []
     for kind in KINDS:
-        called = answers["probability"] > 0.5
+        called = answers["logit"] > 0
         wrong = answers[(answers["target"] == kind.target) & (called != bool(kind.target))]
         rows = _most_confident(wrong, highest_first=kind.target == 0)
         noun, called_what = kind.findings if findings else kind.images
@@ -112,7 +111,7 @@ def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
 
 
 def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
-    by, rising = ["probability", "image_id", "label"], [not highest_first, True, True]
+    by, rising = ["logit", "image_id", "label"], [not highest_first, True, True]
     ordered = wrong.sort_values(by, ascending=rising)
     again = ordered["patient_id"].duplicated()
     return pd.concat([ordered[~again], ordered[again]]).head(SHOWN).sort_values(by, ascending=rising)
@@ -188,7 +187,7 @@ def _in_words(row: pd.Series, findings: bool) -> str:
 
 
 def _about(row: pd.Series, findings: bool) -> str:
-    return f"{finding_name(row['label']) if findings else 'Abnormal'} with probability {row['probability']:.3f}"
+    return f"{finding_name(row['label']) if findings else 'Abnormal'} with probability {expit(row['logit']):.3f}"
 
 
 def _table(rows: Sequence[pd.Series], findings: bool) -> Table:
@@ -199,7 +198,7 @@ def _table(rows: Sequence[pd.Series], findings: bool) -> Table:
             row["dataset"],
             *([finding_name(row["label"])] if findings else []),
             row["carries"],
-            f"{row['probability']:.3f}",
+            f"{expit(row['logit']):.3f}",
         ]
         for row in rows
     ]

@@ -67,7 +67,7 @@ def numbers(
             on["earlier"] = {}
             for name in names:
                 tables = [one.test[inside] for one in models[name]]
-                half = [0.5] * len(tables)
+                half = [0.0] * len(tables)
                 on["earlier"][name] = estimated(tables, first.labels, half, min(draws, DRAWS), ["auroc"])
         for key, some in on.items():
             blocks: dict[str, dict] = {name: {} for name in names}

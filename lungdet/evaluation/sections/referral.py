@@ -99,13 +99,13 @@ def _measurable(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 def _of_label(table: pd.DataFrame, name: str, patient: np.ndarray, drawn: Sequence[np.ndarray]) -> np.ndarray:
     """The metrics of all draws, some (b, P) at a time, by per cent kept, (metrics, 1 + B, 100)."""
-    y, p = (table[f"{kind}_{name}"].to_numpy(np.float64) for kind in ("target", "probability"))
-    sure = np.abs(p - 0.5)
+    y, logit = (table[f"{kind}_{name}"].to_numpy(np.float64) for kind in ("target", "logit"))
+    sure = np.abs(logit)  # as far from 0.5 as the probability is, but without ties near 0 and 1
     order = np.argsort(-sure, kind="stable")
     order = order[~np.isnan(y[order])]
     if not len(order):
         return np.full((len(METRICS), sum(map(len, drawn)), 100), np.nan)
-    abnormal, called, patient = y[order] == 1, p[order] > 0.5, patient[order]
+    abnormal, called, patient = y[order] == 1, logit[order] > 0, patient[order]
     steps = np.concatenate([[0], np.flatnonzero(np.diff(sure[order])) + 1, [len(order)]])  # equally sure: one step
 
     def measured(times: np.ndarray) -> np.ndarray:
@@ -247,15 +247,15 @@ def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) ->
     """A label's confusion matrix at both thresholds, mean over seeds; None where there is no threshold."""
     known = tables[0][f"target_{name}"].notna().to_numpy()
     block: dict = {"undefined": {}}
-    for key, at in (("test", [0.5] * len(tables)), ("at_validation_threshold", [cut[name] for cut in cuts])):
+    for key, at in (("test", [0.0] * len(tables)), ("at_validation_threshold", [cut[name] for cut in cuts])):
         found = []
         for table, cut in zip(tables, at, strict=True):
             cut = cut.loc[table.index].to_numpy()[known] if isinstance(cut, pd.Series) else cut
             if np.isnan(cut).any():
                 block["undefined"][key] = f"there is no threshold: {getattr(cut, 'reason', 'it is NaN')}"
                 continue
-            y, p = (table[f"{kind}_{name}"].to_numpy(np.float64)[known] for kind in ("target", "probability"))
-            found.append(confusion(y, p, cut))
+            y, logit = (table[f"{kind}_{name}"].to_numpy(np.float64)[known] for kind in ("target", "logit"))
+            found.append(confusion(y, logit, cut))
         whole = key not in block["undefined"]
         block[key] = dict(zip(Confusion._fields, map(float, np.mean(found, axis=0)), strict=True)) if whole else None
     return block

@@ -25,7 +25,7 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -
         # Every one of these is abnormal, whatever else is said of it.
         carry = [one.test[one.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0) for one in replicates]
         block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
-        for key, at in (("test", [0.5] * len(carry)), ("at_validation_threshold", cuts)):
+        for key, at in (("test", [0.0] * len(carry)), ("at_validation_threshold", cuts)):
             enter(block, key, estimated(carry, ("abnormal",), at, draws, ["recall"]))
         found[finding] = block
     return found

@@ -58,7 +58,7 @@ def numbers(
             judged = tuple(name for name in labels if _supporting(rows, name) >= FEW)
             block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
-            tables, half = [one.test[inside] for one in replicates], [0.5] * len(replicates)
+            tables, half = [one.test[inside] for one in replicates], [0.0] * len(replicates)
             both = estimated(tables, judged or labels, half, min(draws, DRAWS), ["auroc"])["auroc"]  # drawn once
             for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
                 estimates[name][group] = both._replace(values=both.values[own], draws=both.draws[own])

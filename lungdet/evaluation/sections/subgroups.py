@@ -190,7 +190,7 @@ def _measured(
     block: dict = counts(tables[0][inside]) | {"undefined": {}} | ({"findings": over} if len(labels) > 1 else {})
     at_half: dict[str, dict[str, Estimate]] = {}
     called = [name for name in METRICS if name in THRESHOLDED]
-    for key, at, names in (("test", [0.5] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
+    for key, at, names in (("test", [0.0] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
         by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
         at_half = at_half or by_label
         mean = {name: _mean(name, [one[name] for one in by_label.values()], len(own)) for name in names}

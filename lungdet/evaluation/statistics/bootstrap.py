@@ -2,7 +2,7 @@
 
 A draw takes as many patients as there are, with replacement, and all images of each: images of one patient are no
 independent cases. A metric of a draw is computed from sums by patient (one matrix product for all draws and models),
-AUROC and average precision from a running count along the images ranked by probability.
+AUROC and average precision from a running count along the images ranked by log-odds.
 
 Legend: B draws, P patients, N images, C cases, K sums.
 """
@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from lungdet import hardware
 from lungdet.evaluation.statistics.calibration import without_chance
-from lungdet.evaluation.statistics.metrics import BINS, METRICS, calibration_bin, surprise
+from lungdet.evaluation.statistics.metrics import BINS, METRICS, calibration_bin, squared_error, surprise
 
 RANKED = ("auroc", "average_precision")
 """Metrics that need the order of all images; all others follow from sums over them."""
@@ -24,15 +25,15 @@ TRUE_CALIBRATION = "true_calibration"
 
 
 class Case(NamedTuple):
-    """What one metric is computed of: labels (N,) 1 / 0 / NaN, probabilities (N,), a threshold or one an image (N,).
+    """What one metric is computed of: labels (N,) 1 / 0 / NaN, log-odds (N,), a threshold of them or one an image (N,).
 
     An image whose label is NaN is in no metric: a part of the images is a case whose other labels are NaN. A threshold
     that is NaN leaves the metrics that need one undefined.
     """
 
     y: np.ndarray
-    p: np.ndarray
-    threshold: float | np.ndarray = 0.5
+    logit: np.ndarray
+    threshold: float | np.ndarray = 0.0
 
 
 COUNTS = 7  # columns of `sums` before the bins
@@ -90,17 +91,17 @@ def multiplicities(patients: int, draws: int, seed: int) -> Iterator[tuple[int, 
 def sums(case: Case, patient: np.ndarray, patients: int) -> np.ndarray:
     """By patient (P, K): true and false positives, true and false negatives, squared errors, log losses, bins."""
     known = ~np.isnan(case.y)
-    y, p, patient = case.y[known], case.p[known].astype(np.float64), patient[known]
+    y, logit, patient = case.y[known], case.logit[known].astype(np.float64), patient[known]
     threshold = case.threshold[known] if np.ndim(case.threshold) else case.threshold
-    called, abnormal = p > threshold, y == 1
+    called, abnormal = logit > threshold, y == 1
     # A threshold that does not exist: counts that are no numbers, so that no metric can be made of them.
     count = np.where(np.isnan(threshold), np.nan, 1.0)
     by_image = [
         count * (called & abnormal), count * (called & ~abnormal), count * (~called & ~abnormal),
-        count * (~called & abnormal), (p - y) ** 2, surprise(y, p), np.ones(len(y)),
+        count * (~called & abnormal), squared_error(y, logit), surprise(y, logit), np.ones(len(y)),
     ]  # fmt: skip
     columns = [np.bincount(patient, weights=np.broadcast_to(one, len(y)), minlength=patients) for one in by_image]
-    bins = np.zeros((patients, BINS))
+    bins, p = np.zeros((patients, BINS)), special.expit(logit)
     np.add.at(bins, (patient, calibration_bin(p)), p - y)
     return np.concatenate([np.stack(columns, axis=1), bins], axis=1)
 
@@ -141,17 +142,17 @@ def _deviation(by_patient: np.ndarray) -> np.ndarray:
 
 
 class _Ranking:
-    """A case's images by falling probability; images of one probability are a step, and steps without a hit are none.
+    """A case's images by falling log-odds; images of the same log-odds are a step, and steps without a hit are none.
 
     Counts are int32, whose running sums numpy makes five times as fast as those of int64.
     """
 
     def __init__(self, case: Case, patient: np.ndarray) -> None:
         known = np.flatnonzero(~np.isnan(case.y))
-        order = known[np.argsort(-case.p[known], kind="stable")]
-        p, abnormal = case.p[order], case.y[order] == 1
+        order = known[np.argsort(-case.logit[known], kind="stable")]
+        logit, abnormal = case.logit[order], case.y[order] == 1
         self.patient, self.hit = patient[order], patient[order[abnormal]]
-        last = np.append(p[1:] != p[:-1], True)[: len(p)]
+        last = np.append(logit[1:] != logit[:-1], True)[: len(logit)]
         hits, seen = np.cumsum(abnormal)[last], np.flatnonzero(last) + 1
         stepped = np.diff(hits, prepend=0) > 0
         self.hits = hits[stepped]  # after each step, if every patient is drawn once
@@ -167,7 +168,7 @@ class _Ranking:
         found = np.diff(hits, axis=1, prepend=0).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             precision = np.einsum("bn,bn->b", found, hits / np.maximum(after, 1)) / abnormal
-            # Normal images that are ranked above a hit count whole, those of the same probability half.
+            # Normal images that are ranked above a hit count whole, those of the same log-odds half.
             above = after + seen[:, self.before] - 2 * hits + found
             normal = all_images - abnormal
             area = 1 - np.einsum("bn,bn->b", found, above) / (2 * abnormal * normal)

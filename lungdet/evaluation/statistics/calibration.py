@@ -43,14 +43,10 @@ def temperature(y: ArrayLike, logit: ArrayLike) -> float:
     return float(np.exp(optimize.minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
 
 
-def scaled(logit: ArrayLike, temperature: float) -> np.ndarray:
-    """Probabilities of these logits at a temperature."""
-    return special.expit(np.asarray(logit, np.float64) / temperature)
-
-
-def reliability(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability(y: ArrayLike, logit: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each bin of the calibration error: mean probability, share of abnormal images, images; NaN where empty."""
-    y, p = known(y, p)
+    y, logit = known(y, logit)
+    p = special.expit(logit)
     place = calibration_bin(p)
     count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):

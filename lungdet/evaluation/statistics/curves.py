@@ -49,9 +49,9 @@ def curves(tables: Sequence[pd.DataFrame], label: str, seed: int = 0) -> dict[st
 
 def _at_points(table: pd.DataFrame, label: str, patient: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
     """Both curves of some draws (b, P) at `POINTS`, each (b, points)."""
-    p = table[f"probability_{label}"].to_numpy()
-    order = np.argsort(-p, kind="stable")
-    last = np.append(p[order][1:] != p[order][:-1], True)  # images of one probability are one step
+    logit = table[f"logit_{label}"].to_numpy()
+    order = np.argsort(-logit, kind="stable")
+    last = np.append(np.diff(logit[order]) != 0, True)  # images of the same log-odds are one step
     weight = times[:, patient[order]]
     hit = (table[f"target_{label}"].to_numpy()[order] == 1).astype(np.int32)
     seen, hits = (np.cumsum(one, axis=1)[:, last] for one in (weight, weight * hit))

@@ -1,6 +1,6 @@
 """Measures: what tables of predictions score, with intervals, for one label or as the mean over findings, over seeds.
 
-A table has `target_<label>` and `probability_<label>`. A finding without both classes among the images has no metric
+A table has `target_<label>` and `logit_<label>`. A finding without both classes among the images has no metric
 and is left out of the mean, which is over the same findings for every metric: a metric that is undefined in one of
 them has no mean.
 """
@@ -20,7 +20,7 @@ from lungdet.evaluation.statistics.intervals import Estimate, interval
 from lungdet.evaluation.statistics.metrics import Undefined
 
 Cuts = Mapping[str, float | pd.Series]
-"""Each label's threshold: a number, or one an image by the table's index where images of several runs are pooled."""
+"""Each label's threshold, in log-odds: a number, or one an image by the table's index where several runs are pooled."""
 DRAWN = {"calibration_error": TRUE_CALIBRATION}
 """What a metric's draws are of, where not of itself."""
 THRESHOLDED = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc"}
@@ -54,7 +54,7 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
         cuts: of each seed.
         draws: redrawn test parts that the intervals are made of.
     """
-    half = estimated(tables, labels, [0.5] * len(tables), draws)
+    half = estimated(tables, labels, [0.0] * len(tables), draws)
     own = half | estimated(tables, labels, cuts, draws, [name for name in metrics.METRICS if name in THRESHOLDED])
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
     enter(block, "test", half)
@@ -95,7 +95,7 @@ def estimated(
     cases = [
         Case(
             table[f"target_{label}"].to_numpy(np.float64),
-            table[f"probability_{label}"].to_numpy(),
+            table[f"logit_{label}"].to_numpy(),
             _cut(table, label, c),
         )
         for table, c in zip(tables, cuts, strict=True)
@@ -120,7 +120,7 @@ def estimated(
 
 
 def measured(
-    table: pd.DataFrame, labels: Sequence[str], cuts: Cuts | float = 0.5, names: Sequence[str] | None = None
+    table: pd.DataFrame, labels: Sequence[str], cuts: Cuts | float = 0.0, names: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Metrics (all, or those named) of one label, or their mean over the findings that have both classes."""
     if labels == ("abnormal",):
@@ -165,7 +165,7 @@ def over(values: Sequence[Mapping[str, float]]) -> tuple[dict, dict, dict]:
 
 
 def _of_label(table: pd.DataFrame, label: str, cuts: Cuts | float, names: Sequence[str] | None) -> dict[str, float]:
-    return metrics.scores(table[f"target_{label}"], table[f"probability_{label}"], _cut(table, label, cuts), names)
+    return metrics.scores(table[f"target_{label}"], table[f"logit_{label}"], _cut(table, label, cuts), names)
 
 
 def _cut(table: pd.DataFrame, label: str, cuts: Cuts | float) -> float | np.ndarray:

@@ -96,7 +96,7 @@ def permuted(
     """P-values, by metric, of exchanging both models' predictions patient by patient.
 
     If the models were alike, it would not matter which of them had read a patient's images. Seeds are exchanged
-    together. AUROC and average precision are not among the metrics: an exchange would rank probabilities of two models
+    together. AUROC and average precision are not among the metrics: an exchange would rank log-odds of two models
     against each other.
 
     Args:
@@ -167,7 +167,7 @@ def verdict(found: dict, counts_seeds: bool) -> str:
 
 
 def _sums(table: pd.DataFrame, label: str, patient: np.ndarray, patients: int) -> np.ndarray:
-    case = Case(table[f"target_{label}"].to_numpy(np.float64), table[f"probability_{label}"].to_numpy())
+    case = Case(table[f"target_{label}"].to_numpy(np.float64), table[f"logit_{label}"].to_numpy())
     return sums(case, patient, patients)
 
 

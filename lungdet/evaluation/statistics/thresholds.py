@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import special
 
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
@@ -32,40 +33,41 @@ class ThresholdError(InputError):
 
 
 class Threshold(NamedTuple):
-    """A threshold and where it comes from; an image is called abnormal where its probability is above `value`."""
+    """A threshold and where it comes from; an image is called abnormal where its log-odds are above `logit`."""
 
-    value: float
+    logit: float
     rule: str
     at: float | None
     images: int
     """Validation images with a known label that it was chosen on."""
 
     def as_dict(self) -> dict[str, object]:
-        """What is written to disk; a value that could not be chosen is null, beside its reason."""
-        if math.isnan(self.value):
-            return {**self._asdict(), "value": None, "reason": getattr(self.value, "reason", "it is NaN")}
-        return self._asdict()
+        """What is written to disk: `value` is the probability; what could not be chosen is null, beside its reason."""
+        if math.isnan(self.logit):
+            reason = getattr(self.logit, "reason", "it is NaN")
+            return {"value": None, **self._asdict(), "logit": None, "reason": reason}
+        return {"value": float(special.expit(self.logit)), **self._asdict()}
 
 
-def choose(y: ArrayLike, p: ArrayLike, rule: str, at: float | None = None) -> Threshold:
-    """The threshold a rule picks on validation labels `y` and probabilities `p`, both (N,).
+def choose(y: ArrayLike, logit: ArrayLike, rule: str, at: float | None = None) -> Threshold:
+    """The threshold a rule picks on validation labels `y` and log-odds `logit`, both (N,).
 
-    Candidates lie half-way between neighbouring probabilities, and below and above all of them. Of equally good
-    ones (`f1`, `youden`) the one nearest to 0.5 is taken, so that a lucky sample decides as little as possible.
+    Candidates lie half-way between neighbouring log-odds, and below and above all of them. Of equally good ones (`f1`,
+    `youden`) the one nearest to a probability of 0.5 is taken, so that a lucky sample decides as little as possible.
 
     Raises:
         ThresholdError: no such rule, or `at` is missing, out of [0, 1], or given to a rule that takes none.
     """
     check(rule, at)
-    y, p = known(y, p)
+    y, logit = known(y, logit)
     if rule == "fixed":
-        return Threshold(float(at), rule, at, len(y))
+        return Threshold(float(special.logit(at)), rule, at, len(y))
     abnormal, normal = int(np.sum(y == 1)), int(np.sum(y == 0))
     # Each rule needs the class it counts; youden needs both.
     if (not abnormal and rule != "specificity") or (not normal and rule in ("youden", "specificity")):
         reason = f"{NO_NORMAL if abnormal else NO_ABNORMAL} among the {len(y)} labelled validation images"
         return Threshold(Undefined(reason), rule, at, len(y))
-    candidate, hits, alarms = _candidates(y, p)
+    candidate, hits, alarms = _candidates(y, logit)
     recall, specificity = hits / (abnormal or 1), 1 - alarms / (normal or 1)
     if rule == "sensitivity":
         value = candidate[recall >= at - TOLERANCE].max()
@@ -74,7 +76,7 @@ def choose(y: ArrayLike, p: ArrayLike, rule: str, at: float | None = None) -> Th
     else:
         worth = recall + specificity if rule == "youden" else 2 * hits / (hits + alarms + abnormal)
         best = candidate[worth >= worth.max() - TOLERANCE]
-        value = best[np.argmin(np.abs(best - 0.5))]
+        value = best[np.argmin(np.abs(best))]
     return Threshold(float(value), rule, at, len(y))
 
 
@@ -88,13 +90,15 @@ def check(rule: str, at: float | None) -> None:
             raise ThresholdError(f"threshold.at={at} has no meaning for threshold.rule={rule}: leave it out")
     elif not isinstance(at, int | float) or not 0 <= at <= 1:
         raise ThresholdError(f"threshold.rule={rule} needs a number from 0 to 1 in threshold.at, found {at}")
+    elif rule == "fixed" and at in (0, 1):
+        raise ThresholdError(f"threshold.at={at}: no image would be called otherwise; give a number between 0 and 1")
 
 
 def for_run(
     folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None
 ) -> dict[str, Threshold]:
     """Each label's threshold chosen on a run's validation predictions, and stored in its folder."""
-    chosen = {label: choose(val[f"target_{label}"], val[f"probability_{label}"], rule, at) for label in labels}
+    chosen = {label: choose(val[f"target_{label}"], val[f"logit_{label}"], rule, at) for label in labels}
     stored = load(folder)
     if _plain(stored) == _plain(chosen):
         return stored
@@ -138,8 +142,8 @@ def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple
 
 
 def _read(stored: Mapping) -> Threshold:
-    value = Undefined(stored["reason"]) if stored["value"] is None else float(stored["value"])
-    return Threshold(value, stored["rule"], stored["at"], stored["images"])
+    logit = Undefined(stored["reason"]) if stored["logit"] is None else float(stored["logit"])
+    return Threshold(logit, stored["rule"], stored["at"], stored["images"])
 
 
 def _plain(chosen: Mapping[str, Threshold]) -> dict[str, dict]:
@@ -154,12 +158,11 @@ TOLERANCE = 1e-12
 """Shares of counts that are equal may differ in the last bit; 0.95 asked for is met by 19 of 20."""
 
 
-def _candidates(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _candidates(y: np.ndarray, logit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thresholds in rising order, and how many abnormal and how many normal images lie above each."""
-    value, index, count = np.unique(p, return_inverse=True, return_counts=True)
+    value, index, count = np.unique(logit, return_inverse=True, return_counts=True)
     hits = np.bincount(index, weights=y)
-    below = value[0] / 2 if value[0] > 0 else np.nextafter(0.0, -1.0)
-    candidate = np.concatenate([[below], (value[:-1] + value[1:]) / 2, [(value[-1] + 1) / 2]])
+    candidate = np.concatenate([[value[0] - 1], (value[:-1] + value[1:]) / 2, [value[-1] + 1]])
     hits_below, images_below = np.append(0, np.cumsum(hits)), np.append(0, np.cumsum(count))
     hits_above = hits.sum() - hits_below
     return candidate, hits_above, len(y) - images_below - hits_above
