@@ -58,6 +58,10 @@ def evaluate(config: DictConfig) -> None:
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
+    if config.out is None and out.is_symlink():  # of whoever wrote the runs
+        raise EvaluationError(
+            f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"
+        )
     families = compare.families(results)
     if len(families) == 1 or external or all((folder / "config.yaml").exists() for folder in folders):
         report_on(results, skipped, out, config, external)

@@ -11,6 +11,7 @@ predictions/         val.parquet, test.parquet: a row an image; train.parquet: o
 start/               where it started from another run: that one's config.yaml, environment.json, split.csv and start/
 """
 
+import io
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+DEEPEST = 50
+"""How deep a configuration may be nested."""
 
 _UNCOUNTED = {
     "pixels": "files of other names, sizes or times of change",
@@ -76,9 +81,11 @@ class Run:
             return self.changed
         path = self.folder / "config.yaml"
         try:
-            config = OmegaConf.load(path)
+            config = load_yaml(path)
             if not OmegaConf.is_dict(config):
                 raise ValueError("no keys in it")
+        except RunError:
+            raise
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise _damaged(path, error) from error
         _require_resolved(config, path)
@@ -316,6 +323,26 @@ def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np
     targets = manifest[["abnormal", *FINDINGS]].astype("float32").add_prefix("target_")
     known = pd.concat([described, targets], axis=1).reset_index(drop=True)
     return pd.concat([known, pd.DataFrame(predicted)], axis=1)
+
+
+def load_yaml(path: Path) -> DictConfig:
+    """A configuration that stands in a file.
+
+    Raises:
+        RunError: it holds an alias: a few lines of them, written out, are longer than any memory; or it is nested so
+            deeply that reading it would not end either.
+    """
+    text, depth = path.read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RunError(f"{path}, line {event.start_mark.line + 1}: nested more than {DEEPEST} deep; it is damaged")
+        if isinstance(event, yaml.AliasEvent):
+            raise RunError(
+                f"{path}, line {event.start_mark.line + 1}: *{event.anchor} stands for something else, which train.py "
+                "never writes and which may be longer than memory; write there what it stands for"
+            )
+    return OmegaConf.load(io.StringIO(text))  # a plain word is refused, other than by `create`
 
 
 def load_run(folder: str | Path) -> Run:

@@ -93,7 +93,8 @@ def decides(override: str) -> bool:
 
 def in_use(run: Run) -> bool:
     """Whether a process is training in a run, as far as the lock tells: not where it is another user's alone."""
-    if not os.access(run.folder / ".lock", os.W_OK):
+    lock = run.folder / ".lock"
+    if lock.is_symlink() or not os.access(lock, os.W_OK):  # a link is nobody's lock, and none is followed
         return False
     try:
         _lock(run).release()
@@ -325,6 +326,8 @@ def _lock(run: Run) -> "FileLock":
     from filelock import FileLock, Timeout
 
     lock = FileLock(run.folder / ".lock")
+    if Path(lock.lock_file).is_symlink():
+        raise RunError(f"{lock.lock_file}: a link in place of the lock; delete it")
     try:
         lock.acquire(timeout=1)  # who lists runs holds it for a moment
     except Timeout:

@@ -307,7 +307,7 @@ def test_names_from_configurations_cannot_break_the_page(tmp_path):
     write_run(tmp_path / "b", "cnn", 0)
     _, _, out = evaluate(tmp_path)
     assert "<b>" not in (out / "report.html").read_text()
-    assert "CNN model.sequence=<b>\\|x |" in (out / "report.md").read_text()
+    assert "CNN model.sequence=\\<b>\\|x |" in (out / "report.md").read_text()
 
 
 def test_the_console_shows_the_whole_table_without_a_terminal(tmp_path, monkeypatch):

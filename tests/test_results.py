@@ -6,6 +6,7 @@ import pytest
 from fake_runs import predictions, write_run
 from sklearn.metrics import roc_auc_score
 
+from lungdet.errors import InputError
 from lungdet.evaluation.results import EvaluationError, collect
 
 from lungdet.evaluation.statistics import measure
@@ -61,3 +62,19 @@ def test_a_run_that_is_far_too_sure_is_ranked_by_its_log_odds_and_pays_them_for_
     table = predictions({"chestxray14": 68}, seed=1)
     with pytest.raises(EvaluationError, match="stand in the predictions of validation and of test"):
         collect([write_run(tmp_path / "run", test=table, val=table)])
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(BOMB, r"config.yaml, line \d+: \*a0 stands for"), ("x: " + "[" * 99, "nested more than 50 deep")],
+)
+def test_a_configuration_that_grows_beyond_memory_is_refused(tmp_path, text, reason):
+    run = write_run(tmp_path / "run")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + text)
+    with pytest.raises(InputError, match=reason):
+        collect([run])

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
+from lungdet import starting
 from lungdet.data import leaks, splits
 from lungdet.data.download.checksums import Checksums
 from lungdet.errors import InputError
 from lungdet.evaluation.page import document
 from lungdet.evaluation.page.document import Document, Section, Table
 from lungdet.evaluation.statistics import thresholds
-from lungdet.runs import Run
+from lungdet.runs import Run, RunError
 from lungdet.tracking import Record
 from tests import fake_runs
 
@@ -52,6 +53,17 @@ def test_no_file_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     assert precious.read_text() == content
     assert written.is_file()
     assert not written.is_symlink()
+
+
+def test_a_link_in_place_of_a_runs_lock_is_followed_by_nobody(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(precious)
+    assert not starting.in_use(Run(tmp_path / "run"))
+    with pytest.raises(RunError, match="a link in place of the lock"):
+        starting._lock(Run(tmp_path / "run"))
+    assert precious.read_text() == "{}"
 
 
 def test_a_linked_folder_is_refused(tmp_path: Path) -> None:

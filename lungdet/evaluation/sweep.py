@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from lungdet.evaluation.results import Skipped
-from lungdet.runs import find_runs
+from lungdet.runs import find_runs, load_yaml
 from lungdet.starting import decides
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -22,7 +22,7 @@ def never_run(folder: Path) -> list[Skipped]:
     if not path.is_file():
         return []
     # Unresolved: what it refers to would be filled in from this machine.
-    hydra = OmegaConf.to_container(OmegaConf.load(path), resolve=False)["hydra"]
+    hydra = OmegaConf.to_container(load_yaml(path), resolve=False)["hydra"]
     if hydra["sweeper"]["_target_"] != BASIC:
         return []
     said = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]

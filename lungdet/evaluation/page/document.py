@@ -1,7 +1,8 @@
 """A document of headings, text, tables and pictures, written once and rendered as Markdown and as one HTML page.
 
-Text, items, cells, notes, captions and the answer may hold `code` and links: `[words](#anchor)` to a section, or
-`[words](https://...)`. A link to a section that the document lacks is rendered as its words alone.
+Text, items, cells, notes, captions and the answer may hold `code` and links to a section,
+`[words](#anchor)`. A link to a section that the document lacks is rendered as its words alone. Names of datasets, runs
+and models come from whoever made them: they make no other link, no tag, no heading, and no formula in a spreadsheet.
 """
 
 import base64
@@ -190,9 +191,10 @@ def write_tables(document: Document, folder: Path) -> None:
         tables = [block for block in section.blocks if isinstance(block, Table)]
         for number, table in enumerate(tables, start=1):
             text = io.StringIO()
-            rows = [[plain(cell) for cell in row] for row in (table.columns, *table.rows)]
+            rows = [[_unformulated(plain(cell)) for cell in row] for row in (table.columns, *table.rows)]
             csv.writer(text, lineterminator="\n").writerows(rows)
-            files[_unused(anchor if number == 1 else f"{anchor}-{number}", files)] = text.getvalue().encode()
+            name = anchor[:_LONGEST] if number == 1 else f"{anchor[:_LONGEST]}-{number}"
+            files[_unused(name, files)] = text.getvalue().encode()
     _replace(folder / "tables", {f"{name}.csv": data for name, data in files.items()})
 
 
@@ -201,16 +203,19 @@ def plain(text: str) -> str:
     return _rendered(text, str, str, lambda words, _: plain(words))
 
 
-_MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>#[\w-]+|https://[^\s()<>\"]+)\)")
+_MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>#[\w-]+)\)")
 _WRITTEN = ".written"
 """Names the files that a report wrote into the folder, so that the next one deletes no file of anybody else's."""
 _IN_A_ROW = 4
+_LONGEST = 100
+"""Letters of a section's anchor that name a file."""
 
 
 def _rendered(
     text: str, other: Callable[[str], str], code: Callable[[str], str], link: Callable[[str, str], str]
 ) -> str:
     """Each piece of the text given to its function: code, a link's words and target, and what is neither."""
+    text = re.sub(r"\s+", " ", text)  # a line of its own could be a heading, a list or a table in Markdown
     pieces, end = [], 0
     for match in _MARKUP.finditer(text):
         pieces.append(other(text[end : match.start()]))
@@ -229,16 +234,27 @@ def _inline_html(text: str, known: Collection[str]) -> str:
 
 def _inline_markdown(text: str, known: Collection[str]) -> str:
     def link(words: str, target: str) -> str:
-        return f"[{words}]({target})" if _leads_somewhere(target, known) else words
+        shown = _inline_markdown(words, ())
+        return f"[{shown}]({target})" if _leads_somewhere(target, known) else shown
 
-    # What is no link here must not become one there.
-    return _rendered(text, lambda other: other.replace("](", "]\\("), lambda code: f"`{code}`", link)
+    return _rendered(text, _inert, lambda code: f"`{code}`", link)
+
+
+def _inert(text: str) -> str:
+    """What is no link and no tag on the page must not become one in Markdown."""
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\<", text.replace("](", "]\\("))
 
 
 def _leads_somewhere(target: str, known: Collection[str]) -> bool:
-    return target.startswith("https://") or target.removeprefix("#") in known
+    return target.removeprefix("#") in known
 
 
+def _unformulated(cell: str) -> str:
+    """The cell, after an apostrophe where a spreadsheet would take its text for a formula; numbers are left alone."""
+    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(cell) else cell
+
+
+_NUMBER = re.compile(r"[-+](\d|\.\d)([\d.,%± \[\]-]|to|no interval)*")
 _INTERVAL = re.compile(r" \[((?:[-+−]?[\d.,]+ to [-+−]?[\d.,]+)|no interval)\]")
 _BELOW = r'<span class="interval">[\1]</span>'
 """An interval stands below its number, so that a table of them fits a page."""
@@ -265,7 +281,7 @@ def _row(cells: Collection[str]) -> str:
 
 def _bracketed(text: str) -> str:
     """Text that can stand between the brackets of a link."""
-    return re.sub(r"([\[\]])", r"\\\1", text)
+    return re.sub(r"([\[\]])", r"\\\1", _inert(re.sub(r"\s+", " ", text)))
 
 
 _MARKDOWN = {

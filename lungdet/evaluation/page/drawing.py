@@ -20,6 +20,7 @@ INK, FAINT = "#010203", "#040506"  # replaced in the SVG by what follows the pag
 STYLE = {
     "svg.fonttype": "none",  # text stays text: readable, selectable, found by search
     "svg.hashsalt": "lungdet",
+    "text.parse_math": False,  # a name with two $ is a name
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
