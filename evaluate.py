@@ -7,7 +7,9 @@
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
+import hashlib
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +129,10 @@ def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None
 
 
 def name_of(data: DictConfig) -> str:
-    """What predictions and report on other data are called: the data's name, of a user's table with the file's stem."""
+    """What predictions and report on other data are called: the data's name; of a user's table the file's stem.
+
+    A table's name ends in a hash of where table and images lie: another table of that name is another report.
+    """
     from lungdet.evaluation.results import EvaluationError
 
     choice = HydraConfig.get().runtime.choices["data"]
@@ -135,7 +140,9 @@ def name_of(data: DictConfig) -> str:
         return choice
     if OmegaConf.is_missing(data, "table"):
         raise EvaluationError("data=table: which one? say data.table=FILE.csv")
-    return f"table-{Path(data.table).stem}"
+    places = [Path(place).expanduser().resolve() for place in (data.table, data.root) if place is not None]
+    digest = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:6]
+    return f"table-{re.sub(r'[^A-Za-z0-9.-]+', '-', Path(data.table).stem)[:100]}-{digest}"
 
 
 def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":

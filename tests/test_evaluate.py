@@ -148,15 +148,19 @@ def test_other_data_is_prepared_as_the_runs_own_unless_the_command_line_says_oth
     assert (data["image_size"], data["resize"], data["bits"]) == (128, "pad", None)  # `score` refuses it
 
 
-def test_two_tables_are_kept_apart_and_other_images_under_one_name_are_said(tmp_path, monkeypatch, caplog):
+def test_tables_are_kept_apart_and_other_images_in_the_same_one_are_said(tmp_path, monkeypatch, caplog):
     run = write_run(tmp_path / "run")
-    for name in ("mine", "yours"):
-        scored(monkeypatch, run, "data=table", f"data.table=somewhere/{name}.csv")
-        assert (run / "predictions" / f"table-{name}.parquet").exists()
-        assert (run / f"report-table-{name}" / "report.html").exists()
+    for place in (
+        ["data.table=somewhere/mine.csv"],
+        ["data.table=elsewhere/mine.csv"],
+        ["data.table=elsewhere/mine.csv", "data.root=images"],
+    ):
+        scored(monkeypatch, run, "data=table", *place)
+    for kind in ("predictions/table-mine-*.parquet", "report-table-mine-*/report.html"):
+        assert len(list(run.glob(kind))) == 3
     scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv")
     assert "are replaced" not in caplog.text
-    scored(monkeypatch, run, "data=table", "data.table=elsewhere/mine.csv", seed=10)
-    assert "table-mine.parquet: predictions of other images stood there and are replaced" in caplog.text
+    scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv", seed=10)
+    assert ".parquet: predictions of other images stood there and are replaced" in caplog.text
     with pytest.raises(EvaluationError, match="data=table: which one"):
         scored(monkeypatch, run, "data=table")

@@ -12,7 +12,7 @@ from test_parts import folds
 
 from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import image_quality
-from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics import intervals, paired
 
 LEVELS = {"noise": (5, 40), "exposure": (0.5, 2), "compression": (50, 5)}
 
@@ -27,9 +27,9 @@ def write_degraded(run, loss, levels=LEVELS, labels=("abnormal",)):
             table = test[["image_id"]].assign(degradation=kind, level=float(level))
             for label in labels:
                 noise = loss.get(kind, 0) * (place + 1) * rng.normal(size=len(test))
-                logit = (test[f"logit_{label}"] + noise).astype(np.float32)
+                logit = test[f"logit_{label}"] + noise
                 table[f"logit_{label}"] = logit
-                table[f"probability_{label}"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
+                table[f"probability_{label}"] = expit(logit)
             tables.append(table)
     pd.concat(tables, ignore_index=True).to_parquet(run / "predictions" / "degraded_test.parquet")
     return run
@@ -134,7 +134,24 @@ def test_the_table_goes_from_mild_to_severe_in_words(numbers):
 def test_no_shown_loss_is_called_none(tmp_path):
     write_degraded(write_run(tmp_path / "run"), {})
     text = rendered(image_quality.section(summarised(tmp_path, 100)))
-    assert "95 % interval 0.000 to 0.000: no loss is shown;" in text
+    assert "95 % interval 0.000 to 0.000: no loss is shown (p 1.000, adjusted for all 3 degradations);" in text
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.09, "no loss is shown (p 0.090"), (0.02, "a loss is shown (p 0.020")])
+def test_the_worst_of_many_drops_is_a_loss_only_where_it_is_more_than_selection(p, said):
+    drops = {"drop": {"noise": 0.02, "blur": 0.01}, "drop_interval": {"noise": [0.001, 0.039], "blur": [-0.01, 0.03]}}
+    levels = {kind: {"5": {"drop": {"auroc": 0.03}}} for kind in ("noise", "blur")}
+    text = image_quality._worst("CNN", {"drops": drops | {"drop_p_holm": {"noise": p, "blur": 0.3}}, "levels": levels})
+    assert f"95 % interval 0.001 to 0.039: {said}, adjusted for all 2 degradations); " in text
+
+
+def test_the_p_values_of_drops_agree_with_their_intervals_and_are_adjusted_for_their_number(folder, numbers):
+    found = image_quality.measured(replicates(folder)["cnn_lstm"], 300)
+    p = {kind: intervals.p_value(drop) for kind, drop in found.estimates.items()}
+    for kind, (low, high) in found.block["drops"]["drop_interval"].items():
+        assert (p[kind] < 0.05) == (low * high > 0), kind
+    assert p["noise"] < 0.001
+    assert found.block["drops"]["drop_p_holm"]["noise"] == pytest.approx(3 * p["noise"])
 
 
 def test_models_without_degraded_images_and_levels_one_lacks_are_named(tmp_path):

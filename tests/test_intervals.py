@@ -8,7 +8,7 @@ from scipy import stats
 
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import Case, replicate
-from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, variance
+from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, p_value, variance
 from tests.simulated import cohort, several_seeds
 
 
@@ -165,3 +165,12 @@ def test_a_correlation_on_its_edge_lies_in_its_interval(value, side):
     low, high = interval(Estimate("mcc", [value], np.full((1, 300), value), 30, 30))
     assert low <= value <= high
     assert sorted((abs(low), abs(high)))[0] == pytest.approx(2 * 0.025 ** (1 / 30) - 1)
+
+
+def test_the_p_value_of_a_difference_that_is_measured_seed_by_seed_is_students():
+    values = 0.02 + 0.02 * np.random.default_rng(0).normal(size=5)
+    # No draw differs: seeds are all there is.
+    one = Estimate("gap", list(values), np.repeat(values[:, None], 50, axis=1), 200, 200)
+    assert p_value(one) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert p_value(one._replace(values=[0.0], draws=np.zeros((1, 50)))) == 1
+    assert math.isnan(p_value(one._replace(values=[0.1], draws=np.full((1, 50), 0.1))))

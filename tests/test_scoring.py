@@ -155,8 +155,9 @@ def test_the_command_scores_a_small_run_and_refuses_another_size(run: Run, table
     words = [f"runs={run.folder}", "data=table", f"data.table={table}", f"outputs={tmp_path}"]
     done = call(evaluate, *words, "data.num_workers=0", "efficiency=false")
     assert done.returncode == 0, done.stderr
-    assert len(run.predictions("table-later")) == 5
-    assert (run.folder / "report-table-later" / "report.html").exists()
+    [kept] = (run.folder / "predictions").glob("table-later-*.parquet")
+    assert len(run.predictions(kept.stem)) == 5
+    assert (run.folder / f"report-{kept.stem}" / "report.html").exists()
     refused = call(evaluate, *words, "data.image_size=64")
     assert refused.returncode == 1
     assert "trained with data.image_size=32, and data.image_size=64 is asked for" in refused.stderr

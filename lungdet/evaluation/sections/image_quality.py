@@ -1,5 +1,6 @@
 """Image quality: what noise, blur, wrong exposure and compression of the test images cost each model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
@@ -10,11 +11,12 @@ import pandas as pd
 
 from lungdet.evaluation.page.document import Figure, Items, Table, Text
 from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
-from lungdet.evaluation.page.wording import label, with_interval
+from lungdet.evaluation.page.wording import label, number, p_value, with_interval
 from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.data_need import measures_it, reach
-from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics import intervals
+from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, holm
 from lungdet.evaluation.statistics.measure import Scores, enter, estimated
 
 METRICS = ("auroc", "accuracy")
@@ -39,8 +41,8 @@ def measured(replicates: Sequence[Replicate], draws: int) -> Scores | None:
 
     Returns:
         The block, with `levels`: by degradation and level as text, `test` and `drop` by metric with `_sd`, `_interval`
-        and `undefined`; and `drops`: by degradation, AUROC's drop as the mean over its levels. The estimates are of
-        these mean drops, by degradation.
+        and `undefined`; and `drops`: by degradation, AUROC's drop as the mean over its levels, with `drop_p_holm`,
+        adjusted for their number. The estimates are of these mean drops, by degradation.
     """
     tables = [_degraded(one) for one in replicates]
     if any(table is None for table in tables):
@@ -57,7 +59,9 @@ def measured(replicates: Sequence[Replicate], draws: int) -> Scores | None:
         drops.setdefault(kind, []).append(dropped["auroc"])
         levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": there, "drop": dropped})
     means = {kind: _mean(some) for kind, some in drops.items()}
-    return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means})}, means)
+    family = zip(means, holm([intervals.p_value(drop) for drop in means.values()]), strict=True)
+    p = {kind: None if math.isnan(value) else value for kind, value in family}
+    return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means}) | {"drop_p_holm": p}}, means)
 
 
 def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]]) -> list[dict]:
@@ -99,8 +103,9 @@ def section(summary: dict) -> list:
         rows.append([called(kind, level), *cells])
     notes = [
         "AUROC on the test part, each image degraded in one way that training did not show; after the semicolon its "
-        "drop from the images as they are, with the 95 % interval of the same patients redrawn for both. Accuracy "
-        "stands in `metrics.json`.",
+        "drop from the images as they are, with the 95 % interval of the same patients redrawn for both. These "
+        "intervals are each level's own: of many drops the largest is too large by selection alone. Accuracy stands in "
+        "`metrics.json`.",
         *[f"{label(model)} predicted no degraded images." for model in blocks.keys() - known.keys()],
     ]
     items = [_worst(label(model), block) for model, block in known.items()]
@@ -173,7 +178,9 @@ def _worst(model: str, block: dict) -> str:
     worst = max(drops, key=drops.__getitem__)
     ends = block["drops"]["drop_interval"][worst]
     between = "no interval" if ends is None else f"95 % interval {' to '.join(gap.signed('auroc', e) for e in ends)}"
-    unshown = "" if ends and ends[0] > 0 else ": no loss is shown"
+    p = block["drops"]["drop_p_holm"][worst]
+    shown = "a loss is shown" if p is not None and p < 1 - LEVEL and drops[worst] > 0 else "no loss is shown"
+    shown += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
     some = {level: one["drop"]["auroc"] for level, one in block["levels"][worst].items()}
     level = max(some, key=some.__getitem__)
     at = called(worst, float(level)).split(", ")[-1]

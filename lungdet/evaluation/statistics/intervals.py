@@ -114,6 +114,16 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     return Difference(value, value - margin, value + margin, float(2 * stats.t.sf(abs(value) / error, freedom)))
 
 
+def p_value(estimate: Estimate) -> float:
+    """Two-sided p of a mean over seeds that is 0, for what is a difference already; undefined where no interval is."""
+    if reason := _no_interval(estimate):
+        return Undefined(reason)
+    value, (patients, seeds, freedom) = float(np.mean(estimate.values)), variance(estimate)
+    if patients + seeds < NOTHING:
+        return 1.0 if abs(value) < 1e-12 else Undefined("it is the same in every redrawn test part")
+    return float(2 * stats.t.sf(abs(value) / math.sqrt(patients + seeds), freedom))
+
+
 def variance(estimate: Estimate) -> Variance:
     """Of the mean over seeds."""
     patients = _of_patients(estimate.draws.mean(axis=0), estimate.patients)
