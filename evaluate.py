@@ -58,12 +58,12 @@ def evaluate(config: DictConfig) -> None:
     skipped += [one for folder in folders for one in sweep.never_run(folder)]
     external = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
-    if out.exists() and not out.is_dir():
-        raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
             f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"
         )
+    if out.exists() and not out.is_dir():
+        raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
     families = compare.families(results)
     if len(families) == 1 or external or all((folder / "config.yaml").exists() for folder in folders):
         report_on(results, skipped, out, config, external)
@@ -112,16 +112,22 @@ def report_on(
 
 def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None, external: str | None) -> None:
     """Log what is evaluated: the runs by model, seed and part, on how many images, and where thresholds come from."""
+    from lungdet.evaluation import summary
     from lungdet.evaluation.page.wording import label, number
 
     for name, some in models.items():
         seeds = ", ".join(str(one.seed) for one in some)
         parts = f" on {', '.join(some[0].parts)}" if len(some[0].parts) > 1 else ""
         log.info("%s: %s, seed %s%s", label(name), number(sum(len(o.parts) for o in some), "run"), seeds, parts)
-    test = next(iter(models.values()))[0].test
+    replicate = next(iter(models.values()))[0]
+    test = replicate.test
     where = f"other data, {external}" if external else "the test part"
-    patients = number(test["patient_id"].nunique(), "patient")
-    log.info("tested on %s: %s of %s", where, number(len(test), "image"), patients)
+    if summary.patients_known(replicate, external):
+        patients = number(test["patient_id"].nunique(), "patient")
+        log.info("tested on %s: %s of %s", where, number(len(test), "image"), patients)
+    else:
+        log.info("tested on %s: %s", where, number(len(test), "image"))
+        log.warning("no patient_id says whose an image is: each counts as a patient, and results may flatter")
     log.info(
         "thresholds: rule %s on validation predictions, kept as thresholds.json in each run",
         rule if at is None else f"{rule} {at}",

@@ -307,18 +307,18 @@ def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np
 
     Returns:
         Columns `image_id, patient_id, dataset, visit, age, sex, view`; `target_<label>` (1 / 0 / NaN) for `abnormal`
-        and every finding; `logit_<label>` and `probability_<label>`, float32, for what was predicted.
+        and every finding; `logit_<label>` and, for who reads them, `probability_<label>`, float64, for what was
+        predicted. Evaluation takes the log-odds: probabilities near 1 tie.
     """
     import numpy as np
     import pandas as pd
+    from scipy.special import expit
 
     from lungdet.findings import FINDINGS
 
-    logit = np.asarray(logit, np.float32)
     predicted = {}
-    for i, label in enumerate(labels):
-        predicted[f"logit_{label}"] = logit[:, i]
-        predicted[f"probability_{label}"] = (1 / (1 + np.exp(-logit[:, i].astype(np.float64)))).astype(np.float32)
+    for label, values in zip(labels, np.asarray(logit, np.float64).T, strict=True):
+        predicted |= {f"logit_{label}": values, f"probability_{label}": expit(values)}
     described = manifest[["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]]
     targets = manifest[["abnormal", *FINDINGS]].astype("float32").add_prefix("target_")
     known = pd.concat([described, targets], axis=1).reset_index(drop=True)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from scipy.special import expit
 
 from lungdet.data.splits import hash_of
 from lungdet.evaluation import compare, report, summary
 from lungdet.evaluation.results import collect
-from lungdet.findings import FINDINGS
 from lungdet.evaluation.statistics.metrics import log_odds
+from lungdet.findings import FINDINGS
 
 TARGETS = {"cnn": "lungdet.models.cnn.CNN", "cnn_lstm": "lungdet.models.cnn_lstm.CNNLSTM"}
 
@@ -65,7 +66,6 @@ def _findings(dataset: str, abnormal: np.ndarray) -> dict[str, np.ndarray]:
     return {finding: has.get(finding, np.zeros_like(abnormal)).astype(np.float32) for finding in FINDINGS}
 
 
-def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **correct: float) -> pd.DataFrame:
 def consistent(table: pd.DataFrame) -> pd.DataFrame:
     """The predictions with the log-odds of their probabilities, which a test may have changed.
 
@@ -77,6 +77,7 @@ def consistent(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **correct: float) -> pd.DataFrame:
     """Shortcuts that give this share of the images the right label and the others the wrong one."""
     tables = []
     for name, share in correct.items():
@@ -113,8 +114,8 @@ def write_run(
     draw = 100 * len(model) + seed
     test = predictions(datasets, seed=1 + split_seed, skill=skill, draw=draw, labels=labels) if test is None else test
     val = predictions(datasets, seed=1000 + split_seed, skill=skill, draw=draw, labels=labels) if val is None else val
-    folder.mkdir(parents=True)
     test, val = consistent(test), consistent(val)
+    folder.mkdir(parents=True)
     base = {
         "model": {"_target_": TARGETS[model], "sequence": "rows", "dropout": 0.5},
         "data": {
@@ -165,6 +166,7 @@ def write_run(
             "bits": {},
             "images": 450,
             "patients": 223,
+            "patients_known": True,
             "excluded": 1,
             "resize": "squash",
             "image_size": 224,

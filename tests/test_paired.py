@@ -28,7 +28,7 @@ def compared(first, second) -> dict:
 def test_exchanging_patients_gives_the_p_value_of_scipys_permutation_test():
     [first], [second] = models(1, patients=40, better=0.3)
     y, patient = first.target_abnormal.to_numpy(), first.patient_id.to_numpy()
-    p = np.stack([first.probability_abnormal, second.probability_abnormal])
+    p = np.stack([first.logit_abnormal, second.logit_abnormal])
     names = ("accuracy", "f1", "brier")
     found = paired.permuted([first], [second], "abnormal", 4000)
     for name in names:

@@ -349,3 +349,29 @@ def test_scanty_data_gets_a_report_that_says_why_and_claims_nothing(tmp_path, na
             reasons = block["undefined"].get("test", {}) | block["undefined"].get("test_interval", {})
             assert ends is not None or reasons[metric]
     assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_where_nothing_says_whose_images_they_are_the_report_speaks_of_images(tmp_path):
+    two_runs(tmp_path)
+    for path in tmp_path.glob("*/environment.json"):
+        facts = json.loads(path.read_text())
+        facts["data"]["patients_known"] = False
+        path.write_text(json.dumps(facts))
+    numbers, written, out = evaluate(tmp_path)
+    assert written.answer.startswith("On 68 test images (1 seed) ")
+    assert report.caveats(numbers)[0].startswith("Nothing says which images are of one patient: each counts as a pati")
+    text = (out / "report.md").read_text()
+    assert ", by image, hash" in text
+    assert "Protocol: images drawn at random" in text
+    assert "redrawn test parts (images, since nothing says whose they are)" in text
+    assert "223 patients" not in text
+    assert "missing: whose an image is: parts share no image" in text
+
+
+def test_other_data_without_patients_is_told_by_its_predictions(tmp_path):
+    test = predictions({"clinic": 30}, seed=3)
+    alone = test.assign(patient_id=test["image_id"])
+    for name, table, known in (("a", test, True), ("b", alone, False)):
+        numbers, written, _ = evaluate(two_runs(tmp_path / name, test=table), external="table-clinic")
+        assert numbers["data"]["patients_known"] is known
+        assert ("of 15 patients of other data" in written.answer) is known

@@ -8,9 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from lungdet.errors import InputError
 from lungdet.evaluation.results import EvaluationError, collect
-
 from lungdet.evaluation.statistics import measure
 from lungdet.runs import Run, prediction_table
+
 BAD = {
     "a label that is none": (lambda t: t.assign(target_abnormal=t.target_abnormal + 1), "labels are 1, 0 or missing"),
     "log-odds in words": (lambda t: t.assign(logit_abnormal="high"), "not numbers"),
@@ -46,7 +46,6 @@ def test_a_run_whose_configuration_is_refused_is_skipped_with_the_reason(tmp_pat
     assert "hunter2" not in skipped.reason
 
 
-def test_validation_predictions_of_tested_patients_are_refused(tmp_path):
 def test_a_run_that_is_far_too_sure_is_ranked_by_its_log_odds_and_pays_them_for_a_mistake(tmp_path):
     write_run(tmp_path / "run", datasets={"chestxray14": 400})
     table = predictions({"chestxray14": 400}, seed=1)
@@ -59,6 +58,7 @@ def test_a_run_that_is_far_too_sure_is_ranked_by_its_log_odds_and_pays_them_for_
     assert found["log_loss"] == pytest.approx(np.logaddexp(0, np.where(table["target_abnormal"], -logit, logit)).mean())
 
 
+def test_validation_predictions_of_tested_patients_are_refused(tmp_path):
     table = predictions({"chestxray14": 68}, seed=1)
     with pytest.raises(EvaluationError, match="stand in the predictions of validation and of test"):
         collect([write_run(tmp_path / "run", test=table, val=table)])

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent
+from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent, unit
 from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
@@ -25,8 +25,9 @@ def answer(summary: dict) -> str:
     reached = {name: block["test"][measure] for name, block in models.items()}
     external = summary["data"]["external"]
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
+    patients = f" of {number(test['patients'], 'patient')}" if summary["data"]["patients_known"] else ""
     other = f" of other data, {external}" if external else by_part.tested(summary)
-    where = f"On {number(test['images'], images)} of {number(test['patients'], 'patient')}{other} ({_seeds(summary)})"
+    where = f"On {number(test['images'], images)}{patients}{other} ({_seeds(summary)})"
     if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
         what = "accuracy" if measure == "accuracy" else "AUROC"
@@ -82,6 +83,12 @@ def caveats(summary: dict) -> list[str]:
             f"No external test: {join(data['known_sources'])} was learnt from too; these are images of patients that "
             "the runs had not seen."
         )
+    if not data["patients_known"]:
+        found.append(
+            "Nothing says which images are of one patient: each counts as a patient of its own, and `patients` means "
+            "images wherever the word stands below. Images of one patient may have been trained on and tested, which "
+            "flatters, and intervals are too narrow then. Give the table a column `patient_id`."
+        )
     if data["unsearched"]:
         doubt = "Whether this is an external test is not known. T" if data["external"] else "T"
         found.append(
@@ -98,8 +105,8 @@ def caveats(summary: dict) -> list[str]:
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
         found.append(
             f"{_seeds(summary).capitalize()} a model: an interval from fewer than {SEEDS_NEEDED} seeds covers the "
-            "choice of test patients only, so what is said holds of these very runs and not of the models. Train more: "
-            "`python train.py -m model=cnn,cnn_lstm seed=0,1,2`."
+            f"choice of test {unit(data)}s only, so what is said holds of these very runs and not of the models. Train "
+            "more: `python train.py -m model=cnn,cnn_lstm seed=0,1,2`."
         )
     if len({tuple(block["seeds"]) for block in summary["models"].values()}) > 1:
         counts = [f"{label(name)} {', '.join(map(str, block['seeds']))}" for name, block in summary["models"].items()]
@@ -187,7 +194,7 @@ def _about_parts(summary: dict) -> list[str]:
 
 def _about_size(summary: dict) -> list[str]:
     """Which differences this test part could not show, and whether its intervals can be trusted."""
-    patients, found = summary["data"]["test"]["patients"], []
+    patients, found = number(summary["data"]["test"]["patients"], unit(summary["data"])), []
     if summary["task"] == "abnormal":
         ends = [one["metrics"]["accuracy"]["interval"] for one in summary["comparisons"]]
         ends = ends or [block["test_interval"]["accuracy"] for block in summary["models"].values()]
@@ -195,13 +202,13 @@ def _about_size(summary: dict) -> list[str]:
         if half > STUDY_DIFFERENCE:
             what = "a difference between models" if summary["comparisons"] else "an accuracy"
             found.append(
-                f"The test part is small: with {number(patients, 'patient')} {what} is known to about "
+                f"The test part is small: with {patients} {what} is known to about "
                 f"±{100 * half:.1f} points of accuracy, while the study's two models lie {100 * STUDY_DIFFERENCE:.1f} "
                 "points apart."
             )
-    if patients < FEW_PATIENTS:
+    if summary["data"]["test"]["patients"] < FEW_PATIENTS:
         found.append(
-            f"Intervals from {number(patients, 'patient')} are rough: in simulated studies of 40 patients, intervals "
+            f"Intervals from {patients} are rough: in simulated studies of 40 patients, intervals "
             f"of 95 % held the truth in {COVERAGE_AT_40}."
         )
     return found

@@ -150,6 +150,16 @@ def summarise(
     }
 
 
+def patients_known(replicate: Replicate, external: str | None) -> bool:
+    """Whether anything says which images are of one patient: as the run recorded it, or of other data its predictions.
+
+    A table without patients names each image as its own.
+    """
+    if external is None:
+        return replicate.first.run.environment["data"]["patients_known"]
+    return not (replicate.test["patient_id"] == replicate.test["image_id"]).all()
+
+
 def source_alone(test: pd.DataFrame) -> float:
     """AUROC of an answer that knows an image's source and nothing of its pixels: the source's own share of abnormal.
 
@@ -292,6 +302,7 @@ def _data(replicate: Replicate, results: Sequence[Result], external: str | None)
     unsearched = sorted({clause for one in facts for clause in one.get("unsearched", [])})
     return own | {
         "external": external,
+        "patients_known": patients_known(replicate, external),
         "external_test": bool(external) and not known and not unsearched,
         "known_sources": sorted(known),
         "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),

@@ -128,10 +128,15 @@ def figure(metric: str, value: float) -> str:
     return rounded(value) if metric in SHARES else f"{value:.3f}"
 
 
-def counted(counts: dict) -> str:
-    """Images, patients and the share that is abnormal."""
-    abnormal = share_of(counts["abnormal"], counts["labelled"])
-    return f"{counts['images']:,} images, {counts['patients']:,} patients, {abnormal} abnormal"
+def unit(data: dict) -> str:
+    """What is drawn and split, of a summary's `data`: patients, or images where nothing says whose they are."""
+    return "patient" if data["patients_known"] else "image"
+
+
+def counted(counts: dict, data: dict) -> str:
+    """Images, patients where they are known, and the share that is abnormal."""
+    patients = f", {counts['patients']:,} patients" if data["patients_known"] else ""
+    return f"{counts['images']:,} images{patients}, {share_of(counts['abnormal'], counts['labelled'])} abnormal"
 
 
 def share_of(part: int, whole: int) -> str:

@@ -85,13 +85,15 @@ def _matching(patterns: Sequence[str], names: Collection[str]) -> list[str]:
 def _facts(summary: dict) -> set[str]:
     """What these runs have, whatever the sections are called.
 
-    `labels`: the caveats say how labels came about, or what they mean in several sources; `intervals`: of the test
-    part; `same source` and `other source`: where the test images come from, as seen from what was learnt from.
+    `labels`: the caveats say how labels came about, or what they mean in several sources; `patients`: something says
+    whose an image is; `intervals`: of the test part; `same source` and `other source`: where the test images come from,
+    as seen from what was learnt from.
     """
     data = summary["data"]
     sources = {*data["test_datasets"], *data["learnt_from"]}
     has = {
         "labels": "chestxray14" in sources or len(sources) > 1,
+        "patients": summary["data"]["patients_known"],
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
         "same source": bool(data["known_sources"]),
         "other source": bool(data["new_sources"]) and not data["unsearched"],
@@ -130,7 +132,7 @@ ITEMS = (
     Item("Agreement of readers", (), "how far readers agree with each other and with themselves"),
     # Methods: partitions, model, training
     Item("How data were divided", DATA),
-    Item("Level at which the parts are disjoint", DATA),
+    Item("Level at which the parts are disjoint", DATA, "whose an image is: parts share no image", ("patients",)),
     Item("Intended size of the test part", (), "how many patients the question needs, and why"),
     Item("The models in detail", ("cost", "runs"), "layers, inputs and outputs in words; see each run's `config.yaml`"),
     Item("Software", ("runs",), "versions of the packages, which each run's `environment.json` lists"),

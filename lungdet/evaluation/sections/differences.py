@@ -4,7 +4,7 @@ import itertools
 
 from lungdet.evaluation.page import figures
 from lungdet.evaluation.page.document import Figure, Items, Table, Text
-from lungdet.evaluation.page.wording import FURTHER, NAMES, STUDY, label, p_value, points
+from lungdet.evaluation.page.wording import FURTHER, NAMES, STUDY, label, p_value, points, unit
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 
@@ -26,19 +26,19 @@ def section(summary: dict) -> list:
             if "undefined" in found:
                 notes.setdefault(found["undefined"], []).append(NAMES[metric])
             rows.append([*_pair(one, several), NAMES[metric], *_difference(metric, found)])
-    seeds = all(one["counts_seeds"] for one in comparisons)
+    seeds, drawn = all(one["counts_seeds"] for one in comparisons), unit(summary["data"])
     said = [
         f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
-        "patients; shares in points of a per cent. "
+        f"{drawn}s; shares in points of a per cent. "
         + (
-            "Interval and p count the choice of test patients and the spread over seeds (Student's t). "
+            f"Interval and p count the choice of test {drawn}s and the spread over seeds (Student's t). "
             if seeds
             else f"With fewer than {SEEDS_NEEDED} seeds of a model, interval and p are about the choice of test "
-            "patients only, for these very runs; p is the permutation test's where there is one, else Student's. "
+            f"{drawn}s only, for these very runs; p is the permutation test's where there is one, else Student's. "
         )
         + f"Adjusted: Holm over the study's four metrics and AUROC{' of all pairs' if several else ''}; "
         "a difference is shown where it is below 0.05. The other metrics have intervals only.",
-        "Exchanged: a permutation test that exchanges the models' predictions patient by patient; seeds not counted.",
+        f"Exchanged: a permutation test that exchanges the models' predictions {drawn} by {drawn}; seeds not counted.",
     ]
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     said += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]

@@ -9,6 +9,8 @@ Sources:
 
 import re
 
+from lungdet.evaluation.page.wording import unit
+
 STUDY_FRACTIONS = [0.7, 0.15, 0.15]
 OFFICIAL_TEST = 25_596
 """Images on ChestX-ray14's published test list."""
@@ -62,7 +64,7 @@ def _narrowed(rest: str) -> list[str]:
 
 
 def _random(summary: dict, _: str) -> str:
-    fractions = summary["split"].get("fractions")
+    drawn, fractions = unit(summary["data"]), summary["split"].get("fractions")
     shares = ":".join(f"{100 * share:g}" for share in fractions) if fractions else ""
     ratio = f" ({shares})" if shares else ""
     study = (
@@ -72,7 +74,7 @@ def _random(summary: dict, _: str) -> str:
         else "The study's ratio is another, 70:15:15, and its text does not say whether it drew patients or images"
     )
     return (
-        f"Protocol: patients drawn at random{ratio}, no patient in two parts. {study}. No published result is on this "
+        f"Protocol: {drawn}s drawn at random{ratio}, no {drawn} in two parts. {study}. No published result is on this "
         f"very draw{_chestxray14(summary, _RANDOM_TOO)}."
     )
 
@@ -95,7 +97,8 @@ def _official(summary: dict, _: str) -> str:
 def _folds(summary: dict, _: str) -> str:
     of = len(summary["parts"]["of"])
     return (
-        f"Protocol: {of} folds by patient; each image is tested once, by a network that had not seen its patient. No "
+        f"Protocol: {of} folds by {unit(summary['data'])}; each image is tested once, by a network that had not seen "
+        f"{'its patient' if summary['data']['patients_known'] else 'it'}. No "
         "published result shares these folds, and results on a single test part, such as the study's"
         f"{_chestxray14(summary, _LIST_TOO)}, do not compare."
     )

@@ -1,7 +1,7 @@
 """The sections on where results come from: what training cost, which data and split, which runs."""
 
 from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import counted, duration, figure, label, number, optional, share_of
+from lungdet.evaluation.page.wording import counted, duration, figure, label, number, optional, share_of, unit
 from lungdet.evaluation.sections import protocols
 
 
@@ -37,11 +37,18 @@ def cost_table(summary: dict) -> Table:
 def data_and_split(summary: dict) -> list:
     """Images and patients by part and by dataset, how images were resized, the split and its hashes."""
     data, split = summary["data"], summary["split"]
+
+    def patients(counts: dict) -> str:
+        return f"{counts['patients']:,}" if data["patients_known"] else "not known"
+
+    def of_patients(counts: dict) -> str:
+        return f", {counts['patients']:,} patients" if data["patients_known"] else ""
+
     said = []
     if data["external"]:
         said.append(
             Text(
-                f"Other data was scored by finished runs: {data['external']}, {counted(data['test'])}, "
+                f"Other data was scored by finished runs: {data['external']}, {counted(data['test'], data)}, "
                 "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
                 "it started from, was trained or tuned on are left out, with them those who have an image that was "
                 f"learnt from under another name ({number(data['scored']['copies'], 'such image')}). "
@@ -49,10 +56,10 @@ def data_and_split(summary: dict) -> list:
                 "and split."
             )
         )
-    own = [f"{data['images']:,} images, {data['patients']:,} patients"] if "images" in data else []
+    own = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
     for name, source in data.get("sources", {}).items():
         part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
-        own.append(f"{name}: {source['images']:,}{part} images, {source['patients']:,} patients")
+        own.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
     resize = {
         "squash": "squeezed to a square (`squash`, the study's way)",
         "pad": "padded to a square (`pad`)",
@@ -66,7 +73,7 @@ def data_and_split(summary: dict) -> list:
     seed = "" if split.get("seed") is None else f", seed {split['seed']}"
     hashes = ", ".join(f"`{value}`" for value in split["hashes"])
     name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
-    own.append(f"Split `{name}`, by patient, hash {hashes}")
+    own.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
     said.append(Items([f"{line}." for line in own]))
     said.append(Text(protocols.sentence(summary)))
     rows = [
@@ -74,7 +81,7 @@ def data_and_split(summary: dict) -> list:
             side if len(split["by_part"]) == 1 else f"{part}: {side}",
             "all",
             f"{block['images']:,}",
-            f"{block['patients']:,}",
+            patients(block),
             share_of(block["abnormal"], block.get("labelled", 0)),  # not recorded by older runs: no share
             block["hash"],
         ]
@@ -89,7 +96,7 @@ def data_and_split(summary: dict) -> list:
         for name, block in datasets.items():
             if len(datasets) > 1 or part == "other data":
                 abnormal = share_of(block["abnormal"], block["labelled"])
-                rows.append([part, name, f"{block['images']:,}", f"{block['patients']:,}", abnormal, ""])
+                rows.append([part, name, f"{block['images']:,}", patients(block), abnormal, ""])
     said.append(Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2))
     return said
 

@@ -124,6 +124,8 @@ def _there(summary: dict) -> str:
     said = f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
     if not further:
         alone = f"each of the {number(test['patients'], 'patient')} tested has a single image"
+        if not summary["data"]["patients_known"]:
+            alone = "nothing says which images are of one patient"
         said = f"Here there is none to read: {alone}."
     return f"{said} {MEASURES_IT}"
 

@@ -46,7 +46,7 @@ def study_table(summary: dict, dataset: str | None) -> Table:
 def one_dataset(summary: dict, name: str) -> list:
     """A dataset's own table, when several are pooled."""
     counts = summary["data"]["test_datasets"][name]
-    return [Text(f"{counted(counts)}."), study_table(summary, name)]
+    return [Text(f"{counted(counts, summary['data'])}."), study_table(summary, name)]
 
 
 def further_tables(summary: dict) -> list[Table]:
@@ -136,9 +136,10 @@ def _how_to_read(summary: dict) -> list[str]:
     if findings:
         said.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
+    what = "patients, not images" if summary["data"]["patients_known"] else "images, since nothing says whose they are"
     said.append(
         f"{'Mean over seeds' if several else 'In brackets:'} {'with ' if several else ''}95 % interval over "
-        f"{summary['draws']:,} redrawn test parts (patients, not images); from {SEEDS_NEEDED} seeds on it counts their "
+        f"{summary['draws']:,} redrawn test parts ({what}); from {SEEDS_NEEDED} seeds on it counts their "
         "spread too."
     )
     if summary["published"]:
