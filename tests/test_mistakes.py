@@ -35,8 +35,7 @@ def run(folder, probability, target, patients=None, store=None, **more):
 def remember(folder, store):
     path = folder / "environment.json"
     facts = json.loads(path.read_text())
-    if store is not None:
-        facts["data"]["store"] = str(store)
+    facts["data"]["store"] = store and str(store)
     path.write_text(json.dumps(facts))
     return folder
 
