@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
@@ -38,6 +39,7 @@ from lungdet.writing import make_folder, replacing, write_text
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +162,23 @@ class Run:
         if not _whole(path):
             raise RunError(f"{path} is damaged; {_remedy(path)}")
         return path
+
+    def weights(self) -> "dict[str, Tensor]":
+        """The best epoch's weights, by name.
+
+        Raises:
+            RunError: as `checkpoint`, or there is something else in it.
+        """
+        import torch
+
+        path = self.checkpoint("best")
+        try:
+            return torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+        except (UnpicklingError, KeyError) as error:
+            raise RunError(
+                f"{path} holds more than weights, or none, and is not read: it could run code. Ask for another copy "
+                "of the run"
+            ) from error
 
     def split(self) -> "pd.DataFrame":
         """Who was in train, val and test: `image_id, patient_id, dataset, split`.

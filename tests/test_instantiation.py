@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import CHECKOUT
 from fake_runs import write_run
 from hydra import compose, initialize_config_dir
@@ -14,9 +15,11 @@ import train
 from lungdet import starting
 from lungdet.errors import InputError
 from lungdet.evaluation.network import Network, Place
+from lungdet.models import pretraining
+from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
 from lungdet.models.scoring import score
-from lungdet.runs import Run, load_run
+from lungdet.runs import Run, RunError, load_run
 
 READERS: dict[str, Callable[[Run], object]] = {
     "evaluate": lambda run: Network(run, Place("cpu", "32-true", "contiguous_format", 32)),
@@ -71,6 +74,19 @@ def test_a_run_folders_configuration_runs_no_code_of_its_choice(reader: str, key
     assert isinstance(refusal.value, InputError)
     assert "_target_=pandas.read_pickle is no class of lungdet's" in str(refusal.value)
     assert "add 'trust=[pandas]' to the command" in str(refusal.value)
+
+
+def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return open, (str(tmp_path / "it ran"), "w")
+
+    folder = write_run(tmp_path / "foreign")
+    (folder / "checkpoints").mkdir()
+    torch.save({"state_dict": Payload()}, folder / "checkpoints" / "best.ckpt")
+    with pytest.raises(RunError, match=r"best\.ckpt holds more than weights"):
+        pretraining.load(ConvBackbone([4]), str(folder))
+    assert not (tmp_path / "it ran").exists()
 
 
 @pytest.mark.usefixtures("own_models")

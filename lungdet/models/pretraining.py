@@ -3,7 +3,6 @@
 import logging
 from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.errors import some
@@ -31,7 +30,7 @@ def load(backbone: "Backbone", folder: str) -> None:
         RunError: no such run or checkpoint, or its backbone is another one.
     """
     run = start(folder)
-    kept = torch.load(run.checkpoint("best"), weights_only=True, map_location="cpu")["state_dict"]
+    kept = run.weights()
     weights = {name.removeprefix(PREFIX): value for name, value in kept.items() if name.startswith(PREFIX)}
     own = {name: value.shape for name, value in backbone.state_dict().items()}
     unlike = [name for name in own if name not in weights or weights[name].shape != own[name]]

@@ -60,7 +60,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
     for dataset, depth in data.store.bits.items():
         _require_same(run, "bits", depths.get(dataset, depth), depth)
     rows, facts = _unseen(run, data.store)
-    model.load_state_dict(torch.load(run.checkpoint("best"), weights_only=True, map_location="cpu")["state_dict"])
+    model.load_state_dict(run.weights())
     trained = run.config.trainer
     arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
