@@ -293,22 +293,24 @@ def _log_into(run: Run | None) -> None:
     if not HydraConfig.initialized():
         return
     hydra = HydraConfig.get()
-    made = Path(hydra.runtime.output_dir) / f"{hydra.job.name}.log"
-    if (made.parent / "config.yaml").exists() or not made.exists():
+    new_log = Path(hydra.runtime.output_dir) / f"{hydra.job.name}.log"
+    if (new_log.parent / "config.yaml").exists() or not new_log.exists():
         return
     if run is not None:
-        own = run.folder.absolute() / made.name
-        with own.open("a") as lines:
-            lines.write(made.read_text())
+        own_log = run.folder.absolute() / new_log.name
+        if own_log.is_symlink():  # the run may be anybody's, and would have us write wherever it leads
+            own_log.unlink()
+        with own_log.open("a") as lines:
+            lines.write(new_log.read_text())
         for handler in hydra.job_logging.handlers.values():  # from here processes of the run's own have it, too
-            if Path(handler.get("filename", "")) == made:
+            if Path(handler.get("filename", "")) == new_log:
                 with read_write(handler):
-                    handler.filename = str(own)
+                    handler.filename = str(own_log)
         configure_log(hydra.job_logging, hydra.verbose)
-    if run is not None or not made.stat().st_size:
-        made.unlink()
+    if run is not None or not new_log.stat().st_size:
+        new_log.unlink()
         with suppress(OSError):  # something else is in it
-            made.parent.rmdir()
+            new_log.parent.rmdir()
 
 
 def _experiment(config: DictConfig) -> dict:

@@ -339,6 +339,16 @@ def test_a_continued_runs_own_log_goes_on_and_no_other_folder_stays(tmp_path: Pa
     assert not folder.exists()
 
 
+def test_a_link_in_place_of_a_continued_runs_log_is_replaced_not_followed(tmp_path: Path) -> None:
+    cut, foreign = cut_run(tmp_path, "cut"), tmp_path / "foreign"
+    foreign.write_text("mine\n")
+    (cut.folder / "train.log").symlink_to(foreign)
+    with hydra(tmp_path / "runs" / "new"), starting.start(config(tmp_path, resume=str(cut.folder))):
+        logging.getLogger("train").info("epoch 3/3")
+    assert foreign.read_text() == "mine\n"
+    assert "epoch 3/3" in (cut.folder / "train.log").read_text()
+
+
 def test_a_refused_command_leaves_no_empty_folder(tmp_path: Path) -> None:
     asked = config(tmp_path, resume="nowhere")
     with hydra(tmp_path / "new") as folder, pytest.raises(RunError, match="no such folder"), starting.start(asked):
