@@ -85,7 +85,7 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
     with ranks.one_first():
         data.prepare_data()
         data.setup()
-    run.require_data(data.identity())
+    run.require_data(data.identity)
     if not run.can_continue and (folder := run.config.model.backbone.init_from):
         start = pretraining.start(folder)
         run.record(unsearched=pretraining.require_unseen(start, data))

@@ -135,7 +135,7 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
     run.folder.mkdir(parents=True, exist_ok=True)
     held.callback(_lock(run).release)
     if there and run.finished:
-        run.require_data(instantiate("data", config.data, config.get("trust", ())).identity())
+        run.require_data(instantiate("data", config.data, config.get("trust", ())).identity)
         log.info("%s is finished already", run.folder)
     elif there and run.can_continue:
         run = _going_on(run, config)

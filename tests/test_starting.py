@@ -53,7 +53,7 @@ def of_clinic(clinic: Path, **changes) -> DictConfig:
 def finished(config: DictConfig) -> Run:
     with starting.start(config) as run:
         reach(run, 3)
-        run.record(data={"identity": instantiate(config.data).identity()})
+        run.record(data={"identity": instantiate(config.data).identity})
         runs.finish(run)
     return run
 

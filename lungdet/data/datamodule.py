@@ -208,6 +208,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         taken = _limited(train, len(self.rows("val")), self.split_seed)["image_id"]
         return np.flatnonzero(self.manifest["image_id"].isin(taken))
 
+    @cached_property
     def identity(self) -> dict[str, dict]:
         """What tells these data from others, before anything is prepared: a hash and counts of each kind.
 
@@ -243,7 +244,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         sources = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {
             "fingerprint": self.store.fingerprint,
-            "identity": self.identity(),
+            "identity": self.identity,
             "store": str(self.store.folder.absolute()),
             "images": len(self.manifest),
             "patients": int(self.manifest["patient_id"].nunique()),

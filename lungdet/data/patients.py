@@ -34,8 +34,9 @@ def folded(name: str) -> str:
 
 def is_placeholder(name: str) -> bool:
     """True of `nan`, `NULL`, `N/A`, `unknown`, `-`, `?` ..: what stands where nobody knows the patient."""
-    bare = re.sub(r"[\W_]", "", folded(name))
-    return not bare or bare in PLACEHOLDERS or folded(name) in PLACEHOLDERS
+    word = folded(name)
+    bare = re.sub(r"[\W_]", "", word)
+    return not bare or bare in PLACEHOLDERS or word in PLACEHOLDERS
 
 
 def contradictions(manifest: pd.DataFrame) -> list[str]:

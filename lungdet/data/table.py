@@ -6,6 +6,7 @@ import posixpath
 import re
 import unicodedata
 import warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,14 @@ class TableDataModule(RadiographDataModule):
         """The manifest of the images that are there (module function `read`)."""
         return read(self.table, self.root)
 
-    @property
+    @cached_property
     def patients_known(self) -> bool:
         """Whether the table has a column `patient_id`."""
         return "patient_id" in _read_csv(self.table)
 
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
-        return dict.fromkeys(_datasets(_read_csv(self.table), self.table).unique(), self.root)
+        return dict.fromkeys(self.wanted["dataset"].unique(), self.root)
 
 
 def read(csv: Path, root: Path) -> pd.DataFrame:
