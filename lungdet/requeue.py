@@ -28,8 +28,12 @@ def on_signal() -> None:
     def requeue(*_: Any) -> None:
         # A process that loads images inherits the answer, not the task. Other ranks train on: one that left the first
         # waiting for it on a GPU would keep it from ever coming to this line.
-        if os.getpid() == process and ranks.rank() == 0 and _requeued(_job()):
+        if os.getpid() != process or ranks.rank():
+            return
+        answer = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's, to a job that is queued again and ends already
+        if _requeued(_job()):
             raise SystemExit("train.py: SLURM takes the machine back; the job is queued again and will go on")
+        signal.signal(signal.SIGTERM, answer)
 
     signal.signal(signal.SIGUSR1, requeue)
 
