@@ -30,7 +30,7 @@ def on_signal() -> None:
         # waiting for it on a GPU would keep it from ever coming to this line.
         if os.getpid() != process or ranks.rank():
             return
-        answer = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's, to a job that is queued again and ends already
+        answer = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's own, to a job that ends already
         if _requeued(_job()):
             raise SystemExit("train.py: SLURM takes the machine back; the job is queued again and will go on")
         signal.signal(signal.SIGTERM, answer)

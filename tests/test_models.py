@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lungdet.errors import InputError
@@ -284,6 +285,13 @@ def test_a_finding_without_both_classes_or_with_a_logit_that_is_no_number_is_nan
     assert never["test/recall"] == 0
     some = model._measure("test", torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
     assert some["test/auroc"] == some["test/accuracy"] == 1
+
+
+def test_images_that_all_are_surely_abnormal_are_ranked_while_training() -> None:
+    logit, target = torch.tensor([17.0, 18, 30, 40, -20, -30]), torch.tensor([0.0, 1, 0, 1, 1, 0])
+    values = cnn()._measure("test", target, logit)
+    assert values["test/auroc"] == pytest.approx(roc_auc_score(target, logit))
+    assert values["test/accuracy"] == 0.5
 
 
 def test_class_weights_for_findings_and_an_unknown_task_are_refused() -> None:

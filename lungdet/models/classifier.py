@@ -276,8 +276,9 @@ class Classifier(lightning.LightningModule):
         if len(target[known].unique()) < 2 or logit[known].isnan().any():
             return {f"{part}/{name}": torch.tensor(float("nan"), device=target.device) for name in METRICS}
         metrics.reset()
-        # Probabilities, not logits: torchmetrics guesses per call which of them it was given.
-        metrics.update(logit[known].sigmoid(), target[known].int())
+        # Between 0 and 1, since torchmetrics guesses per call whether it got logits; in the logits' order and with
+        # 0 at one half, as probabilities are, which in fp32 tie above log-odds of some 16.
+        metrics.update(0.5 + 0.5 * F.softsign(logit[known]), target[known].int())
         values = metrics.compute()
         metrics.reset()
         if nothing_called:  # torchmetrics says 0
