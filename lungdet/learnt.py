@@ -38,7 +38,7 @@ def learnt(run: Run) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    tables = [one.split().assign(link=link) for link, one in enumerate(chain(run))]
+    tables = [origin.split().assign(link=link) for link, origin in enumerate(chain(run))]
     table = pd.concat(tables, ignore_index=True)
     return table[table["split"].isin(("train", "val"))]
 
@@ -61,17 +61,17 @@ def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) 
     from lungdet.data import leaks
     from lungdet.data.store import StoreError, reopen
 
-    table, found = learnt(run), Copies({}, [])
-    for link, one in enumerate(chain(run)):
-        known = one.environment["data"]
+    table, copied = learnt(run), Copies({}, [])
+    for link, origin in enumerate(chain(run)):
+        known = origin.environment["data"]
         try:
             theirs = reopen(known["store"], known["fingerprint"])
         except StoreError as error:
-            found.unsearched.append(f"of {one.config.run_dir} ({error}; prepare its data again)")
+            copied.unsearched.append(f"of {origin.config.run_dir} ({error}; prepare its data again)")
             continue
         if theirs.settings.resize != store.settings.resize:
-            found.unsearched.append(f"of {one.config.run_dir} (prepared with data.resize={theirs.settings.resize})")
+            copied.unsearched.append(f"of {origin.config.run_dir} (prepared with data.resize={theirs.settings.resize})")
             continue
         images = table["image_id"][(table["link"] == link) & table["split"].isin(parts)]
-        found.of.update(leaks.copied(store, theirs, set(images)))
-    return found
+        copied.of.update(leaks.copied(store, theirs, set(images)))
+    return copied

@@ -80,7 +80,7 @@ def build(
             "fingerprint": fingerprint,
             "settings": asdict(settings),
             "bits": bits,
-            "outliers": {dataset: asdict(found) for dataset, found in outliers.items()},
+            "outliers": {dataset: asdict(images) for dataset, images in outliers.items()},
             "images": len(order),
             "excluded": len(excluded),
             "by_dataset": files["dataset"].iloc[order].value_counts().sort_index().to_dict(),

@@ -86,8 +86,8 @@ def copied(store: Store, theirs: Store, images: Collection[str]) -> dict[str, st
     """
     same = theirs.fingerprint == store.fingerprint
     before = 0 if same else len(theirs.images)  # rows of `theirs` come first in the links
-    found, groups = links(store) if same else links(store, theirs), Groups()
-    for a, b in zip(found["row_a"].tolist(), found["row_b"].tolist(), strict=True):
+    pairs, groups = links(store) if same else links(store, theirs), Groups()
+    for a, b in zip(pairs["row_a"].tolist(), pairs["row_b"].tolist(), strict=True):
         groups.join(a, b)
     names = theirs.manifest["image_id"]
     sought = {groups.of(row): names[row] for row in np.flatnonzero(names.isin(images)).tolist()}

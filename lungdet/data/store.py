@@ -54,7 +54,7 @@ class Store:
 
     def depth_doubts(self) -> list[str]:
         """What is to be said of `outliers`."""
-        return [found.sentence(dataset, len(self.bits) == 1) for dataset, found in self.outliers.items()]
+        return [images.sentence(dataset, len(self.bits) == 1) for dataset, images in self.outliers.items()]
 
 
 def prepare(
@@ -210,7 +210,7 @@ def _open(folder: Path, manifest: pd.DataFrame, settings: Settings, fingerprint:
                 f"{len(stored)} prepared and {len(excluded)} excluded images are not the {len(manifest)} asked for"
             )
         bits = dict(facts["bits"])
-        outliers = {dataset: Outliers(**found) for dataset, found in facts["outliers"].items()}
+        outliers = {dataset: Outliers(**images) for dataset, images in facts["outliers"].items()}
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} is damaged ({error}); delete that folder and prepare again") from error
     return Store(

@@ -222,11 +222,11 @@ def _refuse_spellings(names: pd.Series, within: pd.Series, csv: Path, advice: st
     twice = spellings[spellings.duplicated(["within", "folded"], keep=False)]
     if len(twice):
         groups = list(twice.groupby(["within", "folded"], sort=False)["name"])
-        (line, one), (other_line, other) = groups[0][1].head(2).items()
+        (line, name), (other_line, other) = groups[0][1].head(2).items()
         more = f" (and {len(groups) - 1} more such)" if len(groups) > 1 else ""
         raise DatasetError(
-            f"{csv}, column {names.name}: {one!r} on line {line + 2} and {other!r} on line {other_line + 2} seem to be "
-            f"one and the same{more}; {advice}"
+            f"{csv}, column {names.name}: {name!r} on line {line + 2} and {other!r} on line {other_line + 2} seem to "
+            f"be one and the same{more}; {advice}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from lungdet.evaluation.compare import STARTED_FROM
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent, unit
 from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
 from lungdet.evaluation.statistics import paired
@@ -90,9 +91,9 @@ def caveats(summary: dict) -> list[str]:
             "flatters, and intervals are too narrow then. Give the table a column `patient_id`."
         )
     if data["unsearched"]:
-        doubt = "Whether this is an external test is not known. T" if data["external"] else "T"
+        doubt = "Whether this is an external test is not known. " if data["external"] else ""
         found.append(
-            f"{doubt}hese images may have been learnt from under other names: they could not be compared with those "
+            f"{doubt}These images may have been learnt from under other names: they could not be compared with those "
             f"{join(data['unsearched'])}."
         )
     found += starts.caveats(summary)
@@ -132,7 +133,7 @@ def caveats(summary: dict) -> list[str]:
         )
     found += _about_parts(summary)
     if summary["settings_that_differ"]:
-        expected = {"model._target_", starts.KEY, *search.searched(summary)}
+        expected = {"model._target_", STARTED_FROM, *search.searched(summary)}
         keys = [f"`{key}`" for key in summary["settings_that_differ"] if key not in expected]
         if keys:
             found.append(f"The models differ in more than their class: {join(keys)}.")

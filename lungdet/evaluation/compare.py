@@ -153,8 +153,8 @@ def identity(run: Run) -> dict[str, str]:
     """
     flat: dict[str, str] = {}
     _flatten(run.config, "", flat)
-    if run.start is not None:
-        flat[STARTED_FROM] = start_name(run.start)
+    if (start := run.start) is not None:
+        flat[STARTED_FROM] = start_name(start)
     part = part_of(run)
     if part.kind == ALONE:
         return flat | {"split": run.environment["split"]["hash"]}

@@ -295,12 +295,12 @@ def _data(replicate: Replicate, results: Sequence[Result], external: str | None)
     not by one. `unsearched` says why images could not be compared with those that a run has learnt from. An
     `external_test` is on other data, of no known source, none of it learnt from under another name.
     """
-    test, own = replicate.test, replicate.first.run.environment.get("data", {})
+    test, recorded = replicate.test, replicate.first.run.environment.get("data", {})
     tested = [({*result.test.dataset}, _learnt_from(result)) for result in results]
     known = set().union(*[here & sources for here, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in results]
-    unsearched = sorted({clause for one in facts for clause in one.get("unsearched", [])})
-    return own | {
+    unsearched = sorted({clause for own in facts for clause in own.get("unsearched", [])})
+    return recorded | {
         "external": external,
         "patients_known": patients_known(replicate, external),
         "external_test": bool(external) and not known and not unsearched,
@@ -308,7 +308,7 @@ def _data(replicate: Replicate, results: Sequence[Result], external: str | None)
         "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
         "unsearched": unsearched,
-        "scored": {key: max(one[key] for one in facts) for key in ("excluded", "copies")} if external else None,
+        "scored": {key: max(own[key] for own in facts) for key in ("excluded", "copies")} if external else None,
         "synthetic": any(name.startswith("phantom") for name in test.dataset),
         "test": counts(test),
         "test_datasets": {name: counts(rows) for name, rows in test.groupby("dataset")},

@@ -77,16 +77,16 @@ def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
         patients = sorted({*table["patient_id"][table["split"].isin(parts)]} & {*here["patient_id"]})
         if patients:
             raise RunError(f"{what} {len(patients)} patient(s) of this run's {part} part: {some(patients)}. {advice}")
-        found = copies(run, data.store, parts)
-        same = [f"{name} (there {found.of[name]})" for name in here["image_id"] if name in found.of]
+        copied = copies(run, data.store, parts)
+        same = [f"{name} (there {copied.of[name]})" for name in here["image_id"] if name in copied.of]
         if same:
             raise RunError(
                 f"{what} {len(same)} image(s) of this run's {part} part under other names: {some(same)}. Take these "
                 f"out of the data. {advice}"
             )
-    for clause in found.unsearched:
+    for clause in copied.unsearched:
         log.warning("whether an image that is tested here was learnt from under another name is not known %s", clause)
-    return found.unsearched
+    return copied.unsearched
 
 
 def untrained(model: DictConfig) -> DictConfig:

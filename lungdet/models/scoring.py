@@ -97,14 +97,14 @@ def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
 
     Who has an image that was learnt from under another name is such a patient, too. The facts are `score`'s.
     """
-    manifest, known, found = store.manifest, {*learnt(run)["patient_id"]}, copies(run, store)
+    manifest, known, copied = store.manifest, {*learnt(run)["patient_id"]}, copies(run, store)
     seen = manifest["patient_id"].isin(known)
-    twice = manifest["image_id"].isin(found.of) & ~seen
+    twice = manifest["image_id"].isin(copied.of) & ~seen
     seen |= manifest["patient_id"].isin(manifest["patient_id"][twice])
-    for clause in found.unsearched:
+    for clause in copied.unsearched:
         log.warning("whether images were learnt from under another name is not known %s", clause)
     if twice.any():
-        named = some([f"{name} is {found.of[name]}" for name in manifest["image_id"][twice]], 3)
+        named = some([f"{name} is {copied.of[name]}" for name in manifest["image_id"][twice]], 3)
         log.warning("%d images are copies of some that %s learnt from: %s", twice.sum(), run.name, named)
     if seen.all():
         raise RunError(
@@ -119,5 +119,5 @@ def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
             manifest.loc[seen, "patient_id"].nunique(),
             run.name,
         )
-    facts = {"excluded": len(store.excluded), "copies": int(twice.sum()), "unsearched": found.unsearched}
+    facts = {"excluded": len(store.excluded), "copies": int(twice.sum()), "unsearched": copied.unsearched}
     return manifest.index[~seen].to_numpy(), facts

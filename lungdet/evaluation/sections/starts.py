@@ -4,26 +4,24 @@ from itertools import combinations
 
 from lungdet.evaluation.page.wording import join, label, number
 
-KEY = "model.backbone.init_from"
-
 
 def caveats(summary: dict) -> list[str]:
     """That seeds of a model began with one network, and that models began with different ones."""
     models = {name: block for name, block in summary["models"].items() if block["settings"]["frozen"] is not None}
     starts = {name: _starts(block) for name, block in models.items()}
-    found = []
+    sentences = []
     shared = [name for name in models if _shared(starts[name])]
     if shared:
-        found.append(
+        sentences.append(
             f"Seeds of {join([label(name) for name in shared])} start from one run's convolutional layers: the spread "
             "over seeds leaves out what another start would change, and so does every interval that counts it."
         )
     if frozen := [label(name) for name in shared if models[name]["settings"]["frozen"]]:
-        found[-1] += f" Frozen, as in {join(frozen)}, these layers are one and the same network under every seed."
-    if any(_differ(starts[one], starts[two]) for one, two in combinations(models, 2)):
+        sentences[-1] += f" Frozen, as in {join(frozen)}, these layers are one and the same network under every seed."
+    if any(_differ(*pair) for pair in combinations(starts.values(), 2)):
         names = [f"{label(name)} from {_named(models[name])}" for name in models]
-        found.append(f"The models do not start from the same runs: {'; '.join(names)}. A difference may be theirs.")
-    return found
+        sentences.append(f"The models do not start from the same runs: {'; '.join(names)}. A difference may be theirs.")
+    return sentences
 
 
 def _starts(block: dict) -> dict[tuple, tuple | None]:
@@ -37,8 +35,8 @@ def _starts(block: dict) -> dict[tuple, tuple | None]:
 def _shared(starts: dict[tuple, tuple | None]) -> bool:
     """Whether two seeds started from one run on the same part."""
     return any(
-        starts[one] is not None and starts[one] == starts[two] and one[1] == two[1]
-        for one, two in combinations(starts, 2)
+        first is not None and first == second and part == other_part
+        for ((_, part), first), ((_, other_part), second) in combinations(starts.items(), 2)
     )
 
 
