@@ -61,10 +61,7 @@ def choose(precision: str, memory_format: str, accelerator: str = "auto") -> Ari
     Raises:
         InputError: fp16 on a processor, for which Lightning would compute bf16.
     """
-    import torch
-
-    on_gpu = accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
-    if str(precision) in ("16", "16-mixed") and not on_gpu:
+    if not computes(precision, accelerator):
         raise InputError(
             f"trainer.precision={precision}: a processor does not compute fp16; use bf16-mixed, 32-true or auto"
         )
@@ -76,6 +73,14 @@ def choose(precision: str, memory_format: str, accelerator: str = "auto") -> Ari
     )
     log.info("precision %s, %s: %s", chosen.precision, chosen.memory_format.replace("_", " "), chosen.why)
     return chosen
+
+
+def computes(precision: str, accelerator: str = "auto") -> bool:
+    """Whether this machine computes in a precision: fp16 on a GPU alone, for elsewhere Lightning would take bf16."""
+    import torch
+
+    on_gpu = accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return on_gpu or str(precision) not in ("16", "16-mixed")
 
 
 def compiles(choice: bool | str, images: int, accelerator: str = "auto") -> bool:

@@ -59,6 +59,13 @@ def test_other_images_of_patients_trained_or_tuned_on_are_left_out(run: Run, cap
     assert "3 images of 3 patients are left out" in caplog.text
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_run_of_a_gpu_is_scored_as_this_machine_can_and_that_is_warned_of(run: Run, caplog) -> None:
+    run.config.trainer.update({"accelerator": "cuda", "precision": "16-mixed"})
+    assert score(run, run.config.data)["logit_abnormal"].notna().all()
+    assert "was trained in 16-mixed, which is for GPUs, and is scored in" in caplog.text
+
+
 def test_images_of_known_patients_alone_are_refused(run: Run) -> None:
     split = pd.read_csv(run.folder / "split.csv")
     split.assign(split="train").to_csv(run.folder / "split.csv", index=False)

@@ -54,11 +54,11 @@ def choose(accelerator: str, precision: str, memory_format: str, image_size: int
     device = "cpu" if accelerator == "cpu" else here
     if accelerator not in ("auto", device) and not (accelerator == "gpu" and device != "cpu"):
         remarks.append(f"Measured on {device}: `trainer.accelerator={accelerator}` is not on this machine.")
-    precision, memory_format, _ = hardware.choose(precision, memory_format, device)
-    if precision == "16-mixed" and device == "cpu":
-        precision = "bf16-mixed"
-        remarks.append("Measured in bf16-mixed: `trainer.precision=16-mixed` is for GPUs.")
-    return Place(device, precision, memory_format, image_size), remarks
+    computed = precision if hardware.computes(precision, device) else "auto"
+    arithmetic = hardware.choose(computed, memory_format, device)
+    if computed != precision:
+        remarks.append(f"Measured in {arithmetic.precision}: `trainer.precision={precision}` is for GPUs.")
+    return Place(device, arithmetic.precision, arithmetic.memory_format, image_size), remarks
 
 
 class Network:

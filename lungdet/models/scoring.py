@@ -61,14 +61,13 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         _require_same(run, "bits", depths.get(dataset, depth), depth)
     rows, facts = _unseen(run, data.store)
     model.load_state_dict(run.weights())
-    trained = run.config.trainer
-    arithmetic = hardware.choose(trained.precision, trained.memory_format, trained.accelerator)
+    accelerator, arithmetic = _here(run)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     tracking.quieten()
     # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
     with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
         data.trainer = trainer = lightning.Trainer(
-            accelerator=trained.accelerator,
+            accelerator=accelerator,
             devices=1,
             precision=arithmetic.precision,
             default_root_dir=root,
@@ -82,6 +81,18 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
     table = prediction_table(manifest, model.labels, predictions["logit"].numpy())
     table.attrs["scored"] = facts
     return table
+
+
+def _here(run: Run) -> tuple[str, hardware.Arithmetic]:
+    """Where and how to compute: as in training, or with a warning as this machine can."""
+    trained = run.config.trainer
+    accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
+    if hardware.computes(trained.precision, accelerator):
+        return accelerator, hardware.choose(trained.precision, trained.memory_format, accelerator)
+    arithmetic = hardware.choose("auto", trained.memory_format, accelerator)
+    precisions = trained.precision, arithmetic.precision
+    log.warning("%s was trained in %s, which is for GPUs, and is scored in %s", run.name, *precisions)
+    return accelerator, arithmetic
 
 
 def _require_same(run: Run, key: str, own: object, asked: object) -> None:
