@@ -107,10 +107,14 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
 
 def build_model(run: "Run", trust: "Sequence[str]" = ()) -> "Classifier":
     """The configured model; of a run that goes on or is done the weights are its own, fetched from nowhere else."""
+    from lungdet.models.backbone import require_size
     from lungdet.models.pretraining import untrained
 
     config = untrained(run.config.model) if run.can_continue else run.config.model
-    return instantiate(f"{run.folder}: model", config, trust)
+    model = instantiate(f"{run.folder}: model", config, trust)
+    if model.backbone is not None:
+        require_size(model.backbone, run.config.data.image_size)
+    return model
 
 
 def build_data(config: DictConfig, model: "Classifier", trust: "Sequence[str]" = ()) -> "RadiographDataModule":

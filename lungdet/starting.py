@@ -72,7 +72,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     run = None
     with ExitStack() as held:
         try:
-            _require_epochs(config)
+            _require_numbers(config)
             run = _asked_for(config, overrides, held)
         finally:
             ranks.agreed(run)
@@ -190,7 +190,7 @@ def _continued(run: Run, config: DictConfig, overrides: Sequence[str], held: Exi
     changed = settled(run.config, run.folder)
     for key, value in changes.items():
         OmegaConf.update(changed, key, value, merge=False)
-    _require_epochs(changed)
+    _require_numbers(changed)
     held.callback(_lock(run).release)
     end = _reached(run).end(changed.trainer)
     to_train = not changes.keys().isdisjoint(_OF_EPOCHS)
@@ -272,13 +272,15 @@ def _reached(run: Run) -> _Reached:
     return reached
 
 
-def _require_epochs(config: DictConfig) -> None:
-    """Passes only a trainer that can tell when to end.
+def _require_numbers(config: DictConfig) -> None:
+    """Passes only a seed that can be drawn from, and a trainer that can tell when to end.
 
     Raises:
-        InputError: trainer.max_epochs or trainer.early_stopping is no number of epochs.
+        InputError: `seed`, trainer.max_epochs or trainer.early_stopping is no such number.
     """
     epochs, patience = config.trainer.get("max_epochs"), config.trainer.get("early_stopping")
+    if not (type(config.seed) is int and 0 <= config.seed < 2**32):
+        raise InputError(f"seed={config.seed}: a whole number from 0 to {2**32 - 1} is needed")
     if not (type(epochs) is int and (epochs >= 1 or epochs == -1)):
         raise InputError(f"trainer.max_epochs={epochs}: at least one epoch is needed (-1: no end)")
     if not (patience is None or (type(patience) is int and patience >= 1)):

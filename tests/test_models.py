@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lungdet.errors import InputError
-from lungdet.models.backbone import ConvBackbone, TimmBackbone, _require_hub
+from lungdet.models.backbone import ConvBackbone, TimmBackbone, _require_hub, require_size
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
@@ -285,6 +285,13 @@ def test_a_finding_without_both_classes_or_with_a_logit_that_is_no_number_is_nan
     assert never["test/recall"] == 0
     some = model._measure("test", torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
     assert some["test/auroc"] == some["test/accuracy"] == 1
+
+
+@pytest.mark.parametrize(("side", "backbone"), [(15, ConvBackbone([2] * 4)), (64, TimmBackbone("inception_v3"))])
+def test_images_too_small_for_a_backbone_are_refused_in_a_sentence(side: int, backbone: nn.Module) -> None:
+    with pytest.raises(InputError, match=f"data.image_size={side}: too small"):
+        require_size(backbone, side)
+    assert backbone.training
 
 
 def test_images_that_all_are_surely_abnormal_are_ranked_while_training() -> None:

@@ -272,6 +272,15 @@ def test_a_trainer_that_could_not_tell_when_to_end_is_refused(tmp_path: Path, va
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "abc"])
+def test_a_seed_that_nothing_can_be_drawn_from_is_refused_before_a_folder_is_made(tmp_path: Path, seed: object) -> None:
+    config = OmegaConf.merge(resumed(cut_run(tmp_path, "cut")), {"resume": None, "seed": seed})
+    before = files(tmp_path)
+    with pytest.raises(InputError, match=f"seed={seed}: a whole number from 0"), starting.start(config):
+        pass
+    assert files(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

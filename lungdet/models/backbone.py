@@ -155,6 +155,29 @@ class TimmBackbone(Backbone):
             ) from error
 
 
+def require_size(backbone: nn.Module, side: int) -> None:
+    """Passes only images that are large enough for every layer.
+
+    Args:
+        backbone: of any kind.
+        side: of the square images, pixels.
+
+    Raises:
+        InputError: too small; or as the backbone's own `forward`.
+    """
+    training = backbone.training
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 1, side, side))
+    except RuntimeError as error:
+        raise InputError(
+            f"data.image_size={side}: too small for model.backbone, whose layers would have nothing left to look at "
+            f"({error}); raise it"
+        ) from error
+    finally:
+        backbone.train(training)
+
+
 def _block(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1, bias=False),  # batch norm brings the offset
