@@ -1,4 +1,4 @@
-"""Checkpoints are on disk whole or not at all."""
+"""Checkpoints are on disk whole or not at all, and nothing in them is run."""
 
 import io
 from pathlib import Path
@@ -9,11 +9,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from lungdet.commands import command, override
 from lungdet.errors import InputError
+from lungdet.runs import read_checkpoint
 from lungdet.writing import PARTIAL, make_folder, replacing
 
 
 class Checkpoints(TorchCheckpointIO):
-    """Writes a run's checkpoints; reads them as Lightning does.
+    """Writes and reads a run's checkpoints.
 
     Lightning would write to TMPDIR and, where that is another disk, copy the file over the one before: a program that
     is killed meanwhile leaves neither.
@@ -39,3 +40,7 @@ class Checkpoints(TorchCheckpointIO):
                 f"{path} could not be written ({error.strerror}); what was trained before is kept. Once there is room, "
                 f"it goes on with: {goes_on}"
             ) from error
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """What a checkpoint holds, wherever Lightning would have it, see `read_checkpoint`."""
+        return read_checkpoint(Path(path))

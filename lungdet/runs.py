@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 import yaml
@@ -169,16 +169,11 @@ class Run:
         Raises:
             RunError: as `checkpoint`, or there is something else in it.
         """
-        import torch
-
         path = self.checkpoint("best")
         try:
-            return torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-        except (UnpicklingError, KeyError) as error:
-            raise RunError(
-                f"{path} holds more than weights, or none, and is not read: it could run code. Ask for another copy "
-                "of the run"
-            ) from error
+            return read_checkpoint(path)["state_dict"]
+        except KeyError as error:
+            raise RunError(f"{path} holds no weights; ask for another copy of the run") from error
 
     def split(self) -> "pd.DataFrame":
         """Who was in train, val and test: `image_id, patient_id, dataset, split`.
@@ -362,6 +357,22 @@ def load_yaml(path: Path) -> DictConfig:
                 "never writes and which may be longer than memory; write there what it stands for"
             )
     return OmegaConf.load(io.StringIO(text))  # a plain word is refused, other than by `create`
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a whole checkpoint holds, in host memory; nothing in it is run.
+
+    Raises:
+        RunError: it holds more than numbers and names.
+    """
+    import torch
+
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except UnpicklingError as error:
+        raise RunError(
+            f"{path} holds more than weights and is not read: it could run code. Ask for another copy of the run"
+        ) from error
 
 
 def load_run(folder: str | Path) -> Run:

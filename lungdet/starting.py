@@ -16,7 +16,7 @@ from lungdet import ranks
 from lungdet.commands import command, override
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate, require_trusted
-from lungdet.runs import Run, RunError, find_runs, load_run, settled
+from lungdet.runs import Run, RunError, find_runs, load_run, read_checkpoint, settled
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -255,13 +255,13 @@ def _reached(run: Run) -> _Reached:
     Raises:
         RunError: there is none, it is damaged, or metrics.csv lacks one of the epochs before it.
     """
-    import torch
-
     path = run.checkpoint("last")
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        checkpoint = read_checkpoint(path)
         stalled = next(state["wait_count"] for state in checkpoint["callbacks"].values() if "wait_count" in state)
         reached = _Reached(checkpoint["epoch"] + 1, stalled)
+    except RunError:
+        raise
     except Exception as error:  # whatever a damaged file makes torch raise
         raise RunError(f"{path} is damaged ({error}); start a new run in another folder") from error
     if missing := sorted(set(range(reached.epochs)) - set(run.epochs["epoch"])):

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import train
 from lungdet import starting
+from lungdet.checkpoints import Checkpoints
 from lungdet.errors import InputError
 from lungdet.evaluation.network import Network, Place
 from lungdet.models import pretraining
@@ -76,16 +77,25 @@ def test_a_run_folders_configuration_runs_no_code_of_its_choice(reader: str, key
     assert "add 'trust=[pandas]' to the command" in str(refusal.value)
 
 
-def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("which", "read"),
+    [
+        ("best", lambda run: pretraining.load(ConvBackbone([4]), str(run.folder))),
+        ("best", lambda run: Checkpoints().load_checkpoint(run.checkpoint("best"))),  # as the trainer does
+        ("last", starting._reached),
+    ],
+    ids=["weights", "trainer", "resume"],
+)
+def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path, which: str, read: Callable[[Run], object]) -> None:
     class Payload:
         def __reduce__(self) -> tuple:
             return open, (str(tmp_path / "it ran"), "w")
 
     folder = write_run(tmp_path / "foreign")
     (folder / "checkpoints").mkdir()
-    torch.save({"state_dict": Payload()}, folder / "checkpoints" / "best.ckpt")
-    with pytest.raises(RunError, match=r"best\.ckpt holds more than weights"):
-        pretraining.load(ConvBackbone([4]), str(folder))
+    torch.save({"state_dict": Payload()}, folder / "checkpoints" / f"{which}.ckpt")
+    with pytest.raises(RunError, match=rf"^{folder}/checkpoints/{which}\.ckpt holds more than"):
+        read(load_run(folder))
     assert not (tmp_path / "it ran").exists()
 
 
