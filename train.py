@@ -245,10 +245,8 @@ def predict(
     Returns:
         The test part's loss and metrics.
     """
-    import pandas as pd
-
     best = run.checkpoint("best")
-    if not pd.read_csv(run.folder / "metrics.csv")["val/loss"].notna().any():
+    if not run.epochs["val/loss"].notna().any():
         raise InputError(
             f"{run.folder}: the validation loss was never a number, so training diverged; lower model.learning_rate, "
             "or set trainer.gradient_clip_val=1.0"
@@ -296,11 +294,9 @@ def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "
 
 def record(run: "Run", test: dict[str, float]) -> float:
     """Record what the run cost, mark it as finished and return its best validation loss."""
-    import pandas as pd
-
     from lungdet import runs
 
-    epochs = pd.read_csv(run.folder / "metrics.csv").set_index("epoch")
+    epochs = run.epochs.set_index("epoch")
     runs.finish(
         run,
         test=test,
