@@ -5,10 +5,13 @@ own, a script that is started from its beginning after `scontrol requeue`, which
 "node" is this machine, and signals reach a task's own process, as with SLURM's usual cgroups.
 """
 
+import contextlib
 import os
 import re
+import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,8 +29,9 @@ class Cluster:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.bin = folder, folder / "bin"
+        self.folder, self.bin, self.modules = folder, folder / "bin", folder / "modules"
         self.bin.mkdir(parents=True)
+        self.modules.mkdir()
         for name in COMMANDS:
             command = self.bin / name
             command.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {folder} {name} "$@"\n')
@@ -35,8 +39,9 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For whoever submits."""
-        return os.environ | {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+        """For whoever submits; jobs may import what lies in `modules`."""
+        paths = {"PATH": self.bin, "PYTHONPATH": self.modules}
+        return os.environ | {name: f"{first}{os.pathsep}{os.environ.get(name, '')}" for name, first in paths.items()}
 
     @property
     def scripts(self) -> list[str]:
@@ -76,8 +81,7 @@ class Cluster:
 
 def sbatch(folder: Path, script: str) -> None:
     """Submit: each job of an array in the background, with an id of its own."""
-    # Lightning makes the port of the job's id: clusters of tests that run at once must not use the same.
-    first = 1000 + 10 * (zlib.crc32(str(folder).encode()) % 890 + len(list(folder.glob("submitted_*"))))
+    first, claim = _claimed(zlib.crc32(str(folder).encode()) + len(list(folder.glob("submitted_*"))))
     text = Path(script).read_text()
     (folder / f"submitted_{first}").write_text(text)
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
@@ -99,14 +103,15 @@ def sbatch(folder: Path, script: str) -> None:
     for index in range(last + 1):
         job = folder / str(first + index)
         job.mkdir()
-        (job / "state").write_text("RUNNING")
+        _write(job / "state", "RUNNING")
         array = {"SLURM_ARRAY_JOB_ID": first, "SLURM_ARRAY_TASK_ID": index} if "array" in options else {}
         if array:
             (folder / f"{first}_{index}").symlink_to(job.name)
         told_it = {name: str(value) for name, value in (told | array | {"SLURM_JOB_ID": job.name}).items()}
         with (job / "runner.log").open("w") as log:
             command = [sys.executable, __file__, str(folder), "run_job", script]
-            subprocess.Popen(command, env=os.environ | told_it, stdout=log, stderr=log, start_new_session=True)
+            environment, held = os.environ | told_it, [claim.fileno()]
+            subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=held)
     print(f"Submitted batch job {first}")
 
 
@@ -122,8 +127,13 @@ def run_job(folder: Path, script: str) -> None:
         while running.poll() is None and not (job / "requeue").exists():
             time.sleep(0.1)
         if not (job / "requeue").exists():
-            (job / "state").write_text("FAILED" if running.returncode else "COMPLETED")
+            _write(job / "state", "FAILED" if running.returncode else "COMPLETED")
             return
+        # SLURM takes its time, too: the task that has asked ends by itself, and says why, before the others are ended.
+        with contextlib.suppress(ProcessLookupError):
+            asking = os.pidfd_open(int((job / "requeue").read_text()))
+            select.select([asking], [], [], 600)
+            os.close(asking)
         for number, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):  # KillWait is 30 seconds
             _kill(job, number)
             end = time.monotonic() + patience
@@ -152,8 +162,9 @@ def srun(folder: Path, *arguments: str) -> None:
         out = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--output", f"{job}/task%t.log"))
         error = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--error", out))
         with open(out, "a") as output, open(error, "a") as errors:
-            task = subprocess.Popen(given, env=told | mine, stdout=output, stderr=errors, start_new_session=True)
-        (job / f"task_{rank}").write_text(str(task.pid))
+            # It writes its own id down, before anybody could wait for what it does.
+            command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', f"{job}/task_{rank}", *given]
+            task = subprocess.Popen(command, env=told | mine, stdout=output, stderr=errors, start_new_session=True)
         tasks.append(task)
     sys.exit(max(abs(task.wait()) for task in tasks))
 
@@ -162,7 +173,7 @@ def scontrol(folder: Path, what: str, job: str) -> None:
     """Requeue a job: written down with the rank that asked for it; `run_job` then ends its tasks."""
     with (folder / "requeued").open("a") as calls:
         calls.write(f"{what} {job} by rank {os.environ['SLURM_PROCID']}\n")
-    (folder / job / "requeue").touch()
+    _write(folder / job / "requeue", str(os.getppid()))
 
 
 def sacct(folder: Path, *_: str) -> None:
@@ -170,6 +181,31 @@ def sacct(folder: Path, *_: str) -> None:
     print("JobID|State|NodeList")
     for state in folder.glob("*/state"):
         print(f"{state.parent.name}|{state.read_text()}|localhost")
+
+
+def _claimed(start: int) -> tuple[int, socket.socket]:
+    """The first of ten ids whose ports are free, and what claims them, on this machine, for as long as it is open.
+
+    Lightning makes a job's port, of TCP, of its id. Clusters claim that of UDP, which nobody uses.
+    """
+    for first in (1000 + 10 * ((start + tried) % 900) for tried in range(900)):
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", 15000 + first))
+            for index in range(10):
+                with socket.socket() as port:
+                    port.bind(("", 15000 + first + index))
+        except OSError:
+            claim.close()
+        else:
+            return first, claim
+    raise OSError("no ten ports are free")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whoever reads the file meanwhile finds all of the text or none."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
 
 
 def _kill(job: Path, number: signal.Signals) -> None:

@@ -36,14 +36,47 @@ def submitting(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Po
     return subprocess.Popen(command, cwd=CHECKOUT, env=cluster.environment, stderr=subprocess.PIPE, text=True)
 
 
-def in_the_second_epoch(folder: Path, running: Callable[[], bool]) -> None:
-    """Wait until the first epoch of the run below a folder is done, and a moment longer."""
+# In the middle of the second epoch each task of a job that has not been cut yet leaves a file and waits for its end.
+HOLD = """
+import os, time
+from pathlib import Path
+from hydra.experimental.callback import Callback
+
+class Hold(Callback):
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def on_job_start(self, **_):
+        from lungdet import ranks
+        from lungdet.tracking import Record
+        end = Record.on_train_batch_end
+
+        def hold(record, trainer, module, outputs, batch, index):
+            end(record, trainer, module, outputs, batch, index)
+            if (trainer.current_epoch, index) == (1, 1) and "SLURM_RESTART_COUNT" not in os.environ:
+                (self.folder / f"held_{ranks.rank()}").touch()
+                time.sleep(1800)  # it is ended before
+
+        Record.on_train_batch_end = hold
+"""
+
+
+def holding(cluster: Cluster) -> list[str]:
+    """Words of a command with which its job is held in the second epoch until it is signalled."""
+    (cluster.modules / "slurm_hold.py").write_text(HOLD)
+    return ["+hydra.callbacks.hold._target_=slurm_hold.Hold", f"+hydra.callbacks.hold.folder={cluster.folder}"]
+
+
+def signal_held(cluster: Cluster, number: signal.Signals, running: Callable[[], bool]) -> str:
+    """Signal the job once both of its tasks are held; its id."""
     end = time.monotonic() + 1800
-    while not [*folder.glob("**/metrics.csv")]:
+    while len([*cluster.folder.glob("held_*")]) < 2:
         assert running(), "it ended before"
         assert time.monotonic() < end
         time.sleep(0.05)
-    time.sleep(0.3)
+    [job] = cluster.jobs()
+    cluster.signal(job, number)
+    return job
 
 
 def epochs(run: Run) -> list[int]:
@@ -118,10 +151,8 @@ def test_a_job_that_submitit_queues_again_goes_on_in_its_folder_and_ends_as_if_i
     sweep: list[Run], tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path / "cluster")
-    process = submitting(cluster, tmp_path / "out", "model=cnn", *PAIR)
-    in_the_second_epoch(tmp_path / "out" / "sweeps", lambda: process.poll() is None)
-    [job] = cluster.jobs()
-    cluster.signal(job, signal.SIGUSR2)
+    process = submitting(cluster, tmp_path / "out", "model=cnn", *PAIR, *holding(cluster))
+    job = signal_held(cluster, signal.SIGUSR2, lambda: process.poll() is None)
     _, error = process.communicate(timeout=1800)
     assert process.returncode == 0, error[-3000:]
     assert cluster.requeued == [f"requeue {job} by rank 0"]
@@ -139,15 +170,14 @@ def test_a_job_of_a_script_is_queued_again_on_its_signal_and_ends_as_if_it_had_n
     cluster, run_dir, cwd = Cluster(tmp_path / "cluster"), tmp_path / "run", tmp_path / "cwd"
     cwd.mkdir()
     (cwd / "hpc_ckpt_1.ckpt").write_text("of another run, as Lightning would leave it here")
-    choices = " ".join(f"'{one}'" for one in (*SMALL, "trainer.devices=2", f"outputs={tmp_path}/out"))
+    words = (*SMALL, "trainer.devices=2", f"outputs={tmp_path}/out", *holding(cluster))
+    choices = " ".join(f"'{word}'" for word in words)
     (tmp_path / "job.sh").write_text(
         "#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --ntasks-per-node=2\n#SBATCH --signal=SIGUSR1@90\n"
         f"cd {cwd}\nsrun {sys.executable} {CHECKOUT}/train.py hydra.run.dir={run_dir} {choices}\n"
     )
     subprocess.run(["sbatch", tmp_path / "job.sh"], env=cluster.environment, check=True)
-    [job] = cluster.jobs()
-    in_the_second_epoch(run_dir, lambda: cluster.state(job) == "RUNNING")
-    cluster.signal(job, signal.SIGUSR1)
+    job = signal_held(cluster, signal.SIGUSR1, lambda: cluster.state(cluster.jobs()[0]) == "RUNNING")
     assert cluster.wait(job) == "COMPLETED", cluster.said(job)
     assert cluster.requeued == [f"requeue {job} by rank 0"]
     assert cluster.said(job).count("the job is queued again") == 1
