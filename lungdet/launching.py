@@ -22,6 +22,7 @@ from lungdet.interruption import Interrupted
 
 T = TypeVar("T")
 
+PATIENCE = 10  # seconds that a process other than the first keeps its error back
 # What torch's launcher answers from its first use on, and leaves so: a later job in this process must be stoppable.
 _TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -126,7 +127,7 @@ def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any
         raise
     except (Exception, SystemExit):
         if ranks.rank():  # what fails alike in all of them is told by the first, and the others are ended
-            time.sleep(10)
+            time.sleep(PATIENCE)
         raise
     finally:
         torch.distributed.destroy_process_group()

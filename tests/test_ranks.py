@@ -1,10 +1,8 @@
 """Several processes train one run as one would: the same losses, each test image once, one folder, one writer."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -64,15 +62,43 @@ def trained(folder: Path, table: Path, *changes: str) -> Run:
     return load_run(run.folder)
 
 
-def command(*arguments: str, torchrun: bool = False) -> list[str]:
-    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
-    return [sys.executable, *processes, "train.py", *arguments, *SMALL]
+# train.py, changed before it begins; so are the processes that it starts, which import the main module, too.
+CHANGED = """
+import os, signal, time
+from lungdet import launching, ranks
+from lungdet.tracking import Record
+{change}
+if __name__ == "__main__":
+    exec(compile(open("train.py").read(), "train.py", "exec"))
+"""
+# The second process waits to be ended however much later the first fails.
+PATIENT = "launching.PATIENCE = 600"
+# In the second epoch of the first job the second process dies, and the first has no error of its own meanwhile.
+DYING = """
+begin = Record.on_train_epoch_start
+def dies(record, trainer, module):
+    if trainer.current_epoch == 1 and "_seed0_" in str(record.path):
+        processes = ranks.gathered(os.getpid())
+        if ranks.rank() == 0:
+            os.kill(processes[1], signal.SIGKILL)
+        time.sleep(600)  # it is ended before
+    begin(record, trainer, module)
+Record.on_train_epoch_start = dies
+"""
+
+
+def run_changed(folder: Path, change: str, *arguments: str) -> subprocess.CompletedProcess:
+    (folder / "changed.py").write_text(CHANGED.format(change=change))
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, str(folder / "changed.py"), *arguments, *SMALL]
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 def run_command(*arguments: str, torchrun: bool = False) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(*arguments, torchrun=torchrun), cwd=CHECKOUT, capture_output=True, text=True, timeout=1800
-    )
+    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
+    words = [sys.executable, *processes, "train.py", *arguments, *SMALL]
+    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=1800)
 
 
 def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
@@ -121,7 +147,8 @@ def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_im
 
 
 def test_what_the_user_has_to_mend_is_told_once_and_without_a_traceback(table: Path, tmp_path: Path) -> None:
-    done = run_command(f"data.table={table}", f"outputs={tmp_path}", "trainer.devices=2", "model.sequence=diagonals")
+    mistaken = (f"data.table={table}", f"outputs={tmp_path}", "trainer.devices=2", "model.sequence=diagonals")
+    done = run_changed(tmp_path, PATIENT, *mistaken)
     assert done.returncode == 1
     assert done.stderr.count("model.sequence=diagonals: one of rows") == 1
     assert "Traceback" not in done.stderr
@@ -154,30 +181,18 @@ def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_some_fail(tabl
 @pytest.mark.slow
 def test_a_process_that_dies_ends_its_job_alone_and_the_next_command_goes_on(table: Path, tmp_path: Path) -> None:
     arguments = ["-m", "trainer.devices=2", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=cut"]
-    arguments += ["trainer.max_epochs=15"]
-    sweep = subprocess.Popen(command(*arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 1800
-    while not list(tmp_path.glob("sweeps/cut/*_seed0_*/checkpoints/last.ckpt")):
-        assert time.time() < deadline
-        time.sleep(0.2)
-    os.kill(_process_of_rank(1, sweep.pid), signal.SIGKILL)
-    _, said = sweep.communicate(timeout=1800)
-    assert sweep.returncode == 1
-    assert "process 1 of 2 ended with status -9" in said
+    arguments += ["trainer.max_epochs=3"]
+    done = run_changed(tmp_path, DYING, *arguments)
+    assert done.returncode == 1
+    assert "process 1 of 2 ended with status -9" in done.stderr
     first, second = find_runs(tmp_path / "sweeps" / "cut")
     assert (first.config.seed, second.config.seed) == (0, 1)
     assert not first.finished
-    assert_ran_once(second, processes=2, epochs=15)
+    assert_ran_once(second, processes=2, epochs=3)
     done = run_command(*arguments)
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stdout
-    assert_ran_once(first, processes=2, epochs=15)
-
-
-def _process_of_rank(rank: int, parent: int) -> int:
-    """They are started in this order."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return int([child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()][rank])
+    assert_ran_once(first, processes=2, epochs=3)
 
 
 @pytest.mark.slow
