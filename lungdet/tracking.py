@@ -32,6 +32,8 @@ from lungdet.writing import write_text
 log = logging.getLogger(__name__)
 
 PATIENCE = 8  # seconds that Weights & Biases may take to start online, and again to finish
+ANSWER = 3  # seconds that their server may take to answer a first request
+OFFLINE = 600  # seconds to start and to finish offline, where nobody is waited for: only a busy machine makes it slow
 
 
 class Record(Callback):
@@ -220,8 +222,7 @@ def wandb_logger(run: Run) -> Iterator[WandbLogger | None]:
 def _start(run: Run, mode: str) -> WandbLogger | None:
     import wandb
 
-    # Offline nobody is waited for: only a busy machine makes it slow.
-    patience = PATIENCE if mode == "online" else 20 * PATIENCE
+    patience = PATIENCE if mode == "online" else OFFLINE
     own = {
         "name": run.name,
         "group": run.folder.parent.name if (run.folder.parent / "multirun.yaml").exists() else None,
@@ -229,7 +230,7 @@ def _start(run: Run, mode: str) -> WandbLogger | None:
         "config": OmegaConf.to_container(run.config),
         "save_dir": run.folder,
         "mode": mode,
-        "settings": wandb.Settings(init_timeout=patience, finish_timeout=PATIENCE, console="off", silent=True),
+        "settings": wandb.Settings(init_timeout=patience, finish_timeout=patience, console="off", silent=True),
     }
     options = OmegaConf.to_container(run.config.logger)
     if taken := [key for key in options if key in (*own, "dir", "experiment")]:
@@ -264,7 +265,7 @@ def _mode() -> str:
         log.info("Weights & Biases: no key is configured (wandb login): logging offline")
         return "offline"
     try:
-        urlopen(server, timeout=3).close()
+        urlopen(server, timeout=ANSWER).close()
     except HTTPError:  # an answer
         pass
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 # Before torch is imported: the suite runs on as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_X_SERVICE_WAIT", "600")  # seconds; on a busy machine its program starts slowly
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
