@@ -166,7 +166,9 @@ def test_lightning_ends_the_workers(radiographs: Radiographs) -> None:
         workers = list(batches._iterator._workers)
         assert all(worker.is_alive() for worker in workers)
         loader.reset()
-        assert not any(worker.is_alive() for worker in workers)
+        for worker in workers:
+            worker.join(600)
+            assert not worker.is_alive()
 
 
 def test_workers_use_one_thread_of_opencv(radiographs: Radiographs) -> None:

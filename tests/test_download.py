@@ -361,7 +361,7 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, tmp_path
     resource = serve(server, "a.zip", archive, cuts=[400_000], hold=hold)
     arguments = [
         "montgomery", "take=archive", f"root={tmp_path / 'data'}", f"files.archive.url={server.address}/a.zip",
-        "files.archive.bytes=null",
+        "files.archive.bytes=null", "timeout=600",
     ]  # fmt: skip
     with running(*arguments, cwd=tmp_path) as process:
         part = tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip.part"
