@@ -33,7 +33,7 @@ def wanted(trainer: DictConfig) -> int:
     Raises:
         InputError: none; several machines, which no process can start by itself; others than were started.
     """
-    machines = trainer.get("num_nodes", 1)  # runs of earlier versions have none
+    machines = trainer.num_nodes
     if machines != 1 and ranks.count() == 1:
         raise InputError(
             f"trainer.num_nodes={machines}: several machines are started from outside, on each of them with: "

@@ -63,7 +63,7 @@ def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) 
 
     table, copied = learnt(run), Copies({}, [])
     for link, origin in enumerate(chain(run)):
-        known = origin.environment["data"]
+        known = origin.data
         try:
             theirs = reopen(known["store"], known["fingerprint"])
         except StoreError as error:

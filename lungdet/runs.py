@@ -65,6 +65,8 @@ class Run:
     """A continued run's configuration as this command has it, until `begin` writes it down."""
     trains_on: bool = False
     """Whether a run that was fitted is trained on: else its predictions alone are made again."""
+    words: tuple[str, ...] = ()
+    """What the command line said that goes on with a run, until `begin` writes it down."""
 
     @property
     def name(self) -> str:
@@ -108,6 +110,19 @@ class Run:
             return facts
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
+
+    @property
+    def data(self) -> dict:
+        """What it recorded of its data as it began, see `RadiographDataModule.describe`.
+
+        Raises:
+            RunError: it has recorded nothing, or not all that others ask for.
+        """
+        facts = self.environment.get("data", {})
+        if missing := sorted({"bits", "fingerprint", "patients_known", "sources", "store"} - facts.keys()):
+            path = self.folder / "environment.json"
+            raise RunError(f"{path} does not say under data: {', '.join(missing)}; train the run again")
+        return facts
 
     @property
     def epochs(self) -> "pd.DataFrame":
@@ -290,6 +305,13 @@ class Run:
         if self.trains_on:
             facts["fitted"] = False
         self.record(**facts)
+        if self.words:
+            self.ask_again(self.words)
+
+    def ask_again(self, words: Sequence[str]) -> None:
+        """Record what the command line said that asks for this run, unless one before said the same."""
+        if [*words] not in self.asked:
+            self.record(asked_again=[*self.environment.get("asked_again", []), [*words]])
 
     def record(self, **facts: object) -> None:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""

@@ -136,14 +136,13 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
     held.callback(_lock(run).release)
     if there and run.finished:
         run.require_data(instantiate("data", config.data, config.get("trust", ())).identity)
+        run.ask_again(overrides)
         log.info("%s is finished already", run.folder)
     elif there and run.can_continue:
-        run = _going_on(run, config)
+        run = _going_on(run, config, overrides)
     else:
         log.info("run folder %s", run.folder)
         run.create(config, overrides)
-    if [*overrides] not in run.asked:
-        run.record(asked_again=[*run.environment.get("asked_again", []), [*overrides]])
     return run
 
 
@@ -170,7 +169,7 @@ def _unfinished(runs: Sequence[Run], wanted: str) -> Iterator[Run]:
             log.warning("resume=auto passes over a run: %s", error)
 
 
-def _going_on(run: Run, config: DictConfig) -> Run:
+def _going_on(run: Run, config: DictConfig, overrides: Sequence[str] = ()) -> Run:
     """A run that was cut, served and logged as this command, which computes the same, has it.
 
     Raises:
@@ -178,7 +177,7 @@ def _going_on(run: Run, config: DictConfig) -> Run:
     """
     _reached(run)
     log.info("continuing %s", run.folder)
-    return Run(run.folder, settled(config, run.folder))
+    return Run(run.folder, settled(config, run.folder), words=tuple(overrides))
 
 
 def _continued(run: Run, config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:

@@ -289,7 +289,7 @@ def test_a_finding_without_both_classes_or_with_a_logit_that_is_no_number_is_nan
 
 @pytest.mark.parametrize(("side", "backbone"), [(15, ConvBackbone([2] * 4)), (64, TimmBackbone("inception_v3"))])
 def test_images_too_small_for_a_backbone_are_refused_in_a_sentence(side: int, backbone: nn.Module) -> None:
-    with pytest.raises(InputError, match=f"data.image_size={side}: too small"):
+    with pytest.raises(InputError, match=f"data.image_size={side}: model.backbone takes no images"):
         require_size(backbone, side)
     assert backbone.training
 

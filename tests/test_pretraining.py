@@ -38,6 +38,7 @@ def run(folder: Path, parts: dict[str, str] = PARTS, start: str | None = None, s
     pd.DataFrame(rows).to_csv(folder / "split.csv", index=False)
     known = {"store": "gone", "fingerprint": ""} if store is None else {"store": str(store.folder)}
     known |= {} if store is None else {"fingerprint": store.fingerprint}
+    known |= {"bits": {}, "patients_known": True, "sources": {}}
     (folder / "environment.json").write_text(json.dumps({"data": known}))
     if start is not None:
         Run(folder).keep_start(load_run(start))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_runs import write_run
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet import runs, starting
@@ -150,3 +151,12 @@ def test_a_half_written_environment_never_replaces_the_whole_one(tmp_path: Path)
         with pytest.raises(TypeError):
             run.record(unwritable=object())
         assert run.environment == before
+
+
+def test_what_a_run_does_not_say_of_its_data_is_named(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "run"))
+    facts = run.environment
+    del facts["data"]["bits"], facts["data"]["store"]
+    (run.folder / "environment.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"environment\.json does not say under data: bits, store"):
+        run.data  # noqa: B018

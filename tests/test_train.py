@@ -435,7 +435,7 @@ def test_scoring_images_prepared_otherwise_is_refused(run: runs.Run) -> None:
     [
         ("trainer.max_epochs=0", "trainer.max_epochs=0: at least one epoch"),
         ("data.limit=0", "data.limit=0"),
-        ("data.image_size=8", "data.image_size=8: too small for model.backbone"),
+        ("data.image_size=8", "data.image_size=8: model.backbone takes no images of this size"),
         ("+trainer.max_steps=7", "trainer.max_steps=7: .* use trainer.max_epochs"),
         ("+trainer.limit_val_batches=0", "trainer.limit_val_batches=0: .* use data.limit"),
         ("+trainer.val_check_interval=0.5", "trainer.val_check_interval=0.5: .* use trainer.check_val_every_n_epoch"),

@@ -88,7 +88,7 @@ def expected(results: Sequence[Result]) -> list[str]:
     if part.kind == FOLDS:
         return [f"fold {i}" for i in range(int(part.family.split(" ")[0]))]
     if part.kind == SOURCES:
-        return sorted(set().union(*[result.run.environment["data"]["sources"] for result in results]))
+        return sorted(set().union(*[result.run.data["sources"] for result in results]))
     return [part.name]
 
 

@@ -156,7 +156,7 @@ def patients_known(replicate: Replicate, external: str | None) -> bool:
     A table without patients names each image as its own.
     """
     if external is None:
-        return replicate.first.run.environment["data"]["patients_known"]
+        return replicate.first.run.data["patients_known"]
     return not (replicate.test["patient_id"] == replicate.test["image_id"]).all()
 
 

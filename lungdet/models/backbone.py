@@ -156,14 +156,14 @@ class TimmBackbone(Backbone):
 
 
 def require_size(backbone: nn.Module, side: int) -> None:
-    """Passes only images that are large enough for every layer.
+    """Passes only images of a size that every layer takes.
 
     Args:
         backbone: of any kind.
         side: of the square images, pixels.
 
     Raises:
-        InputError: too small; or as the backbone's own `forward`.
+        InputError: another is needed; or as the backbone's own `forward`.
     """
     training = backbone.training
     try:
@@ -171,8 +171,8 @@ def require_size(backbone: nn.Module, side: int) -> None:
             backbone.eval()(torch.zeros(1, 1, side, side))
     except RuntimeError as error:
         raise InputError(
-            f"data.image_size={side}: too small for model.backbone, whose layers would have nothing left to look at "
-            f"({error}); raise it"
+            f"data.image_size={side}: model.backbone takes no images of this size, as a rule since they are too small "
+            f"({error})"
         ) from error
     finally:
         backbone.train(training)

@@ -27,7 +27,7 @@ def preparation(run: Run) -> dict:
     `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
     one bright pixel among new images would darken them all.
     """
-    own, depths = run.config.data, run.environment["data"]["bits"]
+    own, depths = run.config.data, run.data["bits"]
     bits = own.bits
     if not isinstance(bits, int) and depths:
         bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
@@ -56,7 +56,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
     model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
     data = instantiate("data", data_config, trust, visits=model.visits)
     data.prepare_data()
-    depths = run.environment["data"]["bits"]
+    depths = run.data["bits"]
     for dataset, depth in data.store.bits.items():
         _require_same(run, "bits", depths.get(dataset, depth), depth)
     rows, facts = _unseen(run, data.store)
