@@ -274,7 +274,7 @@ def test_a_value_that_cannot_be_composed_leaves_no_trial_to_go_on_with(search, t
     with pytest.raises(HydraException, match="cnn_x"):
         search("model=cnn_x", "sweep.trials=1")
     assert not (tmp_path / "sweeps").exists()
-    with pytest.raises(HydraException, match=r"model\.hidden"):
+    with pytest.raises(SystemExit, match=r"model\.hidden"):
         search(BOTH, "+model.hidden=interval(0,1)", "sweep.trials=1", legal=False)
     assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.FAIL]] * 2
 
