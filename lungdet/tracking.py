@@ -107,9 +107,10 @@ class Record(Callback):
             if self._validation
             else "not validated"
         ).format_map(self._validation)
+        end = f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else ""  # -1: there is none
         log.info(
-            "epoch %d/%d  loss %.4f  %s  lr %.0e  %.0f images/s",
-            trainer.current_epoch + 1, trainer.max_epochs, loss, validation, *pace.values(),
+            "epoch %d%s  loss %.4f  %s  lr %.0e  %.0f images/s",
+            trainer.current_epoch + 1, end, loss, validation, *pace.values(),
         )  # fmt: skip
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

@@ -101,7 +101,7 @@ def test_the_loss_is_cross_entropy_over_known_labels_only() -> None:
 
 def test_a_batch_too_small_for_batch_norm_is_told_in_a_sentence() -> None:
     batch = {"image": torch.zeros(1, 1, 8, 8), "length": ones(1), "when": None, "case": None, "target": torch.ones(1)}
-    with pytest.raises(InputError, match=r"a batch of 1 image: .* raise data\.batch_size"):
+    with pytest.raises(InputError, match=r"a batch of a single image: .* raise data\.batch_size"):
         cnn().training_step(batch, 0)
 
 

@@ -140,10 +140,10 @@ class Classifier(lightning.LightningModule):
         try:
             logits = self.logits(batch)
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if len(batch["image"]) > 1:
                 raise
             raise InputError(
-                f"a batch of {len(batch['image'])} image: batch norm has a single value to average over; raise "
+                f"a batch of a single image: batch norm has a single value to average over ({error}); raise "
                 "data.batch_size, or data.image_size"
             ) from error
         loss = self._loss(logits, batch["target"], self._mean_of_processes)
