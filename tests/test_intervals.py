@@ -174,3 +174,9 @@ def test_the_p_value_of_a_difference_that_is_measured_seed_by_seed_is_students()
     assert p_value(one) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert p_value(one._replace(values=[0.0], draws=np.zeros((1, 50)))) == 1
     assert math.isnan(p_value(one._replace(values=[0.1], draws=np.full((1, 50), 0.1))))
+
+
+def test_losses_whose_squared_variance_is_no_number_any_more_have_an_interval():
+    drawn = 1e-90 * np.random.default_rng(0).random((1, 200))  # of a model that is sure and right, sharpened further
+    low, high = interval(Estimate("log_loss", [5e-91], drawn, 30, 30))
+    assert 0 <= low < 5e-91 < high < 1e-88

@@ -163,7 +163,7 @@ def _satterthwaite(parts: list[tuple[float, int]]) -> tuple[float, float]:
     total = sum(part for part, _ in parts)
     if total == 0:
         return 0.0, parts[0][1]
-    return total, total**2 / sum(part**2 / freedom for part, freedom in parts)
+    return total, 1 / sum((part / total) ** 2 / freedom for part, freedom in parts)  # squares alone may vanish
 
 
 def _no_interval(estimate: Estimate) -> str | None:
