@@ -15,12 +15,12 @@ from calling import call
 from conftest import CHECKOUT
 from rich.console import Console
 
-from lungdet.data import chestxray14
 from lungdet.data.check import __main__ as check
 from lungdet.data.check import advice, fingerprint, inspection, official, showing
-from lungdet.data.chestxray14 import ChestXray14DataModule
 from lungdet.data.images import read_grey
-from lungdet.data.table import TableDataModule
+from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.table import TableDataModule
 
 PATIENTS = 40
 

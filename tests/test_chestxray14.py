@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data import chestxray14
-from lungdet.data.chestxray14 import ChestXray14DataModule, official, read, read_table
-from lungdet.data.chestxray14_tables import boxes
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.series import Series
+from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table
+from lungdet.data.sources.chestxray14_tables import boxes
 from lungdet.data.store import StoreError
 from lungdet.findings import UnknownFindingError
 

@@ -18,8 +18,8 @@ from lungdet.data.batches import Batches
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.device import Whereabouts, choose, moved, resident
 from lungdet.data.loading import InOrder, Radiographs
-from lungdet.data.phantom import PhantomDataModule
 from lungdet.data.phantoms.cohort import Knobs
+from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.errors import InputError
 from tests.albumented import augmented, pipeline
 

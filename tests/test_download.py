@@ -22,9 +22,9 @@ from fake_server import BODY, Resource, serving, tarred, zipped
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from lungdet.data import chestxray14, montgomery, shenzhen
 from lungdet.data.download import __main__ as download
 from lungdet.data.download.fetching import DownloadError
+from lungdet.data.sources import chestxray14, montgomery, shenzhen
 
 
 def png(seed: int) -> bytes:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data import chestxray14, copies, leaks
+from lungdet.data import copies, leaks
 from lungdet.data.alignment import aligned_correlation, enough_correlation
 from lungdet.data.images import Settings, read_grey
+from lungdet.data.sources import chestxray14
 from lungdet.data.splits import Split, SplitError
 from lungdet.data.store import Store, prepare
 

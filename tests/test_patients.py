@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lungdet.data.patients import contradictions
-from lungdet.data.table import TableDataModule
+from lungdet.data.sources.table import TableDataModule
 
 
 def manifest(*rows: tuple[str, int, str | None, float]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import train
 from lungdet import hardware, launching, ranks, runs, starting
-from lungdet.data.table import TableDataModule
+from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.runs import Run, find_runs, load_run

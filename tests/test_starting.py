@@ -45,7 +45,11 @@ def clinic(tmp_path: Path) -> Path:
 
 
 def of_clinic(clinic: Path, **changes) -> DictConfig:
-    data = {"_target_": "lungdet.data.table.TableDataModule", "table": str(clinic / "clinic.csv"), "split": "file"}
+    data = {
+        "_target_": "lungdet.data.sources.table.TableDataModule",
+        "table": str(clinic / "clinic.csv"),
+        "split": "file",
+    }
     data |= {"split_file": str(clinic / "split.csv"), "store": "nowhere", "root": None}
     return config(clinic, data=data, **changes)
 

@@ -10,7 +10,7 @@ import pytest
 
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
-from lungdet.data.table import TableDataModule, read
+from lungdet.data.sources.table import TableDataModule, read
 from lungdet.errors import InputError
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
 from lungdet.data.augment import Augmentation, draw
-from lungdet.data.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from tests.benchmarks.bench_feeding import BATCH, DRAWS, PAPER, WORKERS, options, rate
 from tests.benchmarks.pairs import compare
 

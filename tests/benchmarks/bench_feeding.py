@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 
 from lungdet import hardware
-from lungdet.data import chestxray14
 from lungdet.data.augment import Augmentation
 from lungdet.data.batches import Batches
-from lungdet.data.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from tests.benchmarks.noise import Noise, write
 from tests.benchmarks.pairs import compare
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lungdet.data import chestxray14
 from lungdet.data.images import Settings
+from lungdet.data.sources import chestxray14
 from lungdet.data.store import prepare
 from tests.benchmarks.pairs import compare
 

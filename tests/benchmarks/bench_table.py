@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import chestxray14, protocols, splits, store
+from lungdet.data import protocols, splits, store
 from lungdet.data.images import Settings
 from lungdet.data.series import Series
+from lungdet.data.sources import chestxray14
 
 
 def run(data: Path) -> list[dict]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import chestxray14, montgomery, shenzhen
-from lungdet.data.chestxray14_tables import RELEASES, read_table
+from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.data.sources.chestxray14_tables import RELEASES, read_table
 
 # Montgomery's numbers have gaps; these are the runs of its normal images and the numbers of those with tuberculosis.
 _MONTGOMERY_NORMAL = (

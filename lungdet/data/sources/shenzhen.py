@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import nlm
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.sources import nlm
 
 IMAGES, NORMAL, TUBERCULOSIS = 662, 326, 336
 """Counts of the whole set; nothing says that a patient has several images."""

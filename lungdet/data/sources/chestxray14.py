@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from lungdet.data.chestxray14_tables import LAYOUT, RELEASES, read_table
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.errors import DatasetError, some
+from lungdet.data.sources.chestxray14_tables import LAYOUT, RELEASES, read_table
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import nlm
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.sources import nlm
 
 IMAGES, NORMAL, TUBERCULOSIS, PATIENTS = 138, 80, 58, 135
 """Counts of the whole set; patients as far as the readings tell them."""

@@ -1,0 +1,1 @@
+"""The readers: from a dataset's own files to the manifest."""
