@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lungdet.data.datamodule import RadiographDataModule
-    from lungdet.data.degrade import Degradation
+    from lungdet.data.serving.degrade import Degradation
     from lungdet.hardware import Arithmetic
     from lungdet.models.classifier import Classifier
     from lungdet.runs import Run
@@ -127,7 +127,7 @@ def build_degradations(config: DictConfig) -> "list[Degradation]":
     """The poorer qualities that the test images are predicted in, too; usually none."""
     from omegaconf import OmegaConf
 
-    from lungdet.data import degrade
+    from lungdet.data.serving import degrade
 
     levels = config.get("degrade")
     return degrade.degradations(OmegaConf.to_container(levels) if levels else None)
@@ -186,7 +186,7 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
             enable_progress_bar=bool(tracking.progress()),
             enable_model_summary=False,
             num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
-            use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.loading
+            use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.serving.loading
             log_every_n_steps=1,
         )
     except (MisconfigurationException, ImportError, TypeError, ValueError) as error:

@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.batches import Batches, Left, Shelf
-from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.serving.batches import Batches, Left, Shelf
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 
 
@@ -36,7 +36,7 @@ def manifest(images: int) -> pd.DataFrame:
 @pytest.fixture
 def radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Radiographs:
     """64 images in which every grey occurs, of which workers are asked for eight at once."""
-    monkeypatch.setattr("lungdet.data.batches._TOGETHER", 8 * 24 * 40)
+    monkeypatch.setattr("lungdet.data.serving.batches._TOGETHER", 8 * 24 * 40)
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (64, 24, 40), np.uint8))
     return Radiographs(tmp_path / "images.npy", manifest(64), ["abnormal"], visits=2)
 

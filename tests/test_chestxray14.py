@@ -10,7 +10,7 @@ import pytest
 
 from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
-from lungdet.data.series import Series
+from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table
 from lungdet.data.sources.chestxray14_tables import boxes

@@ -8,9 +8,9 @@ import pytest
 from conftest import CHECKOUT
 from omegaconf import OmegaConf
 
-from lungdet.data.batches import Batches
-from lungdet.data.degrade import Degradation, degradations
-from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.degrade import Degradation, degradations
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 
 STANDARD = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/degrade/standard.yaml"))

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from lungdet.data import device as on_device
 from lungdet.data.augment import Augmentation
-from lungdet.data.batches import Batches
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.device import Whereabouts, choose, moved, resident
-from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.phantoms.cohort import Knobs
+from lungdet.data.serving import device as on_device
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.device import Whereabouts, choose, moved, resident
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.errors import InputError
 from tests.albumented import augmented, pipeline

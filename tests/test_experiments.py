@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 import evaluate
 import train
 from lungdet import starting
-from lungdet.data.degrade import degradations
+from lungdet.data.serving.degrade import degradations
 from lungdet.runs import Run, find_runs
 
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf/experiment").glob("*.yaml"))

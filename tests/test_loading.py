@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.batches import Batches
-from lungdet.data.loading import Draws, InOrder, Radiographs
-from lungdet.data.series import Series
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.loading import Draws, InOrder, Radiographs
+from lungdet.data.serving.series import Series
 
 # Twenty images of eight patients; patient 2 came most often, and not in the table's order.
 PATIENT = [0, 0, 1, 2, 2, 2, 2, 2, 3, 4, 4, 4, 5, 6, 7, 7, 7, 7, 2, 1]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lungdet import hardware
-from lungdet.data.batches import Batches
-from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.loading import InOrder, Radiographs
 from tests.test_batches import manifest
 
 BLOCK = 200 << 20  # bytes

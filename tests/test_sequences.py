@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from lungdet.data.batches import Batches
-from lungdet.data.loading import InOrder, Radiographs
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 from lungdet.models.backbone import ConvBackbone, TimmBackbone
 from lungdet.models.classifier import Classifier

@@ -16,13 +16,13 @@ import torch
 from lungdet import hardware, ranks
 from lungdet.data import leaks, narrowing, protocols, splits
 from lungdet.data.augment import Augmentation
-from lungdet.data.batches import Batches
-from lungdet.data.degrade import Degradation
-from lungdet.data.device import LOADERS, Whereabouts, choose, resident
 from lungdet.data.errors import DatasetError
 from lungdet.data.images import Settings
-from lungdet.data.loading import InOrder, Radiographs
 from lungdet.data.patients import contradictions
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.degrade import Degradation
+from lungdet.data.serving.device import LOADERS, Whereabouts, choose, resident
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.store import Store, fingerprint, prepare
 from lungdet.errors import InputError
 from lungdet.findings import FINDINGS, TASKS
@@ -59,7 +59,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         batch_size: images a step on each device.
         num_workers: loader processes; None takes one a core but one, eight at most, the cores being shared out where
             several devices train.
-        loader: where batches are made, of `lungdet.data.device.LOADERS`.
+        loader: where batches are made, of `lungdet.data.serving.device.LOADERS`.
         sampler: `uniform` takes each training image once an epoch; `balanced` draws as many from each source and
             class, rare ones several times.
         task: what the targets are, of `lungdet.findings.TASKS`.

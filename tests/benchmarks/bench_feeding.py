@@ -15,7 +15,7 @@ import torch
 
 from lungdet import hardware
 from lungdet.data.augment import Augmentation
-from lungdet.data.batches import Batches
+from lungdet.data.serving.batches import Batches
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from tests.benchmarks.noise import Noise, write

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lungdet.data import protocols, splits, store
 from lungdet.data.images import Settings
-from lungdet.data.series import Series
+from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
 
 

@@ -24,7 +24,7 @@ DRAWS = 500
 """Redrawn test parts at most, for fifteen levels and every seed: intervals take only the draws' deviation."""
 
 UNTOUCHED = {"noise": 0.0, "blur": 0.0, "exposure": 1.0, "compression": 100.0}
-"""The level of each degradation that is the image as it is (see `lungdet.data.degrade`)."""
+"""The level of each degradation that is the image as it is (see `lungdet.data.serving.degrade`)."""
 UNITS = {
     "noise": ("deviation {:g} grey levels", "deviation in grey levels"),
     "blur": ("deviation {:g} pixels", "deviation in pixels"),

@@ -10,7 +10,7 @@ import pandas as pd
 from torch.utils.data import Dataset, Sampler
 
 from lungdet.data.augment import Augmentation, draw
-from lungdet.data.series import Series
+from lungdet.data.serving.series import Series
 
 
 class Draws(NamedTuple):
@@ -28,10 +28,10 @@ class Radiographs(Dataset):
         images: the store's `images.npy`; opened where it is read, so that a worker maps the file and copies nothing.
         manifest: of the store, row by row.
         labels: the columns that are told, L of them.
-        visits: how many of a patient's images a case is at most, see `lungdet.data.series`.
+        visits: how many of a patient's images a case is at most, see `lungdet.data.serving.series`.
         augmentation: None leaves the images as they are.
         seed: of the augmentation's draws.
-        degradation: what images of poorer quality are tested with, see `lungdet.data.degrade`.
+        degradation: what images of poorer quality are tested with, see `lungdet.data.serving.degrade`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Radiographs(Dataset):
         return len(self.image_ids)
 
     def __getitem__(self, draws: Draws) -> dict[str, np.ndarray]:
-        """The batch of these draws; `lungdet.data.batches.Batches` finishes it.
+        """The batch of these draws; `lungdet.data.serving.batches.Batches` finishes it.
 
         Returns:
             `image` (S, 1, H, W) uint8, real images only, case by case in visit order; `length` (N,), the images of

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lungdet import hardware
-from lungdet.data.device import made
 from lungdet.data.images import opencv_on_one_thread
-from lungdet.data.loading import Draws, InOrder, Radiographs
+from lungdet.data.serving.device import made
+from lungdet.data.serving.loading import Draws, InOrder, Radiographs
 from lungdet.errors import InputError
 
 _TOGETHER = 128 * 224**2  # pixels that a worker is asked for at once: asking and telling take as long as ten images
@@ -35,7 +35,7 @@ class Batches:
         order: the draws of each batch; whoever starts an epoch may tell it which one (`sampler.set_epoch`).
         workers: processes that make batches; 0 makes them here.
         device: where finished batches lie.
-        images: the store (N, H, W) uint8, on the device, see `lungdet.data.device.resident`.
+        images: the store (N, H, W) uint8, on the device, see `lungdet.data.serving.device.resident`.
     """
 
     def __init__(

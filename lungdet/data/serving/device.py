@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lungdet.data.loading import Radiographs
+from lungdet.data.serving.loading import Radiographs
 
 LOADERS: tuple[str, ...] = ("auto", "device", "workers")
 """Where batches are made: in the device's memory, by worker processes, or the first where it is a GPU with room."""
