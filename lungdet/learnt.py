@@ -58,7 +58,7 @@ def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) 
 
     The images learnt from are read in the stores that the runs of the chain recorded.
     """
-    from lungdet.data import leaks
+    from lungdet.data.splitting import leaks
     from lungdet.data.store import StoreError, reopen
 
     table, copied = learnt(run), Copies({}, [])

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
-from lungdet.data.splits import hash_of
+from lungdet.data.splitting.splits import hash_of
 from lungdet.evaluation import compare, report, summary
 from lungdet.evaluation.results import collect
 from lungdet.evaluation.statistics.metrics import log_odds

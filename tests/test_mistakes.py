@@ -10,7 +10,7 @@ import pytest
 from fake_runs import consistent, predictions, write_run
 from PIL import Image
 
-from lungdet.data.splits import hash_of
+from lungdet.data.splitting.splits import hash_of
 from lungdet.evaluation import compare
 from lungdet.evaluation.page.document import Document, Pictures, Section, Table, Text, html
 from lungdet.evaluation.results import collect

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data import narrowing, protocols, splits
-from lungdet.data.splits import SplitError
+from lungdet.data.splitting import narrowing, protocols, splits
+from lungdet.data.splitting.splits import SplitError
 
 
 def cohort(patients: int, dataset: str = "clinic", seed: int = 0, abnormal: float = 0.4) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lungdet import starting
-from lungdet.data import leaks, splits
 from lungdet.data.download.checksums import Checksums
+from lungdet.data.splitting import leaks, splits
 from lungdet.errors import InputError
 from lungdet.evaluation.page import document
 from lungdet.evaluation.page.document import Document, Section, Table

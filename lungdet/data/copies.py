@@ -1,6 +1,6 @@
 """Images that stand twice in a prepared store: hashes propose pairs, the correlation of the aligned images decides.
 
-Pixels only; who the patients are is the business of `lungdet.data.leaks`. A copy is the same exposure again, be it
+Pixels only; who the patients are is the business of `lungdet.data.splitting.leaks`. A copy is the same exposure again, be it
 recompressed, resized, cropped by some pixels, brightened or inverted. Another exposure of the same chest is none. A
 mirrored, rotated or widely cropped copy is not found.
 

@@ -17,7 +17,7 @@ from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
 NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"
-"""What `lungdet.data.narrowing` adds to a split's name."""
+"""What `lungdet.data.splitting.narrowing` adds to a split's name."""
 ALONE, FOLDS, SOURCES = "alone", "folds", "sources"
 
 

@@ -12,7 +12,7 @@ from pandas.api.types import is_numeric_dtype
 from yaml import YAMLError
 
 from lungdet.commands import command, override
-from lungdet.data.splits import hash_of
+from lungdet.data.splitting.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.runs import Run, RunError, find_runs, load_run

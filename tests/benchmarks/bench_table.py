@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import protocols, splits, store
+from lungdet.data import store
 from lungdet.data.images import Settings
 from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
+from lungdet.data.splitting import protocols, splits
 
 
 def run(data: Path) -> list[dict]:

@@ -53,9 +53,9 @@ def examine(data: "RadiographDataModule") -> dict:
         `left_out`, `odd` (names by kind), `patients_known`, `doubts` (sentences: who is who, depth of 16-bit files),
         `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and `sheet` for those who show them.
     """
-    from lungdet.data import leaks
     from lungdet.data.check import advice, contact, fingerprint, inspection, official, tables
-    from lungdet.data.splits import SplitError
+    from lungdet.data.splitting import leaks
+    from lungdet.data.splitting.splits import SplitError
 
     data.prepare_data()
     store, manifest, refused = data.store, data.store.manifest, None

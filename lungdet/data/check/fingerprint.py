@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lungdet.data.splits import PARTS, UNUSED, Split
+from lungdet.data.splitting.splits import PARTS, UNUSED, Split
 from lungdet.findings import FINDINGS
 
 UNKNOWN = "unknown"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import splits
 from lungdet.data.manifest import merge
 from lungdet.data.phantoms.cohort import Knobs
 from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of
 from lungdet.data.sources import table
 from lungdet.data.sources.combined import CombinedDataModule
+from lungdet.data.splitting import splits
 from lungdet.errors import InputError
 
 PREFIX = "phantom-"

@@ -46,7 +46,7 @@ def sentence(summary: dict) -> str:
 
 
 def _narrowed(rest: str) -> list[str]:
-    """What was left out of training, see `lungdet.data.narrowing`."""
+    """What was left out of training, see `lungdet.data.splitting.narrowing`."""
     said = []
     if fraction := re.search(r"([\d.e-]+) of train(,|$)", rest):
         said.append(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lungdet.data.protocols import spread
-from lungdet.data.splits import UNUSED, Split, SplitError
+from lungdet.data.splitting.protocols import spread
+from lungdet.data.splitting.splits import UNUSED, Split, SplitError
 
 
 def with_train_fraction(split: Split, manifest: pd.DataFrame, fraction: float) -> Split:

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from lungdet.data.alignment import at_most
 from lungdet.data.copies import VERSION, Groups, search
-from lungdet.data.splits import PARTS, Split, SplitError
+from lungdet.data.splitting.splits import PARTS, Split, SplitError
 from lungdet.data.store import Store
 from lungdet.writing import replacing
 

@@ -1,7 +1,7 @@
 """Who is in train, validation and test: a split has a name, a seed and hashes, and is checked before it is used.
 
 No patient stands in two parts. The hashes identify the split wherever it is mentioned: two models may be paired on
-their test images only if their test parts' hashes are equal. How splits are drawn: `lungdet.data.protocols`.
+their test images only if their test parts' hashes are equal. How splits are drawn: `lungdet.data.splitting.protocols`.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lungdet.data.splits import PARTS, UNUSED, Split, SplitError
+from lungdet.data.splitting.splits import PARTS, UNUSED, Split, SplitError
 
 log = logging.getLogger(__name__)
 
