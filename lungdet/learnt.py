@@ -11,7 +11,7 @@ from lungdet.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lungdet.data.store import Store
+    from lungdet.data.store.store import Store
 
 
 def chain(run: Run) -> list[Run]:
@@ -59,7 +59,7 @@ def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) 
     The images learnt from are read in the stores that the runs of the chain recorded.
     """
     from lungdet.data.splitting import leaks
-    from lungdet.data.store import StoreError, reopen
+    from lungdet.data.store.store import StoreError, reopen
 
     table, copied = learnt(run), Copies({}, [])
     for link, origin in enumerate(chain(run)):

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from lungdet.data.check import __main__ as check
 from lungdet.data.check import advice, fingerprint, inspection, official, showing
-from lungdet.data.images import read_grey
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.table import TableDataModule
+from lungdet.data.store.images import read_grey
 
 PATIENTS = 40
 

@@ -14,7 +14,7 @@ from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table
 from lungdet.data.sources.chestxray14_tables import boxes
-from lungdet.data.store import StoreError
+from lungdet.data.store.store import StoreError
 from lungdet.findings import UnknownFindingError
 
 HEADER_2017 = (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungdet.data.images import Settings, UnreadableImageError, read_grey, read_square, resize
+from lungdet.data.store.images import Settings, UnreadableImageError, read_grey, read_square, resize
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data import copies
-from lungdet.data.alignment import aligned_correlation, enough_correlation
-from lungdet.data.images import Settings, read_grey
 from lungdet.data.sources import chestxray14
 from lungdet.data.splitting import leaks
 from lungdet.data.splitting.splits import Split, SplitError
-from lungdet.data.store import Store, prepare
+from lungdet.data.store import copies
+from lungdet.data.store.alignment import aligned_correlation, enough_correlation
+from lungdet.data.store.images import Settings, read_grey
+from lungdet.data.store.store import Store, prepare
 
 SIDE = 224
 

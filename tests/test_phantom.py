@@ -17,13 +17,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lungdet.data import images
 from lungdet.data.phantoms import files as phantom_files
 from lungdet.data.phantoms.cohort import Knobs, cohort
 from lungdet.data.phantoms.files import FOLDERS, draw, generate, name_of
 from lungdet.data.phantoms.lesions import FINDINGS
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
 from lungdet.data.sources.phantom import PhantomDataModule
+from lungdet.data.store import images
 from lungdet.errors import InputError
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lungdet.data.images import Settings
-from lungdet.data.store import Store, prepare
+from lungdet.data.store.images import Settings
+from lungdet.data.store.store import Store, prepare
 from lungdet.errors import InputError
 from lungdet.models import pretraining
 from lungdet.models.backbone import ConvBackbone

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lungdet.data import building, depth, partial
-from lungdet.data.images import Settings, resize
-from lungdet.data.store import StoreError, prepare
+from lungdet.data.store import building, depth, partial
+from lungdet.data.store.images import Settings, resize
+from lungdet.data.store.store import StoreError, prepare
 
 SMALL = Settings(size=16)
 
@@ -398,7 +398,7 @@ PREPARING = """
     from pathlib import Path
     import pandas as pd
     from lungdet.data import building, partial, store
-    from lungdet.data.images import Settings
+    from lungdet.data.store.images import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     partial.CHECKPOINT_SECONDS = 0

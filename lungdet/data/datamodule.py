@@ -16,14 +16,14 @@ import torch
 from lungdet import hardware, ranks
 from lungdet.data.augment import Augmentation
 from lungdet.data.errors import DatasetError
-from lungdet.data.images import Settings
 from lungdet.data.patients import contradictions
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.degrade import Degradation
 from lungdet.data.serving.device import LOADERS, Whereabouts, choose, resident
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.splitting import leaks, narrowing, protocols, splits
-from lungdet.data.store import Store, fingerprint, prepare
+from lungdet.data.store.images import Settings
+from lungdet.data.store.store import Store, fingerprint, prepare
 from lungdet.errors import InputError
 from lungdet.findings import FINDINGS, TASKS
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from lungdet import hardware, tracking
 from lungdet.data.errors import some
-from lungdet.data.store import Store
+from lungdet.data.store.store import Store
 from lungdet.instantiation import instantiate
 from lungdet.learnt import copies, learnt
 from lungdet.models.pretraining import untrained

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lungdet.data.copies import search
+from lungdet.data.store.copies import search
 
 IMAGES, COPIES, ALIKE = 112_120, 200, 20_000
 """How many images; how many of them are cropped copies; how many resemble another image enough to be compared."""

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lungdet.data.images import Settings
 from lungdet.data.sources import chestxray14
-from lungdet.data.store import prepare
+from lungdet.data.store.images import Settings
+from lungdet.data.store.store import prepare
 from tests.benchmarks.pairs import compare
 
 

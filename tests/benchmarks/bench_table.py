@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lungdet.data import store
-from lungdet.data.images import Settings
 from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
 from lungdet.data.splitting import protocols, splits
+from lungdet.data.store import store
+from lungdet.data.store.images import Settings
 
 
 def run(data: Path) -> list[dict]:

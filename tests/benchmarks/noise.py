@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.store import Store
+from lungdet.data.store.store import Store
 
 
 class Noise(RadiographDataModule):

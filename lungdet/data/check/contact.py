@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lungdet.data.store import Store
+from lungdet.data.store.store import Store
 
 SIDE = 144
 """Of a tile, pixels."""

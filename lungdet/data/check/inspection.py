@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lungdet.data.images import FORMATS
-from lungdet.data.store import Store
+from lungdet.data.store.images import FORMATS
+from lungdet.data.store.store import Store
 
 DARK = 16
 """Up to this value (of 255) a row or column at the edge counts as black border."""

@@ -1,7 +1,7 @@
 """The leak guard: no image is trained on under one name and tested on under another.
 
 `splits.check` keeps patients whole; this finds the same image under two patients, in one source or in two. The pixels
-are searched once for each prepared store (`lungdet.data.copies` says how, and how sure it is) and the result is kept
+are searched once for each prepared store (`lungdet.data.store.copies` says how, and how sure it is) and the result is kept
 there; it depends neither on labels nor on the split.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lungdet.data.alignment import at_most
-from lungdet.data.copies import VERSION, Groups, search
 from lungdet.data.splitting.splits import PARTS, Split, SplitError
-from lungdet.data.store import Store
+from lungdet.data.store.alignment import at_most
+from lungdet.data.store.copies import VERSION, Groups, search
+from lungdet.data.store.store import Store
 from lungdet.writing import replacing
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lungdet import hardware
-from lungdet.data.depth import Outliers, outlying
-from lungdet.data.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
-from lungdet.data.partial import Partial, clear
+from lungdet.data.store.depth import Outliers, outlying
+from lungdet.data.store.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
+from lungdet.data.store.partial import Partial, clear
 from lungdet.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet import hardware
-from lungdet.data.alignment import aligned_correlation, enough_correlation
+from lungdet.data.store.alignment import aligned_correlation, enough_correlation
 
 log = logging.getLogger(__name__)
 

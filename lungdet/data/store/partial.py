@@ -11,8 +11,8 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from lungdet.data.depth import depth
-from lungdet.data.images import Settings
+from lungdet.data.store.depth import depth
+from lungdet.data.store.images import Settings
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from lungdet.data.building import FORMAT, StoreError, build
-from lungdet.data.depth import Outliers
-from lungdet.data.images import Settings
+from lungdet.data.store.building import FORMAT, StoreError, build
+from lungdet.data.store.depth import Outliers
+from lungdet.data.store.images import Settings
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Radiographs decoded once, kept beside their manifest."""
