@@ -89,7 +89,8 @@ def report_on(
     results: "Sequence[Result]", skipped: "Sequence[Skipped]", out: Path, config: DictConfig, external: str | None
 ) -> None:
     """Score other data where it is asked for, compare, report."""
-    from lungdet.evaluation import compare, costs, report, summary
+    from lungdet.evaluation import compare, report, summary
+    from lungdet.evaluation.costs import costs
     from lungdet.evaluation.statistics import thresholds
     from lungdet.writing import require_writable
 

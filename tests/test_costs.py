@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from lungdet import hardware
-from lungdet.evaluation import costs, network
+from lungdet.evaluation.costs import costs, network
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import Run, load_run

@@ -15,7 +15,7 @@ import train
 from lungdet import starting
 from lungdet.checkpoints import Checkpoints
 from lungdet.errors import InputError
-from lungdet.evaluation.network import Network, Place
+from lungdet.evaluation.costs.network import Network, Place
 from lungdet.models import pretraining
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lungdet.data.augment import Augmentation
-from lungdet.evaluation.network import flops
+from lungdet.evaluation.costs.network import flops
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN

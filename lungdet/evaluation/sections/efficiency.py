@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lungdet.evaluation.costs import TIMED
+from lungdet.evaluation.costs.costs import TIMED
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import duration, label, number, optional
 

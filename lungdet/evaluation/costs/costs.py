@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from lungdet import hardware
 from lungdet.errors import InputError
-from lungdet.evaluation import network
-from lungdet.evaluation.network import Network
+from lungdet.evaluation.costs import network
+from lungdet.evaluation.costs.network import Network
 from lungdet.evaluation.page.wording import join, label, number
 from lungdet.runs import Run
 
