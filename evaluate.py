@@ -24,8 +24,8 @@ from lungdet.errors import run_plainly, told_plainly
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lungdet.evaluation.parts import Replicate
-    from lungdet.evaluation.results import Result, Skipped
+    from lungdet.evaluation.gathering.parts import Replicate
+    from lungdet.evaluation.gathering.results import Result, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,9 @@ def main(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Collect the runs, and report on those that were tested on the same images."""
-    from lungdet.evaluation import compare, sweep, trials
-    from lungdet.evaluation.results import EvaluationError, Skipped, collect, common_parent
+    from lungdet.evaluation import sweep
+    from lungdet.evaluation.gathering import grouping, trials
+    from lungdet.evaluation.gathering.results import EvaluationError, Skipped, collect, common_parent
     from lungdet.evaluation.statistics import thresholds
 
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
@@ -64,12 +65,12 @@ def evaluate(config: DictConfig) -> None:
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    families = compare.families(results)
+    families = grouping.families(results)
     if len(families) == 1 or external or all((folder / "config.yaml").exists() for folder in folders):
         report_on(results, skipped, out, config, external)
         return
     log.warning("the runs have not all one task and test part: %d reports, each in a folder of %s", len(families), out)
-    broken = compare.broken(families)
+    broken = grouping.broken(families)
     for name, some in families.items():
         if name in broken:
             continue
@@ -89,16 +90,17 @@ def report_on(
     results: "Sequence[Result]", skipped: "Sequence[Skipped]", out: Path, config: DictConfig, external: str | None
 ) -> None:
     """Score other data where it is asked for, compare, report."""
-    from lungdet.evaluation import compare, report, summary
+    from lungdet.evaluation import report, summary
     from lungdet.evaluation.costs import costs
+    from lungdet.evaluation.gathering import grouping
     from lungdet.evaluation.statistics import thresholds
     from lungdet.writing import require_writable
 
     if external:
-        compare.require_one_part(results)
+        grouping.require_one_part(results)
         results = [predict_on(result, config, external) for result in results]
-    compare.require_pairs(results, hashes=external is None)
-    models, left_out = compare.group(results)
+    grouping.require_pairs(results, hashes=external is None)
+    models, left_out = grouping.group(results)
     skipped = [*skipped, *left_out]
     for one in skipped:
         if one.elsewhere is None:
@@ -106,7 +108,7 @@ def report_on(
     rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in results])
     say(models, rule, at, external)
     require_writable(out)
-    measured = costs.measure(compare.kinds(models), config.trust) if config.efficiency else None
+    measured = costs.measure(grouping.kinds(models), config.trust) if config.efficiency else None
     numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, measured)
     report.show(report.write(numbers, models, out), out)
 
@@ -140,7 +142,7 @@ def name_of(data: DictConfig) -> str:
 
     A table's name ends in a hash of where table and images lie: another table of that name is another report.
     """
-    from lungdet.evaluation.results import EvaluationError
+    from lungdet.evaluation.gathering.results import EvaluationError
 
     choice = HydraConfig.get().runtime.choices["data"]
     if choice != "table":
@@ -157,7 +159,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
 
     Images are prepared as the run's own were; `score` refuses what the command line says otherwise.
     """
-    from lungdet.evaluation.results import check
+    from lungdet.evaluation.gathering.results import check
     from lungdet.models.scoring import preparation, score
 
     # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.

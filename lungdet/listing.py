@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lungdet.errors import told_plainly
-from lungdet.evaluation.results import Skipped
+from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sweep import never_run
 from lungdet.runs import Run, RunError, find_runs
 from lungdet.starting import in_use

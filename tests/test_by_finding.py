@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 
-from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
 

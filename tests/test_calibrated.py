@@ -9,9 +9,9 @@ import pytest
 from fake_runs import predictions, write_run
 from scipy import special
 
-from lungdet.evaluation import compare
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page import document
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import calibrated
 from lungdet.evaluation.statistics import calibration, metrics
 from lungdet.findings import FINDINGS
@@ -33,7 +33,7 @@ def replicates(folder, *runs: tuple[pd.DataFrame, pd.DataFrame], **more) -> list
     """One model under as many seeds, each with its validation and test predictions."""
     for seed, (val, test) in enumerate(runs):
         write_run(folder / f"run{seed}", "cnn", seed, val=val, test=test, **more)
-    [some] = compare.group(collect([folder])[0])[0].values()
+    [some] = grouping.group(collect([folder])[0])[0].values()
     return some
 
 
@@ -91,7 +91,7 @@ def test_each_folds_images_are_scaled_at_their_own_runs_temperature(tmp_path):
             tmp_path / f"fold{fold}", "cnn", 0, val=sure_by(factor, 10 + fold), test=sure_by(factor, 20 + fold),
             split=f"fold {fold} of 2", config={"data.fold": fold},
         )  # fmt: skip
-    [[one]] = compare.group(collect([tmp_path])[0])[0].values()
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     found = calibrated.numbers([one], 20)
     assert [row["part"] for row in found["temperatures"]] == ["fold 0", "fold 1"]
     y, logit = [], []

@@ -13,10 +13,10 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lungdet.evaluation import compare
-from lungdet.evaluation.compare import group, require_pairs
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.grouping import group, require_pairs
+from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.page.wording import label
-from lungdet.evaluation.results import EvaluationError, collect
 from lungdet.runs import RunError, load_run
 
 
@@ -150,7 +150,7 @@ def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
 
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", ["degrade=standard"]), resolve=False)
-    assert keys(config) >= compare.NOT_THE_MODEL
+    assert keys(config) >= grouping.NOT_THE_MODEL
 
 
 def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
@@ -221,7 +221,7 @@ def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_t
     assert list(group(collect([run])[0])[0]) == ["cnn_lstm model.shuffle=True"]
     write_run(tmp_path / "plain", "cnn_lstm", config=plain)
     models = group(collect([tmp_path])[0])[0]
-    assert {label(name): compare.role(compare.identity(some[0].first.run)) for name, some in models.items()} == {
+    assert {label(name): grouping.role(grouping.identity(some[0].first.run)) for name, some in models.items()} == {
         "CNN-LSTM": "cnn_lstm",
         "CNN-LSTM shuffled": "cnn_lstm_shuffled",
     }
@@ -239,5 +239,5 @@ def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
 def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_path):
     write_run(tmp_path / "a", "cnn", 0)
     write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
-    identities = [compare.identity(result.run) for result in collect([tmp_path])[0]]
-    assert compare.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]
+    identities = [grouping.identity(result.run) for result in collect([tmp_path])[0]]
+    assert grouping.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import evaluate
-from lungdet.evaluation.results import EvaluationError
+from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.models import scoring
 
 ROOT = Path(__file__).parents[1]

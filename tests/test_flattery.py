@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from fake_runs import predictions, write_run
 
-from lungdet.evaluation import compare
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page import document
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import flattery
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.metrics import Undefined
@@ -20,7 +20,7 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = compare.group(collect([folder])[0])[0].values()
+    [some] = grouping.group(collect([folder])[0])[0].values()
     return some
 
 
@@ -91,7 +91,7 @@ def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
     for fold in range(2):
         table = predictions({"chestxray14": 60}, seed=fold, skill=0.5)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
-    [[one]] = compare.group(collect([tmp_path])[0])[0].values()
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     cut = pd.Series(np.full(120, 0.4))
     found = flattery.numbers([one], [{"abnormal": cut}], "youden", None)
     right = []
@@ -108,7 +108,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
         table = predictions({"chestxray14": 40}, seed=fold)
         table["target_abnormal"] = table.target_abnormal * fold
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
-    [[one]] = compare.group(collect([tmp_path])[0])[0].values()
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     found = flattery.numbers([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
     assert found["at_test_threshold"]["accuracy"] is None
     reason = "there is no threshold: no image is abnormal among the 40 labelled test images"

@@ -7,9 +7,10 @@ from scipy import stats
 from sklearn import metrics as reference
 from test_parts import folds
 
-from lungdet.evaluation import compare, summary
+from lungdet.evaluation import summary
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page import document
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
@@ -23,13 +24,13 @@ def write_train(run, skill=3.0, seed=2000, draw=0, images=80, labels=("abnormal"
 
 
 def replicates(folder):
-    return compare.group(collect([folder])[0])[0]
+    return grouping.group(collect([folder])[0])[0]
 
 
 def summarised(folder, draws=200):
     """The summary of a folder of runs."""
     results, skipped = collect([folder])
-    models, left_out = compare.group(results)
+    models, left_out = grouping.group(results)
     return summary.summarise(models, skipped + left_out, "youden", None, folder / "report", draws)
 
 

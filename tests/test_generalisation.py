@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from test_gap import rendered, replicates, summarised
 from test_parts import sources
 
-from lungdet.evaluation.results import collect
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import generalisation
 from lungdet.evaluation.statistics import paired
 

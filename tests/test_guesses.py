@@ -5,7 +5,7 @@ from fake_runs import evaluate, predictions, two_runs, write_run
 from test_gap import summarised
 
 from lungdet.evaluation import report
-from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import guesses, protocols
 from lungdet.evaluation.statistics import metrics
 

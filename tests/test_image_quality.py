@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from test_gap import rendered, replicates, summarised
 from test_parts import folds
 
-from lungdet.evaluation.results import collect
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import image_quality
 from lungdet.evaluation.statistics import intervals, paired
 

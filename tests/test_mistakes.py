@@ -11,9 +11,9 @@ from fake_runs import consistent, predictions, write_run
 from PIL import Image
 
 from lungdet.data.splitting.splits import hash_of
-from lungdet.evaluation import compare
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page.document import Document, Pictures, Section, Table, Text, html
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
 
@@ -52,7 +52,7 @@ def keep(folder, ids, size=32, images=None):
 
 
 def section(folder, task="abnormal"):
-    models, _ = compare.group(collect([folder])[0])
+    models, _ = grouping.group(collect([folder])[0])
     return mistakes.section(models, {"task": task})
 
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from test_gap import rendered
 
-from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.results import Result
+from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections import choice, recurrence, series
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import holm

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from fake_runs import consistent, predictions, write_run
 
-from lungdet.evaluation import compare
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page import document
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import referral
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.metrics import Undefined
@@ -23,7 +23,7 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = compare.group(collect([folder])[0])[0].values()
+    [some] = grouping.group(collect([folder])[0])[0].values()
     return some
 
 
@@ -183,7 +183,7 @@ def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path
     for fold in range(2):
         table = predictions({"chestxray14": 40 + 40 * fold}, seed=fold, skill=1.5)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
-    [[one]] = compare.group(collect([tmp_path])[0])[0].values()
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     test = one.test
     cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))
     found = referral.numbers([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]

@@ -13,9 +13,10 @@ from fake_runs import evaluate, predictions, two_runs, write_run
 from rich.console import Console
 from test_gap import summarised
 
-from lungdet.evaluation import compare, report, summary
+from lungdet.evaluation import report, summary
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page.wording import percent
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import protocols
 from lungdet.evaluation.statistics import metrics, thresholds
 
@@ -35,7 +36,7 @@ def test_numbers_are_means_and_sample_deviations_over_seeds(of_three_seeds):
     _, _, out = of_three_seeds
     written = json.loads((out / "metrics.json").read_text())
     results, _ = collect([out.parent])
-    for name, replicates in compare.group(results)[0].items():
+    for name, replicates in grouping.group(results)[0].items():
         runs = [one.first for one in replicates]
         block = written["models"][name]
         for metric in metrics.METRICS:

@@ -7,7 +7,7 @@ from fake_runs import predictions, write_run
 from sklearn.metrics import roc_auc_score
 
 from lungdet.errors import InputError
-from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import measure
 from lungdet.runs import Run, prediction_table
 

@@ -26,8 +26,9 @@ from optuna.trial import TrialState
 import evaluate
 import train
 from lungdet.commands import override
-from lungdet.evaluation import answer, compare, report, summary, trials
-from lungdet.evaluation.results import EvaluationError, collect
+from lungdet.evaluation import answer, report, summary
+from lungdet.evaluation.gathering import grouping, trials
+from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.runs import find_runs
 from lungdet.searching.sweeper import Search
 
@@ -318,8 +319,8 @@ def trial(folder: Path, model: str, number: int, loss: float | None, **more) -> 
 def reported(folder: Path) -> tuple[dict, str]:
     results, skipped = collect([folder])
     results = trials.best(results)
-    compare.require_pairs(results)
-    models, left_out = compare.group(results)
+    grouping.require_pairs(results)
+    models, left_out = grouping.group(results)
     numbers = summary.summarise(models, skipped + left_out, "youden", None, folder / "report", 200)
     report.write(numbers, models, folder / "report")
     return numbers, (folder / "report/report.md").read_text()

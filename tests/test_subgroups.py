@@ -9,9 +9,9 @@ import pytest
 from fake_runs import predictions, write_run
 from scipy import stats
 
-from lungdet.evaluation import compare
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.page import document
-from lungdet.evaluation.results import collect
 from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from lungdet.findings import FINDINGS
@@ -35,7 +35,7 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = compare.group(collect([folder])[0])[0].values()
+    [some] = grouping.group(collect([folder])[0])[0].values()
     return some
 
 
@@ -369,7 +369,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
     for fold in range(2):
         table = described(120, seed=fold)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
-    [[one]] = compare.group(collect([tmp_path])[0])[0].values()
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     first = one.parts["fold 0"].test["image_id"]
     cut = pd.Series(np.where(one.test["image_id"].isin(first), -1.4, 0.8))
     found = subgroups.numbers([one], [{"abnormal": cut}], 30)

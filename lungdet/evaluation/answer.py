@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from lungdet.evaluation.compare import STARTED_FROM
+from lungdet.evaluation.gathering.grouping import STARTED_FROM
 from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent, unit
 from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
 from lungdet.evaluation.statistics import paired

@@ -10,10 +10,10 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from lungdet.evaluation.answer import answer, caveats
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page import document
 from lungdet.evaluation.page.document import Document, Items, Section, Table
 from lungdet.evaluation.page.wording import join, label
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import (
     by_finding,
     by_part,

@@ -13,10 +13,10 @@ from statistics import fmean
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lungdet.evaluation.compare import CONTROLS, differences, identity, module, role, start_name
+from lungdet.evaluation.gathering.grouping import CONTROLS, differences, identity, module, role, start_name
+from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.results import Result, Skipped
 from lungdet.evaluation.page.wording import FURTHER, STUDY
-from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.results import Result, Skipped
 from lungdet.evaluation.sections import (
     by_finding,
     by_part,

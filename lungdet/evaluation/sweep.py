@@ -6,7 +6,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lungdet.evaluation.results import Skipped
+from lungdet.evaluation.gathering.results import Skipped
 from lungdet.runs import find_runs, load_yaml
 from lungdet.starting import decides
 

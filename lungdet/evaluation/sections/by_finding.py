@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Figure, Table, Text
 from lungdet.evaluation.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.measure import Cuts, scored
 
 

@@ -10,11 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.page.document import Figure, Items, Table
 from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
 from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, with_interval
-from lungdet.evaluation.parts import Replicate
-from lungdet.evaluation.results import Result
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import BINS

@@ -5,7 +5,7 @@ The rule: where a difference is shown, the better model; where none is shown, th
 
 from collections.abc import Callable, Sequence
 
-from lungdet.evaluation.compare import CONTROLS
+from lungdet.evaluation.gathering.grouping import CONTROLS
 from lungdet.evaluation.page.document import Table, Text
 from lungdet.evaluation.page.wording import in_a_sentence, join, label
 from lungdet.evaluation.sections import data_need, series

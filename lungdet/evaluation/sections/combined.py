@@ -10,9 +10,9 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import NAMES, STUDY, label, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated

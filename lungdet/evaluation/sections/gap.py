@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import FLAGS, NAMES, in_a_sentence, join, label, number, points, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking

@@ -6,9 +6,9 @@ and tested on the same images.
 
 from collections.abc import Sequence
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Table, Text
 from lungdet.evaluation.page.wording import figure, join, label, value
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.measure import measured, over
 
 NEAR = 0.05

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Figure, Text
 from lungdet.evaluation.page.drawing import COLOURS, STYLE, axes, legend, of, svg
 from lungdet.evaluation.page.wording import label
-from lungdet.evaluation.parts import Replicate
 
 LOSSES = {"train/loss": "--", "val/loss": "-"}
 

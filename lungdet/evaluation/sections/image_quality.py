@@ -9,10 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Figure, Items, Table, Text
 from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
 from lungdet.evaluation.page.wording import label, number, p_value, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.data_need import measures_it, reach
 from lungdet.evaluation.statistics import intervals

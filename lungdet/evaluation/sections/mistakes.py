@@ -10,9 +10,9 @@ import pandas as pd
 from PIL import Image
 from scipy.special import expit
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Block, Picture, Pictures, Table, Text
 from lungdet.evaluation.page.wording import finding_name, join, label, number
-from lungdet.evaluation.parts import Replicate
 from lungdet.findings import FINDINGS
 
 SHOWN = 4

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from lungdet.evaluation.compare import CONTROLS
+from lungdet.evaluation.gathering.grouping import CONTROLS
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import NAMES, join, label, p_value, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.series import DRAWS, difference
 from lungdet.evaluation.statistics import paired

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from lungdet import hardware
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Figure, Items, Table
 from lungdet.evaluation.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
 from lungdet.evaluation.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Table, Text
 from lungdet.evaluation.page.wording import finding_name, join, label, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
 

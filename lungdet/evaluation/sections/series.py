@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, p_value, with_interval
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page import figures
 from lungdet.evaluation.page.document import Figure, Table, Text
 from lungdet.evaluation.page.wording import (
@@ -15,7 +16,6 @@ from lungdet.evaluation.page.wording import (
     value,
     with_interval,
 )
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.sections import by_finding
 from lungdet.evaluation.statistics.curves import curves
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED

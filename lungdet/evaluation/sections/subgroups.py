@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.page.document import Items, Table, Text
 from lungdet.evaluation.page.wording import (
     NAMES,
@@ -28,7 +29,6 @@ from lungdet.evaluation.page.wording import (
     rounded,
     with_interval,
 )
-from lungdet.evaluation.parts import Replicate
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.compare import CONTROLS, role
+from lungdet.evaluation.gathering.grouping import CONTROLS, role
 from lungdet.evaluation.page.wording import FLAGS, FURTHER, STUDY, in_a_sentence, label, p_value, points
 from lungdet.evaluation.statistics.bootstrap import Case, from_sums, sums
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, difference, holm

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from lungdet.evaluation.compare import identity
-from lungdet.evaluation.parts import part_of
-from lungdet.evaluation.results import EvaluationError, Result, Trial
+from lungdet.evaluation.gathering.grouping import identity
+from lungdet.evaluation.gathering.parts import part_of
+from lungdet.evaluation.gathering.results import EvaluationError, Result, Trial
 
 
 def best(results: Sequence[Result]) -> list[Result]:

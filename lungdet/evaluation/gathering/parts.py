@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lungdet.evaluation.results import EvaluationError, Result, Skipped
+from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
 NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
+from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.evaluation.page.wording import FLAGS
-from lungdet.evaluation.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
-from lungdet.evaluation.results import EvaluationError, Result, Skipped
 from lungdet.runs import Run
 
 NOT_THE_MODEL = {
