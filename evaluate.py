@@ -116,7 +116,7 @@ def report_on(
 def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None, external: str | None) -> None:
     """Log what is evaluated: the runs by model, seed and part, on how many images, and where thresholds come from."""
     from lungdet.evaluation import summary
-    from lungdet.evaluation.page.wording import label, number
+    from lungdet.page.wording import label, number
 
     for name, some in models.items():
         seeds = ", ".join(str(one.seed) for one in some)

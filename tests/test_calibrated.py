@@ -11,10 +11,10 @@ from scipy import special
 
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page import document
 from lungdet.evaluation.sections import calibrated
 from lungdet.evaluation.statistics import calibration, metrics
 from lungdet.findings import FINDINGS
+from lungdet.page import document
 
 
 def sure_by(factor: float, seed: int, images: int = 400, labels: tuple[str, ...] = ("abnormal",)) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fake_runs import evaluate, predictions, two_runs, write_run
 
-from lungdet.evaluation.page.document import Section, Table, Text, html, markdown
 from lungdet.evaluation.sections import claim
+from lungdet.page.document import Section, Table, Text, html, markdown
 
 REPORTS = {
     "binary": lambda folder: evaluate(two_runs(folder, seeds=(0, 1))),

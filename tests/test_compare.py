@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.grouping import group, require_pairs
 from lungdet.evaluation.gathering.results import EvaluationError, collect
-from lungdet.evaluation.page.wording import label
+from lungdet.page.wording import label
 from lungdet.runs import RunError, load_run
 
 

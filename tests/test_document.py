@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from lungdet.evaluation.page.document import (
+from lungdet.page.document import (
     Caution,
     Document,
     Figure,

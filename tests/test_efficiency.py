@@ -2,8 +2,8 @@
 
 import pytest
 
-from lungdet.evaluation.page.document import Document, Items, Section, Table, Text, html, markdown
 from lungdet.evaluation.sections import efficiency
+from lungdet.page.document import Document, Items, Section, Table, Text, html, markdown
 
 CNN, LSTM, PATCHES = "cnn", "cnn_lstm", "cnn_lstm model.sequence=patches"
 

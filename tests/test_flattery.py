@@ -9,11 +9,11 @@ from fake_runs import predictions, write_run
 
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page import document
 from lungdet.evaluation.sections import flattery
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
+from lungdet.page import document
 
 
 def replicates(folder, *tables: pd.DataFrame, **more) -> list:

@@ -10,10 +10,10 @@ from test_parts import folds
 from lungdet.evaluation import summary
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page import document
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
+from lungdet.page import document
 
 
 def write_train(run, skill=3.0, seed=2000, draw=0, images=80, labels=("abnormal",), table=None):

@@ -13,9 +13,9 @@ from PIL import Image
 from lungdet.data.splitting.splits import hash_of
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page.document import Document, Pictures, Section, Table, Text, html
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
+from lungdet.page.document import Document, Pictures, Section, Table, Text, html
 
 
 def run(folder, probability, target, patients=None, store=None, **more):

@@ -10,11 +10,11 @@ from fake_runs import consistent, predictions, write_run
 
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page import document
 from lungdet.evaluation.sections import referral
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
+from lungdet.page import document
 
 HALF = [{"abnormal": 0.0}]
 

@@ -16,9 +16,9 @@ from test_gap import summarised
 from lungdet.evaluation import report, summary
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page.wording import percent
 from lungdet.evaluation.sections import protocols
 from lungdet.evaluation.statistics import metrics, thresholds
+from lungdet.page.wording import percent
 
 
 @pytest.fixture(scope="module")

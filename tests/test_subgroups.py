@@ -11,10 +11,10 @@ from scipy import stats
 
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.page import document
 from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from lungdet.findings import FINDINGS
+from lungdet.page import document
 
 HALF = [{"abnormal": 0.0}]
 

@@ -12,9 +12,9 @@ from lungdet import starting
 from lungdet.data.download.checksums import Checksums
 from lungdet.data.splitting import leaks, splits
 from lungdet.errors import InputError
-from lungdet.evaluation.page import document
-from lungdet.evaluation.page.document import Document, Section, Table
 from lungdet.evaluation.statistics import thresholds
+from lungdet.page import document
+from lungdet.page.document import Document, Section, Table
 from lungdet.runs import Run, RunError
 from lungdet.tracking import Record
 from tests import fake_runs

@@ -3,10 +3,10 @@
 from itertools import pairwise
 
 from lungdet.evaluation.gathering.grouping import STARTED_FROM
-from lungdet.evaluation.page.wording import figure, finding_name, join, label, number, percent, unit
 from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
+from lungdet.page.wording import figure, finding_name, join, label, number, percent, unit
 
 MOST_QUOTED = 3
 """So many comparisons are quoted in the answer; of more it says how many there are."""

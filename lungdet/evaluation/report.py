@@ -11,9 +11,6 @@ from rich.text import Text as RichText
 
 from lungdet.evaluation.answer import answer, caveats
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page import document
-from lungdet.evaluation.page.document import Document, Items, Section, Table
-from lungdet.evaluation.page.wording import join, label
 from lungdet.evaluation.sections import (
     by_finding,
     by_part,
@@ -40,6 +37,9 @@ from lungdet.evaluation.sections import (
     study,
     subgroups,
 )
+from lungdet.page import document
+from lungdet.page.document import Document, Items, Section, Table
+from lungdet.page.wording import join, label
 from lungdet.writing import write_text
 
 

@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 from lungdet.evaluation.gathering.grouping import CONTROLS, differences, identity, module, role, start_name
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result, Skipped
-from lungdet.evaluation.page.wording import FURTHER, STUDY
 from lungdet.evaluation.sections import (
     by_finding,
     by_part,
@@ -39,6 +38,7 @@ from lungdet.evaluation.statistics.measure import Cuts, Scores, counts, measured
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.evaluation.statistics.thresholds import Threshold
 from lungdet.learnt import learnt
+from lungdet.page.wording import FURTHER, STUDY
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5

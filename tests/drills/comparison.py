@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from lungdet.evaluation.page.wording import STUDY
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.intervals import difference, holm
 from lungdet.evaluation.statistics.measure import estimated
+from lungdet.page.wording import STUDY
 from tests.simulated import cohort, several_seeds, table
 
 PATIENTS, SKILL, DRAWS = 300, 1.2, 500

@@ -14,7 +14,7 @@ from lungdet import hardware
 from lungdet.errors import InputError
 from lungdet.evaluation.costs import network
 from lungdet.evaluation.costs.network import Network
-from lungdet.evaluation.page.wording import join, label, number
+from lungdet.page.wording import join, label, number
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
-from lungdet.evaluation.page.wording import FLAGS
+from lungdet.page.wording import FLAGS
 from lungdet.runs import Run
 
 NOT_THE_MODEL = {

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Figure, Table, Text
-from lungdet.evaluation.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
 from lungdet.evaluation.statistics.measure import Cuts, scored
+from lungdet.page.document import Figure, Table, Text
+from lungdet.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
 
 
 def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
@@ -85,7 +85,7 @@ def over(summary: dict) -> str:
 
 def pictures(summary: dict, labels: dict[str, str]) -> list[Figure]:
     """AUROC by finding, a mark a model; no figure where no finding can be measured."""
-    from lungdet.evaluation.page import figures
+    from lungdet.page import figures
 
     names = _measured(next(iter(summary["models"].values())))
     if not names:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, Replicate, expected, part_of
-from lungdet.evaluation.page.document import Table, Text
-from lungdet.evaluation.page.wording import NAMES, STUDY, join, label, number, percent, value
 from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
+from lungdet.page.document import Table, Text
+from lungdet.page.wording import NAMES, STUDY, join, label, number, percent, value
 
 
 def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:

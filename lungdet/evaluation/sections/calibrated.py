@@ -12,12 +12,12 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
-from lungdet.evaluation.page.document import Figure, Items, Table
-from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
-from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, with_interval
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import BINS
+from lungdet.page.document import Figure, Items, Table
+from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
+from lungdet.page.wording import NAMES, finding_name, join, label, number, with_interval
 
 METRICS = ("calibration_error", "brier", "log_loss")
 STAGES = {"before": "as predicted", "after": "scaled"}

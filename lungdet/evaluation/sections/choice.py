@@ -6,11 +6,11 @@ The rule: where a difference is shown, the better model; where none is shown, th
 from collections.abc import Callable, Sequence
 
 from lungdet.evaluation.gathering.grouping import CONTROLS
-from lungdet.evaluation.page.document import Table, Text
-from lungdet.evaluation.page.wording import in_a_sentence, join, label
 from lungdet.evaluation.sections import data_need, series
 from lungdet.evaluation.sections.data_need import Sweep, measured_in, share, sweep
 from lungdet.evaluation.statistics import paired
+from lungdet.page.document import Table, Text
+from lungdet.page.wording import in_a_sentence, join, label
 
 RULE = (
     "Where a difference is shown, the better model is advised; where none is shown, the cheaper one, for no other "

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from lungdet.evaluation.page.document import Section, Table, Text, anchors, plain
+from lungdet.page.document import Section, Table, Text, anchors, plain
 
 TITLE = "Appendix: CLAIM 2024 checklist"
 NOT_REPORTED = "not reported"

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import NAMES, STUDY, label, with_interval
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
 from lungdet.evaluation.statistics.metrics import ensemble
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import NAMES, STUDY, label, with_interval
 
 
 def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str, str]], draws: int) -> list[dict]:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
-from lungdet.evaluation.page.document import Figure, Items, Table, Text
-from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
-from lungdet.evaluation.page.wording import NAMES, in_a_sentence, label, with_interval
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
+from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
+from lungdet.page.wording import NAMES, in_a_sentence, label, with_interval
 
 Value = float | tuple[str, ...] | None
 """What a setting is set to; None: as the data has it."""

@@ -2,11 +2,11 @@
 
 import itertools
 
-from lungdet.evaluation.page import figures
-from lungdet.evaluation.page.document import Figure, Items, Table, Text
-from lungdet.evaluation.page.wording import FURTHER, NAMES, STUDY, label, p_value, points, unit
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
+from lungdet.page import figures
+from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.wording import FURTHER, NAMES, STUDY, label, p_value, points, unit
 
 MOST_FORESTS = 4
 """A sweep with more pairs has its differences in the table alone."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from lungdet.evaluation.costs.costs import TIMED
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import duration, label, number, optional
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import duration, label, number, optional
 
 WIDE = 0.2
 """A distance of the quartiles above this share of the median is remarked upon."""

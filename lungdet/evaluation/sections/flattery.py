@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Caution, Table
-from lungdet.evaluation.page.wording import NAMES, figure, in_a_sentence, join, label, points, value
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.page.document import Caution, Table
+from lungdet.page.wording import NAMES, figure, in_a_sentence, join, label, points, value
 
 SOUGHT = {
     "youden": ("balanced_accuracy",),

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import FLAGS, NAMES, in_a_sentence, join, label, number, points, with_interval
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import FLAGS, NAMES, in_a_sentence, join, label, number, points, with_interval
 
 METRICS = ("accuracy", "auroc", "log_loss")
 """What gaps are measured in. Of the loss the smaller is the better: there overfitting is a gap below 0."""

@@ -11,14 +11,14 @@ from matplotlib.patches import Rectangle
 from scipy import stats
 
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
-from lungdet.evaluation.page.document import Figure, Items, Table, Text, slug
-from lungdet.evaluation.page.drawing import INK, STYLE, WIDTH, svg
-from lungdet.evaluation.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
 from lungdet.evaluation.sections import by_part, gap
 from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, interval, variance
 from lungdet.evaluation.statistics.measure import enter, estimated
+from lungdet.page.document import Figure, Items, Table, Text, slug
+from lungdet.page.drawing import INK, STYLE, WIDTH, svg
+from lungdet.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
 
 METRICS = ("auroc", "accuracy")
 

@@ -7,9 +7,9 @@ and tested on the same images.
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Table, Text
-from lungdet.evaluation.page.wording import figure, join, label, value
 from lungdet.evaluation.statistics.measure import measured, over
+from lungdet.page.document import Table, Text
+from lungdet.page.wording import figure, join, label, value
 
 NEAR = 0.05
 """A shortcut whose AUROC is no further below a model's is named on the first screen."""

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Figure, Text
-from lungdet.evaluation.page.drawing import COLOURS, STYLE, axes, legend, of, svg
-from lungdet.evaluation.page.wording import label
+from lungdet.page.document import Figure, Text
+from lungdet.page.drawing import COLOURS, STYLE, axes, legend, of, svg
+from lungdet.page.wording import label
 
 LOSSES = {"train/loss": "--", "val/loss": "-"}
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Figure, Items, Table, Text
-from lungdet.evaluation.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
-from lungdet.evaluation.page.wording import label, number, p_value, with_interval
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.data_need import measures_it, reach
 from lungdet.evaluation.statistics import intervals
 from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, holm
 from lungdet.evaluation.statistics.measure import Scores, enter, estimated
+from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
+from lungdet.page.wording import label, number, p_value, with_interval
 
 METRICS = ("auroc", "accuracy")
 DRAWS = 500

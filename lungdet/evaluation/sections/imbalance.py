@@ -1,7 +1,5 @@
 """Imbalance: what a rare disease costs, where runs differ in the share of abnormal images that they were trained on."""
 
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import NAMES, label, percent, with_interval
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.data_need import (
     Value,
@@ -14,6 +12,8 @@ from lungdet.evaluation.sections.data_need import (
     trained_on,
     trends,
 )
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import NAMES, label, percent, with_interval
 
 METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
 

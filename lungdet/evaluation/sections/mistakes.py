@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.special import expit
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Block, Picture, Pictures, Table, Text
-from lungdet.evaluation.page.wording import finding_name, join, label, number
 from lungdet.findings import FINDINGS
+from lungdet.page.document import Block, Picture, Pictures, Table, Text
+from lungdet.page.wording import finding_name, join, label, number
 
 SHOWN = 4
 """Of each model and kind of mistake."""

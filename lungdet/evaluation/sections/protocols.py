@@ -9,7 +9,7 @@ Sources:
 
 import re
 
-from lungdet.evaluation.page.wording import unit
+from lungdet.page.wording import unit
 
 STUDY_FRACTIONS = [0.7, 0.15, 0.15]
 OFFICIAL_TEST = 25_596

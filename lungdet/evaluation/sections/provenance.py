@@ -1,8 +1,8 @@
 """The sections on where results come from: what training cost, which data and split, which runs."""
 
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import counted, duration, figure, label, number, optional, share_of, unit
 from lungdet.evaluation.sections import protocols
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import counted, duration, figure, label, number, optional, share_of, unit
 
 
 def cost_table(summary: dict) -> Table:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from lungdet.evaluation.gathering.grouping import CONTROLS
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import NAMES, join, label, p_value, with_interval
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.series import DRAWS, difference
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import NAMES, join, label, p_value, with_interval
 
 WHAT = {
     "cnn": "the CNN, which sees the last image and no sequence",

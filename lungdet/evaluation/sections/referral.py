@@ -16,13 +16,13 @@ import pandas as pd
 
 from lungdet import hardware
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Figure, Items, Table
-from lungdet.evaluation.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
-from lungdet.evaluation.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking
 from lungdet.evaluation.statistics.metrics import Confusion, Undefined, confusion
+from lungdet.page.document import Figure, Items, Table
+from lungdet.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
+from lungdet.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
 
 KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Caution, Table, Text
-from lungdet.evaluation.page.wording import join, label
+from lungdet.page.document import Caution, Table, Text
+from lungdet.page.wording import join, label
 
 
 def numbers(models: Mapping[str, Sequence[Replicate]], named: Callable[[Path], str]) -> list[dict]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Table, Text
-from lungdet.evaluation.page.wording import finding_name, join, label, with_interval
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
+from lungdet.page.document import Table, Text
+from lungdet.page.wording import finding_name, join, label, with_interval
 
 
 def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import NAMES, finding_name, join, label, number, p_value, with_interval
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import NAMES, finding_name, join, label, number, p_value, with_interval
 
 CHANGES = {
     "appeared": "appeared (against: still absent)",

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from lungdet.evaluation.page.wording import join, label, number
+from lungdet.page.wording import join, label, number
 
 
 def caveats(summary: dict) -> list[str]:

@@ -3,23 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page import figures
-from lungdet.evaluation.page.document import Figure, Table, Text
-from lungdet.evaluation.page.wording import (
-    BASELINE_NAMES,
-    FURTHER,
-    NAMES,
-    STUDY,
-    counted,
-    figure,
-    label,
-    value,
-    with_interval,
-)
 from lungdet.evaluation.sections import by_finding
 from lungdet.evaluation.statistics.curves import curves
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.measure import THRESHOLDED
+from lungdet.page import figures
+from lungdet.page.document import Figure, Table, Text
+from lungdet.page.wording import BASELINE_NAMES, FURTHER, NAMES, STUDY, counted, figure, label, value, with_interval
 
 
 def study_table(summary: dict, dataset: str | None) -> Table:

@@ -16,8 +16,11 @@ import pandas as pd
 from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.page.document import Items, Table, Text
-from lungdet.evaluation.page.wording import (
+from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
+from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
+from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import (
     NAMES,
     figure,
     in_a_sentence,
@@ -29,9 +32,6 @@ from lungdet.evaluation.page.wording import (
     rounded,
     with_interval,
 )
-from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
-from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
-from lungdet.evaluation.statistics.metrics import Undefined
 
 FEW = 20
 """A group is in no comparison if what is compared rests on fewer of its patients."""

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.grouping import CONTROLS, role
-from lungdet.evaluation.page.wording import FLAGS, FURTHER, STUDY, in_a_sentence, label, p_value, points
 from lungdet.evaluation.statistics.bootstrap import Case, from_sums, sums
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.page.wording import FLAGS, FURTHER, STUDY, in_a_sentence, label, p_value, points
 
 SIGNS = 10_000
 """Random exchanges of the two models that a permutation test makes."""

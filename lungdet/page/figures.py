@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lungdet.evaluation.page.drawing import COLOURS, FAINT, INK, MARKERS, STYLE, axes, legend, of, shifts, svg
-from lungdet.evaluation.page.wording import NAMES, STUDY, finding_name
 from lungdet.evaluation.statistics.curves import Curve
+from lungdet.page.drawing import COLOURS, FAINT, INK, MARKERS, STYLE, axes, legend, of, shifts, svg
+from lungdet.page.wording import NAMES, STUDY, finding_name
 
 
 def curves(found: Mapping[str, Curve], kind: str, entries: Mapping[str, str], chance: float | None) -> str:
