@@ -7,7 +7,7 @@ from test_gap import rendered, summarised
 from test_generalisation import cross
 from test_image_quality import write_degraded
 
-from lungdet.evaluation.sections import choice, series
+from lungdet.evaluation.sections import choice, earlier_visits
 
 
 def efficiency(summary, flops=(5e9, 6e9), latency=(1.3, 1.2, 1.4)):
@@ -141,11 +141,11 @@ def test_a_single_model_leaves_no_choice(tmp_path):
 
 
 def test_series_are_not_measured_and_the_images_that_would_make_them_are_counted(alike):
-    [text] = series.section(alike)
+    [text] = earlier_visits.section(alike)
     assert (
         "not measured by these runs: each of them reads a single image. There are series to read: of the 68"
         in text.text
     )
     assert "34 are further images of a patient." in text.text
     alike["data"]["test"]["patients"] = 68
-    assert "each of the 68 patients tested has a single image" in series.section(alike)[0].text
+    assert "each of the 68 patients tested has a single image" in earlier_visits.section(alike)[0].text

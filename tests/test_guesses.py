@@ -6,7 +6,7 @@ from test_gap import summarised
 
 from lungdet.evaluation import report
 from lungdet.evaluation.gathering.results import EvaluationError, collect
-from lungdet.evaluation.sections import guesses, protocols
+from lungdet.evaluation.sections import comparability, shortcuts
 from lungdet.evaluation.statistics import metrics
 
 
@@ -35,7 +35,7 @@ def summary_with(areas: dict[str, float], models: dict[str, float]) -> dict:
     [(0.61, 0.9, True), (0.59, 0.9, False), (0.55, 0.59, True), (0.55, 0.61, False), (0.49, 0.5, False)],
 )
 def test_a_shortcut_is_a_caveat_when_it_is_strong_or_near_a_model(area, model, warns):
-    said = guesses.caveat(summary_with({"age": area}, {"cnn": model}))
+    said = shortcuts.caveat(summary_with({"age": area}, {"cnn": model}))
     assert (said is not None) == warns
     if warns:
         assert f"age {area:.3f}" in said
@@ -94,10 +94,10 @@ def test_folds_pool_the_shortcuts_that_every_fold_has(tmp_path):
 def protocol(folder, split="random", datasets=None, whole=True, **more) -> str:
     numbers = summarised(two_runs(folder, datasets, split=split, **more), draws=100)
     if whole:
-        numbers["data"]["test"]["images"] = protocols.OFFICIAL_TEST
+        numbers["data"]["test"]["images"] = comparability.OFFICIAL_TEST
         for source in numbers["data"]["sources"].values():
             source["of"] = source["images"]
-    return protocols.sentence(numbers)
+    return comparability.sentence(numbers)
 
 
 def test_the_report_says_which_published_results_share_the_protocol(tmp_path):

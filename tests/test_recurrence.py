@@ -14,7 +14,7 @@ from test_gap import rendered
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
-from lungdet.evaluation.sections import choice, recurrence, series
+from lungdet.evaluation.sections import choice, earlier_visits, recurrence
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
@@ -92,7 +92,7 @@ def summarised(models, draws=300):
         "task": "abnormal",
         "models": {name: {"settings": {"role": roles[name], "sequence": sequence}} for name in models},
         "recurrence": recurrence.numbers(models, roles, estimates, which, draws),
-        "series": series.numbers(models, roles, which, draws),
+        "series": earlier_visits.numbers(models, roles, which, draws),
     }
 
 

@@ -16,7 +16,7 @@ from test_gap import summarised
 from lungdet.evaluation import report, summary
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.sections import protocols
+from lungdet.evaluation.sections import comparability
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.page.wording import percent
 
@@ -115,7 +115,7 @@ def test_the_report_states_images_patients_split_resize_and_hardware(plain):
         assert numbers["split"]["hash"] in text
         assert numbers["split"]["parts"]["test"]["hash"] in text
         assert "mined from reports by text analysis" in text
-    assert protocols.sentence(numbers) in (out / "report.md").read_text()
+    assert comparability.sentence(numbers) in (out / "report.md").read_text()
 
 
 def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(plain):

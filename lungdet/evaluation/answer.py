@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.gathering.grouping import STARTED_FROM
-from lungdet.evaluation.sections import by_part, choice, guesses, recurrence, search, starts
+from lungdet.evaluation.sections import by_part, choice, recurrence, search, shortcuts, starts
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import figure, finding_name, join, label, number, percent, unit
@@ -99,7 +99,7 @@ def caveats(summary: dict) -> list[str]:
     found += starts.caveats(summary)
     if summary["parts"] and summary["parts"]["missing"]:
         found.append(by_part.incomplete(summary))
-    if guessed := guesses.caveat(summary):
+    if guessed := shortcuts.caveat(summary):
         found.append(guessed)
     if unequal := search.caveat(summary):
         found.append(unequal)

@@ -20,17 +20,17 @@ from lungdet.evaluation.sections import (
     by_finding,
     by_part,
     calibrated,
-    combined,
+    earlier_visits,
+    ensemble,
     flattery,
     gap,
     generalisation,
-    guesses,
     image_quality,
     recurrence,
     referral,
     search,
     sensitivity,
-    series,
+    shortcuts,
     subgroups,
 )
 from lungdet.evaluation.statistics import metrics, paired, thresholds
@@ -121,11 +121,11 @@ def summarise(
             replicate.labels,
             pairs,
         ),
-        "combined": combined.numbers(models, [pair for pair in pairs if roles[pair[0]] not in CONTROLS], draws),
+        "combined": ensemble.numbers(models, [pair for pair in pairs if roles[pair[0]] not in CONTROLS], draws),
         "gap_comparisons": gap.compared(gaps, pairs),
         "image_quality_comparisons": image_quality.compared(degraded, pairs),
         "recurrence": recurrence.numbers(models, roles, estimates, pairs, draws),
-        "series": series.numbers(models, roles, pairs, draws),
+        "series": earlier_visits.numbers(models, roles, pairs, draws),
         "generalisation": None
         if external
         else generalisation.numbers(models, {name: one.block["settings"] for name, one in scores.items()}, draws),
@@ -184,7 +184,7 @@ def _model(some: Sequence[Replicate], rule: str, at: float | None, out: Path, dr
             name: scored([table[table.dataset == name] for table in tables], labels, cuts, draws).block
             for name in sorted(tables[0].dataset.unique())
         },
-        "shortcuts": guesses.numbers(some),
+        "shortcuts": shortcuts.numbers(some),
         "subgroups": subgroups.numbers(some, cuts, draws),
         "referral": referral.numbers(some, cuts, draws),
         "calibrated": calibrated.numbers(some, draws),

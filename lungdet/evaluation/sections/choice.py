@@ -6,7 +6,7 @@ The rule: where a difference is shown, the better model; where none is shown, th
 from collections.abc import Callable, Sequence
 
 from lungdet.evaluation.gathering.grouping import CONTROLS
-from lungdet.evaluation.sections import data_need, series
+from lungdet.evaluation.sections import data_need, earlier_visits
 from lungdet.evaluation.sections.data_need import Sweep, measured_in, share, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.page.document import Table, Text
@@ -135,7 +135,7 @@ def _quality(summary: dict) -> list[list[str]]:
 
 def _series(summary: dict) -> list[list[str]]:
     better = [
-        f"{label(one['second'] if of['difference'] > 0 else one['first'])} {series.where(group)}, which is shown"
+        f"{label(one['second'] if of['difference'] > 0 else one['first'])} {earlier_visits.where(group)}, which is shown"
         for one in summary["series"]
         for group, of in one["metrics"].items()
         if paired.shown(one, group)

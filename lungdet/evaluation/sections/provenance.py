@@ -1,6 +1,6 @@
 """The sections on where results come from: what training cost, which data and split, which runs."""
 
-from lungdet.evaluation.sections import protocols
+from lungdet.evaluation.sections import comparability
 from lungdet.page.document import Items, Table, Text
 from lungdet.page.wording import counted, duration, figure, label, number, optional, share_of, unit
 
@@ -75,7 +75,7 @@ def data_and_split(summary: dict) -> list:
     name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
     own.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
     said.append(Items([f"{line}." for line in own]))
-    said.append(Text(protocols.sentence(summary)))
+    said.append(Text(comparability.sentence(summary)))
     rows = [
         [
             side if len(split["by_part"]) == 1 else f"{part}: {side}",

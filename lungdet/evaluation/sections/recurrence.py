@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lungdet.evaluation.gathering.grouping import CONTROLS
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections import gap
-from lungdet.evaluation.sections.series import DRAWS, difference
+from lungdet.evaluation.sections.earlier_visits import DRAWS, difference
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
