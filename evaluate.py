@@ -94,7 +94,7 @@ def report_on(
     from lungdet.evaluation.costs import costs
     from lungdet.evaluation.gathering import grouping
     from lungdet.evaluation.statistics import thresholds
-    from lungdet.writing import require_writable
+    from lungdet.machine.writing import require_writable
 
     if external:
         grouping.require_one_part(results)

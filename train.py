@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import interruption, launching, ranks, requeue, starting
-from lungdet.commands import command, override
+from lungdet import interruption, starting
 from lungdet.errors import InputError, run_plainly, told_plainly
 from lungdet.instantiation import instantiate
+from lungdet.machine import launching, ranks, requeue
+from lungdet.machine.commands import command, override
 
 log = logging.getLogger("train")
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from lungdet.data.datamodule import RadiographDataModule
     from lungdet.data.serving.degrade import Degradation
-    from lungdet.hardware import Arithmetic
+    from lungdet.machine.hardware import Arithmetic
     from lungdet.models.classifier import Classifier
     from lungdet.runs import Run
 
@@ -71,7 +72,8 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
 
     import lightning
 
-    from lungdet import hardware, tracking
+    from lungdet import tracking
+    from lungdet.machine import hardware
     from lungdet.models import pretraining, shortcuts
 
     tracking.quieten()
@@ -195,7 +197,7 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
 
 def compile_backbone(run: "Run", model: "Classifier", data: "RadiographDataModule") -> None:
     """Compile the convolutional layers where that is asked for, or pays; weights keep their names."""
-    from lungdet import hardware
+    from lungdet.machine import hardware
 
     images = len(data.rows("train")) * run.config.trainer.max_epochs
     choice = run.config.trainer.get("compile", False)
@@ -214,7 +216,7 @@ def describe(
     Raises:
         InputError: several processes were started differently, or see different files.
     """
-    from lungdet import hardware
+    from lungdet.machine import hardware
 
     facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
     same = {"computes": starting.fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}

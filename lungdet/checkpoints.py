@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from lungdet.commands import command, override
 from lungdet.errors import InputError
+from lungdet.machine.commands import command, override
+from lungdet.machine.writing import PARTIAL, make_folder, replacing
 from lungdet.runs import read_checkpoint
-from lungdet.writing import PARTIAL, make_folder, replacing
 
 
 class Checkpoints(TorchCheckpointIO):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lungdet.commands import command, override
+from lungdet.machine.commands import command, override
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)

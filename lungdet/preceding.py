@@ -10,9 +10,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lungdet import ranks
-from lungdet.commands import override
 from lungdet.errors import InputError
+from lungdet.machine import ranks
+from lungdet.machine.commands import override
 from lungdet.runs import Run
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lungdet import ranks
-from lungdet.commands import command, override
+from lungdet.machine import ranks
+from lungdet.machine.commands import command, override
 
 log = logging.getLogger(__name__)
 

@@ -31,10 +31,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lungdet import ranks
-from lungdet.commands import command, override
 from lungdet.errors import InputError
-from lungdet.writing import make_folder, replacing, write_text
+from lungdet.machine import ranks
+from lungdet.machine.commands import command, override
+from lungdet.machine.writing import make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     import numpy as np

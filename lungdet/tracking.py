@@ -24,10 +24,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
-from lungdet import hardware, ranks
 from lungdet.errors import InputError
+from lungdet.machine import hardware, ranks
+from lungdet.machine.writing import write_text
 from lungdet.runs import Run
-from lungdet.writing import write_text
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lungdet.commands import command, override
+from lungdet.machine.commands import command, override
 
 NASTY = [
     "a b=c [1] ü $x 'q'", 'say "no"', "both ' and \"", "ends in \\", 'a\\"b', "${oc.env:HOME}", "a\\${b}", "$(touch x)",

@@ -15,8 +15,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from lungdet import hardware
 from lungdet.evaluation.costs import costs, network
+from lungdet.machine import hardware
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import Run, load_run

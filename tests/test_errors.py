@@ -12,7 +12,7 @@ from conftest import CHECKOUT
 from hydra.errors import HydraException, InstantiationException
 
 from lungdet.errors import InputError, told_plainly
-from lungdet.writing import require_writable
+from lungdet.machine.writing import require_writable
 
 # The real Hydra, with jobs that take no time.
 PROGRAM = """

@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 import evaluate
 import train
-from lungdet import hardware, starting
+from lungdet import starting
+from lungdet.machine import hardware
 from lungdet.runs import Run, load_run
 
 pytestmark = pytest.mark.slow

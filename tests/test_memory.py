@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lungdet import hardware
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.loading import InOrder, Radiographs
+from lungdet.machine import hardware
 from tests.test_batches import manifest
 
 BLOCK = 200 << 20  # bytes

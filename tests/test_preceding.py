@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lungdet.commands import override
+from lungdet.machine.commands import override
 
 BASE = "a base=1 [2] ü $x 'q'"
 PROGRAM = """

@@ -16,10 +16,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import hardware, launching, ranks, runs, starting
+from lungdet import runs, starting
 from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
+from lungdet.machine import hardware, launching, ranks
 from lungdet.runs import Run, find_runs, load_run
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lungdet.commands import command, override
+from lungdet.machine.commands import command, override
 
 SWEEP = "sweeps/a b=c [1] ü $x 'q'"
 

@@ -25,10 +25,10 @@ from optuna.trial import TrialState
 
 import evaluate
 import train
-from lungdet.commands import override
 from lungdet.evaluation import answer, report, summary
 from lungdet.evaluation.gathering import grouping, trials
 from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.machine.commands import override
 from lungdet.runs import find_runs
 from lungdet.searching.sweeper import Search
 

@@ -16,8 +16,8 @@ from conftest import CHECKOUT
 from fake_slurm import Cluster
 from omegaconf import OmegaConf
 
-from lungdet import launching
 from lungdet.errors import InputError
+from lungdet.machine import launching
 from lungdet.runs import Run, find_runs, load_run
 
 SMALL = (

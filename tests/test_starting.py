@@ -16,8 +16,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from test_runs import config, cut_run, reach
 
-from lungdet import launching, runs, starting
+from lungdet import runs, starting
 from lungdet.errors import InputError
+from lungdet.machine import launching
 from lungdet.runs import Run, RunError, load_run
 
 

@@ -23,10 +23,11 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import hardware, runs, starting, tracking
-from lungdet.commands import override
+from lungdet import runs, starting, tracking
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
+from lungdet.machine import hardware
+from lungdet.machine.commands import override
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.models.scoring import score

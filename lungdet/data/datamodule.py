@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungdet import hardware, ranks
 from lungdet.data.augment import Augmentation
 from lungdet.data.errors import DatasetError
 from lungdet.data.patients import contradictions
@@ -26,6 +25,7 @@ from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, fingerprint, prepare
 from lungdet.errors import InputError
 from lungdet.findings import FINDINGS, TASKS
+from lungdet.machine import hardware, ranks
 
 log = logging.getLogger(__name__)
 

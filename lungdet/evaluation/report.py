@@ -37,10 +37,10 @@ from lungdet.evaluation.sections import (
     shortcuts,
     subgroups,
 )
+from lungdet.machine.writing import write_text
 from lungdet.page import document
 from lungdet.page.document import Document, Items, Section, Table
 from lungdet.page.wording import join, label
-from lungdet.writing import write_text
 
 
 def write(summary: dict, models: Mapping[str, Sequence[Replicate]], out: Path) -> Document:

@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from lungdet import hardware, tracking
+from lungdet import tracking
 from lungdet.data.errors import some
 from lungdet.data.store.store import Store
 from lungdet.instantiation import instantiate
 from lungdet.learnt import copies, learnt
+from lungdet.machine import hardware
 from lungdet.models.pretraining import untrained
 from lungdet.runs import Run, RunError, prediction_table
 

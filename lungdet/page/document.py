@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from lungdet.writing import make_folder, replacing, write_text
+from lungdet.machine.writing import make_folder, replacing, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungdet.commands import command
 from lungdet.errors import InputError
+from lungdet.machine.commands import command
 from lungdet.starting import decides
 
 if TYPE_CHECKING:

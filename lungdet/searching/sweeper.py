@@ -18,8 +18,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import ranks
 from lungdet.errors import InputError, told_plainly
+from lungdet.machine import ranks
 from lungdet.searching.space import distribution, require_searchable
 from lungdet.searching.study import Combination, chosen, open_studies
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lungdet import hardware, runs
+from lungdet import runs
+from lungdet.machine import hardware
 
 
 def main() -> None:

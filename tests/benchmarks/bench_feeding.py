@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungdet import hardware
 from lungdet.data.augment import Augmentation
 from lungdet.data.serving.batches import Batches
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.machine import hardware
 from tests.benchmarks.noise import Noise, write
 from tests.benchmarks.pairs import compare
 

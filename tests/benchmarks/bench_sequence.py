@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from lungdet import hardware
 from lungdet.evaluation.costs.network import peak_of_tensors
+from lungdet.machine import hardware
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN

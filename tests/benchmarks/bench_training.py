@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import train
-from lungdet import hardware, starting
+from lungdet import starting
+from lungdet.machine import hardware
 from tests.benchmarks.pairs import compare
 
 MODELS = ("cnn", "cnn_lstm")

@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
     """Check the configured dataset."""
     from lungdet.data.check import showing
     from lungdet.instantiation import instantiate
-    from lungdet.writing import require_writable, write_text
+    from lungdet.machine.writing import require_writable, write_text
 
     with told_plainly("lungdet.data.check"):
         out = Path(config.out)

@@ -16,12 +16,12 @@ import requests
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import commands
 from lungdet.data.download.checksums import Checksums
 from lungdet.data.download.fetching import DownloadError, Patience, fetch, progress, size
 from lungdet.data.download.listing import file_name, links
 from lungdet.data.download.unpacking import KINDS, ArchiveError, unpack
 from lungdet.errors import run_plainly
+from lungdet.machine import commands
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lungdet.data.download.fetching import DownloadError
-from lungdet.writing import write_text
+from lungdet.machine.writing import write_text
 
 
 class Checksums:

@@ -16,12 +16,12 @@ import pandas as pd
 from filelock import FileLock
 from rich.progress import track
 
-from lungdet import hardware
 from lungdet.data.phantoms.anatomy import Body, radiograph
 from lungdet.data.phantoms.canvas import Canvas
 from lungdet.data.phantoms.cohort import SOURCE_NAMES, Case, Knobs, Visit, cohort
 from lungdet.data.phantoms.exposure import expose, shape
 from lungdet.data.phantoms.lesions import FINDINGS, draw_lesion
+from lungdet.machine import hardware
 
 log = logging.getLogger(__name__)
 

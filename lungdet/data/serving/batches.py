@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lungdet import hardware
 from lungdet.data.serving.device import made
 from lungdet.data.serving.loading import Draws, InOrder, Radiographs
 from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.errors import InputError
+from lungdet.machine import hardware
 
 _TOGETHER = 128 * 224**2  # pixels that a worker is asked for at once: asking and telling take as long as ten images
 _AHEAD = 2  # times that each worker is asked in advance

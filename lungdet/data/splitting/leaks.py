@@ -18,7 +18,7 @@ from lungdet.data.splitting.splits import PARTS, Split, SplitError
 from lungdet.data.store.alignment import at_most
 from lungdet.data.store.copies import VERSION, Groups, search
 from lungdet.data.store.store import Store
-from lungdet.writing import replacing
+from lungdet.machine.writing import replacing
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.errors import InputError
-from lungdet.writing import write_text
+from lungdet.machine.writing import write_text
 
 PARTS: tuple[str, ...] = ("train", "val", "test")
 UNUSED = "unused"

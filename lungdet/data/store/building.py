@@ -21,11 +21,11 @@ import PIL
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lungdet import hardware
 from lungdet.data.store.depth import Outliers, outlying
 from lungdet.data.store.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
 from lungdet.data.store.partial import Partial, clear
 from lungdet.errors import InputError
+from lungdet.machine import hardware
 
 log = logging.getLogger(__name__)
 

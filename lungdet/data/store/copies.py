@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lungdet import hardware
 from lungdet.data.store.alignment import aligned_correlation, enough_correlation
+from lungdet.machine import hardware
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from lungdet import hardware
 from lungdet.errors import InputError
 from lungdet.evaluation.costs import network
 from lungdet.evaluation.costs.network import Network
+from lungdet.machine import hardware
 from lungdet.page.wording import join, label, number
 from lungdet.runs import Run
 

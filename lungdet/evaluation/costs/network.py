@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lungdet import hardware
 from lungdet.instantiation import instantiate
+from lungdet.machine import hardware
 from lungdet.runs import Run
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pandas.api.types import is_numeric_dtype
 from yaml import YAMLError
 
-from lungdet.commands import command, override
 from lungdet.data.splitting.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
+from lungdet.machine.commands import command, override
 from lungdet.runs import Run, RunError, find_runs, load_run
 from lungdet.starting import in_use
 

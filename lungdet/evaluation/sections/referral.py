@@ -14,12 +14,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lungdet import hardware
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking
 from lungdet.evaluation.statistics.metrics import Confusion, Undefined, confusion
+from lungdet.machine import hardware
 from lungdet.page.document import Figure, Items, Table
 from lungdet.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
 from lungdet.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval

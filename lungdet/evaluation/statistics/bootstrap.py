@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from lungdet import hardware
 from lungdet.evaluation.statistics.calibration import without_chance
 from lungdet.evaluation.statistics.metrics import BINS, METRICS, calibration_bin, squared_error, surprise
+from lungdet.machine import hardware
 
 RANKED = ("auroc", "average_precision")
 """Metrics that need the order of all images; all others follow from sums over them."""

@@ -14,7 +14,7 @@ from scipy import special
 
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
-from lungdet.writing import write_text
+from lungdet.machine.writing import write_text
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from typing import Any
 
-from lungdet import ranks
+from lungdet.machine import ranks
 
 log = logging.getLogger(__name__)
 

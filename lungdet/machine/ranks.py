@@ -1,6 +1,6 @@
 """Several processes that train one run, a device each: which of them this is, and what they agree on.
 
-`lungdet.launching` has started them, or torchrun, or SLURM (srun). Rank 0 alone writes.
+`lungdet.machine.launching` has started them, or torchrun, or SLURM (srun). Rank 0 alone writes.
 """
 
 import logging

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import interruption, ranks
+from lungdet import interruption
 from lungdet.errors import InputError, told_plainly
 from lungdet.interruption import Interrupted
+from lungdet.machine import ranks
 
 T = TypeVar("T")
 

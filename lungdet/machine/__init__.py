@@ -1,0 +1,1 @@
+"""What computes and who shares it: hardware, processes, signals, files, commands."""
