@@ -41,10 +41,10 @@ def main(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Collect the runs, and report on those that were tested on the same images."""
-    from lungdet.evaluation import sweep
     from lungdet.evaluation.gathering import grouping, trials
     from lungdet.evaluation.gathering.results import EvaluationError, Skipped, collect, common_parent
     from lungdet.evaluation.statistics import thresholds
+    from lungdet.runs import multirun
 
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
@@ -56,7 +56,7 @@ def evaluate(config: DictConfig) -> None:
     folders = [Path(str(folder)) for folder in named]
     results, skipped = collect(folders)
     results = trials.best(results)
-    skipped += [one for folder in folders for one in sweep.never_run(folder)]
+    skipped += [one for folder in folders for one in multirun.never_run(folder)]
     external = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
     if config.out is None and out.is_symlink():  # of whoever wrote the runs

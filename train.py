@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import interruption, starting
+from lungdet import interruption
 from lungdet.errors import InputError, run_plainly, told_plainly
-from lungdet.instantiation import instantiate
 from lungdet.machine import launching, ranks, requeue
 from lungdet.machine.commands import command, override
+from lungdet.runs import starting
+from lungdet.runs.instantiation import instantiate
 
 log = logging.getLogger("train")
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from lungdet.data.serving.degrade import Degradation
     from lungdet.machine.hardware import Arithmetic
     from lungdet.models.classifier import Classifier
-    from lungdet.runs import Run
+    from lungdet.runs.folder import Run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -286,7 +287,7 @@ def predict_degraded(
 
 def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "pd.DataFrame":
     """What the model has just predicted, with the hashes of the split and of the part that the images are of."""
-    from lungdet.runs import prediction_table
+    from lungdet.runs.folder import prediction_table
 
     found = model.predictions
     table = prediction_table(data.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
@@ -296,10 +297,10 @@ def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "
 
 def record(run: "Run", test: dict[str, float]) -> float:
     """Record what the run cost, mark it as finished and return its best validation loss."""
-    from lungdet import runs
+    from lungdet.runs import folder
 
     epochs = run.epochs.set_index("epoch")
-    runs.finish(
+    folder.finish(
         run,
         test=test,
         epochs=len(epochs),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from lungdet.machine.commands import command, override
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

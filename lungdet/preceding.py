@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from lungdet.errors import InputError
 from lungdet.machine import ranks
 from lungdet.machine.commands import override
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

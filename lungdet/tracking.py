@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from lungdet.errors import InputError
 from lungdet.machine import hardware, ranks
 from lungdet.machine.writing import write_text
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

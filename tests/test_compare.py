@@ -17,7 +17,7 @@ from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.grouping import group, require_pairs
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.page.wording import label
-from lungdet.runs import RunError, load_run
+from lungdet.runs.folder import RunError, load_run
 
 
 def test_a_folder_of_runs_is_searched_and_a_run_named_twice_counts_once(tmp_path):

@@ -19,7 +19,7 @@ from lungdet.evaluation.costs import costs, network
 from lungdet.machine import hardware
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
-from lungdet.runs import Run, load_run
+from lungdet.runs.folder import Run, load_run
 
 SIZE, BATCH = 64, 4
 CHOICES = {

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 import evaluate
 import train
-from lungdet import starting
 from lungdet.data.serving.degrade import degradations
-from lungdet.runs import Run, find_runs
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, find_runs
 
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf/experiment").glob("*.yaml"))
 ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness")

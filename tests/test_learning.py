@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 import evaluate
 import train
-from lungdet import starting
 from lungdet.machine import hardware
-from lungdet.runs import Run, load_run
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, load_run
 
 pytestmark = pytest.mark.slow
 MODELS = ("cnn", "cnn_lstm")

@@ -18,7 +18,7 @@ from lungdet.errors import InputError
 from lungdet.models import pretraining
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
-from lungdet.runs import Run, load_run
+from lungdet.runs.folder import Run, load_run
 
 PARTS = {"train": "ab", "val": "c", "test": "d"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from lungdet.runs import Run, find_runs
+from lungdet.runs.folder import Run, find_runs
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")
 pytestmark = pytest.mark.slow

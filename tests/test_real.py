@@ -8,7 +8,7 @@ from calling import output
 
 import evaluate
 import train
-from lungdet.runs import find_runs
+from lungdet.runs.folder import find_runs
 
 pytestmark = pytest.mark.slow
 SMALL = ("data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv", "seed=0")

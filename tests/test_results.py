@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from lungdet.errors import InputError
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import measure
-from lungdet.runs import Run, prediction_table
+from lungdet.runs.folder import Run, prediction_table
 
 BAD = {
     "a label that is none": (lambda t: t.assign(target_abnormal=t.target_abnormal + 1), "labels are 1, 0 or missing"),

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 import evaluate
 from lungdet.models.scoring import preparation, score
-from lungdet.runs import Run, RunError, load_run
+from lungdet.runs.folder import Run, RunError, load_run
 
 PATIENTS = 8
 

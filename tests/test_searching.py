@@ -29,7 +29,7 @@ from lungdet.evaluation import answer, report, summary
 from lungdet.evaluation.gathering import grouping, trials
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.machine.commands import override
-from lungdet.runs import find_runs
+from lungdet.runs.folder import find_runs
 from lungdet.searching.sweeper import Search
 
 BOTH = "model=cnn,cnn_lstm"

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from lungdet.errors import InputError
 from lungdet.machine import launching
-from lungdet.runs import Run, find_runs, load_run
+from lungdet.runs.folder import Run, find_runs, load_run
 
 SMALL = (
     "data.patients={chestxray14: 20, montgomery: 20, shenzhen: 20}", "data.size=64", "data.image_size=32",

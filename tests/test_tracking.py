@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from lungdet import tracking
 from lungdet.errors import InputError
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 from lungdet.tracking import Record, wandb_logger
 
 

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lungdet import starting
 from lungdet.data.download.checksums import Checksums
 from lungdet.data.splitting import leaks, splits
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import thresholds
 from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
-from lungdet.runs import Run, RunError
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, RunError
 from lungdet.tracking import Record
 from tests import fake_runs
 

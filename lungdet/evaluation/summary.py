@@ -37,8 +37,8 @@ from lungdet.evaluation.statistics import metrics, paired, thresholds
 from lungdet.evaluation.statistics.measure import Cuts, Scores, counts, measured, over, scored
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.evaluation.statistics.thresholds import Threshold
-from lungdet.learnt import learnt
 from lungdet.page.wording import FURTHER, STUDY
+from lungdet.runs.learnt import learnt
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5

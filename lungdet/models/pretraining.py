@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.errors import some
-from lungdet.learnt import copies, learnt
-from lungdet.runs import Run, RunError, load_run
+from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.runs.learnt import copies, learnt
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule

@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from lungdet import tracking
 from lungdet.data.errors import some
 from lungdet.data.store.store import Store
-from lungdet.instantiation import instantiate
-from lungdet.learnt import copies, learnt
 from lungdet.machine import hardware
 from lungdet.models.pretraining import untrained
-from lungdet.runs import Run, RunError, prediction_table
+from lungdet.runs.folder import Run, RunError, prediction_table
+from lungdet.runs.instantiation import instantiate
+from lungdet.runs.learnt import copies, learnt
 
 log = logging.getLogger(__name__)
 

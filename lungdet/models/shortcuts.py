@@ -21,7 +21,7 @@ from lungdet.findings import TASKS
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
-    from lungdet.runs import Run
+    from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

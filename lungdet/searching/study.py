@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungdet.errors import InputError
 from lungdet.machine.commands import command
-from lungdet.starting import decides
+from lungdet.runs.starting import decides
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn

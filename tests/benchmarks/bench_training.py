@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import train
-from lungdet import starting
 from lungdet.machine import hardware
+from lungdet.runs import starting
 from tests.benchmarks.pairs import compare
 
 MODELS = ("cnn", "cnn_lstm")

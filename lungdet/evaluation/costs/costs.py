@@ -15,7 +15,7 @@ from lungdet.evaluation.costs import network
 from lungdet.evaluation.costs.network import Network
 from lungdet.machine import hardware
 from lungdet.page.wording import join, label, number
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

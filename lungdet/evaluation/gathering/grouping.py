@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.page.wording import FLAGS
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 NOT_THE_MODEL = {
     "degrade", "logger", "outputs", "resume", "run_dir", "seed", "sweep", "root", "store", "num_workers", "loader",

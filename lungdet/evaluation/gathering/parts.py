@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"
 """What `lungdet.data.splitting.narrowing` adds to a split's name."""

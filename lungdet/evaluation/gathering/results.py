@@ -15,8 +15,8 @@ from lungdet.data.splitting.splits import hash_of
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
-from lungdet.runs import Run, RunError, find_runs, load_run
-from lungdet.starting import in_use
+from lungdet.runs.folder import Run, RunError, find_runs, load_run
+from lungdet.runs.starting import in_use
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal")

@@ -6,7 +6,7 @@ turn included. So the whole chain is there wherever the runs have gone, and what
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from lungdet.errors import told_plainly
 from lungdet.evaluation.gathering.results import Skipped
-from lungdet.evaluation.sweep import never_run
-from lungdet.runs import Run, RunError, find_runs
-from lungdet.starting import in_use
+from lungdet.runs.folder import Run, RunError, find_runs
+from lungdet.runs.multirun import never_run
+from lungdet.runs.starting import in_use
 
 STYLES = {"finished": "green", "running": "cyan", "cut": "yellow", "no epoch": "red", "not begun": "dim"}
 

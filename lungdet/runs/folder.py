@@ -528,6 +528,6 @@ def _natural(path: Path) -> list:
 
 
 if __name__ == "__main__":
-    from lungdet.listing import main
+    from lungdet.runs.listing import main
 
     main()

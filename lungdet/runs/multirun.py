@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from lungdet.evaluation.gathering.results import Skipped
-from lungdet.runs import find_runs, load_yaml
-from lungdet.starting import decides
+from lungdet.runs.folder import find_runs, load_yaml
+from lungdet.runs.starting import decides
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 

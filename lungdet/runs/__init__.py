@@ -1,0 +1,1 @@
+"""What a run is on disk, and when two runs are the same."""

@@ -1,0 +1,5 @@
+"""`python -m lungdet.runs FOLDER`."""
+
+from lungdet.runs.listing import main
+
+main()
