@@ -59,7 +59,7 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
     assert small.logger.project is None
     for config in (whole, small):
         assert config.hydra.mode is RunMode.MULTIRUN
-        assert config.hydra.callbacks.report._target_ == "lungdet.reporting.Report"
+        assert config.hydra.callbacks.report._target_ == "lungdet.sweeps.reporting.Report"
     params = whole.hydra.sweeper.params
     assert params.model == MODELS.get(name, "cnn,cnn_lstm")
     assert len(params.seed.split(",")) >= 3

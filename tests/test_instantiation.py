@@ -109,7 +109,7 @@ def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path, which: str, re
         ("lungdet.models.cnn.CNNX", "there is no CNNX in lungdet.models.cnn"),
         ("lungdet.models.cnn.CNN.load_from_checkpoint", "not a package"),
         ("lungdet.models.scoring.pd.read_pickle", "not a package"),
-        ("lungdet.preceding.Preceding", "no model, backbone, dataset or augmentation"),
+        ("lungdet.sweeps.preceding.Preceding", "no model, backbone, dataset or augmentation"),
         ("lungdet.machine.launching.launch", "no model, backbone, dataset or augmentation"),
         ("lungdet.data.serving.loading.Path", "no model, backbone, dataset or augmentation"),
         ("ownmodels.os.system", "not a package"),

@@ -48,7 +48,7 @@ def started(
     (folder / "first.py").write_text(FIRST.format(status=status, base=base))
     for name in ("jobs", "first"):
         (folder / name).mkdir(exist_ok=True)
-    callback = "{_target_: lungdet.preceding.Preceding, folder: ${base}, overrides: {model: cnn, data.size: 64}}"
+    callback = "{_target_: lungdet.sweeps.preceding.Preceding, folder: ${base}, overrides: {model: cnn, data.size: 64}}"
     first = [f"+hydra.callbacks={{first: {callback}}}", override("+base", base) if base else "+base=null"]
     command = [sys.executable, *python, "train.py", *words, *first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
     done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True)

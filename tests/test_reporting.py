@@ -34,7 +34,7 @@ def multirun(folder: Path, jobs: str, *, status: int = 0) -> tuple[int, str]:
     """Exit status and output of a multirun whose evaluation ends with `status`."""
     (folder / "train.py").write_text(PROGRAM)
     (folder / "evaluate.py").write_text(f"import sys; print('evaluated', *sys.argv[1:]); sys.exit({status})")
-    report = "+hydra.callbacks={report: {_target_: lungdet.reporting.Report}}"
+    report = "+hydra.callbacks={report: {_target_: lungdet.sweeps.reporting.Report}}"
     words = [sys.executable, "train.py", "-m", f"+job={jobs}", report, override("hydra.sweep.dir", SWEEP)]
     done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout

@@ -15,7 +15,7 @@ from lungdet.machine.commands import command, override
 
 log = logging.getLogger(__name__)
 
-EVALUATE = Path(__file__).parents[1] / "evaluate.py"
+EVALUATE = Path(__file__).parents[2] / "evaluate.py"
 
 
 class Report(Callback):

@@ -17,7 +17,7 @@ from lungdet.runs.folder import Run
 
 log = logging.getLogger(__name__)
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 class Preceding(Callback):
