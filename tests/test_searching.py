@@ -30,7 +30,7 @@ from lungdet.evaluation.gathering import grouping, trials
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.machine.commands import override
 from lungdet.runs.folder import find_runs
-from lungdet.searching.sweeper import Search
+from lungdet.sweeps.search.sweeper import Search
 
 BOTH = "model=cnn,cnn_lstm"
 SPACE = ("model.learning_rate", "model.weight_decay", "model.dropout")

@@ -41,7 +41,7 @@ def best(results: Sequence[Result]) -> list[Result]:
 
 
 def _searched(result: Result) -> list[str]:
-    """The keys whose values a search chose for this run, as it was told by `lungdet.searching`; usually none."""
+    """The keys whose values a search chose for this run, as it was told by `lungdet.sweeps.search`; usually none."""
     return list((result.run.config.get("sweep") or {}).get("searched") or [])
 
 

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError, told_plainly
 from lungdet.machine import ranks
-from lungdet.searching.space import distribution, require_searchable
-from lungdet.searching.study import Combination, chosen, open_studies
+from lungdet.sweeps.search.combination import Combination, chosen, open_studies
+from lungdet.sweeps.search.space import distribution, require_searchable
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
