@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import interruption
 from lungdet.errors import InputError, run_plainly, told_plainly
 from lungdet.machine import launching, ranks, requeue
 from lungdet.machine.commands import command, override
 from lungdet.runs import starting
 from lungdet.runs.instantiation import instantiate
+from lungdet.training import interruption
 
 log = logging.getLogger("train")
 
@@ -73,11 +73,10 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
 
     import lightning
 
-    from lungdet import tracking
     from lungdet.machine import hardware
-    from lungdet.models import pretraining, shortcuts
+    from lungdet.training import pretraining, recording, shortcuts
 
-    tracking.quieten()
+    recording.quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
     model = build_model(run, trust)
     data = build_data(run.config, model, trust)
@@ -94,7 +93,7 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
         run.record(unsearched=pretraining.require_unseen(start, data))
         run.keep_start(start)
     compile_backbone(run, model, data)
-    with tracking.wandb_logger(run) as trainer.logger:
+    with recording.wandb_logger(run) as trainer.logger:
         describe(run, data, model, trainer, arithmetic)
         if ranks.rank() == 0:
             shortcuts.record(run, data)
@@ -111,7 +110,7 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
 def build_model(run: "Run", trust: "Sequence[str]" = ()) -> "Classifier":
     """The configured model; of a run that goes on or is done the weights are its own, fetched from nowhere else."""
     from lungdet.models.backbone import require_size
-    from lungdet.models.pretraining import untrained
+    from lungdet.training.pretraining import untrained
 
     config = untrained(run.config.model) if run.can_continue else run.config.model
     model = instantiate(f"{run.folder}: model", config, trust)
@@ -144,8 +143,8 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
     from lightning.pytorch.strategies import DDPStrategy
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from lungdet import tracking
-    from lungdet.checkpoints import Checkpoints
+    from lungdet.training import recording
+    from lungdet.training.checkpoints import Checkpoints
 
     options = OmegaConf.to_container(run.config.trainer)
     for key in ("compile", "precision", "memory_format"):
@@ -171,12 +170,12 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     callbacks = [
-        tracking.Signals(),
-        tracking.Record(run.folder),
-        *tracking.progress(),
+        recording.Signals(),
+        recording.Record(run.folder),
+        *recording.progress(),
         ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpoints),
-        tracking.Patience(options.pop("early_stopping")),
+        recording.Patience(options.pop("early_stopping")),
     ]
     try:
         return lightning.Trainer(
@@ -186,7 +185,7 @@ def build_trainer(run: "Run", model: "Classifier", arithmetic: "Arithmetic") -> 
             precision=arithmetic.precision,
             callbacks=callbacks,
             logger=False,
-            enable_progress_bar=bool(tracking.progress()),
+            enable_progress_bar=bool(recording.progress()),
             enable_model_summary=False,
             num_sanity_val_steps=0,  # a bad validation set shows after the first epoch, whole
             use_distributed_sampler=False,  # the order of images is ours, see lungdet.data.serving.loading

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 import evaluate
 from lungdet.evaluation.gathering.results import EvaluationError
-from lungdet.models import scoring
+from lungdet.training import scoring
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,15 +12,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet.checkpoints import Checkpoints
 from lungdet.errors import InputError
 from lungdet.evaluation.costs.network import Network, Place
-from lungdet.models import pretraining
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
-from lungdet.models.scoring import score
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.training import pretraining
+from lungdet.training.checkpoints import Checkpoints
+from lungdet.training.scoring import score
 
 READERS: dict[str, Callable[[Run], object]] = {
     "evaluate": lambda run: Network(run, Place("cpu", "32-true", "contiguous_format", 32)),
@@ -108,7 +108,7 @@ def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path, which: str, re
         ("lungdet.models.gone.Gone", "No module named 'lungdet.models.gone'"),
         ("lungdet.models.cnn.CNNX", "there is no CNNX in lungdet.models.cnn"),
         ("lungdet.models.cnn.CNN.load_from_checkpoint", "not a package"),
-        ("lungdet.models.scoring.pd.read_pickle", "not a package"),
+        ("lungdet.training.scoring.pd.read_pickle", "not a package"),
         ("lungdet.sweeps.preceding.Preceding", "no model, backbone, dataset or augmentation"),
         ("lungdet.machine.launching.launch", "no model, backbone, dataset or augmentation"),
         ("lungdet.data.serving.loading.Path", "no model, backbone, dataset or augmentation"),

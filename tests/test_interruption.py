@@ -63,7 +63,7 @@ def stopped(*_):
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
 """
-TRAINING = ("from lungdet.tracking import Record", "Record._write")
+TRAINING = ("from lungdet.training.recording import Record", "Record._write")
 PREDICTING = ("from lungdet.models.classifier import Classifier", "Classifier.on_predict_epoch_end")
 
 

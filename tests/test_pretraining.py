@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, prepare
 from lungdet.errors import InputError
-from lungdet.models import pretraining
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
 from lungdet.runs.folder import Run, load_run
+from lungdet.training import pretraining
 
 PARTS = {"train": "ab", "val": "c", "test": "d"}
 

@@ -67,7 +67,7 @@ def trained(folder: Path, table: Path, *changes: str) -> Run:
 CHANGED = """
 import os, signal, time
 from lungdet import launching, ranks
-from lungdet.tracking import Record
+from lungdet.training.recording import Record
 {change}
 if __name__ == "__main__":
     exec(compile(open("train.py").read(), "train.py", "exec"))

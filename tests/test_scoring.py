@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import evaluate
-from lungdet.models.scoring import preparation, score
 from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.training.scoring import preparation, score
 
 PATIENTS = 8
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lungdet.findings import FINDINGS
-from lungdet.models import shortcuts
+from lungdet.training import shortcuts
 
 SIZE = 600
 
@@ -163,6 +163,6 @@ def test_shortcuts_need_no_network():
     import subprocess
     import sys
 
-    code = "import sys, lungdet.models.shortcuts; print('torch' in sys.modules)"
+    code = "import sys, lungdet.training.shortcuts; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -48,7 +48,7 @@ class Hold(Callback):
 
     def on_job_start(self, **_):
         from lungdet import ranks
-        from lungdet.tracking import Record
+        from lungdet.training.recording import Record
         end = Record.on_train_batch_end
 
         def hold(record, trainer, module, outputs, batch, index):

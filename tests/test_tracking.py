@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from lungdet import tracking
 from lungdet.errors import InputError
 from lungdet.runs.folder import Run
-from lungdet.tracking import Record, wandb_logger
+from lungdet.training import recording
+from lungdet.training.recording import Record, wandb_logger
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTT
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_port}")
-    monkeypatch.setattr(tracking, "ANSWER", 600)  # on a busy machine it may come late
+    monkeypatch.setattr(recording, "ANSWER", 600)  # on a busy machine it may come late
     yield Handler
     listening.shutdown()
 
@@ -87,14 +87,14 @@ def test_without_a_project_there_is_no_logger(run: Run) -> None:
 @pytest.mark.usefixtures("no_settings")
 def test_without_a_key_it_is_offline_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    assert tracking._mode() == "offline"
+    assert recording._mode() == "offline"
     assert "no key is configured" in caplog.text
 
 
 @pytest.mark.usefixtures("no_settings", "server")
 def test_a_key_in_netrc_counts(tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1\n login user\n password secret\n")
-    assert tracking._mode() == "online"
+    assert recording._mode() == "online"
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -103,14 +103,14 @@ def test_a_server_that_cannot_be_reached_means_offline(monkeypatch, caplog: pyte
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-        assert tracking._mode() == "offline"
+        assert recording._mode() == "offline"
     assert "cannot be reached" in caplog.text
 
 
 @pytest.mark.usefixtures("no_settings", "server")
 def test_a_server_that_answers_but_cannot_start_a_run_means_offline(run, monkeypatch, caplog) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr(tracking, "PATIENCE", 2)
+    monkeypatch.setattr(recording, "PATIENCE", 2)
     with wandb_logger(run) as logger:
         assert logger.experiment.settings.mode == "offline"
     assert "did not start" in caplog.text

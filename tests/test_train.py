@@ -23,16 +23,16 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet import tracking
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware
 from lungdet.machine.commands import override
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
-from lungdet.models.scoring import score
 from lungdet.runs import folder, starting
 from lungdet.runs.folder import RunError, load_run
+from lungdet.training import recording
+from lungdet.training.scoring import score
 
 EVERY_SECOND, ACCUMULATED = "+trainer.check_val_every_n_epoch=2", "+trainer.accumulate_grad_batches=2"
 
@@ -317,7 +317,7 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     changes = ("model=cnn_lstm", "trainer.max_epochs=5", "model.patience=0", *changes)
     whole = trained(configured(tmp_path / "whole", table, *changes))
     config = configured(tmp_path / "cut", table, *changes, "resume=auto")
-    write = tracking.Record._write
+    write = recording.Record._write
 
     def cut_after_two_epochs(self, row: dict) -> None:
         write(self, row)
@@ -325,7 +325,7 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
             raise ConnectionResetError("the machine goes away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.Record, "_write", cut_after_two_epochs)
+        patch.setattr(recording.Record, "_write", cut_after_two_epochs)
         with pytest.raises(ConnectionResetError):
             trained(config)
     resumed = trained(config)
@@ -385,13 +385,13 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     )  # fmt: skip
     seen = {}
 
-    def note(patience: tracking.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
+    def note(patience: recording.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
         data = trainer.datamodule
         seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), model.to_compile, patience.patience)
         seen["data"] = (data.num_workers, data.made_by, data.root, data.store.folder.parent)
         model.to_compile = False  # a minute
 
-    monkeypatch.setattr(tracking.Patience, "on_train_start", note)
+    monkeypatch.setattr(recording.Patience, "on_train_start", note)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
     more = trained(configured(tmp_path, table, *words), *words)
     assert seen == {

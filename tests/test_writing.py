@@ -16,7 +16,7 @@ from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, RunError
-from lungdet.tracking import Record
+from lungdet.training.recording import Record
 from tests import fake_runs
 
 SPLIT = pd.DataFrame({"image_id": ["a"], "patient_id": ["p"], "dataset": "x", "split": ["test"]})

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet import interruption
 from lungdet.errors import InputError, told_plainly
-from lungdet.interruption import Interrupted
 from lungdet.machine import ranks
+from lungdet.training import interruption
+from lungdet.training.interruption import Interrupted
 
 T = TypeVar("T")
 

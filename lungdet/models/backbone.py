@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lungdet.errors import InputError
-from lungdet.models import pretraining
+from lungdet.training import pretraining
 
 
 class Backbone(nn.Module):
@@ -17,7 +17,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: C, of the feature map.
-        init_from: the run folder whose backbone this one starts from, or None; see `lungdet.models.pretraining`.
+        init_from: the run folder whose backbone this one starts from, or None; see `lungdet.training.pretraining`.
         frozen: whether training leaves it alone, running statistics of batch norm included.
     """
 

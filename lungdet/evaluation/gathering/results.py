@@ -40,7 +40,7 @@ class Result:
     """A run with its predictions, checked: one row an image, sorted by `image_id`.
 
     What the run did not record is None: `shortcuts` of the test images, one row an image and shortcut (see
-    `lungdet.models.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
+    `lungdet.training.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
     images made worse, one row an image, `degradation` and `level` (see `lungdet.data.serving.degrade`). `trials` are those of
     the search whose best the run is (see `trials.best`), itself among them.
     """

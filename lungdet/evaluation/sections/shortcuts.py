@@ -1,6 +1,6 @@
 """Guesses: what the label can be guessed from without reading the lungs, set beside what the models reach.
 
-The guesses are the runs' shortcuts (`lungdet.models.shortcuts`): logistic regressions fitted on the same training part
+The guesses are the runs' shortcuts (`lungdet.training.shortcuts`): logistic regressions fitted on the same training part
 and tested on the same images.
 """
 

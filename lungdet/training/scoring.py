@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from lungdet import tracking
 from lungdet.data.errors import some
 from lungdet.data.store.store import Store
 from lungdet.machine import hardware
-from lungdet.models.pretraining import untrained
 from lungdet.runs.folder import Run, RunError, prediction_table
 from lungdet.runs.instantiation import instantiate
 from lungdet.runs.learnt import copies, learnt
+from lungdet.training import recording
+from lungdet.training.pretraining import untrained
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
     model.load_state_dict(run.weights())
     accelerator, arithmetic = _here(run)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
-    tracking.quieten()
+    recording.quieten()
     # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
     with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
         data.trainer = trainer = lightning.Trainer(
