@@ -296,10 +296,10 @@ def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "
 
 def record(run: "Run", test: dict[str, float]) -> float:
     """Record what the run cost, mark it as finished and return its best validation loss."""
-    from lungdet.runs import folder
+    from lungdet.runs.folder import finish
 
     epochs = run.epochs.set_index("epoch")
-    folder.finish(
+    finish(
         run,
         test=test,
         epochs=len(epochs),

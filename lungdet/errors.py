@@ -4,8 +4,9 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +31,10 @@ class InputError(ValueError):
     The commands print such a message without a traceback. Each room has its own kind: `DatasetError`, `SplitError`,
     `RunError` ..
     """
+
+
+class DatasetError(InputError):
+    """A dataset's folder or table that can't be read; the message names file, column and value, and what to do."""
 
 
 @contextmanager
@@ -66,6 +71,29 @@ def run_plainly(program: str, main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself, most of them with a traceback
     with told_plainly(program):
         main()
+
+
+def check_folder(root: Path, name: str, layout: str) -> None:
+    """Raise unless `root` is a folder with something in it.
+
+    Args:
+        root: where the dataset should be.
+        name: the dataset's name, which opens the message.
+        layout: what is expected in the folder, for the message.
+
+    Raises:
+        DatasetError: there is no such folder, or it is empty.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{name}: there is no folder {root.absolute()}. data.root must name a folder with {layout}")
+    if not any(root.iterdir()):
+        raise DatasetError(f"{name}: the folder {root.absolute()} is empty. It should hold {layout}")
+
+
+def some(names: Iterable[object], limit: int = 5) -> str:
+    """The first few names of a list, for a message that already says how many there are."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:limit]) + (", .." if len(names) > limit else "")
 
 
 def _mistake(error: BaseException | None) -> str | None:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table
 from lungdet.data.sources.chestxray14_tables import boxes
 from lungdet.data.store.store import StoreError
+from lungdet.errors import DatasetError
 from lungdet.findings import UnknownFindingError
 
 HEADER_2017 = (

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lungdet.data.errors import DatasetError
 from lungdet.data.sources.combined import SOURCES, CombinedDataModule
+from lungdet.errors import DatasetError
 
 FOLDERS = {"chestxray14": "ChestX-ray14", "montgomery": "Montgomery", "shenzhen": "Shenzhen"}
 TABLE = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position

@@ -13,8 +13,8 @@ from test_runs import config, cut_run
 from test_sweep import multirun  # noqa: F401  a fixture
 
 import train
-from lungdet.runs import folder, listing, starting
-from lungdet.runs.folder import Run
+from lungdet.runs import listing, starting
+from lungdet.runs.folder import Run, RunError, find_runs, finish
 
 
 def epochs(run: Run, losses: list[float]) -> None:
@@ -25,13 +25,13 @@ def epochs(run: Run, losses: list[float]) -> None:
 
 
 def lines(folder: Path) -> dict[str, dict[str, str]]:
-    found = folder.find_runs(folder)
+    found = find_runs(folder)
     told = listing.varying(found, [listing.line(run, folder) for run in found])
     return {one["run"].removeprefix("runs/"): one for one in told}
 
 
 def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> None:
-    folder.finish(cut_run(tmp_path, "finished"))
+    finish(cut_run(tmp_path, "finished"))
     cut_run(tmp_path, "cut")
     with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/failed")):
         pass
@@ -47,7 +47,7 @@ def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_runs_of_another_user_are_listed(tmp_path: Path) -> None:
-    folder.finish(cut_run(tmp_path, "finished"))
+    finish(cut_run(tmp_path, "finished"))
     cut_run(tmp_path, "cut")
     for lock in tmp_path.rglob(".lock"):
         lock.chmod(0o444)
@@ -75,7 +75,7 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
     multirun: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for run in folder.find_runs(multirun):
+    for run in find_runs(multirun):
         OmegaConf.save({"trainer": {"max_epochs": 3}}, run.folder / "config.yaml")
     (multirun / "foreign").mkdir()
     OmegaConf.save({"trainer": {"max_epochs": "${oc.env:TOKEN}"}}, multirun / "foreign/config.yaml")
@@ -96,7 +96,7 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
 @pytest.mark.parametrize("name", ["a b", "../up", ".hidden", "", "a/b", "a=b", "a,b"])
 def test_a_sweep_is_named_so_that_shells_and_hydra_take_it(name: str) -> None:
     assert starting.sweep_folder("paper_2.1-b") == "paper_2.1-b"
-    with pytest.raises(folder.RunError, match=r"sweep\.name="):
+    with pytest.raises(RunError, match=r"sweep\.name="):
         starting.sweep_folder(name)
 
 
@@ -104,4 +104,4 @@ def test_the_name_of_a_sweep_is_refused_where_there_is_one_job(tmp_path: Path) -
     done = call(train, "sweep.name=paper", f"outputs={tmp_path}", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 1
     assert "train.py: sweep.name names the folder of several jobs: add -m" in done.stderr
-    assert folder.find_runs(tmp_path) == []
+    assert find_runs(tmp_path) == []

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data.errors import DatasetError
 from lungdet.data.sources import montgomery, shenzhen
 from lungdet.data.sources.montgomery import MontgomeryDataModule
 from lungdet.data.sources.nlm import parse_reading, same_patient
 from lungdet.data.sources.shenzhen import ShenzhenDataModule
+from lungdet.errors import DatasetError
 from lungdet.findings import CHESTXRAY14_FINDINGS
 
 MONTGOMERY_TEXT = "Patient's Sex: F \nPatient's Age: 027Y\nnormal\n"

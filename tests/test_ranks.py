@@ -20,8 +20,8 @@ from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware, launching, ranks
-from lungdet.runs import folder, starting
-from lungdet.runs.folder import Run, find_runs, load_run
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, find_runs, finish, load_run
 
 
 @pytest.fixture(scope="module")
@@ -291,5 +291,5 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     run.record(a=1)
     run.write_predictions("test", pd.DataFrame({"a": [1]}))
-    folder.finish(run)
+    finish(run)
     assert list(tmp_path.iterdir()) == []

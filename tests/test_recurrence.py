@@ -15,10 +15,9 @@ from test_gap import rendered
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections import choice, earlier_visits, recurrence
-from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics import paired, visits
 from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
-from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.findings import FINDINGS
 from tests.simulated import several_seeds
 
@@ -145,7 +144,7 @@ def test_a_control_that_is_better_is_said_to_be():
 
 def test_a_gain_that_cases_with_an_order_of_earlier_visits_do_not_have_is_not_the_recurrences():
     table = cohort()
-    early = np.where(earlier_visits(table) < 2, 5.0, 0.8)
+    early = np.where(visits.earlier_visits(table) < 2, 5.0, 0.8)
     numbers = summarised(simulated(table, WEAKER | {"cnn_lstm": early}))
     all_cases = numbers["recurrence"][0]["cases"]["all"]["comparisons"]
     assert all(paired.shown(one, "auroc") and one["metrics"]["auroc"]["difference"] > 0 for one in all_cases)
@@ -197,7 +196,7 @@ def test_the_table_holds_every_model_on_both_kinds_of_cases():
     models = simulated(table, WEAKER | {"cnn_lstm": 2.0})
     numbers = summarised(models)
     [one] = numbers["recurrence"]
-    inside = (earlier_visits(table) >= 2) & table["target_abnormal"].notna()
+    inside = (visits.earlier_visits(table) >= 2) & table["target_abnormal"].notna()
     assert one["cases"]["earlier"]["labelled"] == one["cases"]["earlier"]["images"] == inside.sum()
     areas = []
     for replicate in models["cnn_mlp"]:

@@ -12,8 +12,8 @@ from fake_runs import write_run
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.findings import FINDINGS
-from lungdet.runs import folder, starting
-from lungdet.runs.folder import Run, RunError, find_runs, load_run
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, RunError, find_runs, finish, load_run, prediction_table
 
 
 def config(folder: Path, **changes) -> DictConfig:
@@ -60,7 +60,7 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert environment["finished"] is None
     assert {"python", "torch", "lightning"} <= environment["versions"].keys()
     assert not load_run(run.folder).finished
-    folder.finish(run, epochs=3)
+    finish(run, epochs=3)
     assert load_run(run.folder).finished
     assert load_run(run.folder).environment["epochs"] == 3
 
@@ -94,7 +94,7 @@ def test_predictions_come_back_as_written_and_a_missing_part_says_how_to_get_it(
     manifest = pd.DataFrame(
         {"image_id": ["d/1", "d/2"], "patient_id": "d/p", "dataset": "d", "visit": [0, 1], "age": [40.0, np.nan]}
     ).assign(sex="F", view=None, abnormal=[1.0, np.nan], **dict.fromkeys(FINDINGS, np.nan))
-    table = folder.prediction_table(manifest, ["abnormal"], np.array([[0.0], [np.log(3)]]))
+    table = prediction_table(manifest, ["abnormal"], np.array([[0.0], [np.log(3)]]))
     assert table["target_abnormal"].tolist()[0] == 1.0
     run.write_predictions("test", table)
     assert np.allclose(run.predictions("test")["probability_abnormal"], [0.5, 0.75])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_runs import write_run
 
-from lungdet.runs import multirun
+from lungdet.runs.multirun import BASIC, never_run
 from tests.test_evaluate import command
 
 APP = """
@@ -36,44 +36,44 @@ def multirun(tmp_path: Path) -> Path:
 
 
 def test_jobs_that_left_no_run_are_named_by_what_varies(multirun):
-    assert [one.reason for one in multirun.never_run(multirun)] == [
+    assert [one.reason for one in never_run(multirun)] == [
         "job 1 of the multirun left no run: model=cnn seed=2",
         "job 3 of the multirun left no run: model=cnn_lstm seed=2",
     ]
 
 
 def test_a_run_counts_though_its_multirun_was_given_again_with_a_name_and_other_words_of_no_consequence(multirun):
-    missing = multirun.never_run(multirun)
+    missing = never_run(multirun)
     path = multirun / "multirun.yaml"
     for words in (
         "sweep.name=sweep",
         "sweep.name=sweep\n    - logger=csv\n    - data.store=/here\n    - +data.num_workers=2",
     ):
         path.write_text(path.read_text().replace("- +width=8", f"- +width=8\n    - {words}"))
-        assert [one.folder for one in multirun.never_run(multirun)] == [one.folder for one in missing]
+        assert [one.folder for one in never_run(multirun)] == [one.folder for one in missing]
     path.write_text(path.read_text().replace("+width=8", "+width=9"))
-    assert len(multirun.never_run(multirun)) == 4
+    assert len(never_run(multirun)) == 4
 
 
 def test_what_a_multirun_would_fetch_from_this_machine_stays_as_it_is_written(multirun, monkeypatch):
     monkeypatch.setenv("TOKEN", "hunter2")
     path = multirun / "multirun.yaml"
     path.write_text(path.read_text().replace("+width=8", "+width=${oc.env:TOKEN}"))
-    assert "hunter2" not in str(multirun.never_run(multirun))
+    assert "hunter2" not in str(never_run(multirun))
 
 
 def test_a_run_counts_for_each_command_that_asked_for_it(multirun):
     for path in multirun.rglob("environment.json"):
         said = json.loads(path.read_text())["overrides"]
         path.write_text(json.dumps({"overrides": [*said, "trainer.max_epochs=30"], "asked_again": [said]}))
-    assert len(multirun.never_run(multirun)) == 2
+    assert len(never_run(multirun)) == 2
 
 
 def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multirun, tmp_path):
     text = (multirun / "multirun.yaml").read_text()
-    (multirun / "multirun.yaml").write_text(text.replace(multirun.BASIC, "optuna.Sweeper"))
-    assert multirun.never_run(multirun) == []
-    assert multirun.never_run(tmp_path) == []
+    (multirun / "multirun.yaml").write_text(text.replace(BASIC, "optuna.Sweeper"))
+    assert never_run(multirun) == []
+    assert never_run(tmp_path) == []
 
 
 def test_the_report_lists_them(multirun, tmp_path):

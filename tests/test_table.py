@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.sources.table import TableDataModule, read
-from lungdet.errors import InputError
+from lungdet.errors import DatasetError, InputError
 
 
 def image(path: Path) -> Path:

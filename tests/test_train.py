@@ -29,8 +29,8 @@ from lungdet.machine import hardware
 from lungdet.machine.commands import override
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
-from lungdet.runs import folder, starting
-from lungdet.runs.folder import RunError, load_run
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, RunError, find_runs, load_run
 from lungdet.training import recording
 from lungdet.training.scoring import score
 
@@ -64,22 +64,22 @@ def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
         return compose("train", [*choices, f"run_dir={folder}/runs/new", *changes])
 
 
-def trained(config: DictConfig, *overrides: str) -> folder.Run:
+def trained(config: DictConfig, *overrides: str) -> Run:
     with starting.start(config, overrides) as run:
         train.train(run)
     return load_run(run.folder)
 
 
-def weights(run: folder.Run, which: str = "last") -> dict[str, torch.Tensor]:
+def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
     return torch.load(run.checkpoint(which), weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")
-def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> folder.Run:
+def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(configured(tmp_path_factory.mktemp("whole"), table, "model=cnn_lstm"))
 
 
-def test_the_run_folder_holds_what_later_commands_need(run: folder.Run) -> None:
+def test_the_run_folder_holds_what_later_commands_need(run: Run) -> None:
     assert run.finished
     facts = run.environment
     assert (facts["data"]["images"], facts["data"]["patients"], facts["data"]["patients_known"]) == (96, 48, True)
@@ -94,7 +94,7 @@ def test_the_run_folder_holds_what_later_commands_need(run: folder.Run) -> None:
     assert not OmegaConf.to_yaml(run.config).count("${")
 
 
-def test_predictions_cover_their_parts_once_and_the_split_file_says_the_same(run: folder.Run) -> None:
+def test_predictions_cover_their_parts_once_and_the_split_file_says_the_same(run: Run) -> None:
     split = pd.read_csv(run.folder / "split.csv").set_index("image_id")["split"]
     for part in ("val", "test"):
         predictions = run.predictions(part)
@@ -105,7 +105,7 @@ def test_predictions_cover_their_parts_once_and_the_split_file_says_the_same(run
         assert predictions["logit_abnormal"].dtype == predictions["probability_abnormal"].dtype == np.float64
 
 
-def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: folder.Run) -> None:
+def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: Run) -> None:
     best = pd.read_csv(run.folder / "metrics.csv").loc[run.environment["best_epoch"]]
     predictions = run.predictions("val")
     y, p = predictions["target_abnormal"], predictions["probability_abnormal"]
@@ -115,7 +115,7 @@ def test_evaluation_finds_the_numbers_that_torchmetrics_found_in_training(run: f
     assert metrics.auroc(y, p) == pytest.approx(best["val/auroc"], abs=1e-6)
 
 
-def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: folder.Run) -> None:
+def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: Run) -> None:
     predictions = run.predictions("test")
     y, p = predictions["target_abnormal"], predictions["probability_abnormal"]
     for name in ("accuracy", "precision", "recall", "f1"):
@@ -123,7 +123,7 @@ def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: folder.Run) -
     assert metrics.auroc(y, p) == pytest.approx(run.environment["test"]["auroc"], abs=1e-6)
 
 
-def by_hand(run: folder.Run, predictions: pd.DataFrame) -> np.ndarray:
+def by_hand(run: Run, predictions: pd.DataFrame) -> np.ndarray:
     """The log-odds that a run's best weights give the images as they lie in the store."""
     model = train.build_model(run).eval()
     data = train.build_data(run.config, model)
@@ -136,7 +136,7 @@ def by_hand(run: folder.Run, predictions: pd.DataFrame) -> np.ndarray:
     return logits[:, 1] - logits[:, 0]
 
 
-def test_a_sample_of_whole_training_patients_is_predicted_without_augmentation(run: folder.Run) -> None:
+def test_a_sample_of_whole_training_patients_is_predicted_without_augmentation(run: Run) -> None:
     split = pd.read_csv(run.folder / "split.csv")
     training = split[split["split"] == "train"]
     seen = run.predictions("train")
@@ -163,7 +163,7 @@ def test_every_part_is_predicted_with_the_best_weights_where_the_last_are_others
         assert np.allclose(found["logit_abnormal"], by_hand(run, found), rtol=1e-4, atol=1e-4), part
 
 
-def test_the_store_that_a_run_read_is_recorded(run: folder.Run) -> None:
+def test_the_store_that_a_run_read_is_recorded(run: Run) -> None:
     store = Path(run.environment["data"]["store"])
     assert store.is_absolute()
     assert (store / "images.npy").is_file()
@@ -295,14 +295,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, 
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_checkpoints_hold_weights_and_no_configuration(run: folder.Run) -> None:
+def test_checkpoints_hold_weights_and_no_configuration(run: Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert "hyper_parameters" not in checkpoint
     model = train.build_model(run)
     model.load_state_dict(checkpoint["state_dict"])
 
 
-def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: folder.Run) -> None:
+def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert checkpoint["epoch"] == run.environment["best_epoch"]
     assert torch.load(run.checkpoint("last"), weights_only=True)["epoch"] == 2
@@ -341,7 +341,7 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     assert resumed.environment["best_epoch"] in validated
 
 
-def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: folder.Run) -> None:
+def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: Run) -> None:
     split = run.environment["split"]
     carried = torch.load(run.checkpoint("best"), weights_only=True)["TableDataModule"]
     assert carried["split"] == split["hash"]
@@ -415,9 +415,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(table: Path, 
     assert len({run.environment["split"]["hash"] for run in runs_}) == 1
 
 
-def test_a_finished_run_scores_other_images_and_leaves_out_patients_it_knows(
-    run: folder.Run, table: Path, caplog
-) -> None:
+def test_a_finished_run_scores_other_images_and_leaves_out_patients_it_knows(run: Run, table: Path, caplog) -> None:
     scored = score(run, run.config.data)
     test = run.predictions("test")
     assert sorted(scored["image_id"]) == sorted(test["image_id"])
@@ -426,7 +424,7 @@ def test_a_finished_run_scores_other_images_and_leaves_out_patients_it_knows(
     assert "are left out" in caplog.text
 
 
-def test_scoring_images_prepared_otherwise_is_refused(run: folder.Run) -> None:
+def test_scoring_images_prepared_otherwise_is_refused(run: Run) -> None:
     other = OmegaConf.merge(run.config.data, {"image_size": 64})
     with pytest.raises(RunError, match=r"data\.image_size=32, and data\.image_size=64"):
         score(run, other)
@@ -517,7 +515,7 @@ def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path
     done = subprocess.run([*command, *small], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "precision" in done.stdout
-    found = folder.find_runs(outputs / "sweeps")
+    found = find_runs(outputs / "sweeps")
     hashes = [starting.fingerprint(run.config)[:8] for run in found]
     assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in found)
@@ -548,7 +546,7 @@ def test_logits_are_fp32_also_where_the_network_computes_in_bf16(table: Path, tm
     assert (logit != torch.from_numpy(logit.copy()).bfloat16().float().numpy()).mean() > 0.8
 
 
-def test_a_run_predicts_from_what_is_not_the_lungs_too(run: folder.Run) -> None:
+def test_a_run_predicts_from_what_is_not_the_lungs_too(run: Run) -> None:
     guesses = pd.read_parquet(run.folder / "predictions" / "shortcuts_test.parquet")
     assert {"thumbnail", "border"} <= set(guesses["shortcut"])
     assert set(guesses["image_id"]) == set(run.predictions("test")["image_id"])

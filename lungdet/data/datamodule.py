@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.errors import DatasetError
 from lungdet.data.patients import contradictions
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.degrade import Degradation
@@ -23,7 +22,7 @@ from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.splitting import leaks, narrowing, protocols, splits
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, fingerprint, prepare
-from lungdet.errors import InputError
+from lungdet.errors import DatasetError, InputError
 from lungdet.findings import FINDINGS, TASKS
 from lungdet.machine import hardware, ranks
 

@@ -32,8 +32,8 @@ class Classifier(lightning.LightningModule):
     """What every model here learns and how: loss, Adam, learning rate lowered when validation stalls, metrics.
 
     A model derives from this class and defines `forward(image, length, when, case) -> logits (N, O)`, of which only
-    the first two are always given; see `lungdet.data.serving.loading.Radiographs` for the batch. With `task=abnormal` the
-    O = 2 logits are normal's and abnormal's, and the loss is the study's categorical cross-entropy. With
+    the first two are always given; see `lungdet.data.serving.loading.Radiographs` for the batch. With `task=abnormal`
+    the O = 2 logits are normal's and abnormal's, and the loss is the study's categorical cross-entropy. With
     `task=findings` there is one logit a finding and the loss is binary cross-entropy. Hyper-parameters live in the
     run's config, not in the checkpoint.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.data.errors import some
+from lungdet.errors import some
 from lungdet.runs.folder import Run, RunError, load_run
 from lungdet.runs.learnt import copies, learnt
 

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from lungdet.data.errors import some
 from lungdet.data.store.store import Store
+from lungdet.errors import some
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run, RunError, prediction_table
 from lungdet.runs.instantiation import instantiate

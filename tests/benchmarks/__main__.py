@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lungdet.machine import hardware
-from lungdet.runs import folder
+from lungdet.runs.folder import versions
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     for name in names:
         print(f"measuring {name} ..", flush=True)
         results += importlib.import_module(f"tests.benchmarks.bench_{name}").run(data)
-    facts = {"date": date.today().isoformat(), "hardware": hardware.describe(), "versions": folder.versions()}
+    facts = {"date": date.today().isoformat(), "hardware": hardware.describe(), "versions": versions()}
     Path("benchmarks.json").write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
     table = Table("benchmark", "median", "quartiles", "rates", "measured on", title=facts["hardware"]["device"])
     for result in results:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lungdet.data.errors import some
+from lungdet.errors import some
 
 TEMPLATES = Path(__file__).parent / "templates"
 

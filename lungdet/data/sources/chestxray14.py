@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.errors import DatasetError, some
 from lungdet.data.sources.chestxray14_tables import LAYOUT, RELEASES, read_table
+from lungdet.errors import DatasetError, some
 
 log = logging.getLogger(__name__)
 

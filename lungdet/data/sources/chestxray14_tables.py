@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lungdet.data.errors import DatasetError, check_folder, some
 from lungdet.data.manifest import ManifestError, manifest
+from lungdet.errors import DatasetError, check_folder, some
 from lungdet.findings import CHESTXRAY14_FINDINGS, from_tags
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.errors import DatasetError
 from lungdet.data.manifest import merge
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.errors import DatasetError
 
 SOURCES: tuple[str, ...] = ("chestxray14", "montgomery", "shenzhen")
 """The datasets that can be combined."""

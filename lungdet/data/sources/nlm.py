@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lungdet.data.errors import DatasetError, check_folder, some
 from lungdet.data.manifest import manifest
+from lungdet.errors import DatasetError, check_folder, some
 from lungdet.findings import from_tuberculosis
 
 log = logging.getLogger(__name__)

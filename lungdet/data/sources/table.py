@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.errors import DatasetError, check_folder, some
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.patients import folded, is_placeholder, plain
+from lungdet.errors import DatasetError, check_folder, some
 from lungdet.findings import FINDINGS
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """The leak guard: no image is trained on under one name and tested on under another.
 
 `splits.check` keeps patients whole; this finds the same image under two patients, in one source or in two. The pixels
-are searched once for each prepared store (`lungdet.data.store.copies` says how, and how sure it is) and the result is kept
-there; it depends neither on labels nor on the split.
+are searched once for each prepared store (`lungdet.data.store.copies` says how, and how sure it is) and the result is
+kept there; it depends neither on labels nor on the split.
 """
 
 import logging

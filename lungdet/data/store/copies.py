@@ -1,8 +1,8 @@
 """Images that stand twice in a prepared store: hashes propose pairs, the correlation of the aligned images decides.
 
-Pixels only; who the patients are is the business of `lungdet.data.splitting.leaks`. A copy is the same exposure again, be it
-recompressed, resized, cropped by some pixels, brightened or inverted. Another exposure of the same chest is none. A
-mirrored, rotated or widely cropped copy is not found.
+Pixels only; who the patients are is the business of `lungdet.data.splitting.leaks`. A copy is the same exposure again,
+be it recompressed, resized, cropped by some pixels, brightened or inverted. Another exposure of the same chest is none.
+A mirrored, rotated or widely cropped copy is not found.
 
 How sure that is, measured on 450 originals of ChestX-ray14 and 18 images of Shenzhen (241 patients), 224 x 224:
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lungdet.data.errors import some
+from lungdet.errors import some
 
 DEPTHS = (8, 10, 12, 14, 16)
 """The bit depths that detectors have, from which a dataset's is chosen."""

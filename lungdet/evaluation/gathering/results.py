@@ -41,8 +41,8 @@ class Result:
 
     What the run did not record is None: `shortcuts` of the test images, one row an image and shortcut (see
     `lungdet.training.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
-    images made worse, one row an image, `degradation` and `level` (see `lungdet.data.serving.degrade`). `trials` are those of
-    the search whose best the run is (see `trials.best`), itself among them.
+    images made worse, one row an image, `degradation` and `level` (see `lungdet.data.serving.degrade`). `trials` are
+    those of the search whose best the run is (see `trials.best`), itself among them.
     """
 
     run: Run

@@ -135,7 +135,8 @@ def _quality(summary: dict) -> list[list[str]]:
 
 def _series(summary: dict) -> list[list[str]]:
     better = [
-        f"{label(one['second'] if of['difference'] > 0 else one['first'])} {earlier_visits.where(group)}, which is shown"
+        f"{label(one['second'] if of['difference'] > 0 else one['first'])} "
+        f"{earlier_visits.where(group)}, which is shown"
         for one in summary["series"]
         for group, of in one["metrics"].items()
         if paired.shown(one, group)

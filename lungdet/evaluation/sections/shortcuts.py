@@ -1,7 +1,7 @@
-"""Guesses: what the label can be guessed from without reading the lungs, set beside what the models reach.
+"""Shortcuts: what the label can be guessed from without reading the lungs, set beside what the models reach.
 
-The guesses are the runs' shortcuts (`lungdet.training.shortcuts`): logistic regressions fitted on the same training part
-and tested on the same images.
+They are the runs' own (`lungdet.training.shortcuts`): logistic regressions fitted on the same training part and tested
+on the same images.
 """
 
 from collections.abc import Sequence
