@@ -9,9 +9,10 @@ from subprocess import CompletedProcess
 from types import ModuleType
 
 import pytest
-from conftest import CHECKOUT
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+
+CHECKOUT = Path(__file__).parent.parent
 
 
 def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> CompletedProcess:

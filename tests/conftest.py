@@ -11,8 +11,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 
-CHECKOUT = Path(__file__).parent.parent
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
 from hydra.errors import HydraException, InstantiationException
 
 from lungdet.errors import InputError, told_plainly
 from lungdet.machine.writing import require_writable
+from tests.calling import CHECKOUT
 
 # The real Hydra, with jobs that take no time.
 PROGRAM = """

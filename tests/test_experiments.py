@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from calling import output
-from conftest import CHECKOUT
 from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -17,6 +15,7 @@ import train
 from lungdet.data.serving.degrade import degradations
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, find_runs
+from tests.calling import CHECKOUT, output
 
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf/experiment").glob("*.yaml"))
 ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness")

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from calling import output
 
 import evaluate
 import train
 from lungdet.runs.folder import find_runs
+from tests.calling import output
 
 pytestmark = pytest.mark.slow
 SMALL = ("data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv", "seed=0")

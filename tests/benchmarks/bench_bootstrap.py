@@ -11,7 +11,7 @@ from scipy.special import expit
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from tests.benchmarks.pairs import compare
-from tests.test_bootstrap import sklearn_metrics
+from tests.evaluation.statistics.test_bootstrap import sklearn_metrics
 
 IMAGES, PATIENTS, DRAWS, IN_THE_LOOP = 25_596, 2_797, 2_000, 5
 

@@ -1,0 +1,243 @@
+"""Runs are found, checked, paired on the same test part only, and grouped into models by their configuration."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.grouping import group, require_pairs
+from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.page.wording import label
+from lungdet.runs.folder import RunError, load_run
+from tests.calling import CHECKOUT
+from tests.fake_runs import evaluate, predictions, write_run
+
+
+def test_a_folder_of_runs_is_searched_and_a_run_named_twice_counts_once(tmp_path):
+    one = write_run(tmp_path / "sweep" / "0_cnn_seed0", "cnn", 0)
+    two = write_run(tmp_path / "sweep" / "1_cnn_lstm_seed0", "cnn_lstm", 0)
+    results, skipped = collect([tmp_path / "sweep", one])
+    assert [result.run.folder for result in results] == [one, two]
+    assert not skipped
+
+
+def test_runs_that_cannot_be_evaluated_are_listed_with_the_reason(tmp_path):
+    write_run(tmp_path / "0", "cnn", 0)
+    write_run(tmp_path / "1", "cnn", 1, finished=False)
+    diverged = predictions({"chestxray14": 68})
+    diverged.loc[3, "probability_abnormal"] = np.nan
+    write_run(tmp_path / "2", "cnn", 2, test=diverged)
+    write_run(tmp_path / "4", "cnn", 4)
+    (tmp_path / "4" / "predictions" / "val.parquet").write_bytes(b"PAR1 cut off")
+    results, skipped = collect([tmp_path])
+    assert [result.run.name for result in results] == ["0"]
+    reasons = {one.folder.name: one.reason for one in skipped}
+    assert "finish the run with: python train.py resume=" in reasons["1"]
+    assert "NaN" in reasons["2"]
+    assert "val.parquet cannot be read" in reasons["4"]
+
+
+def test_a_run_that_still_trains_is_left_out_and_not_told_to_be_resumed(tmp_path):
+    busy = write_run(tmp_path / "busy", "cnn", 0, finished=False)
+    degraded_now = write_run(tmp_path / "degraded now", "cnn", 1)
+    with FileLock(busy / ".lock"), FileLock(degraded_now / ".lock"):
+        results, skipped = collect([tmp_path])
+    [one] = skipped
+    assert (one.folder, one.reason) == (busy, "it is being trained; evaluate it when it has finished")
+    assert [result.run.folder for result in results] == [degraded_now]
+
+
+def test_a_run_that_is_named_itself_must_be_whole(tmp_path):
+    run = write_run(tmp_path / "cut", finished=False)
+    with pytest.raises(RunError, match=f"resume={run}"):
+        collect([run])
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="no such folder"):
+        collect([tmp_path / "nowhere"])
+    with pytest.raises(EvaluationError, match=r"no run in it; a run is a folder that train\.py wrote"):
+        collect([tmp_path])
+    write_run(tmp_path / "0", finished=False)
+    with pytest.raises(EvaluationError, match=r"no run can be evaluated:\n.*no predictions"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_damaged_predictions_are_refused_by_run_part_and_count(tmp_path, part):
+    table = predictions({"chestxray14": 68})
+    nan = table.copy()
+    nan.loc[[3, 5], "probability_abnormal"] = np.nan
+    with pytest.raises(
+        EvaluationError, match=rf"nan, {part} predictions: .* on 2 of 68 images, the first is chestxray14/"
+    ):
+        collect([write_run(tmp_path / "nan", **{part: nan})])
+    twice = table.copy()
+    twice.loc[3, "image_id"] = twice.image_id[0]
+    with pytest.raises(EvaluationError, match=f"{part} predictions: 1 image.* more than once.*{twice.image_id[0]}"):
+        collect([write_run(tmp_path / "twice", **{part: twice})])
+    with pytest.raises(EvaluationError, match=f"{part} predictions: no column dataset"):
+        collect([write_run(tmp_path / "lacking", **{part: table.drop(columns="dataset")})])
+    with pytest.raises(EvaluationError, match="no image in the table"):
+        collect([write_run(tmp_path / "empty", **{part: table.iloc[:0]})])
+
+
+def test_a_run_without_a_recorded_split_is_refused(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "environment.json").write_text(json.dumps({"run": "run"}))
+    with pytest.raises(EvaluationError, match=r"environment\.json records no split"):
+        collect([run])
+
+
+def test_different_test_parts_are_not_compared_and_both_hashes_are_named(tmp_path):
+    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", "cnn_lstm", split_seed=1)
+    results, _ = collect([one, two])
+    with pytest.raises(EvaluationError, match="their test parts differ") as caught:
+        require_pairs(results)
+    for part in (str(one), str(two), results[0].test_hash, results[1].test_hash):
+        assert part in str(caught.value)
+
+
+def test_equal_hashes_do_not_excuse_different_images_or_labels(tmp_path):
+    table = predictions({"chestxray14": 68}, seed=1)
+    one = write_run(tmp_path / "one", test=table)
+    other_images = write_run(tmp_path / "images", test=table.iloc[:-1])
+    relabelled = table.copy()
+    relabelled.loc[4, "target_abnormal"] = 1 - relabelled.target_abnormal[4]
+    other_labels = write_run(tmp_path / "labels", test=relabelled)
+    environment = (one / "environment.json").read_text()
+    unrelated = write_run(tmp_path / "patients", test=table.assign(patient_id=table.patient_id[::-1].to_numpy()))
+    for folder, message in (
+        (other_images, "its 67 images .* are not those of the test part"),
+        (other_labels, "labels differ"),
+        (unrelated, "patient_id differs on 68 image"),
+    ):
+        (folder / "environment.json").write_text(environment)
+        with pytest.raises(EvaluationError, match=message):
+            require_pairs(collect([one, folder])[0])
+
+
+def test_the_order_of_rows_and_unknown_labels_do_not_keep_runs_apart(tmp_path):
+    table = predictions({"chestxray14": 68}, seed=1)
+    table.loc[3, "target_abnormal"] = np.nan
+    one = write_run(tmp_path / "one", test=table)
+    two = write_run(tmp_path / "two", "cnn_lstm", test=table.sample(frac=1, random_state=0))
+    require_pairs(collect([one, two])[0])
+
+
+def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
+    for seed in (2, 0, 1):
+        places = {"data.root": f"/elsewhere/{seed}", "data.num_workers": seed, "model.seed": seed, "outputs": str(seed)}
+        write_run(tmp_path / f"cnn{seed}", "cnn", seed, config=places)
+        write_run(tmp_path / f"lstm{seed}", "cnn_lstm", seed)
+    models = group(collect([tmp_path])[0])[0]
+    assert {name: [run.seed for run in runs] for name, runs in models.items()} == {
+        "cnn": [0, 1, 2],
+        "cnn_lstm": [0, 1, 2],
+    }
+
+
+def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
+    def keys(config):
+        return set(config) | {key for node in config.values() if isinstance(node, dict) for key in keys(node)}
+
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", ["degrade=standard"]), resolve=False)
+    assert keys(config) >= grouping.NOT_THE_MODEL
+
+
+def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0)
+    write_run(tmp_path / "b", "cnn_lstm", 0)
+    write_run(tmp_path / "c", "cnn_lstm", 0, config={"model.sequence": "columns"})
+    write_run(tmp_path / "d", "cnn_lstm", 0, config={"model.sequence": "columns", "trainer.max_epochs": 9})
+    assert list(group(collect([tmp_path])[0])[0]) == [
+        "cnn",
+        "cnn_lstm model.sequence=columns trainer.max_epochs=3",
+        "cnn_lstm model.sequence=columns trainer.max_epochs=9",
+        "cnn_lstm model.sequence=rows trainer.max_epochs=3",
+    ]
+
+
+def started(folder: Path, start: Path | None, seed: int, **more) -> None:
+    """A run that started from another, or from none, as training leaves it."""
+    backbone = {"init_from": start and str(start), "frozen": True}
+    write_run(folder, seed=seed, config={"model.backbone": backbone}, **more)
+    if start is not None:
+        load_run(folder).keep_start(load_run(start))
+
+
+def test_runs_that_started_from_one_model_under_several_seeds_are_one_model(tmp_path):
+    starts = {
+        (what, seed): write_run(tmp_path / f"starts/{what}{seed}", seed=seed, config={"model.dropout": dropout})
+        for what, dropout in (("a", 0.1), ("b", 0.2))
+        for seed in (0, 1)
+    }
+    for seed in (0, 1):
+        started(tmp_path / f"runs/anew{seed}", None, seed)
+        for what in "ab":
+            started(tmp_path / f"runs/{what}{seed}", starts[what, seed], seed)
+    shutil.rmtree(tmp_path / "starts")
+    models = group(collect([tmp_path / "runs"])[0])[0]
+    assert [[one.seed for one in some] for some in models.values()] == [[0, 1]] * 3
+    names = sorted(re.sub("cnn-[0-9a-f]{8}$", "cnn-*", name) for name in models)
+    assert names == ["cnn model.backbone.init_from=None", *["cnn model.backbone.init_from=cnn-*"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("cnn", "lstm", "shared", "differ"),
+    [
+        ((None, None), (None, None), False, False),
+        (("a", "b"), ("a", "b"), False, False),
+        (("a", "a"), ("a", "a"), True, False),
+        (("a", "a"), (None, None), True, True),
+        (("a", "b"), ("b", "a"), False, True),
+    ],
+)
+def test_seeds_that_share_a_start_and_models_that_do_not_are_a_caveat(tmp_path, cnn, lstm, shared, differ):
+    starts = {name: write_run(tmp_path / f"starts/{name}", seed=seed) for seed, name in enumerate("ab")} | {None: None}
+    for model, names in (("cnn", cnn), ("cnn_lstm", lstm)):
+        for seed, name in enumerate(names):
+            started(tmp_path / f"runs/{model}{seed}", starts[name], seed, model=model)
+    _, _, out = evaluate(tmp_path / "runs")
+    text = (out / "report.md").read_text()
+    assert ("start from one run's convolutional layers" in text) == shared
+    assert ("Frozen, as in CNN" in text) == shared
+    assert ("The models do not start from the same runs: CNN" in text) == differ
+    assert ("| Started from |" in text) == any((*cnn, *lstm))
+    assert "differ in more than their class" not in text
+
+
+def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_the_cnn_lstm(tmp_path):
+    plain, shuffled = {"model.shuffle": False, "model.frozen": False}, {"model.shuffle": True, "model.frozen": False}
+    run = write_run(tmp_path / "shuffled", "cnn_lstm", config=shuffled)
+    assert list(group(collect([run])[0])[0]) == ["cnn_lstm model.shuffle=True"]
+    write_run(tmp_path / "plain", "cnn_lstm", config=plain)
+    models = group(collect([tmp_path])[0])[0]
+    assert {label(name): grouping.role(grouping.identity(some[0].first.run)) for name, some in models.items()} == {
+        "CNN-LSTM": "cnn_lstm",
+        "CNN-LSTM shuffled": "cnn_lstm_shuffled",
+    }
+    both = "cnn_lstm data.train_fraction=0.1 model.frozen=True model.sequence=visits model.shuffle=none"
+    assert label(both) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
+    assert [label(name) for name in ("cnn_mlp", "pool", "length_only")] == ["CNN-MLP", "pooled steps", "length alone"]
+
+
+def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
+    one, two = write_run(tmp_path / "one", seed=3), write_run(tmp_path / "two", seed=3)
+    with pytest.raises(EvaluationError, match=f"{one} and {two} are the same model with the same seed 3"):
+        group(collect([tmp_path])[0])
+
+
+def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0)
+    write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
+    identities = [grouping.identity(result.run) for result in collect([tmp_path])[0]]
+    assert grouping.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]

@@ -1,0 +1,139 @@
+"""Findings are evaluated one by one with their support, averaged over those that can be, and named as what they are."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.evaluation.statistics import metrics, thresholds
+from lungdet.findings import FINDINGS
+from tests.fake_runs import evaluate, predictions, two_runs, write_run
+
+
+def test_the_core_is_the_mean_over_findings_with_both_classes(tmp_path):
+    _, written, out = evaluate(two_runs(tmp_path, seeds=(0, 1), task="findings"))
+    block = json.loads((out / "metrics.json").read_text())["models"]["cnn"]
+    assert set(block["findings"]) == set(FINDINGS)
+    areas = [block["findings"][finding]["test"]["auroc"] for finding in ("effusion", "nodule")]
+    assert block["test"]["auroc"] == pytest.approx(np.mean(areas))
+    assert block["macro"]["findings"] == 2
+    assert block["macro"]["of"] == 15
+    runs = [run for run in collect([tmp_path])[0] if "CNNLSTM" not in run.run.config.model._target_]
+    own = [metrics.auroc(run.test.target_nodule, run.test.logit_nodule) for run in runs]
+    assert block["findings"]["nodule"]["test"]["auroc"] == pytest.approx(np.mean(own))
+    assert "mean AUROC over 2 findings" in written.answer
+
+
+def test_support_stands_beside_each_finding_and_what_cannot_be_measured_says_why(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path, {"chestxray14": 68, "shenzhen": 20}, task="findings"))
+    test = collect([tmp_path])[0][0].test
+    findings = numbers["models"]["cnn"]["findings"]
+    assert (findings["nodule"]["abnormal"], findings["nodule"]["labelled"]) == (test.target_nodule.sum(), 68)
+    assert (findings["tuberculosis"]["images"], findings["tuberculosis"]["labelled"]) == (88, 20)
+    assert findings["hernia"]["test"]["accuracy"] is None
+    assert findings["hernia"]["undefined"]["test"]["auroc"] == "absent on every image that is known"
+    text = (out / "report.md").read_text()
+    assert f"| nodule (proxy for cancer) | {int(test.target_nodule.sum())} / 68 |" in text
+    assert "absent on every image that is known" in text
+    assert "Means are over 3 of 15 findings" in text
+    only = numbers["models"]["cnn"]["datasets"]["shenzhen"]
+    assert only["macro"]["findings"] == 1
+    assert only["macro"]["left_out"]["nodule"] == "unknown on every image"
+
+
+def test_a_metric_undefined_in_one_finding_has_no_mean(tmp_path):
+    test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS).assign(probability_nodule=0.1)
+    write_run(tmp_path / "run", test=test, task="findings")
+    numbers, _, _ = evaluate(tmp_path)
+    block = numbers["models"]["cnn"]
+    assert block["test"]["precision"] is None
+    assert block["undefined"]["test"]["precision"] == "in 1 of 2 findings (nodule) no image is called abnormal"
+    assert block["test"]["recall"] is not None
+
+
+def test_each_finding_has_a_threshold_of_its_own_from_validation(tmp_path):
+    numbers, _, _ = evaluate(two_runs(tmp_path, task="findings"))
+    stored = thresholds.load(tmp_path / "0_cnn")
+    assert set(stored) == set(FINDINGS)
+    [run] = collect([tmp_path / "0_cnn"])[0]
+    chosen = thresholds.choose(run.val.target_nodule, run.val.logit_nodule, "youden")
+    assert stored["nodule"] == chosen
+    found = numbers["models"]["cnn"]["findings"]["nodule"]
+    assert found["thresholds"] == [chosen.as_dict()]
+    expected = metrics.recall(run.test.target_nodule, run.test.logit_nodule, chosen.logit)
+    assert found["at_validation_threshold"]["recall"] == pytest.approx(expected)
+    assert stored["nodule"].logit != stored["effusion"].logit
+
+
+def test_tasks_are_not_mixed_and_labels_must_agree_in_every_finding(tmp_path):
+    test = predictions({"chestxray14": 68}, seed=1, labels=("abnormal", *FINDINGS))
+    write_run(tmp_path / "a", test=test)
+    write_run(tmp_path / "b", "cnn_lstm", test=test, task="findings")
+    with pytest.raises(EvaluationError, match=r"task=abnormal, one with task=findings"):
+        evaluate(tmp_path)
+    relabelled = test.assign(target_mass=1 - test.target_mass)
+    write_run(tmp_path / "c" / "a", test=test, task="findings")
+    write_run(tmp_path / "c" / "b", "cnn_lstm", test=relabelled, task="findings")
+    with pytest.raises(EvaluationError, match="their labels differ, first mass on chestxray14/"):
+        evaluate(tmp_path / "c")
+
+
+def test_damaged_log_odds_of_one_finding_is_named(tmp_path):
+    table = predictions({"chestxray14": 20}, labels=FINDINGS)
+    table.loc[3, "probability_edema"] = np.nan
+    run = write_run(tmp_path / "run", test=table, task="findings")
+    with pytest.raises(EvaluationError, match="logit_edema is NaN or infinite on 1 of 20"):
+        collect([run])
+
+
+def test_findings_have_no_published_row_and_a_figure_of_their_own(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path, task="findings"))
+    text = (out / "report.md").read_text()
+    assert numbers["published"] == {}
+    assert "## Mean over findings" in text
+    assert "![AUROC by finding. effusion: CNN 0." in text
+    assert (out / "figures" / "findings.svg").exists()
+    assert "mined from reports by text analysis" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "unknown on every image"), (0, "absent on every image that is known")]
+)
+def test_where_no_finding_can_be_measured_the_text_says_why_and_there_is_no_figure(tmp_path, value, reason):
+    test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS)
+    test = test.assign(**{f"target_{finding}": np.float32(value) for finding in FINDINGS})
+    _, _, out = evaluate(two_runs(tmp_path, test=test, task="findings"))
+    text = (out / "report.md").read_text()
+    assert (
+        f"No finding can be measured, so there is no mean over findings: atelectasis, {FINDINGS[1].replace('_', ' ')}"
+        in text
+    )
+    assert f"and tuberculosis: {reason}." in text
+    assert "mean over 0 findings" not in text
+    assert not (out / "figures" / "findings.svg").exists()
+
+
+def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_finding(tmp_path):
+    numbers, _, out = evaluate(two_runs(tmp_path, {"chestxray14": 68, "shenzhen": 20}))
+    [run] = collect([tmp_path / "0_cnn"])[0]
+    carry = run.test[run.test.target_nodule == 1]
+    found = numbers["models"]["cnn"]["sensitivity_by_finding"]
+    assert found["nodule"]["images"] == len(carry)
+    assert found["nodule"]["test"]["recall"] == pytest.approx(np.mean(carry.probability_abnormal > 0.5))
+    threshold = numbers["models"]["cnn"]["thresholds"][0]["value"]
+    at = np.mean(carry.probability_abnormal > threshold)
+    assert found["nodule"]["at_validation_threshold"]["recall"] == pytest.approx(at)
+    assert found["tuberculosis"]["images"] == run.test.target_tuberculosis.sum()
+    assert found["hernia"]["test"]["recall"] is None
+    text = (out / "report.md").read_text()
+    assert f"| nodule (proxy for cancer) | {len(carry)} |" in text
+    assert "Nodule and mass are a proxy for cancer, not cancer" in text
+    assert "On no test image: atelectasis," in text
+
+
+def test_predictions_that_name_no_findings_are_evaluated_without(tmp_path):
+    test = predictions({"chestxray14": 68}, seed=1).filter(regex="^(?!target_)|target_abnormal")
+    numbers, _, out = evaluate(two_runs(tmp_path, test=test))
+    assert numbers["models"]["cnn"]["sensitivity_by_finding"] is None
+    assert "Not recorded: the runs' predictions do not say" in (out / "report.md").read_text()

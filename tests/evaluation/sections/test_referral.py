@@ -1,0 +1,260 @@
+"""Referral: what is reached on the images that a model keeps is what counting them one by one gives."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
+from lungdet.evaluation.sections import referral
+from lungdet.evaluation.statistics.bootstrap import multiplicities
+from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.findings import FINDINGS
+from lungdet.page import document
+from tests.fake_runs import consistent, predictions, write_run
+
+HALF = [{"abnormal": 0.0}]
+
+
+def replicates(folder, *tables: pd.DataFrame, **more) -> list:
+    """One model under as many seeds."""
+    for seed, table in enumerate(tables):
+        write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
+    [some] = grouping.group(collect([folder])[0])[0].values()
+    return some
+
+
+def with_ties(seed: int, images: int = 80) -> pd.DataFrame:
+    table = predictions({"chestxray14": images}, seed=seed, skill=1.5)
+    return consistent(table.assign(probability_abnormal=table.probability_abnormal.round(1)))
+
+
+def counted(y, p, per_cent: int) -> dict[str, float]:
+    """A plain loop: the surest first, of equally sure images the share that still fits."""
+    steps: dict[float, list[int]] = {}
+    for i in sorted(range(len(y)), key=lambda i: -round(abs(float(p[i]) - 0.5), 9)):
+        steps.setdefault(round(abs(float(p[i]) - 0.5), 9), []).append(i)
+    room, kept = len(y) * per_cent / 100, []
+    for images in steps.values():
+        share = min(1.0, max(0.0, room) / len(images))
+        kept += [(i, share) for i in images if share > 0]
+        room -= len(images)
+    right = sum(w for i, w in kept if (p[i] > 0.5) == y[i])
+    classes = {value: sum(w for i, w in kept if y[i] == value) for value in (0, 1)}
+    hits = {value: sum(w for i, w in kept if y[i] == value == (p[i] > 0.5)) for value in (0, 1)}
+    return {
+        "accuracy": right / sum(w for _, w in kept),
+        "recall": hits[1] / classes[1] if classes[1] else math.nan,
+        "specificity": hits[0] / classes[0] if classes[0] else math.nan,
+    }
+
+
+def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
+    """Both sections of two models that both found this; JSON-ready."""
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    block = {"seeds": list(range(seeds)), "referral": found}
+    summary = {"task": task, "models": {"cnn": block, "cnn_lstm": block}}
+    sections = [
+        document.Section("Referral", referral.section(summary)),
+        document.Section("Confusion matrix", [referral.matrix(summary)]),
+    ]
+    whole = document.Document("title", "answer", sections)
+    assert "<table>" in document.html(whole)
+    return document.markdown(whole)
+
+
+def test_what_is_reached_on_the_images_kept_is_counted_one_by_one_ties_in_share(tmp_path):
+    some = replicates(tmp_path, with_ties(0), with_ties(0).assign(probability_abnormal=np.float32(0.7)))
+    found = referral.curves([one.test for one in some], ("abnormal",), 5)
+    numbers = referral.numbers(some, HALF * 2, 5)
+    errors = []
+    for per_cent in range(1, 101):
+        each = [
+            counted(one.test.target_abnormal.to_numpy(), one.test.probability_abnormal.to_numpy(), per_cent)
+            for one in some
+        ]
+        for metric, values in found.items():
+            expected = [one[metric] for one in each]
+            assert values[:, 0, per_cent - 1] == pytest.approx(expected, nan_ok=True), (metric, per_cent)
+        if per_cent in referral.KEPT:
+            assert numbers["kept"][str(per_cent)]["test"]["accuracy"] == pytest.approx(
+                np.mean([one["accuracy"] for one in each])
+            )
+        errors.append(1 - np.mean([one["accuracy"] for one in each]))
+    assert numbers["risk"]["test"]["area"] == pytest.approx(np.mean(errors))
+    assert numbers["risk"]["test"]["error"] == pytest.approx(errors[-1])
+
+
+def test_keeping_ties_in_share_is_what_keeping_some_of_them_at_random_gives(tmp_path):
+    table = with_ties(3)
+    found = referral.curves([table], ("abnormal",), 1)["accuracy"][0, 0, 49]
+    rng, y, p = np.random.default_rng(0), table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy()
+    at_random = []
+    for _ in range(4000):
+        order = np.lexsort([rng.random(80), -np.abs(p.astype(np.float64) - 0.5).round(9)])[:40]
+        at_random.append(np.mean((p > 0.5)[order] == y[order]))
+    assert found == pytest.approx(np.mean(at_random), abs=0.003)
+
+
+def test_the_area_of_distinct_probabilities_is_the_mean_risk_over_all_thresholds(tmp_path):
+    table = predictions({"chestxray14": 100}, skill=1.5)
+    y, p = table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy(np.float64)
+    order = np.argsort(-np.abs(p - 0.5))
+    wrong = ((p > 0.5) != y)[order]
+    numbers = referral.numbers(replicates(tmp_path, table), HALF, 20)
+    assert numbers["risk"]["test"]["area"] == pytest.approx(np.mean(np.cumsum(wrong) / np.arange(1, 101)))
+
+
+def test_redrawn_patients_are_sorted_and_counted_anew():
+    table = with_ties(1, 60)
+    table.loc[[3, 8], "target_abnormal"] = np.nan
+    found = referral.curves([table], ("abnormal",), 25)
+    patient, patients = pd.factorize(table.patient_id, sort=True)
+    draws = np.concatenate([times for _, times in multiplicities(len(patients), 25, 0)])
+    for draw, times in enumerate(draws):
+        images = np.repeat(np.arange(60), times[patient])
+        rows = table.iloc[images].dropna(subset="target_abnormal")
+        for per_cent in (100, 80, 37, 1):
+            one = counted(rows.target_abnormal.to_numpy(), rows.probability_abnormal.to_numpy(), per_cent)
+            for metric, expected in one.items():
+                value = found[metric][0, draw + 1, per_cent - 1]
+                assert value == pytest.approx(expected, nan_ok=True), (draw, per_cent, metric)
+
+
+def test_a_model_that_knows_where_it_errs_gains_and_the_sentence_says_how_much(tmp_path):
+    table = predictions({"chestxray14": 200})
+    wrong = np.arange(200) % 5 == 0
+    sure = np.where(wrong, 0.1, 0.4) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
+    table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
+    found = referral.numbers(replicates(tmp_path, table), HALF, 200)
+    assert found["kept"]["80"]["test"] == pytest.approx({"accuracy": 1, "recall": 1, "specificity": 1, "gain": 0.2})
+    assert found["kept"]["90"]["test"]["accuracy"] == pytest.approx(8 / 9)
+    low, high = found["kept"]["80"]["test_interval"]["gain"]
+    assert low < 0.2 < high
+    text = rendered(found)
+    assert (
+        "CNN: referring the 20 % of images that it is least sure of to a reader raises accuracy on the rest from 80.0 "
+        f"% to 100.0 %, by 20.0 points, 95 % interval {100 * low:.1f} to {100 * high:.1f}: a gain is shown, for these "
+        "very runs."
+    ) in text
+    assert ": a gain is shown." in rendered(found, seeds=3)
+    assert "| CNN | 90 | 88.9 [" in text
+    assert "![Accuracy in per cent on the images that are kept. CNN: 80.0 on 100 %, 88.9 on 90 %, 100.0 on" in text
+
+
+def test_a_model_that_is_surest_where_it_errs_loses(tmp_path):
+    table = predictions({"chestxray14": 200})
+    wrong = np.arange(200) % 5 == 0
+    sure = np.where(wrong, 0.4, 0.1) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
+    table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
+    found = referral.numbers(replicates(tmp_path, table), HALF, 200)
+    assert found["kept"]["80"]["test"]["gain"] == pytest.approx(-0.05)
+    assert "lowers accuracy on the rest from 80.0 % to 75.0 %, by 5.0 points" in rendered(found)
+    assert ": a loss is shown, for these very runs." in rendered(found)
+    assert found["risk"]["test"]["area"] > found["risk"]["test"]["error"]
+
+
+def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_over_seeds(tmp_path):
+    from sklearn.metrics import confusion_matrix
+
+    tables = [predictions({"chestxray14": 90}, draw=draw, skill=1.5) for draw in (0, 1)]
+    for table in tables:
+        table.loc[:4, "target_abnormal"] = np.nan
+    some = replicates(tmp_path, *tables)
+    found = referral.numbers(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 20)["confusion"]["abnormal"]
+    for key, cuts in (("test", (0, 0)), ("at_validation_threshold", (-0.8, 0.4))):
+        expected = []
+        for one, cut in zip(some, cuts, strict=True):
+            rows = one.test.dropna(subset="target_abnormal")
+            expected.append(confusion_matrix(rows.target_abnormal, rows.logit_abnormal > cut).ravel())
+        tn, fp, fn, tp = np.mean(expected, axis=0)
+        assert found[key] == {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
+        assert sum(found[key].values()) == 85
+    text = rendered(referral.numbers(some, HALF * 2, 20), seeds=2)
+    cells = " | ".join(f"{found['test'][kind]:.1f}" for kind in ("tp", "fn", "fp", "tn"))
+    assert f"| CNN | 0.5 | {cells} |" in text
+    assert "means over seeds" in text
+
+
+def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path):
+    for fold in range(2):
+        table = predictions({"chestxray14": 40 + 40 * fold}, seed=fold, skill=1.5)
+        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
+    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    test = one.test
+    cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))
+    found = referral.numbers([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]
+    calls = test.logit_abnormal > cut
+    assert found["at_validation_threshold"]["tp"] == (calls & (test.target_abnormal == 1)).sum()
+    assert found["at_validation_threshold"]["fn"] == (~calls & (test.target_abnormal == 1)).sum()
+    assert sum(found["test"].values()) == 120
+
+
+def test_findings_are_sorted_each_by_itself_and_averaged(tmp_path):
+    table = predictions({"chestxray14": 80}, labels=FINDINGS, skill=1.5)
+    some = replicates(tmp_path, table, task="findings")
+    found = referral.numbers(some, [dict.fromkeys(FINDINGS, 0.4)], 20)
+    each = [
+        counted(some[0].test[f"target_{name}"].to_numpy(), some[0].test[f"probability_{name}"].to_numpy(), 80)
+        for name in ("effusion", "nodule")
+    ]
+    for metric in ("accuracy", "recall"):
+        assert found["kept"]["80"]["test"][metric] == pytest.approx(np.mean([one[metric] for one in each]))
+    assert set(found["confusion"]) == set(FINDINGS)
+    text = rendered(found, task="findings")
+    assert "for each finding by itself; means over findings" in text
+    one = found["confusion"]["effusion"]["at_validation_threshold"]
+    assert f"| effusion | CNN | {one['tp']:.0f} | {one['fn']:.0f} | {one['fp']:.0f} | {one['tn']:.0f} |" in text
+    assert "| hernia |" not in text
+
+
+def test_what_is_undefined_for_one_finding_has_no_mean(tmp_path):
+    table = predictions({"chestxray14": 80}, labels=FINDINGS)
+    carries = table.target_nodule == 1
+    table["probability_nodule"] = np.where(carries, 0.5, 0.1).astype(np.float32)  # unsure of all that have it
+    found = referral.numbers(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
+    assert found["kept"]["50"]["test"]["recall"] is None
+    assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image that is kept is abnormal"
+    assert found["kept"]["50"]["test"]["accuracy"] is not None
+
+
+def test_a_threshold_that_could_not_be_chosen_leaves_its_row_undefined(tmp_path):
+    some = replicates(tmp_path, predictions({"chestxray14": 40}))
+    found = referral.numbers(some, [{"abnormal": Undefined("one class in validation")}], 20)
+    assert found["confusion"]["abnormal"]["at_validation_threshold"] is None
+    text = rendered(found)
+    assert "| CNN | validation | undefined | undefined | undefined | undefined |" in text
+    assert "Undefined: there is no threshold: one class in validation." in text
+
+
+@pytest.mark.parametrize(
+    "name", ["ten rows", "normal", "abnormal", "unlabelled", "one patient", "one answer", "unsure"]
+)
+def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
+    table = predictions({"chestxray14": 10 if name == "ten rows" else 60})
+    change = {
+        "normal": {"target_abnormal": np.float32(0)},
+        "abnormal": {"target_abnormal": np.float32(1)},
+        "unlabelled": {"target_abnormal": np.float32("nan")},
+        "one patient": {"patient_id": "chestxray14/1"},
+        "one answer": {"probability_abnormal": np.float32(0.8)},
+        "unsure": {"probability_abnormal": np.float32(0.5)},
+    }.get(name, {})
+    table = table.assign(**change)
+    found = referral.numbers(replicates(tmp_path, table), HALF, 30)
+    text = rendered(found)
+    if name == "unlabelled":
+        assert "CNN: no accuracy is defined (no label is known, or no finding both present and absent)." in text
+    if name == "normal":
+        assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image that is kept is abnormal"
+    if name == "one patient":
+        assert "no interval (a single patient: nothing says how others would differ): no gain is shown." in text
+    if name in ("one answer", "unsure"):
+        accuracy = found["kept"]["100"]["test"]["accuracy"]
+        assert all(one["test"]["accuracy"] == pytest.approx(accuracy) for one in found["kept"].values())
+        assert found["risk"]["test"]["area"] == pytest.approx(1 - accuracy)
+        assert f"leaves accuracy on the rest at {100 * accuracy:.1f} %" in text
+        assert "no interval (it is the same for all redrawn patients): no gain is shown" in text

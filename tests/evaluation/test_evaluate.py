@@ -1,0 +1,164 @@
+"""The command itself: where it writes, what it prints, and what it says when it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+import evaluate
+from lungdet.evaluation.gathering.results import EvaluationError
+from lungdet.training import scoring
+from tests.calling import CHECKOUT, call
+from tests.fake_runs import predictions, write_run
+
+
+def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
+    return call(evaluate, *arguments, cwd=cwd)
+
+
+def test_a_multirun_is_evaluated_with_one_command(tmp_path):
+    for model in ("cnn", "cnn_lstm"):
+        for seed in (0, 1):
+            write_run(tmp_path / "sweep" / f"{seed}_{model}", model, seed)
+    write_run(tmp_path / "sweep" / "failed", finished=False)
+    words = [sys.executable, CHECKOUT / "evaluate.py", f"runs={tmp_path / 'sweep'}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "sweep" / "report"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "figures",
+        "metrics.json",
+        "report.html",
+        "report.md",
+        "tables",
+    ]
+    numbers = json.loads((out / "metrics.json").read_text())
+    assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
+    assert f"report: {out}/report.html" in done.stdout
+    assert "always abnormal" in done.stdout
+    assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout
+    assert "tested on the test part: 68 images of 34 patients" in done.stdout
+    assert "thresholds: rule youden on validation predictions, kept as thresholds.json in each run" in done.stdout
+    assert "failed" in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]  # nothing is left where one stands
+
+
+def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
+    one, two = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "x" / "b", "cnn_lstm")
+    assert command(f"runs={one}", cwd=tmp_path).returncode == 0
+    assert (one / "report" / "report.html").exists()
+    assert (
+        command(f"runs=[{one},{two}]", "threshold.rule=sensitivity", "threshold.at=0.9", cwd=tmp_path).returncode == 0
+    )
+    assert (tmp_path / "x" / "report" / "report.html").exists()
+    assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
+    # the rule that the runs store is the one that holds from then on
+    assert command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["threshold"]["rule"] == "sensitivity"
+
+
+def test_errors_are_one_message_and_a_failing_status(tmp_path):
+    run = write_run(tmp_path / "run")
+    other = write_run(tmp_path / "other", "cnn_lstm", split_seed=3)
+    cut = write_run(tmp_path / "cut", finished=False)
+    cases = [
+        ([f"runs={tmp_path / 'nowhere'}"], "no such folder"),
+        ([f"runs={cut}"], f"resume={cut}"),
+        ([f"runs=[{run},{other}]"], "their test parts differ"),
+        ([f"runs={run}", "threshold.rule=yuden"], "the rules are"),
+        ([], "runs=FOLDER"),
+        ([f"runs={run}", f"out={run / 'config.yaml' / 'report'}"], "a file is where a folder is to be"),
+        ([f"runs={run}", "draw=100"], "Key 'draw' is not in struct"),
+    ]
+    for arguments, message in cases:
+        done = command(*arguments, cwd=tmp_path)
+        assert done.returncode == 1, arguments
+        assert message in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr, arguments
+    assert not (run / "report").exists()
+
+
+def test_statistics_and_the_help_text_import_no_network():
+    names = ["answer", "report", "results", "summary", "statistics.thresholds", "page.wording"]
+    code = (
+        f"import sys; {'; '.join(f'import lungdet.evaluation.{name}' for name in names)}; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    code = (
+        "import sys, runpy; sys.argv = ['evaluate.py', '--help']\n"
+        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'rich', 'jinja2'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert "threshold.rule=f1" in done.stdout
+    assert done.stdout.strip().endswith("loaded: []")
+
+
+def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int = 9) -> dict:
+    """Evaluates the run on other data as the command does, all but the network; the `data` group that is scored."""
+    asked = {}
+
+    def score(run, data, trust):
+        asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
+        table = predictions({"montgomery": images}, seed=seed)
+        table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": []}
+        return table
+
+    monkeypatch.setattr(scoring, "score", score)
+    with hydra.initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        config = hydra.compose("evaluate", [f"runs={run}", *arguments], return_hydra_config=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_struct(config, False)
+    evaluate.evaluate(config)
+    assert asked["folder"] == run
+    return asked["data"]
+
+
+def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", config={"outputs": "theirs"})
+    assert command(f"runs={run}", "threshold.rule=f1", cwd=tmp_path).returncode == 0
+    assert scored(monkeypatch, run, "data=montgomery", "data.root=here")["root"] == "here"
+    assert (run / "predictions" / "montgomery.parquet").exists()
+    numbers = json.loads((run / "report-montgomery" / "metrics.json").read_text())
+    assert numbers["data"]["external"] == "montgomery"
+    assert numbers["data"]["test"]["images"] == 24
+    assert numbers["threshold"]["rule"] == "f1"
+    stored = json.loads((run / "thresholds.json").read_text())["abnormal"]
+    assert numbers["models"]["cnn"]["thresholds"] == [stored]
+    assert (run / "predictions" / "test.parquet").exists()
+
+
+def test_other_data_is_prepared_as_the_runs_own_unless_the_command_line_says_otherwise(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", config={"data.image_size": 64, "data.resize": "pad", "data.bits": 12})
+    data = scored(monkeypatch, run, "data=montgomery")
+    assert (data["image_size"], data["resize"], data["bits"]) == (64, "pad", 12)
+    data = scored(monkeypatch, run, "data=montgomery", "data.image_size=128", "++data.bits=null")
+    assert (data["image_size"], data["resize"], data["bits"]) == (128, "pad", None)  # `score` refuses it
+
+
+def test_tables_are_kept_apart_and_other_images_in_the_same_one_are_said(tmp_path, monkeypatch, caplog):
+    run = write_run(tmp_path / "run")
+    for place in (
+        ["data.table=somewhere/mine.csv"],
+        ["data.table=elsewhere/mine.csv"],
+        ["data.table=elsewhere/mine.csv", "data.root=images"],
+    ):
+        scored(monkeypatch, run, "data=table", *place)
+    for kind in ("predictions/table-mine-*.parquet", "report-table-mine-*/report.html"):
+        assert len(list(run.glob(kind))) == 3
+    scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv")
+    assert "are replaced" not in caplog.text
+    scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv", seed=10)
+    assert ".parquet: predictions of other images stood there and are replaced" in caplog.text
+    with pytest.raises(EvaluationError, match="data=table: which one"):
+        scored(monkeypatch, run, "data=table")

@@ -1,0 +1,378 @@
+"""The report states the numbers that predictions hold, what is undefined and why, and no more than they allow."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lungdet.evaluation import report, summary
+from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.results import collect
+from lungdet.evaluation.sections import comparability
+from lungdet.evaluation.statistics import metrics, thresholds
+from lungdet.page.wording import percent
+from tests.evaluation.sections.test_gap import summarised
+from tests.fake_runs import evaluate, predictions, two_runs, write_run
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run of each model, evaluated: (summary, document, folder of the report)."""
+    return evaluate(two_runs(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def of_three_seeds(tmp_path_factory):
+    return evaluate(two_runs(tmp_path_factory.mktemp("three"), seeds=(0, 1, 2)))
+
+
+def test_numbers_are_means_and_sample_deviations_over_seeds(of_three_seeds):
+    _, _, out = of_three_seeds
+    written = json.loads((out / "metrics.json").read_text())
+    results, _ = collect([out.parent])
+    for name, replicates in grouping.group(results)[0].items():
+        runs = [one.first for one in replicates]
+        block = written["models"][name]
+        for metric in metrics.METRICS:
+            half = [metrics.METRICS[metric](r.test.target_abnormal, r.test.logit_abnormal) for r in runs]
+            assert block["test"][metric] == pytest.approx(fmean(half))
+            assert block["test_sd"][metric] == pytest.approx(stdev(half))
+            chosen = [thresholds.choose(r.val.target_abnormal, r.val.logit_abnormal, "youden").logit for r in runs]
+            at = [
+                metrics.METRICS[metric](r.test.target_abnormal, r.test.logit_abnormal, t)
+                for r, t in zip(runs, chosen, strict=True)
+            ]
+            assert block["at_validation_threshold"][metric] == pytest.approx(fmean(at))
+        assert [run["seed"] for run in block["runs"]] == [0, 1, 2]
+        assert block["fit_seconds"] == 101
+
+
+def test_the_chosen_threshold_is_stored_in_the_run_and_no_test_image_had_a_say(tmp_path):
+    write_run(tmp_path / "a" / "0_cnn", "cnn", 0)
+    summarised(tmp_path / "a")
+    stored = thresholds.load(tmp_path / "a" / "0_cnn")
+    test = predictions({"chestxray14": 68}, seed=1, draw=999)
+    write_run(tmp_path / "b" / "0_cnn", "cnn", 0, test=test)
+    summarised(tmp_path / "b")
+    assert thresholds.load(tmp_path / "b" / "0_cnn") == stored
+    evaluate(tmp_path / "a", rule="sensitivity", at=0.9)
+    assert thresholds.load(tmp_path / "a" / "0_cnn")["abnormal"].rule == "sensitivity"
+
+
+def test_each_dataset_is_reported_apart_and_together(tmp_path):
+    datasets = {"chestxray14": 60, "montgomery": 20, "shenzhen": 30}
+    numbers, _, out = evaluate(two_runs(tmp_path, datasets))
+    assert {n: d["images"] for n, d in numbers["models"]["cnn"]["datasets"].items()} == datasets
+    test = collect([tmp_path])[0][0].test
+    part = test[test.dataset == "montgomery"]
+    expected = metrics.auroc(part.target_abnormal, part.logit_abnormal)
+    assert numbers["models"]["cnn"]["datasets"]["montgomery"]["test"]["auroc"] == pytest.approx(expected)
+    text = (out / "report.md").read_text()
+    for heading in datasets:
+        assert f"## {heading} alone" in text
+    assert "`abnormal` does not mean the same in chestxray14, montgomery and shenzhen" in text
+    assert f"The source alone predicts the label with an AUROC of {numbers['data']['source_alone_auroc']:.3f}" in text
+
+
+def test_the_source_alone_predicts_what_the_shares_of_abnormal_give_away():
+    table = predictions({"a": 50, "b": 50})
+    table["target_abnormal"] = (table.dataset == "b").astype(np.float32)
+    assert summary.source_alone(table) == 1
+    assert summary.source_alone(table.assign(dataset="one")) == 0.5
+
+
+def test_trivial_answers_stand_beside_the_models(plain):
+    numbers, _, out = plain
+    share = numbers["data"]["test"]["abnormal"] / 68
+    always = numbers["baselines"]["always_abnormal"]["test"]
+    assert always["accuracy"] == pytest.approx(share)
+    assert always["f1"] == pytest.approx(2 * share / (1 + share))
+    normal = json.loads((out / "metrics.json").read_text())["baselines"]["always_normal"]
+    assert normal["test"]["precision"] is None
+    assert normal["undefined"]["test"]["precision"] == "no image is called abnormal"
+    assert "Undefined: Precision of always normal: no image is called abnormal." in (out / "report.md").read_text()
+
+
+def test_the_report_states_images_patients_split_resize_and_hardware(plain):
+    numbers, _, out = plain
+    for name in ("report.md", "report.html"):
+        text = (out / name).read_text()
+        for fact in (
+            "450 images, 223 patients",
+            "of 112,120 images",
+            "squash",
+            "bf16-mixed",
+            "1,234,567",
+            "1 min 40 s",
+        ):
+            assert fact in text, (name, fact)
+        assert numbers["split"]["hash"] in text
+        assert numbers["split"]["parts"]["test"]["hash"] in text
+        assert "mined from reports by text analysis" in text
+    assert comparability.sentence(numbers) in (out / "report.md").read_text()
+
+
+def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(plain):
+    numbers, written, _ = plain
+    accuracy = {name: 100 * block["test"]["accuracy"] for name, block in numbers["models"].items()}
+    found = numbers["comparisons"][0]["metrics"]["accuracy"]
+    low, high = (100 * end for end in found["interval"])
+    gap = accuracy["cnn_lstm"] - accuracy["cnn"]
+    assert written.answer.startswith(
+        f"On 68 test images of 34 patients (1 seed) CNN {accuracy['cnn']:.1f} % and CNN-LSTM "
+        f"{accuracy['cnn_lstm']:.1f} % accuracy: CNN-LSTM is {abs(gap):.1f} points {'more' if gap > 0 else 'less'} "
+        f"accurate than CNN, 95 % interval {low:.1f} to {high:.1f}: no difference is shown."
+    )
+    assert any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
+
+
+def test_three_seeds_count_their_spread(of_three_seeds):
+    numbers, written, out = of_three_seeds
+    assert "(3 seeds)" in written.answer
+    assert numbers["comparisons"][0]["counts_seeds"]
+    assert not any("holds of these very runs" in caveat for caveat in report.caveats(numbers))
+    assert "count the choice of test patients and the spread over seeds" in (out / "report.md").read_text()
+
+
+def test_few_patients_are_warned_of_and_so_is_what_they_cannot_show(plain, tmp_path):
+    few = report.caveats(plain[0])
+    assert any("Intervals from 34 patients are rough" in caveat for caveat in few)
+    assert any("The test part is small: with 34 patients a difference between models" in caveat for caveat in few)
+    many = report.caveats(summarised(two_runs(tmp_path, {"chestxray14": 400})))
+    assert not any("are rough" in caveat for caveat in many)
+
+
+def test_the_first_screen_says_that_the_published_rows_do_not_compare_and_links_to_why(plain, tmp_path):
+    numbers, _, out = plain
+    [said] = [one for one in report.caveats(numbers) if "published rows do not compare" in one]
+    assert "[Data and split](#data-and-split)" in said
+    assert 'href="#data-and-split"' in (out / "report.html").read_text()
+    assert "](#" not in "".join(json.loads((out / "metrics.json").read_text())["caveats"])
+    numbers = summarised(two_runs(tmp_path, task="findings"))
+    assert not any("published rows" in one for one in report.caveats(numbers))
+
+
+def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
+    _, written, _ = evaluate(two_runs(tmp_path, skill=-2.0))
+    assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in written.answer
+
+
+def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(plain, tmp_path):
+    numbers, written, out = evaluate(two_runs(tmp_path, {"phantom-chestxray14": 68}))
+    assert "68 synthetic test images" in written.answer
+    assert "94.1" not in (out / "report.md").read_text()
+    assert report.caveats(numbers)[0].startswith("The images are synthetic phantoms")
+    _, _, out = plain
+    assert "| CNN-LSTM, published, other data |  | 94.1 | 92.5 | 91.9 | 92.2 |" in (out / "report.md").read_text()
+
+
+def test_one_class_in_the_test_part_leaves_metrics_undefined_and_does_not_stop(tmp_path):
+    table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
+    _, _, out = evaluate(two_runs(tmp_path, test=table))
+    block = json.loads((out / "metrics.json").read_text())["models"]["cnn"]
+    assert block["test"]["auroc"] is None
+    assert block["undefined"]["test"]["auroc"] == "no image is abnormal"
+    assert "every labelled test image is normal" in (out / "report.md").read_text()
+
+
+def test_one_class_in_validation_leaves_the_second_threshold_undefined(tmp_path):
+    table = predictions({"chestxray14": 20}, seed=5).assign(target_abnormal=np.float32(1))
+    numbers, _, out = evaluate(two_runs(tmp_path, val=table))
+    assert numbers["models"]["cnn"]["at_validation_threshold"]["accuracy"] is None
+    assert numbers["models"]["cnn"]["test"]["accuracy"] is not None
+    assert (
+        "there is no threshold: no image is normal among the 20 labelled validation images"
+        in (out / "report.md").read_text()
+    )
+
+
+def test_images_without_a_label_count_in_no_metric_and_are_mentioned(tmp_path):
+    table = predictions({"chestxray14": 68})
+    table.loc[:9, "target_abnormal"] = np.nan
+    numbers = summarised(two_runs(tmp_path, test=table))
+    assert numbers["data"]["test"] == {
+        "images": 68,
+        "patients": 34,
+        "labelled": 58,
+        "abnormal": table.target_abnormal.sum(),
+    }
+    assert any("10 test images without a label" in caveat for caveat in report.caveats(numbers))
+
+
+def test_the_abnormal_are_a_share_of_the_labelled_images_and_of_nothing_where_that_is_not_recorded(tmp_path):
+    table = predictions({"chestxray14": 68})
+    table.loc[:9, "target_abnormal"] = np.nan
+    abnormal = int(table.target_abnormal.sum())
+    _, _, out = evaluate(two_runs(tmp_path, test=table))
+    [row] = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| test | all |")]
+    assert f"| {abnormal} ({percent(abnormal / 58)}) |" in row
+    for path in tmp_path.glob("*/environment.json"):
+        facts = json.loads(path.read_text())
+        for part in facts["split"]["parts"].values():
+            del part["labelled"]
+        path.write_text(json.dumps(facts))
+    _, _, out = evaluate(tmp_path)
+    [row] = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| test | all |")]
+    assert f"| {abnormal} |" in row
+
+
+def test_skipped_runs_are_in_every_output(tmp_path):
+    two_runs(tmp_path)
+    write_run(tmp_path / "broken", seed=5, finished=False)
+    _, _, out = evaluate(tmp_path)
+    for name in ("report.md", "report.html", "metrics.json"):
+        assert "../broken" in (out / name).read_text(), name
+    assert "1 run could not be evaluated" in (out / "report.md").read_text()
+
+
+def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(tmp_path):
+    test = predictions({"shenzhen": 30})
+    _, written, out = evaluate(two_runs(tmp_path / "a", test=test), external="shenzhen")
+    assert "external test" in written.title
+    assert written.answer.startswith("On 30 images of 15 patients of other data, shenzhen (1 seed)")
+    said = (out / "report.md").read_text()
+    assert "Other data was scored by finished runs: shenzhen, 30 images, 15 patients" in said
+    assert "`abnormal` does not mean the same in chestxray14 and shenzhen" in said
+    assert "The source alone" not in said
+    assert "Protocol: an external test on shenzhen." in said
+    restricted = two_runs(
+        tmp_path / "b", {"chestxray14": 60, "shenzhen": 30}, test=test, config={"data.train_on": "shenzhen"}
+    )
+    never_seen = two_runs(tmp_path / "c", {"chestxray14": 60, "shenzhen": 30}, test=test, split="without shenzhen")
+    assert "external test" in evaluate(never_seen, external="shenzhen")[1].title  # at hand, and in neither part
+    for runs, unsearched, heaviest in (
+        (restricted, (), "No external test: shenzhen was learnt from too"),
+        (never_seen, ("of run X (gone)",), "Whether this is an external test is not known."),
+    ):
+        numbers, written, out = evaluate(runs, external="shenzhen", unsearched=unsearched)
+        assert "external test" not in written.title
+        assert report.caveats(numbers)[0].startswith(heaviest)
+        assert "Protocol: other data, shenzhen, and not known to be an external test" in (out / "report.md").read_text()
+    assert "could not be compared with those of run X (gone)." in report.caveats(numbers)[0]
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses and ids, and whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.addresses, self.ids = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.addresses += [attributes[k] for k in ("href", "src", "xlink:href") if k in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_no_other_file_and_follows_light_and_dark(plain):
+    _, _, out = plain
+    text = (out / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert all(address.startswith("#") for address in page.addresses)
+    assert len(page.ids) == len(set(page.ids))
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert "prefers-color-scheme: dark" in text
+    assert text.count("<svg") == 6
+    assert "currentColor" in text
+
+
+def test_figures_beside_the_markdown_exist_and_are_well_formed(plain):
+    _, _, out = plain
+    links = re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text())
+    names = ("differences", "metrics", "pr", "referral", "reliability", "roc")
+    assert sorted(links) == [f"figures/{name}.svg" for name in names]
+    for link in links:
+        assert ElementTree.parse(out / link).getroot().tag.endswith("svg")
+
+
+def test_names_from_configurations_cannot_break_the_page(tmp_path):
+    write_run(tmp_path / "a", "cnn", 0, config={"model.sequence": "<b>|x"})
+    write_run(tmp_path / "b", "cnn", 0)
+    _, _, out = evaluate(tmp_path)
+    assert "<b>" not in (out / "report.html").read_text()
+    assert "CNN model.sequence=\\<b>\\|x |" in (out / "report.md").read_text()
+
+
+def test_the_console_shows_the_whole_table_without_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    write_run(tmp_path / "a", "cnn_lstm", 0, config={"model.sequence": "columns", "trainer.a_rather_long_key": "value"})
+    write_run(tmp_path / "b", "cnn_lstm", 0)
+    numbers, written, out = evaluate(tmp_path)
+    stream = io.StringIO()
+    report.show(written, out, Console(file=stream))
+    lines = stream.getvalue().splitlines()
+    [row] = [line for line in lines if "model.sequence=columns" in line and " 0.5 " in line]
+    assert "trainer.a_rather_long_key=value" in row
+    assert f"{numbers['models'][next(iter(numbers['models']))]['test']['auroc']:.3f}" in row
+    assert "…" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+    assert lines[-1] == f"report: {out / 'report.html'}"
+
+
+SCANTY = {
+    "ten rows": lambda table: table.iloc[:10],
+    "one patient": lambda table: table.iloc[:2].assign(patient_id="chestxray14/alone"),
+    "normal images alone": lambda table: table[table.target_abnormal == 0],
+    "no label": lambda table: table.assign(target_abnormal=np.nan),
+    "one answer for all": lambda table: table.assign(probability_abnormal=0.5),
+    "ages and views unknown": lambda table: table.assign(age=np.float32("nan"), view=None, sex=None, visit=np.nan),
+}
+
+
+@pytest.mark.parametrize("name", SCANTY)
+def test_scanty_data_gets_a_report_that_says_why_and_claims_nothing(tmp_path, name):
+    for model in ("cnn", "cnn_lstm"):
+        for seed in (0, 1, 2):
+            table = predictions({"chestxray14": 68}, seed=1, draw=100 * len(model) + seed)
+            write_run(tmp_path / f"{model}{seed}", model, seed, test=SCANTY[name](table).reset_index(drop=True))
+    numbers, written, out = evaluate(tmp_path)
+    assert "difference is shown" not in written.answer.replace("no difference is shown", "")
+    for block in numbers["models"].values():
+        for metric, ends in block["test_interval"].items():
+            reasons = block["undefined"].get("test", {}) | block["undefined"].get("test_interval", {})
+            assert ends is not None or reasons[metric]
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_where_nothing_says_whose_images_they_are_the_report_speaks_of_images(tmp_path):
+    two_runs(tmp_path)
+    for path in tmp_path.glob("*/environment.json"):
+        facts = json.loads(path.read_text())
+        facts["data"]["patients_known"] = False
+        path.write_text(json.dumps(facts))
+    numbers, written, out = evaluate(tmp_path)
+    assert written.answer.startswith("On 68 test images (1 seed) ")
+    assert report.caveats(numbers)[0].startswith("Nothing says which images are of one patient: each counts as a pati")
+    text = (out / "report.md").read_text()
+    assert ", by image, hash" in text
+    assert "Protocol: images drawn at random" in text
+    assert "redrawn test parts (images, since nothing says whose they are)" in text
+    assert "223 patients" not in text
+    assert "missing: whose an image is: parts share no image" in text
+
+
+def test_other_data_without_patients_is_told_by_its_predictions(tmp_path):
+    test = predictions({"clinic": 30}, seed=3)
+    alone = test.assign(patient_id=test["image_id"])
+    for name, table, known in (("a", test, True), ("b", alone, False)):
+        numbers, written, _ = evaluate(two_runs(tmp_path / name, test=table), external="table-clinic")
+        assert numbers["data"]["patients_known"] is known
+        assert ("of 15 patients of other data" in written.answer) is known

@@ -1,0 +1,295 @@
+"""Several processes train one run as one would: the same losses, each test image once, one folder, one writer."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import lightning
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+import train
+from lungdet.data.sources.table import TableDataModule
+from lungdet.errors import InputError
+from lungdet.evaluation.statistics import metrics
+from lungdet.machine import hardware, launching, ranks
+from lungdet.runs import starting
+from lungdet.runs.folder import Run, find_runs, finish, load_run
+from tests.calling import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 small images of as many patients; a bright disc is a nodule, which of a third nobody noted; no effusion."""
+    folder = tmp_path_factory.mktemp("clinic")
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(96):
+        image = generator.integers(0, 80, (32, 32)).astype(np.uint8)
+        if patient % 2:
+            cv2.circle(image, tuple(int(c) for c in generator.integers(8, 24, 2)), 6, 200, -1)
+        cv2.imwrite(str(folder / f"{patient}.png"), image)
+        nodule = patient % 2 if generator.random() > 1 / 3 else None
+        rows.append({"path": f"{patient}.png", "patient_id": patient, "abnormal": patient % 2, "nodule": nodule})
+        rows[-1]["effusion"] = 0
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+SMALL = (
+    "data=table", "data.image_size=32", "data.num_workers=0", "trainer.precision=32-true", "augment=none",
+    "model.dropout=0", "trainer.early_stopping=null", "logger=csv",
+)  # fmt: skip
+# Layer norm instead of batch norm, which would see each process's images apart on a CPU.
+NORMED = ("model/backbone=timm", "model.backbone.name=test_convnext", "model.backbone.pretrained=false")
+THIRDS = "data.fractions=[0.6666667,0.1666667,0.1666666]"  # 64 images are trained on, which two processes share evenly
+
+
+def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        paths = [f"data.table={table}", f"outputs={folder}", f"run_dir={folder}/run"]
+        return compose("train", [*SMALL, *paths, *changes])
+
+
+def trained(folder: Path, table: Path, *changes: str) -> Run:
+    with starting.start(configured(folder, table, *changes)) as run:
+        train.train(run)
+    return load_run(run.folder)
+
+
+# train.py, changed before it begins; so are the processes that it starts, which import the main module, too.
+CHANGED = """
+import os, signal, time
+from lungdet import launching, ranks
+from lungdet.training.recording import Record
+{change}
+if __name__ == "__main__":
+    exec(compile(open("train.py").read(), "train.py", "exec"))
+"""
+# The second process waits to be ended however much later the first fails.
+PATIENT = "launching.PATIENCE = 600"
+# In the second epoch of the first job the second process dies, and the first has no error of its own meanwhile.
+DYING = """
+begin = Record.on_train_epoch_start
+def dies(record, trainer, module):
+    if trainer.current_epoch == 1 and "_seed0_" in str(record.path):
+        processes = ranks.gathered(os.getpid())
+        if ranks.rank() == 0:
+            os.kill(processes[1], signal.SIGKILL)
+        time.sleep(600)  # it is ended before
+    begin(record, trainer, module)
+Record.on_train_epoch_start = dies
+"""
+
+
+def run_changed(folder: Path, change: str, *arguments: str) -> subprocess.CompletedProcess:
+    (folder / "changed.py").write_text(CHANGED.format(change=change))
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, str(folder / "changed.py"), *arguments, *SMALL]
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=1800)
+
+
+def run_command(*arguments: str, torchrun: bool = False) -> subprocess.CompletedProcess:
+    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
+    words = [sys.executable, *processes, "train.py", *arguments, *SMALL]
+    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=1800)
+
+
+def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
+    """Finished, by so many processes that trained the same, each epoch once, each test image predicted once."""
+    assert run.finished
+    assert len(run.environment["processes"]) == processes
+    assert pd.read_csv(run.folder / "metrics.csv")["epoch"].tolist() == list(range(epochs))
+    split = pd.read_csv(run.folder / "split.csv")
+    predicted = run.predictions("test")["image_id"]
+    assert predicted.is_unique
+    assert set(predicted) == set(split.loc[split["split"] == "test", "image_id"])
+    assert (run.folder / "train.log").read_text().count("run folder") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["abnormal", "findings"])
+def test_losses_and_predictions_of_two_processes_are_those_of_one(table: Path, tmp_path: Path, task: str) -> None:
+    """One step an epoch, so that each step's loss is written down; of the findings many are unknown."""
+    same = (f"task={task}", THIRDS, "trainer.max_epochs=8", *NORMED)
+    one = trained(tmp_path / "one", table, *same, "data.batch_size=64")
+    two = trained(tmp_path / "two", table, *same, "data.batch_size=32", "trainer.devices=2", "trainer.accelerator=cpu")
+    losses = [pd.read_csv(run.folder / "metrics.csv")[["train/loss", "val/loss"]].to_numpy() for run in (one, two)]
+    assert losses[0].shape == (8, 2)
+    assert np.ptp(losses[0][:, 0]) > 0.01  # it learns, so that agreeing means something
+    assert np.abs(losses[0] - losses[1]).max() < 1e-4
+    assert [len(run.environment["processes"]) for run in (one, two)] == [1, 2]
+    alone, together = (run.predictions("test") for run in (one, two))
+    assert alone["image_id"].tolist() == together["image_id"].tolist()
+    logits = alone.filter(regex="^logit_").columns
+    assert np.allclose(alone[logits], together[logits], atol=1e-3)
+
+
+def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(
+    table: Path, tmp_path: Path
+) -> None:
+    # Gradients of two batches added up before they are averaged among the processes, too.
+    several = ("trainer.devices=2", "data.batch_size=8", "+trainer.accumulate_grad_batches=2")
+    run = trained(tmp_path, table, "data.limit=85", "trainer.max_epochs=1", *several)
+    test = run.predictions("test")
+    assert len(test) % 2 == 1
+    assert test["image_id"].is_unique
+    told = (test["probability_abnormal"] > 0.5) == test["target_abnormal"]
+    assert run.environment["test"]["accuracy"] == pytest.approx(told.mean(), abs=1e-6)
+    area = metrics.auroc(test["target_abnormal"].to_numpy(), test["probability_abnormal"].to_numpy())
+    assert run.environment["test"]["auroc"] == pytest.approx(area, abs=1e-5)
+
+
+def test_what_the_user_has_to_mend_is_told_once_and_without_a_traceback(table: Path, tmp_path: Path) -> None:
+    mistaken = (f"data.table={table}", f"outputs={tmp_path}", "trainer.devices=2", "model.sequence=diagonals")
+    done = run_changed(tmp_path, PATIENT, *mistaken)
+    assert done.returncode == 1
+    assert done.stderr.count("model.sequence=diagonals: one of rows") == 1
+    assert "Traceback" not in done.stderr
+    assert "process 0 of 2 ended with status 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_some_fail(table: Path, tmp_path: Path) -> None:
+    grid = ["-m", "trainer=ddp", "trainer.devices=1,2", "model=cnn_lstm", "model.sequence=diagonals,rows"]
+    again = ["sweep.name=mixed", f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2"]
+    done = run_command(*grid, *again)
+    assert done.returncode == 1
+    assert "diagonals" in done.stderr
+    found = find_runs(tmp_path / "sweeps" / "mixed")
+    assert len(found) == 4
+    for run in found:
+        if run.config.model.sequence == "diagonals":
+            assert not run.finished
+        else:
+            assert_ran_once(run, processes=run.config.trainer.devices, epochs=2)
+    finished = {run.folder: run.environment["finished"] for run in found if run.finished}
+    grid[-1] = "model.sequence=rows,columns"
+    assert run_command(*grid, *again).returncode == 0
+    found = find_runs(tmp_path / "sweeps" / "mixed")
+    assert len(found) == 6
+    assert {run.folder: run.environment["finished"] for run in found if run.folder in finished} == finished
+    assert sum(run.finished for run in found) == 4
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_its_job_alone_and_the_next_command_goes_on(table: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "trainer.devices=2", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=cut"]
+    arguments += ["trainer.max_epochs=3"]
+    done = run_changed(tmp_path, DYING, *arguments)
+    assert done.returncode == 1
+    assert "process 1 of 2 ended with status -9" in done.stderr
+    first, second = find_runs(tmp_path / "sweeps" / "cut")
+    assert (first.config.seed, second.config.seed) == (0, 1)
+    assert not first.finished
+    assert_ran_once(second, processes=2, epochs=3)
+    done = run_command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stdout
+    assert_ran_once(first, processes=2, epochs=3)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_and_its_sweep_one_run_a_job(table: Path, tmp_path: Path) -> None:
+    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2", "trainer=ddp"]
+    done = run_command(*paths, torchrun=True)
+    assert done.returncode == 0, done.stderr
+    [run] = find_runs(tmp_path / "runs")
+    assert_ran_once(run, processes=2, epochs=2)
+    assert done.stdout.count("epoch 2/2") == 1
+    done = run_command("-m", *paths, "model=cnn_lstm", "model.sequence=diagonals,rows", torchrun=True)
+    assert done.returncode == 1
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    found = {run.config.model.sequence: run for run in find_runs(sweep)}
+    assert len(found) == 2
+    assert not found["diagonals"].finished
+    assert_ran_once(found["rows"], processes=2, epochs=2)
+
+
+@pytest.mark.slow
+def test_each_trial_of_a_search_is_trained_once_by_two_processes(table: Path, tmp_path: Path) -> None:
+    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1", "trainer.devices=2"]
+    done = run_command("sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn,cnn_lstm", *paths)
+    assert done.returncode == 0, done.stderr
+    found = find_runs(tmp_path / "sweeps" / "find")
+    assert len(found) == 2
+    for run in found:
+        assert_ran_once(run, processes=2, epochs=1)
+    assert found[0].config.model.learning_rate == found[1].config.model.learning_rate != 1e-3
+
+
+@pytest.mark.parametrize(("gpus", "processes", "together"), [(True, 2, True), (True, 1, False), (False, 2, False)])
+def test_batch_norm_is_of_all_images_where_several_gpus_train(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: bool, processes: int, together: bool
+) -> None:
+    config = configured(tmp_path, table)
+    with starting.start(config) as run:
+        model = train.build_model(run)
+        monkeypatch.setattr(ranks, "count", lambda: processes)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+        monkeypatch.setattr(lightning, "Trainer", lambda **options: options)
+        arithmetic = hardware.Arithmetic("32-true", "channels_last", "")
+        assert train.build_trainer(run, model, arithmetic)["sync_batchnorm"] is together
+
+
+def test_processes_that_do_not_train_the_same_are_refused(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "gathered", lambda mine: [mine, mine | {"store": "another"}])
+    with pytest.raises(InputError, match="do not train the same"):
+        trained(tmp_path, table, "trainer.max_epochs=1")
+
+
+@pytest.mark.parametrize(
+    ("devices", "processes"), [(1, 1), (2, 2), ("3", 3), ("0,2", 2), ([1, 3], 2), ([5], 1), ("auto", 1), (-1, 1)]
+)
+def test_devices_are_counted_as_lightning_does(devices: object, processes: int) -> None:
+    trainer = {"devices": devices, "accelerator": "cpu", "num_nodes": 1}
+    assert launching.wanted(OmegaConf.create(trainer)) == processes
+
+
+def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (0, 1, 1)
+    for name, value in {"PROCID": 5, "NTASKS": 8, "NNODES": 2, "JOB_NAME": "train"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (5, 8, 4)
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, str(value))
+    assert (ranks.rank(), ranks.count(), ranks.count_here()) == (1, 2, 2)
+    told = ranks.environment_of_one()
+    monkeypatch.setattr(os, "environ", told)
+    assert (ranks.rank(), ranks.count()) == (0, 1)
+
+
+def test_workers_are_as_many_as_the_cores_that_a_process_may_use(
+    table: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def workers(allowed: int, processes: int) -> int:
+        monkeypatch.setattr(hardware, "cores", lambda: allowed)
+        monkeypatch.setattr(ranks, "count_here", lambda: processes)
+        return TableDataModule(table=table, store=tmp_path).num_workers
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert [workers(12, 1), workers(12, 2), workers(4, 2), workers(1, 1)] == [8, 5, 3, 0]
+
+
+def test_a_shell_within_an_allocation_is_no_task_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PROCID": 0, "NTASKS": 8, "JOB_NAME": "interactive"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert ranks.count() == 1
+
+
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    run.record(a=1)
+    run.write_predictions("test", pd.DataFrame({"a": [1]}))
+    finish(run)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,409 @@
+"""A search gives every model as many trials, goes on where it was cut, and is reported by validation loss."""
+
+import logging
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from filelock import FileLock
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+import evaluate
+import train
+from lungdet.evaluation import answer, report, summary
+from lungdet.evaluation.gathering import grouping, trials
+from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.machine.commands import override
+from lungdet.runs.folder import find_runs
+from lungdet.sweeps.search.sweeper import Search
+from tests.calling import CHECKOUT, output
+from tests.fake_runs import write_run
+
+BOTH = "model=cnn,cnn_lstm"
+SPACE = ("model.learning_rate", "model.weight_decay", "model.dropout")
+Job = dict[str, str]
+
+
+class Launcher:
+    """Does what a launcher does, with a function in the place of training."""
+
+    def __init__(self, loss: Callable[[Job, int], float]) -> None:
+        self.loss = loss
+        self.turns: list[list[Job]] = []
+        self.numbers: list[int] = []
+
+    def launch(self, batch: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
+        jobs = [dict(said.lstrip("+").split("=", 1) for said in overrides) for overrides in batch]
+        self.turns.append(jobs)
+        return [self.run(job, initial_job_idx + place) for place, job in enumerate(jobs)]
+
+    def run(self, job: Job, number: int) -> JobReturn:
+        self.numbers.append(number)
+        done = JobReturn(overrides=[], status=JobStatus.COMPLETED)
+        done.hydra_cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": f"/runs/{number}"}}})
+        try:
+            done.return_value = self.loss(job, number)
+        except Exception as error:
+            done.return_value, done.status = error, JobStatus.FAILED
+        return done
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [job for turn in self.turns for job in turn]
+
+
+def by_learning_rate(job: Job, number: int = 0) -> float:
+    """A loss that is lowest at a learning rate of 0.001, and lower with an LSTM."""
+    return abs(math.log10(float(job["model.learning_rate"])) + 3) + (job["model"] == "cnn")
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Iterator[Callable[..., Launcher]]:
+    """Starts the sweeper with the project's own configuration, by default in the same folder again."""
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+
+        def start(
+            *arguments: str, loss: Callable = by_learning_rate, name: str = "one", launcher=None, legal=True
+        ) -> Launcher:
+            arguments = ("sweep=optuna", f"sweep.name={name}", f"outputs={tmp_path}", *arguments)
+            config = loader.load_configuration("train", [*arguments], RunMode.MULTIRUN)
+            sweeper = Search(params=config.hydra.sweeper.params)
+            sweeper.config = config
+            sweeper.hydra_context = HydraContext(loader, Callbacks())
+            sweeper.launcher = launcher or Launcher(loss)
+            if legal:  # composing a job takes most of the time
+                sweeper.validate_batch_is_legal = lambda _: None
+            sweeper.sweep([*arguments])
+            return sweeper.launcher
+
+        yield start
+
+
+def studies(folder: Path) -> dict[str, list[TrialState]]:
+    storage = f"sqlite:///{folder / 'search.sqlite'}"
+    return {
+        name: [trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials]
+        for name in optuna.get_all_study_names(storage)
+    }
+
+
+def values(job: Job) -> tuple[str, ...]:
+    return tuple(job[key] for key in SPACE)
+
+
+def cut_at(last: int) -> Callable[[Job, int], float]:
+    def loss(job: Job, number: int) -> float:
+        if number == last:
+            raise KeyboardInterrupt
+        return by_learning_rate(job)
+
+    return loss
+
+
+def test_every_combination_has_the_same_number_of_trials_and_they_take_turns(search, tmp_path):
+    made = search(BOTH, "data.resize=pad,crop", "sweep.trials=3")
+    four = [(model, resize) for model in ("cnn", "cnn_lstm") for resize in ("pad", "crop")]
+    assert [[(job["model"], job["data.resize"]) for job in turn] for turn in made.turns] == [four] * 3
+    assert made.numbers == list(range(12))
+    found = studies(tmp_path / "sweeps/one")
+    assert [*found.values()] == [[TrialState.COMPLETE] * 3] * 4
+    assert {"model-cnn_data.resize-pad", "model-cnn_lstm_data.resize-crop"} <= found.keys()
+    assert OmegaConf.load(tmp_path / "sweeps/one/multirun.yaml").sweep.trials == 3
+
+
+def test_values_are_within_the_space_and_a_run_is_told_what_was_searched(search):
+    for job in search(BOTH, "sweep.trials=12").jobs:
+        assert 1e-4 <= float(job["model.learning_rate"]) <= 1e-2
+        assert 0 <= float(job["model.dropout"]) <= 0.6
+        assert job["sweep.searched"] == f"[{','.join(SPACE)}]"
+
+
+def test_the_command_line_adds_to_the_space_replaces_a_range_or_takes_a_key_out(search):
+    more = ["model.hidden=range(64,257,64)", "model.learning_rate=tag(log,interval(1e-6,1e-5))", "model.dropout=0.3"]
+    made = search(BOTH, *more, "+model.extra=int(interval(2,4))", "sweep.trials=8")
+    assert {int(job["model.hidden"]) for job in made.jobs} <= {64, 128, 192, 256}
+    assert {int(job["model.extra"]) for job in made.jobs} <= {2, 3, 4}
+    assert all(1e-6 <= float(job["model.learning_rate"]) <= 1e-5 for job in made.jobs)
+    assert {job["model.dropout"] for job in made.jobs} == {"0.3"}
+    assert "model.dropout" not in made.jobs[0]["sweep.searched"]
+    assert "model.extra" in made.jobs[0]["sweep.searched"]
+
+
+def test_what_an_experiment_sweeps_is_searched_apart(search, tmp_path):
+    made = search("experiment=[paper,smoke]", "sweep.trials=1")
+    assert [job["model"] for job in made.jobs] == ["cnn", "cnn_lstm"]
+    assert [job["seed"] for job in made.jobs] == ["0", "0"]
+    assert studies(tmp_path / "sweeps/one").keys() == {
+        f"model-{model}_seed-0_experiment-paper-smoke" for model in ("cnn", "cnn_lstm")
+    }
+
+
+def test_trials_that_were_cut_are_launched_again_with_their_own_values_and_nothing_twice(search, tmp_path):
+    with pytest.raises(SystemExit, match="130"):
+        search(BOTH, "sweep.trials=3", launcher=(cut := Launcher(cut_at(3))))
+    running = [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [*studies(tmp_path / "sweeps/one").values()] == [running] * 2
+    again = search(BOTH, "sweep.trials=3")
+    assert [values(job) for job in again.turns[0]] == [values(job) for job in cut.turns[1]]
+    assert [job["model"] for job in again.turns[0]] == ["cnn", "cnn_lstm"]
+    assert len(again.turns) == 2
+    assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.COMPLETE] * 3] * 2
+    assert search(BOTH, "sweep.trials=3").jobs == []
+
+
+def test_more_trials_go_on_and_suggest_what_one_search_would_have(search):
+    whole = search(BOTH, "sweep.trials=13", name="whole")
+    parts = [search(BOTH, f"sweep.trials={count}", name="parts") for count in (4, 11, 13)]
+    assert [len(part.turns) for part in parts] == [4, 7, 2]
+    assert [values(job) for part in parts for job in part.jobs] == [values(job) for job in whole.jobs]
+    assert len({values(job) for job in whole.jobs if job["model"] == "cnn"}) == 13
+    assert parts[1].numbers[0] == 8
+
+
+def test_suggestions_follow_the_seed_and_are_the_same_for_all_at_first(search):
+    one, again = (search(BOTH, "sweep.trials=3", name=name) for name in ("a", "b"))
+    other = search(BOTH, "sweep.trials=3", "sweep.seed=1", name="c")
+    assert one.jobs[0]["model.dropout"] == again.jobs[0]["model.dropout"]
+    assert {values(job) for job in one.jobs} == {values(job) for job in again.jobs}
+    assert {values(job) for job in one.jobs}.isdisjoint(values(job) for job in other.jobs)
+    assert all(values(turn[0]) == values(turn[1]) for turn in one.turns)
+
+
+def test_losses_are_lowered(search):
+    made = search("model=cnn_lstm", "sweep.trials=30")
+    losses = [by_learning_rate(job) for job in made.jobs]
+    assert sum(losses[20:]) / 10 < 0.3  # drawn blindly they are 0.5 on average, the highest 1
+
+
+def test_a_job_that_fails_in_the_middle_is_told_and_the_rest_goes_on(search, tmp_path, caplog):
+    def loss(job: Job, number: int) -> float:
+        if number == 2:
+            raise RuntimeError("disk full")
+        return by_learning_rate(job)
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        search(BOTH, "sweep.trials=3", launcher=(made := Launcher(loss)))
+    assert len(made.jobs) == 6
+    assert "model=cnn, trial 1 failed" in caplog.text
+    assert "RuntimeError: disk full; in /runs/2" in caplog.text
+    found = studies(tmp_path / "sweeps/one")
+    assert found["model-cnn"] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    again = search(BOTH, "sweep.trials=3")  # makes up for it with other values
+    assert [job["model"] for job in again.jobs] == ["cnn"]
+    assert values(again.jobs[0]) not in {values(job) for job in made.jobs}
+    assert search(BOTH, "sweep.trials=3").jobs == []
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf, None])
+def test_a_loss_that_is_no_number_is_a_failed_trial_and_no_crash(search, tmp_path, caplog, nothing):
+    made = search(BOTH, "sweep.trials=2", loss=lambda job, number: nothing if number == 1 else by_learning_rate(job))
+    assert len(made.jobs) == 4
+    assert studies(tmp_path / "sweeps/one")["model-cnn_lstm"] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert f"model=cnn_lstm, trial 0 failed (model.learning_rate={made.jobs[1]['model.learning_rate']}" in caplog.text
+    assert f"its validation loss is {nothing}" in caplog.text
+
+
+def test_a_search_in_which_all_fail_ends(search, caplog):
+    assert len(search("model=cnn", "sweep.trials=3", loss=lambda *_: math.nan).jobs) == 3
+    assert "no trial was finished, 3 failed" in caplog.text
+
+
+def test_the_end_names_the_best_its_folder_and_a_command_that_trains_it_with_other_seeds(search, caplog):
+    caplog.set_level(logging.INFO)
+    made = search(BOTH, "experiment=[paper,smoke]", "seed=4", "sweep.trials=3")
+    best = min((job for job in made.jobs if job["model"] == "cnn"), key=by_learning_rate)
+    number = made.jobs.index(best)
+    said = " ".join(f"{key}={best[key]}" for key in SPACE)
+    assert f"model=cnn: lowest validation loss {by_learning_rate(best):.4f} of 3 finished trials" in caplog.text
+    assert f"{said}, in /runs/{number}" in caplog.text
+    command = next(line for line in caplog.messages if "model=cnn " in line and "train.py" in line)
+    assert command.endswith(f"{said} seed=5,6,7")
+    assert "'experiment=[paper,smoke]'" in command
+    assert "sweep" not in command
+
+
+def test_another_fixed_value_is_another_study(search, tmp_path):
+    search("model=cnn", "sweep.trials=1")
+    assert len(search("model=cnn", "sweep.trials=1", "logger=csv", "data.num_workers=0").jobs) == 0
+    assert len(search("model=cnn", "sweep.trials=1", "trainer.max_epochs=3").jobs) == 1
+    assert studies(tmp_path / "sweeps/one").keys() == {"model-cnn", "model-cnn_trainer.max_epochs-3"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("sweep.trials=0", "sweep.trials=0"),
+        ("sweep.trials=1.5", "sweep.trials=1.5"),
+        ("sweep.space=null", "sweep.space is empty"),
+        ("model.sequence=interval(0,1)", "model.sequence is no number but rows"),
+        ("model.hiden=interval(0,1)", r"model.hiden=interval\(0,1\): the configuration has no such key"),
+        ("seed=range(3)", r"seed=range\(3\): validation losses do not compare"),
+        ("model.dropout=interval(1,0)", r"model.dropout=interval\(1,0\): nothing can be drawn"),
+        ("model.hidden=range(9,3)", r"model.hidden=range\(9,3\): .*the range is empty"),
+        ("model.dropout=tag(log,interval(0,1))", r"model.dropout=tag\(log,interval\(0,1\)\): nothing can be drawn"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_line_before_anything_is_written(search, tmp_path, argument, message):
+    with pytest.raises(SystemExit, match=message):
+        search(BOTH, argument)
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_study_of_another_kind_of_values_is_refused(search):
+    search("model=cnn", "sweep.trials=1")
+    with pytest.raises(
+        SystemExit, match=r"search\.sqlite: model\.dropout was drawn from FloatDistribution.*sweep\.name"
+    ):
+        search("model=cnn", "model.dropout=int(interval(0,1))", "sweep.trials=2")
+
+
+def test_a_value_that_cannot_be_composed_leaves_no_trial_to_go_on_with(search, tmp_path):
+    with pytest.raises(HydraException, match="cnn_x"):
+        search("model=cnn_x", "sweep.trials=1")
+    assert not (tmp_path / "sweeps").exists()
+    with pytest.raises(SystemExit, match=r"model\.hidden"):
+        search(BOTH, "+model.hidden=interval(0,1)", "sweep.trials=1", legal=False)
+    assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.FAIL]] * 2
+
+
+def test_a_search_lies_in_its_own_folder_however_that_is_called(search, tmp_path):
+    outputs = tmp_path / "what? a b=c [1] #%20 ü $x 'q'"
+    search(BOTH, "sweep.trials=1", override("outputs", outputs))
+    assert (outputs / "sweeps/one/search.sqlite").is_file()
+
+
+def test_two_processes_do_not_search_in_one_folder(search, tmp_path):
+    (tmp_path / "sweeps/one").mkdir(parents=True)
+    with FileLock(tmp_path / "sweeps/one/.lock"), pytest.raises(SystemExit, match="another process is searching"):
+        search("model=cnn")
+
+
+def test_without_optuna_the_message_says_what_to_install(search, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SystemExit, match=re.escape("pip install 'lungdet[optuna]'")):
+        search("model=cnn")
+
+
+def test_the_search_opens_with_its_question_its_command_its_cost_and_what_is_expected():
+    first, *lines = (CHECKOUT / "conf/sweep/optuna.yaml").read_text().splitlines()
+    assert first == "# @package _global_"
+    header = [line[2:11].strip() for line in lines if line.startswith("#")]
+    assert [heading for heading in header if heading] == ["Question", "Command", "Cost", "Expected"]
+
+
+def trial(folder: Path, model: str, number: int, loss: float | None, **more) -> Path:
+    """A run as a search leaves it; the higher its number, the better it does on the test part."""
+    config = {"model.learning_rate": 0.001 * (number + 1), "sweep.searched": ["model.learning_rate"], "sweep.name": "x"}
+    run = write_run(folder / f"{number}_{model}", model, config=config, skill=number, **more)
+    if loss is not None:
+        pd.DataFrame({"epoch": [0, 1], "train/loss": [1, 0.1], "val/loss": [loss, loss + 1]}).to_csv(
+            run / "metrics.csv", index=False
+        )
+    return run
+
+
+def reported(folder: Path) -> tuple[dict, str]:
+    results, skipped = collect([folder])
+    results = trials.best(results)
+    grouping.require_pairs(results)
+    models, left_out = grouping.group(results)
+    numbers = summary.summarise(models, skipped + left_out, "youden", None, folder / "report", 200)
+    report.write(numbers, models, folder / "report")
+    return numbers, (folder / "report/report.md").read_text()
+
+
+def test_of_each_model_the_trial_with_the_lowest_validation_loss_is_evaluated(tmp_path):
+    for model in ("cnn", "cnn_lstm"):
+        for number, loss in enumerate((0.6, 0.5, 0.7)):  # the last is best on the test part
+            trial(tmp_path, model, number, loss)
+    numbers, text = reported(tmp_path)
+    assert {name: [run["run"] for run in block["runs"]] for name, block in numbers["models"].items()} == {
+        "cnn": ["../1_cnn"],
+        "cnn_lstm": ["../1_cnn_lstm"],
+    }
+    assert [(one["model"], one["trials"], one["loss"]) for one in numbers["search"]] == [
+        ("cnn", 3, 0.5),
+        ("cnn_lstm", 3, 0.5),
+    ]
+    assert [one["run"] for one in numbers["search"][0]["tried"]] == ["../1_cnn", "../0_cnn", "../2_cnn"]
+    assert "Every model had the same number of trials, 3" in text
+    assert "Unequal search" not in text
+    assert "| CNN | `../2_cnn` | 0.003 | 0.7000 |" in text
+
+
+def test_unequal_numbers_of_trials_are_warned_of_among_the_caveats(tmp_path):
+    for number in range(3):
+        trial(tmp_path, "cnn", number, 0.5)
+    trial(tmp_path, "cnn_lstm", 0, 0.5)
+    trial(tmp_path, "cnn_lstm", 1, None, finished=False)  # failed: does not count
+    numbers, text = reported(tmp_path)
+    [said] = [one for one in answer.caveats(numbers) if "Unequal search" in one]
+    assert "CNN 3 and CNN-LSTM 1" in said
+    assert "Every model had the same number" not in text
+
+
+def test_a_model_that_was_not_searched_at_all_is_warned_of_even_beside_a_single_trial(tmp_path):
+    trial(tmp_path, "cnn", 0, 0.5)
+    write_run(tmp_path / "plain", "cnn_lstm")
+    [said] = [one for one in answer.caveats(reported(tmp_path)[0]) if "Unequal search" in one]
+    assert "CNN 1 and CNN-LSTM none" in said
+
+
+def test_the_best_trial_and_later_runs_of_its_values_are_seeds_of_one_model(tmp_path):
+    for number, loss in enumerate((0.6, 0.5)):
+        trial(tmp_path, "cnn", number, loss)
+    write_run(tmp_path / "more", "cnn", seed=1, config={"model.learning_rate": 0.002})
+    numbers, _ = reported(tmp_path)
+    assert [block["seeds"] for block in numbers["models"].values()] == [[0, 1]]
+
+
+def test_searches_that_differ_in_more_than_what_was_searched_are_told_apart(tmp_path):
+    for resize in ("pad", "crop"):
+        for place in (0, 1):
+            run = trial(tmp_path / resize, "cnn", place, 0.5 + place)
+            config = OmegaConf.load(run / "config.yaml")
+            config.data.resize = resize
+            OmegaConf.save(config, run / "config.yaml")
+    results = trials.best(collect([tmp_path])[0])
+    assert sorted((one.run.config.data.resize, len(one.trials)) for one in results) == [("crop", 2), ("pad", 2)]
+
+
+def test_which_is_best_is_not_guessed_where_no_validation_loss_is_recorded(tmp_path):
+    trial(tmp_path, "cnn", 0, None)
+    trial(tmp_path, "cnn", 1, None)
+    with pytest.raises(EvaluationError, match=r"metrics\.csv: no validation loss"):
+        trials.best(collect([tmp_path])[0])
+    trial(tmp_path, "cnn", 2, 0.9)
+    [best] = trials.best(collect([tmp_path])[0])
+    assert best.run.folder.name == "2_cnn"
+
+
+@pytest.mark.slow
+def test_the_command_searches_goes_on_and_is_reported(tmp_path):
+    small = ("data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1")
+    words = ("sweep=optuna", BOTH, "experiment=smoke", *small, "sweep.name=real", f"outputs={tmp_path}")
+    folder = tmp_path / "sweeps/real"
+    assert "0 of 1 trials are finished" in output(train, *words, "sweep.trials=1")
+    assert len(find_runs(folder)) == 2
+    assert "1 of 2 trials are finished" in output(train, *words, "sweep.trials=2")
+    runs = find_runs(folder)
+    assert len(runs) == 4
+    for model in ("CNN", "CNNLSTM"):
+        rates = {run.config.model.learning_rate for run in runs if run.config.model._target_.endswith(f".{model}")}
+        assert len(rates) == 2
+    report = output(evaluate, f"runs={folder}", "efficiency=false", "draws=100")
+    assert "CNN-LSTM: 1 run, seed 0" in report
+    assert "the same number of trials, 2" in (folder / "report/report.md").read_text()
