@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import run_plainly, told_plainly
+from lungdet.errors import plain_errors, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ FEWEST_DRAWS = 100
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate the runs that the configuration names."""
-    with told_plainly("evaluate.py", alone=HydraConfig.get().mode is RunMode.RUN):
+    with plain_errors("evaluate.py", alone=HydraConfig.get().mode is RunMode.RUN):
         evaluate(config)
 
 
@@ -178,4 +178,4 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
 
 
 if __name__ == "__main__":
-    run_plainly("evaluate.py", main)
+    run_program("evaluate.py", main)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError, run_plainly, told_plainly
+from lungdet.errors import InputError, plain_errors, run_program
 from lungdet.machine import launching, ranks, requeue
 from lungdet.machine.commands import command, override
 from lungdet.runs import starting
@@ -55,7 +55,7 @@ def main(config: DictConfig) -> float:
     ranks.quieten()
     requeue.on_signal()
     alone, said = hydra_config.mode is RunMode.RUN, hydra_config.overrides.task
-    with told_plainly("train.py", alone):
+    with plain_errors("train.py", alone):
         if alone and any(word.lstrip("+").startswith("sweep.name=") for word in said):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
         with starting.start(config, said) as run, interruption.advice(run):
@@ -316,7 +316,7 @@ def record(run: "Run", test: dict[str, float]) -> float:
 
 def sweep_folder(name: str) -> str:
     """`starting.sweep_folder`, and the end of the program where the name cannot be one."""
-    with told_plainly("train.py"):
+    with plain_errors("train.py"):
         return starting.sweep_folder(name)
 
 
@@ -326,4 +326,4 @@ OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, re
 OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
 
 if __name__ == "__main__":
-    run_plainly("train.py", main)
+    run_program("train.py", main)

@@ -38,7 +38,7 @@ class DatasetError(InputError):
 
 
 @contextmanager
-def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
+def plain_errors(program: str, alone: bool = True) -> Iterator[None]:
     """End the program with the message of an error that is the user's to mend, or after Ctrl-C, without a traceback.
 
     That is an `InputError` that the block raises, a command line that Hydra refuses, or a file that cannot be written.
@@ -63,13 +63,13 @@ def told_plainly(program: str, alone: bool = True) -> Iterator[None]:
         raise InputError(message) from error  # by itself: what a launcher sends home has lost its cause
 
 
-def run_plainly(program: str, main: Callable[[], None]) -> None:
+def run_program(program: str, main: Callable[[], None]) -> None:
     """Run a program of Hydra's, and tell plainly what ends it before its own block begins, or after the last job's.
 
     The exit status is 1 where a job failed.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself, most of them with a traceback
-    with told_plainly(program):
+    with plain_errors(program):
         main()
 
 
@@ -90,7 +90,7 @@ def check_folder(root: Path, name: str, layout: str) -> None:
         raise DatasetError(f"{name}: the folder {root.absolute()} is empty. It should hold {layout}")
 
 
-def some(names: Iterable[object], limit: int = 5) -> str:
+def first_few(names: Iterable[object], limit: int = 5) -> str:
     """The first few names of a list, for a message that already says how many there are."""
     names = [str(name) for name in names]
     return ", ".join(names[:limit]) + (", .." if len(names) > limit else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException, InstantiationException
 
-from lungdet.errors import InputError, told_plainly
+from lungdet.errors import InputError, plain_errors
 from lungdet.machine.writing import require_writable
 from tests.calling import CHECKOUT
 
@@ -18,11 +18,11 @@ from tests.calling import CHECKOUT
 PROGRAM = """
 import hydra
 from pathlib import Path
-from lungdet.errors import InputError, run_plainly, told_plainly
+from lungdet.errors import InputError, run_program, plain_errors
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def main(config):
-    with told_plainly("app.py", alone=config.get("job") is None):
+    with plain_errors("app.py", alone=config.get("job") is None):
         match config.get("job"):
             case "bug":
                 raise ZeroDivisionError("ours")
@@ -31,7 +31,7 @@ def main(config):
             case other:
                 raise InputError(f"job={other}: no such job")
 
-run_plainly("app.py", main)
+run_program("app.py", main)
 """
 
 
@@ -104,9 +104,9 @@ def caused_by(cause: Exception) -> Exception:
 def test_the_users_mistake_is_the_end_of_one_run_and_goes_on_as_itself_in_one_of_several(
     error: Exception, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit, match=f"^train.py: {message}"), told_plainly("train.py"):
+    with pytest.raises(SystemExit, match=f"^train.py: {message}"), plain_errors("train.py"):
         raise error
-    with pytest.raises(InputError, match=f"^{message}") as job, told_plainly("train.py", alone=False):
+    with pytest.raises(InputError, match=f"^{message}") as job, plain_errors("train.py", alone=False):
         raise error
     sent = pickle.loads(pickle.dumps(job.value))  # as a launcher sends it home
     assert (type(sent), str(sent)) == (InputError, str(job.value))
@@ -116,7 +116,7 @@ def test_the_users_mistake_is_the_end_of_one_run_and_goes_on_as_itself_in_one_of
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("error", [KeyError("a"), caused_by(TypeError("b")), FileNotFoundError(errno.ENOENT, "c")])
 def test_any_other_error_is_left_as_it_is(error: Exception, alone: bool) -> None:
-    with pytest.raises(type(error)), told_plainly("train.py", alone):
+    with pytest.raises(type(error)), plain_errors("train.py", alone):
         raise error
 
 
@@ -131,5 +131,5 @@ def test_a_folder_to_write_in_is_made_and_left_empty_or_refused_at_once(tmp_path
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(SystemExit, match=rf"evaluate.py: {tmp_path}: Permission denied"), told_plainly("evaluate.py"):
+    with pytest.raises(SystemExit, match=rf"evaluate.py: {tmp_path}: Permission denied"), plain_errors("evaluate.py"):
         require_writable(tmp_path)

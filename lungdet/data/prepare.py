@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from lungdet.errors import run_plainly, told_plainly
+from lungdet.errors import plain_errors, run_program
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
     from lungdet.runs.instantiation import instantiate
 
     began = time.perf_counter()
-    with told_plainly("lungdet.data.prepare"):
+    with plain_errors("lungdet.data.prepare"):
         data = instantiate("data", config.data, config.trust)
         data.prepare_data()
     store, seconds = data.store, time.perf_counter() - began
@@ -56,7 +56,7 @@ def command() -> None:
     if {"-m", "--multirun"} & set(sys.argv):
         sys.exit("one dataset at a time is prepared; data=combined takes several at once")
     sys.argv[1:1] = QUIET
-    run_plainly("lungdet.data.prepare", main)
+    run_program("lungdet.data.prepare", main)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError, told_plainly
+from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
 from lungdet.training import interruption
 from lungdet.training.interruption import Interrupted
@@ -122,7 +122,7 @@ def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any
 
     ranks.join()
     try:
-        with interruption.raising(), told_plainly(os.path.basename(script)):
+        with interruption.raising(), plain_errors(os.path.basename(script)):
             return runpy.run_path(script)[name](*args)
     except Interrupted:
         raise

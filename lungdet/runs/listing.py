@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from lungdet.errors import told_plainly
+from lungdet.errors import plain_errors
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.runs.folder import Run, RunError, find_runs
 from lungdet.runs.multirun import never_run
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m lungdet.runs", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run, a multirun's folder, or any above them")
     folder = parser.parse_args().folder
-    with told_plainly("lungdet.runs"):
+    with plain_errors("lungdet.runs"):
         found = find_runs(folder)
     refused = {run: reason for run in found if (reason := _refused(run))}
     listed = [run for run in found if run not in refused]

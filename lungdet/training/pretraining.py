@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import some
+from lungdet.errors import first_few
 from lungdet.runs.folder import Run, RunError, load_run
 from lungdet.runs.learnt import copies, learnt
 
@@ -76,13 +76,15 @@ def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
         advice = "Give both runs the same data, data.split and data.split_seed"
         patients = sorted({*table["patient_id"][table["split"].isin(parts)]} & {*here["patient_id"]})
         if patients:
-            raise RunError(f"{what} {len(patients)} patient(s) of this run's {part} part: {some(patients)}. {advice}")
+            raise RunError(
+                f"{what} {len(patients)} patient(s) of this run's {part} part: {first_few(patients)}. {advice}"
+            )
         copied = copies(run, data.store, parts)
         same = [f"{name} (there {copied.of[name]})" for name in here["image_id"] if name in copied.of]
         if same:
             raise RunError(
-                f"{what} {len(same)} image(s) of this run's {part} part under other names: {some(same)}. Take these "
-                f"out of the data. {advice}"
+                f"{what} {len(same)} image(s) of this run's {part} part under other names: {first_few(same)}. "
+                f"Take these out of the data. {advice}"
             )
     for clause in copied.unsearched:
         log.warning("whether an image that is tested here was learnt from under another name is not known %s", clause)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from lungdet.data.store.store import Store
-from lungdet.errors import some
+from lungdet.errors import first_few
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run, RunError, prediction_table
 from lungdet.runs.instantiation import instantiate
@@ -116,7 +116,7 @@ def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
     for clause in copied.unsearched:
         log.warning("whether images were learnt from under another name is not known %s", clause)
     if twice.any():
-        named = some([f"{name} is {copied.of[name]}" for name in manifest["image_id"][twice]], 3)
+        named = first_few([f"{name} is {copied.of[name]}" for name in manifest["image_id"][twice]], 3)
         log.warning("%d images are copies of some that %s learnt from: %s", twice.sum(), run.name, named)
     if seen.all():
         raise RunError(

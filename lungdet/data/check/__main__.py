@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from lungdet.errors import run_plainly, told_plainly
+from lungdet.errors import plain_errors, run_program
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     from lungdet.machine.writing import require_writable, write_text
     from lungdet.runs.instantiation import instantiate
 
-    with told_plainly("lungdet.data.check"):
+    with plain_errors("lungdet.data.check"):
         out = Path(config.out)
         require_writable(out)
         report = examine(instantiate("data", config.data, config.trust))
@@ -131,7 +131,7 @@ def command() -> None:
         sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
     if {"-m", "--multirun"} & set(sys.argv):
         sys.exit("one dataset at a time is checked; data=combined takes several at once")
-    run_plainly("lungdet.data.check", main)
+    run_program("lungdet.data.check", main)
 
 
 if __name__ == "__main__":

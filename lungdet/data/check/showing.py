@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lungdet.errors import some
+from lungdet.errors import first_few
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,12 +58,12 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
         say(line)
     if report["left_out"]:
         left_out = [f"{one['image_id']} ({one['reason']})" for one in report["left_out"]]
-        say(f"left out: {some(left_out, named)}")
+        say(f"left out: {first_few(left_out, named)}")
     for kind, names in report["odd"].items():
         if names:
-            say(f"{kind.replace('_', ' ')}: {some(names, named)}")
+            say(f"{kind.replace('_', ' ')}: {first_few(names, named)}")
     if report["copies"]:
-        say(f"copies: {some(map(copy, report['copies']), named)}")
+        say(f"copies: {first_few(map(copy, report['copies']), named)}")
     say("\nAdvice", "bold")
     for sentence in report["advice"]:
         say(f"- {sentence.replace('`', '')}")
@@ -98,7 +98,7 @@ def official(report: dict, named: int = 10) -> list[str]:
         lines.append(f"{name}: {'whole' if one['whole'] else 'not whole'}, {counts}")
         for kind in ("missing", "unusable", "unexpected"):
             if one[kind]:
-                lines.append(f"{name}: {len(one[kind]):,} {kind}: {some(one[kind], named)}")
+                lines.append(f"{name}: {len(one[kind]):,} {kind}: {first_few(one[kind], named)}")
         if one["note"]:
             lines.append(f"{name}: {one['note']}")
     return lines

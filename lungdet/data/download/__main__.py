@@ -20,7 +20,7 @@ from lungdet.data.download.checksums import Checksums
 from lungdet.data.download.fetching import DownloadError, Patience, fetch, progress, size
 from lungdet.data.download.listing import file_name, links
 from lungdet.data.download.unpacking import KINDS, ArchiveError, unpack
-from lungdet.errors import run_plainly
+from lungdet.errors import run_program
 from lungdet.machine import commands
 
 log = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ def command() -> None:
     if len(named) != 1 and not any(argument.startswith("download=") for argument in sys.argv):
         sys.exit(f"{__doc__}\nName one dataset: {', '.join(names)}")
     sys.argv = [f"download={argument}" if argument in names else argument for argument in sys.argv]
-    run_plainly("lungdet.data.download", main)
+    run_program("lungdet.data.download", main)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.sources.chestxray14_tables import LAYOUT, RELEASES, read_table
-from lungdet.errors import DatasetError, some
+from lungdet.errors import DatasetError, first_few
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +91,13 @@ def read(root: Path, release: int = 2020) -> pd.DataFrame:
             "chestxray14: %d image files are not in %s and are left out: %s",
             len(unknown),
             RELEASES[release],
-            some(files[stem] for stem in unknown),
+            first_few(files[stem] for stem in unknown),
         )
     present = table.assign(path=stems.map(files).astype("str")).dropna(subset="path").reset_index(drop=True)
     if present.empty:
         raise DatasetError(
             f"chestxray14: none of the {len(files)} images in {root.absolute()} is in {RELEASES[release]}; "
-            f"the table names {some(stems, 2)}"
+            f"the table names {first_few(stems, 2)}"
         )
     return present
 
@@ -113,7 +113,7 @@ def official(root: Path) -> pd.Series:
     if both:
         lists = " and ".join(LISTS.values())
         raise DatasetError(
-            f"{root.absolute()}: {len(both)} images are in both {lists}, but belong in one: {some(both)}"
+            f"{root.absolute()}: {len(both)} images are in both {lists}, but belong in one: {first_few(both)}"
         )
     series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
     return pd.Series(series, name="official", dtype="str").rename_axis("image_id")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.manifest import ManifestError, manifest
-from lungdet.errors import DatasetError, check_folder, some
+from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import CHESTXRAY14_FINDINGS, from_tags
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def boxes(root: Path) -> pd.DataFrame:
     numbers = table[["x", "y", "width", "height"]].apply(pd.to_numeric, errors="coerce")
     if numbers.isna().any(axis=None):
         row = int(np.flatnonzero(numbers.isna().any(axis=1))[0])
-        raise DatasetError(f"{path}, line {row + 2}: x, y, w, h are no numbers: {some(table.iloc[row, 2:])}")
+        raise DatasetError(f"{path}, line {row + 2}: x, y, w, h are no numbers: {first_few(table.iloc[row, 2:])}")
     stems = "chestxray14/" + table["image_id"].str.strip().str.replace(r"\.\w+$", "", regex=True)
     return pd.concat([stems, findings.idxmax(axis=1).rename("finding").astype("str"), numbers], axis=1)
 
@@ -158,6 +158,6 @@ def _years(column: pd.Series, file: str) -> pd.Series:
             int(impossible.sum()),
             file,
             _OLDEST,
-            some(column[impossible].unique()),
+            first_few(column[impossible].unique()),
         )
     return ages.where(~impossible)

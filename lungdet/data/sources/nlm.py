@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.manifest import manifest
-from lungdet.errors import DatasetError, check_folder, some
+from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import from_tuberculosis
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, 
             len(others),
             folder,
             collection.prefix,
-            some(others),
+            first_few(others),
         )
     return dict(sorted(files.items()))
 
@@ -169,7 +169,7 @@ def _readings(texts: Mapping[str, str], images: int, name: str) -> dict[str, Rea
             "%s: %d readings do not state both age and sex in a known form; what is not stated is unknown: %s",
             name,
             len(unclear),
-            some(unclear),
+            first_few(unclear),
         )
     return readings
 

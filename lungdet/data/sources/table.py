@@ -15,7 +15,7 @@ import pandas as pd
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.patients import folded, is_placeholder, plain
-from lungdet.errors import DatasetError, check_folder, some
+from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import FINDINGS
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ def read(csv: Path, root: Path) -> pd.DataFrame:
         )
     if not there.all():
         log.warning(
-            "table: %d of %d images are not there and are left out: %s", (~there).sum(), len(there), some(path[~there])
+            "table: %d of %d images are not there and are left out: %s",
+            (~there).sum(),
+            len(there),
+            first_few(path[~there]),
         )
     return manifest(description[there], labels[there])
 
@@ -189,7 +192,7 @@ def _named(table: pd.DataFrame, column: str, csv: Path, advice: str) -> pd.Serie
     names = {name: plain(name) for name in text.dropna().unique()}
     placeholders = {name for name in names if is_placeholder(name)}
     nobody = text.isin(placeholders)
-    _refuse(nobody, text, csv, f"{some(sorted(placeholders))} on {int(nobody.sum())} line(s) name nobody{advice}")
+    _refuse(nobody, text, csv, f"{first_few(sorted(placeholders))} on {int(nobody.sum())} line(s) name nobody{advice}")
     return text.map(names).astype("str")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lungdet.errors import some
+from lungdet.errors import first_few
 
 DEPTHS = (8, 10, 12, 14, 16)
 """The bit depths that detectors have, from which a dataset's is chosen."""
@@ -36,7 +36,7 @@ class Outliers:
             dataset: whose images they are.
             alone: no other dataset has 16-bit files.
         """
-        named = some(f"{image} ({value})" for image, value in self.images.items())
+        named = first_few(f"{image} ({value})" for image, value in self.images.items())
         greys = round(255 * self.others / ((1 << self.bits) - 1)) + 1
         choices = (depth(self.others), self.bits)
         keys = [f"data.bits={bits}" if alone else f"'data.bits={{{dataset}: {bits}}}'" for bits in choices]

@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError, told_plainly
+from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
 from lungdet.sweeps.search.combination import Combination, chosen, open_studies
 from lungdet.sweeps.search.space import distribution, require_searchable
@@ -60,7 +60,7 @@ class Search(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Search; the first exception of a job is raised when all the others are done."""
-        with told_plainly("train.py"):
+        with plain_errors("train.py"):
             return self._search(arguments)
 
     def _search(self, arguments: list[str]) -> list[JobReturn]:
