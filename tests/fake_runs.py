@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
-from lungdet.data.splitting.splits import hash_of
+from lungdet.data.splitting.splits import Split, hash_of
 from lungdet.evaluation import report, summary
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
@@ -91,6 +91,16 @@ def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **cor
     return pd.concat(tables, ignore_index=True)
 
 
+def fold_of(fold: int, of: int) -> dict:
+    """What tells the split of one of several folds."""
+    return {"protocol": "folds", "fold": fold, "of": of}
+
+
+def without_source(dataset: str) -> dict:
+    """What tells the split that holds a dataset out."""
+    return {"protocol": "leave_one_source_out", "held_out": dataset}
+
+
 def write_run(
     folder: Path,
     model: str = "cnn",
@@ -103,12 +113,13 @@ def write_run(
     split_seed: int = 0,
     finished: bool = True,
     task: str = "abnormal",
-    split: str = "random",
+    split: dict | None = None,
     guesses: dict[str, float] | None = None,
 ) -> Path:
     """Writes the run folder and returns it; without `finished`, one that stopped while training.
 
-    `split` is its name; `guesses` are shortcuts and the share of test images that each gets right.
+    `split` are its facts, of a random one if none are given (see `fold_of`, `without_source`); `guesses` are shortcuts
+    and the share of test images that each gets right.
     """
     labels = FINDINGS if task == "findings" else ("abnormal",)
     datasets = datasets or {"chestxray14": 68}
@@ -152,6 +163,7 @@ def write_run(
         }
         for name, table in (("train", val), ("val", val), ("test", test))
     }
+    drawn = Split(**{"protocol": "random", "seed": split_seed, "table": test} | (split or {}))
     environment = {
         "run": folder.name,
         "started": "2026-01-01T10:00:00",
@@ -173,7 +185,7 @@ def write_run(
             "image_size": 224,
             "sources": {name: {"images": n, "of": 112120, "patients": n // 2} for name, n in datasets.items()},
         },
-        "split": {"name": split, "seed": split_seed, "hash": "split" + parts["test"]["hash"], "parts": parts},
+        "split": drawn.facts | {"hash": "split" + parts["test"]["hash"], "parts": parts},
         "parameters": 1_234_567 if model == "cnn" else 2_345_678,
         "epochs": 3,
         "best_epoch": 2,
@@ -183,8 +195,8 @@ def write_run(
     }
     (folder / "environment.json").write_text(json.dumps(environment))
     learnt = val.reindex(columns=["image_id", "patient_id", "dataset"]).assign(split="val")
-    if split.startswith("without "):
-        learnt = learnt[learnt.dataset != split.removeprefix("without ").split(",")[0]]
+    if split and "held_out" in split:
+        learnt = learnt[learnt.dataset != split["held_out"]]
     if train_on := base["data"].get("train_on"):
         learnt = learnt[learnt.dataset.isin([train_on] if isinstance(train_on, str) else train_on)]
     learnt.to_csv(folder / "split.csv", index=False)

@@ -18,7 +18,7 @@ from lungdet.evaluation.sections import comparability
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.page.wording import percent
 from tests.evaluation.sections.test_gap import summarised
-from tests.fake_runs import evaluate, predictions, two_runs, write_run
+from tests.fake_runs import evaluate, predictions, two_runs, without_source, write_run
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,9 @@ def test_other_data_is_an_external_test_unless_the_runs_learnt_from_its_source(t
     restricted = two_runs(
         tmp_path / "b", {"chestxray14": 60, "shenzhen": 30}, test=test, config={"data.train_on": "shenzhen"}
     )
-    never_seen = two_runs(tmp_path / "c", {"chestxray14": 60, "shenzhen": 30}, test=test, split="without shenzhen")
+    never_seen = two_runs(
+        tmp_path / "c", {"chestxray14": 60, "shenzhen": 30}, test=test, split=without_source("shenzhen")
+    )
     assert "external test" in evaluate(never_seen, external="shenzhen")[1].title  # at hand, and in neither part
     for runs, unsearched, heaviest in (
         (restricted, (), "No external test: shenzhen was learnt from too"),

@@ -8,7 +8,7 @@ import pytest
 
 from lungdet.runs.multirun import BASIC, never_run
 from tests.evaluation.test_evaluate import command
-from tests.fake_runs import write_run
+from tests.fake_runs import fold_of, write_run
 
 
 def test_jobs_that_left_no_run_are_named_by_what_varies(multirun):
@@ -71,7 +71,7 @@ def test_runs_tested_on_other_images_get_a_report_of_their_own_and_none_is_dropp
         write_run(tmp_path / "sweep" / f"b_{model}", model, split_seed=1)
         write_run(tmp_path / "sweep" / f"c_{model}", model, task="findings")
     for fold in (0, 1):
-        write_run(tmp_path / "sweep" / f"fold_{fold}", split_seed=2 + fold, split=f"fold {fold} of 2")
+        write_run(tmp_path / "sweep" / f"fold_{fold}", split_seed=2 + fold, split=fold_of(fold, 2))
     done = command(f"runs={tmp_path / 'sweep'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     reports = sorted(path.parent for path in (tmp_path / "sweep" / "report").glob("*/report.html"))

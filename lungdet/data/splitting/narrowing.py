@@ -1,10 +1,10 @@
 """A split with less to train on: fewer patients, some sources alone, another share of abnormal images.
 
 What is left out becomes unused. The test part is never touched, so that its hash is the same whatever was trained on.
-The name tells what was done, in this order: `random, 0.5 of train, trained on clinic, 0.1 abnormal in train`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ def with_train_fraction(split: Split, manifest: pd.DataFrame, fraction: float) -
     train = _train(split, manifest)
     place = spread(train, split.seed or 0)
     left_out = train.loc[~train["patient_id"].isin(place.index[place < fraction]), "image_id"]
-    return _without(split, left_out, f"{fraction:g} of train")
+    return _without(split, left_out, train_fraction=fraction)
 
 
 def trained_on(split: Split, manifest: pd.DataFrame, datasets: Sequence[str]) -> Split:
@@ -39,7 +39,7 @@ def trained_on(split: Split, manifest: pd.DataFrame, datasets: Sequence[str]) ->
         raise SplitError(f"data.train_on={list(datasets)}: there are training images of {', '.join(known)}; name these")
     elsewhere = manifest.loc[~manifest["dataset"].isin(datasets), "image_id"]
     left_out = elsewhere[~elsewhere.isin(split.images("test"))]
-    return _without(split, left_out, f"trained on {'+'.join(sorted(set(datasets)))}")
+    return _without(split, left_out, train_on=tuple(sorted(set(datasets))))
 
 
 def with_train_prevalence(split: Split, manifest: pd.DataFrame, prevalence: float) -> Split:
@@ -65,14 +65,14 @@ def with_train_prevalence(split: Split, manifest: pd.DataFrame, prevalence: floa
         )
     kept = [*abnormal[:positive], *normal[: images - positive]]
     left_out = train.loc[~train["image_id"].isin(kept), "image_id"]
-    return _without(split, left_out, f"{prevalence:g} abnormal in train")
+    return _without(split, left_out, train_prevalence=prevalence)
 
 
 def _train(split: Split, manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["image_id"].isin(split.images("train"))]
 
 
-def _without(split: Split, images: pd.Series, said: str) -> Split:
-    """The split with some images unused and its name going on with what was done."""
+def _without(split: Split, images: pd.Series, **facts: object) -> Split:
+    """The split with some images unused, and the facts that say why."""
     part = split.table["split"].mask(split.table["image_id"].isin(images), UNUSED)
-    return Split(f"{split.name}, {said}", split.seed, split.table.assign(split=part))
+    return replace(split, table=split.table.assign(split=part), **facts)

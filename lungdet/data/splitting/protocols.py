@@ -80,8 +80,8 @@ def folds(
     if not 0 <= fold < of:
         raise SplitError(f"data.fold={fold}: the {of} folds are numbered 0 to {of - 1}")
     fold_of = _draw(manifest, {str(i): 1 / of for i in range(of)}, seed)
-    held_out = manifest["patient_id"].map(fold_of) == str(fold)
-    return _with_test(f"fold {fold} of {of}", manifest, held_out, fractions, seed)
+    tested = manifest["patient_id"].map(fold_of) == str(fold)
+    return _with_test("folds", manifest, tested, fractions, seed, fold=fold, of=of)
 
 
 def leave_one_source_out(
@@ -97,7 +97,8 @@ def leave_one_source_out(
         raise SplitError(f"data.held_out={held_out}: not among the sources at hand, {', '.join(sources)}")
     if len(sources) < 2:
         raise SplitError(f"data.held_out={held_out}: it is the only source at hand; there is nothing to train on")
-    return _with_test(f"without {held_out}", manifest, manifest["dataset"] == held_out, fractions, seed)
+    tested = manifest["dataset"] == held_out
+    return _with_test("leave_one_source_out", manifest, tested, fractions, seed, held_out=held_out)
 
 
 def from_file(manifest: pd.DataFrame, path: Path) -> Split:
@@ -127,7 +128,7 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     if len(unknown):
         log.warning("%s: %d of %d images are not at hand: %s", path, len(unknown), len(table), ", ".join(unknown[:5]))
     table = table.loc[~table["image_id"].isin(unknown), ["image_id", "split"]]
-    return Split(f"file {path.name}", None, table.sort_values("image_id", ignore_index=True))
+    return Split("file", None, table.sort_values("image_id", ignore_index=True), file=path.name)
 
 
 def spread(manifest: pd.DataFrame, seed: int) -> pd.Series:
@@ -137,12 +138,14 @@ def spread(manifest: pd.DataFrame, seed: int) -> pd.Series:
     return ((strata.cumcount() + 0.5) / strata.transform("size")).sort_values(kind="stable")
 
 
-def _with_test(name: str, manifest: pd.DataFrame, test: pd.Series, fractions: Sequence[float], seed: int) -> Split:
+def _with_test(
+    protocol: str, manifest: pd.DataFrame, test: pd.Series, fractions: Sequence[float], seed: int, **facts: object
+) -> Split:
     """Test images as given; the other patients drawn into train and validation in the ratio of their fractions."""
     train, val = fractions[0], fractions[1]
     part_of = _draw(manifest[~test], {"train": train / (train + val), "val": val / (train + val)}, seed)
     parts = manifest["patient_id"].map(part_of).where(~test, "test")
-    return _split(name, seed, manifest["image_id"], parts)
+    return _split(protocol, seed, manifest["image_id"], parts, **facts)
 
 
 def _draw(manifest: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.Series:
@@ -185,6 +188,6 @@ def _apportion(total: int, shares: Sequence[float]) -> np.ndarray:
     return counts
 
 
-def _split(name: str, seed: int | None, image_ids: pd.Series, parts: pd.Series) -> Split:
+def _split(protocol: str, seed: int, image_ids: pd.Series, parts: pd.Series, **facts: object) -> Split:
     table = pd.DataFrame({"image_id": image_ids.astype("str"), "split": parts.astype("str")})
-    return Split(name, seed, table.sort_values("image_id", ignore_index=True))
+    return Split(protocol, seed, table.sort_values("image_id", ignore_index=True), **facts)

@@ -1,11 +1,11 @@
-"""Who is in train, validation and test: a split has a name, a seed and hashes, and is checked before it is used.
+"""Who is in train, validation and test: a split carries its facts and hashes, and is checked before it is used.
 
 No patient stands in two parts. The hashes identify the split wherever it is mentioned: two models may be paired on
 their test images only if their test parts' hashes are equal. How splits are drawn: `lungdet.data.splitting.protocols`.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -24,17 +24,50 @@ class SplitError(InputError):
 
 @dataclass(frozen=True)
 class Split:
-    """Which image is in which part.
+    """Which image is in which part, and what that was drawn by.
 
     Attributes:
-        name: the protocol (`random`, `official`, `fold 0 of 5`, ..).
+        protocol: what `data.split` named.
         seed: what the protocol drew with; None if it drew nothing.
         table: columns `image_id` and `split` ("train", "val", "test" or "unused"), sorted by `image_id`.
+        fold: the fold that is tested, of `of`; None where the protocol has no folds.
+        held_out: the dataset that is tested; None where the protocol holds none out.
+        file: the name of the file that it was read from; None where it was drawn.
+        train_fraction: share of the training patients that is left.
+        train_on: the datasets that training and validation are restricted to, in order; None for all.
+        train_prevalence: share of abnormal images in training; None as they come.
     """
 
-    name: str
+    protocol: str
     seed: int | None
     table: pd.DataFrame
+    fold: int | None = None
+    of: int | None = None
+    held_out: str | None = None
+    file: str | None = None
+    train_fraction: float = 1.0
+    train_on: tuple[str, ...] | None = None
+    train_prevalence: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The facts in words, for people: `fold 0 of 5, 0.5 of train, trained on clinic, 0.1 abnormal in train`."""
+        drawn = {
+            "folds": f"fold {self.fold} of {self.of}",
+            "leave_one_source_out": f"without {self.held_out}",
+            "file": f"file {self.file}",
+        }
+        words = [drawn.get(self.protocol, self.protocol)]
+        words += [f"{self.train_fraction:g} of train"] if self.train_fraction != 1 else []
+        words += [f"trained on {'+'.join(self.train_on)}"] if self.train_on is not None else []
+        words += [f"{self.train_prevalence:g} abnormal in train"] if self.train_prevalence is not None else []
+        return ", ".join(words)
+
+    @property
+    def facts(self) -> dict:
+        """The name and what it is made of, as a run records them."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "table"}
+        return {"name": self.name, **facts}
 
     def images(self, part: str) -> pd.Index:
         """The image ids of one part, sorted."""
@@ -50,7 +83,7 @@ class Split:
         return hash_of(self.table["image_id"] + "\t" + self.table["split"])
 
     def describe(self, manifest: pd.DataFrame) -> dict:
-        """Name, seed, hashes and each part's images, patients, labelled and abnormal ones, as JSON-ready values."""
+        """Facts, hashes and each part's images, patients, labelled and abnormal ones, as JSON-ready values."""
         parts = {}
         for part in PARTS:
             rows = manifest[manifest["image_id"].isin(self.images(part))]
@@ -65,7 +98,7 @@ class Split:
                     for name, some in rows.groupby("dataset")
                 },
             }
-        return {"name": self.name, "seed": self.seed, "hash": self.hash, "parts": parts}
+        return {**self.facts, "hash": self.hash, "parts": parts}
 
     def save(self, path: Path, manifest: pd.DataFrame) -> None:
         """Write `image_id, patient_id, dataset, split` as csv; the manifest tells patients and datasets."""

@@ -1,11 +1,10 @@
 """Parts: which images a run was tested on, and how the runs of several folds or held-out sources are one model's test.
 
-A run's split is a test part of its own, or one of several that belong together: `fold 0 of 5`, `without shenzhen`.
+A run's split is a test part of its own, or one of several that belong together: a fold of five, a held-out source.
 Runs of one model and seed on parts that belong together are one `Replicate`: it is tested on all of them, each image
 once, by the network that had not seen its patient.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,6 @@ import pandas as pd
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.runs.folder import Run
 
-NARROWED = r"(, [\d.e-]+ of train)?(, trained on .+?)?(, [\d.e-]+ abnormal in train)?"
-"""What `lungdet.data.splitting.narrowing` adds to a split's name."""
 ALONE, FOLDS, SOURCES = "alone", "folds", "sources"
 
 
@@ -72,13 +69,12 @@ class Replicate:
 
 
 def part_of(run: Run) -> Part:
-    """The test part of a run, by its split's name."""
+    """The test part of a run, by what it recorded of its split."""
     split = run.environment["split"]
-    name, seed = split["name"], split.get("seed")
-    if fold := re.match(r"fold (\d+) of (\d+)(,|$)", name):
-        return Part(FOLDS, f"{fold[2]} folds, seed {seed}", f"fold {fold[1]}")
-    if source := re.match(rf"without (.+?){NARROWED}$", name):
-        return Part(SOURCES, f"one source held out, seed {seed}", source[1])
+    if split["protocol"] == "folds":
+        return Part(FOLDS, f"{split['of']} folds, seed {split['seed']}", f"fold {split['fold']}")
+    if split["protocol"] == "leave_one_source_out":
+        return Part(SOURCES, f"one source held out, seed {split['seed']}", split["held_out"])
     return Part(ALONE, "", "test")
 
 
@@ -86,7 +82,7 @@ def expected(results: Sequence[Result]) -> list[str]:
     """The parts that a whole test has: every fold, or every source that the runs know of."""
     part = part_of(results[0].run)
     if part.kind == FOLDS:
-        return [f"fold {i}" for i in range(int(part.family.split(" ")[0]))]
+        return [f"fold {fold}" for fold in range(results[0].run.environment["split"]["of"])]
     if part.kind == SOURCES:
         return sorted(set().union(*[result.run.data["sources"] for result in results]))
     return [part.name]

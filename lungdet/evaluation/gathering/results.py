@@ -129,7 +129,7 @@ def read(run: Run) -> Result:
         ) from error
     if not run.finished and in_use(run):
         raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
-    if not {"hash", "name"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
+    if not {"hash", "protocol"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
         raise EvaluationError(
             f"{run.folder}: its environment.json records no split, so the test part is unknown: it ended before it "
             "trained (train.log may say why), or is of an earlier version; train anew"

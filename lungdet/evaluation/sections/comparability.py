@@ -7,8 +7,6 @@ Sources:
 - The study's text gives the ratio 70:15:15 and not the unit that was drawn.
 """
 
-import re
-
 from lungdet.page.wording import unit
 
 STUDY_FRACTIONS = [0.7, 0.15, 0.15]
@@ -33,37 +31,37 @@ def sentence(summary: dict) -> str:
             f"Protocol: other data, {data['external']}, and not known to be an external test (see [What to keep in "
             "mind](#what-to-keep-in-mind)). It does not compare with published external tests."
         )
-    name, _, rest = split["name"].partition(", ")
-    said = [_ABOUT[_kind(name)](summary, name)]
-    called = summary["parts"]["family"] if summary["parts"] else name
+    said = [_ABOUT[split["protocol"]](summary)]
+    drawn = " ".join(filter(None, (split["protocol"], split["file"])))
+    called = summary["parts"]["family"] if summary["parts"] else drawn
     if not _published(data):
         said = [f"Protocol: {called}, on images that no published result is known to be on."]
     elif part := _partial(summary):
         said.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
     settings = [[block["settings"].get(key) for key in TRAINED_ON] for block in summary["models"].values()]
     differ = any(one != settings[0] for one in settings)
-    return " ".join([*said, *(["The models' names say what each was trained on."] if differ else _narrowed(rest))])
+    return " ".join([*said, *(["The models' names say what each was trained on."] if differ else _narrowed(split))])
 
 
-def _narrowed(rest: str) -> list[str]:
+def _narrowed(split: dict) -> list[str]:
     """What was left out of training, see `lungdet.data.splitting.narrowing`."""
     said = []
-    if fraction := re.search(r"([\d.e-]+) of train(,|$)", rest):
+    if split["train_fraction"] != 1:
         said.append(
-            f"Trained on {100 * float(fraction[1]):g} % of the training patients, validation and test unchanged: "
+            f"Trained on {100 * split['train_fraction']:g} % of the training patients, validation and test unchanged: "
             "published results used all of them."
         )
-    if sources := re.search(r"trained on (.+?)(, [\d.e-]+ abnormal in train|$)", rest):
-        said.append(f"Trained and tuned on {sources[1].replace('+', ', ')} alone, test unchanged.")
-    if prevalence := re.search(r"([\d.e-]+) abnormal in train$", rest):
+    if split["train_on"] is not None:
+        said.append(f"Trained and tuned on {', '.join(split['train_on'])} alone, test unchanged.")
+    if split["train_prevalence"] is not None:
         said.append(
-            f"Training images were left out until {100 * float(prevalence[1]):g} % of them were abnormal, validation "
-            "and test unchanged."
+            f"Training images were left out until {100 * split['train_prevalence']:g} % of them were abnormal, "
+            "validation and test unchanged."
         )
     return said
 
 
-def _random(summary: dict, _: str) -> str:
+def _random(summary: dict) -> str:
     drawn, fractions = unit(summary["data"]), summary["split"].get("fractions")
     shares = ":".join(f"{100 * share:g}" for share in fractions) if fractions else ""
     ratio = f" ({shares})" if shares else ""
@@ -79,7 +77,7 @@ def _random(summary: dict, _: str) -> str:
     )
 
 
-def _official(summary: dict, _: str) -> str:
+def _official(summary: dict) -> str:
     comparable = (
         "AUROCs by finding compare with papers that state that they test on that list, such as Wang et al. 2017 "
         "(arXiv version, appendix B.2; labels of the first release)"
@@ -94,7 +92,7 @@ def _official(summary: dict, _: str) -> str:
     )
 
 
-def _folds(summary: dict, _: str) -> str:
+def _folds(summary: dict) -> str:
     of = len(summary["parts"]["of"])
     return (
         f"Protocol: {of} folds by {unit(summary['data'])}; each image is tested once, by a network that had not seen "
@@ -104,7 +102,7 @@ def _folds(summary: dict, _: str) -> str:
     )
 
 
-def _without(summary: dict, _: str) -> str:
+def _without(summary: dict) -> str:
     return (
         "Protocol: a whole source held out, the others trained on. It compares with published tests on a source that "
         "was not trained on, with the same label and images; not with the study, which trained and tested on all "
@@ -112,24 +110,19 @@ def _without(summary: dict, _: str) -> str:
     )
 
 
-def _file(summary: dict, name: str) -> str:
+def _file(summary: dict) -> str:
     return (
-        f"Protocol: the user's own split, `{name.removeprefix('file ')}`. It compares with results on the same table "
+        f"Protocol: the user's own split, `{summary['split']['file']}`. It compares with results on the same table "
         "alone."
     )
-
-
-def _other(summary: dict, name: str) -> str:
-    return f"Protocol: `{name}`. Which published results share it is not known to this program."
 
 
 _ABOUT = {
     "random": _random,
     "official": _official,
-    "fold": _folds,
-    "without": _without,
+    "folds": _folds,
+    "leave_one_source_out": _without,
     "file": _file,
-    "other": _other,
 }
 _RANDOM_TOO = (
     ". CheXNet (Rajpurkar et al. 2017) also drew patients of ChestX-ray14 at random, 70:10:20, but other ones; results "
@@ -137,11 +130,6 @@ _RANDOM_TOO = (
 )
 _LIST_TOO = ", CheXNet's or those on ChestX-ray14's published test list"
 _WITHIN_TOO = ", nor with CheXNet or results on the published test list, whose models were trained on ChestX-ray14"
-
-
-def _kind(name: str) -> str:
-    first = name.split(" ")[0]
-    return first if first in _ABOUT else "other"
 
 
 def _published(data: dict) -> bool:
@@ -160,7 +148,7 @@ def _sources(data: dict) -> set[str]:
 def _partial(summary: dict) -> str:
     """`92 of the list's 25,596 images`, or `450 of 112,120 images of chestxray14`, where not all are there."""
     tested = summary["data"]["test"]["images"]
-    if _kind(summary["split"]["name"]) == "official" and tested < OFFICIAL_TEST:
+    if summary["split"]["protocol"] == "official" and tested < OFFICIAL_TEST:
         return f"{tested:,} of the list's {OFFICIAL_TEST:,} images"
     return " and ".join(
         f"{source['images']:,} of {source['of']:,} images of {name}"

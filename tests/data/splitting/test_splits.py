@@ -343,6 +343,20 @@ def test_what_was_left_out_is_told_in_one_order_and_adds_up() -> None:
     assert split.part_hash("test") == protocols.folds(table, 0).part_hash("test")
 
 
+def test_the_facts_of_a_split_are_the_same_whatever_datasets_are_called() -> None:
+    odd = "x, 0.5 of train"
+    table = pd.concat([cohort(120), cohort(60, "fold 1 of 3", 1), cohort(90, odd, 2)])
+    held_out = protocols.leave_one_source_out(table, odd)
+    assert held_out.held_out == odd
+    assert held_out.train_fraction == 1
+    split = narrowing.trained_on(protocols.random(table), table, [odd, "fold 1 of 3"])
+    facts = split.describe(table)
+    assert {key: facts[key] for key in ("protocol", "seed", "train_on", "train_fraction")} == {
+        "protocol": "random", "seed": 0, "train_on": ("fold 1 of 3", odd), "train_fraction": 1.0,
+    }  # fmt: skip
+    assert [facts[key] for key in ("fold", "of", "held_out", "file", "train_prevalence")] == [None] * 5
+
+
 def test_a_patient_some_of_whose_images_are_unused_is_no_leak_and_one_in_two_parts_still_is() -> None:
     table = pd.DataFrame(
         {"patient_id": list("aabbccdd"), "image_id": list("stuvwxyz"), "dataset": "d", "abnormal": [0.0, 1] * 4}

@@ -6,7 +6,7 @@ import pytest
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import metrics
-from tests.fake_runs import evaluate, predictions, write_run
+from tests.fake_runs import evaluate, fold_of, predictions, without_source, write_run
 
 SOURCES = {"chestxray14": 40, "montgomery": 20, "shenzhen": 20}
 
@@ -21,7 +21,7 @@ def folds(folder, of=3, models=("cnn", "cnn_lstm"), seeds=(0,), without=(), **mo
                     test = predictions({"chestxray14": 30 + 10 * fold}, seed=50 + fold, draw=draw)
                     val = predictions({"chestxray14": 40}, seed=500 + fold, draw=draw)
                     config = {"data.fold": fold, "data.folds": of, "data.split": "folds"}
-                    known = {"test": test, "val": val, "split": f"fold {fold} of {of}", "config": config}
+                    known = {"test": test, "val": val, "split": fold_of(fold, of), "config": config}
                     write_run(folder / f"{model}_{seed}_fold{fold}", model, seed, **known, **more)
     return folder
 
@@ -32,7 +32,7 @@ def sources(folder, held_out=tuple(SOURCES), models=("cnn", "cnn_lstm")):
             test = predictions({source: SOURCES[source]}, seed=7, draw=len(model))
             config = {"data.split": "leave_one_source_out", "data.held_out": source}
             name = f"{model}_{source}"
-            write_run(folder / name, model, 0, SOURCES, test=test, split=f"without {source}", config=config)
+            write_run(folder / name, model, 0, SOURCES, test=test, split=without_source(source), config=config)
     return folder
 
 
@@ -103,12 +103,12 @@ def test_models_without_a_common_fold_are_refused(tmp_path):
 def test_folds_pair_within_each_fold_only_with_the_same_images_and_labels(tmp_path):
     folds(tmp_path)
     other = predictions({"chestxray14": 30}, seed=99)
-    write_run(tmp_path / "other", "cnn", 5, test=other, split="fold 0 of 3", config={"data.fold": 0, "data.folds": 3})
+    write_run(tmp_path / "other", "cnn", 5, test=other, split=fold_of(0, 3), config={"data.fold": 0, "data.folds": 3})
     with pytest.raises(EvaluationError, match="their test parts differ"):
         evaluate(tmp_path)
 
 
-@pytest.mark.parametrize("split", ["fold 0 of 5", "random", "without chestxray14"])
+@pytest.mark.parametrize("split", [fold_of(0, 5), None, without_source("chestxray14")])
 def test_folds_are_not_mixed_with_other_splits(tmp_path, split):
     folds(tmp_path, models=("cnn",))
     test = predictions({"chestxray14": 30}, seed=50)
@@ -127,7 +127,7 @@ def test_folds_of_another_seed_are_another_cross_validation(tmp_path):
 def test_an_image_in_two_folds_is_refused(tmp_path):
     for fold in (0, 1):
         test = predictions({"chestxray14": 30 + fold}, seed=50)
-        write_run(tmp_path / str(fold), test=test, split=f"fold {fold} of 2", config={"data.fold": fold})
+        write_run(tmp_path / str(fold), test=test, split=fold_of(fold, 2), config={"data.fold": fold})
     with pytest.raises(EvaluationError, match=r"both were tested on 30 image\(s\)"):
         evaluate(tmp_path)
 
@@ -157,7 +157,7 @@ def test_a_source_that_was_never_held_out_is_named(tmp_path):
 
 def test_another_fraction_of_the_training_patients_is_another_model(tmp_path):
     test = predictions({"chestxray14": 40}, seed=1)
-    for fraction, split in ((1.0, "random"), (0.1, "random, 0.1 of train")):
+    for fraction, split in ((1.0, {}), (0.1, {"train_fraction": 0.1})):
         run = write_run(tmp_path / str(fraction), test=test, split=split, config={"data.train_fraction": fraction})
         environment = (run / "environment.json").read_text()
         (run / "environment.json").write_text(environment.replace('"hash": "split', f'"hash": "split{fraction}'))

@@ -14,7 +14,7 @@ from lungdet.evaluation.sections import calibrated
 from lungdet.evaluation.statistics import calibration, metrics
 from lungdet.findings import FINDINGS
 from lungdet.page import document
-from tests.fake_runs import predictions, write_run
+from tests.fake_runs import fold_of, predictions, write_run
 
 
 def sure_by(factor: float, seed: int, images: int = 400, labels: tuple[str, ...] = ("abnormal",)) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def test_each_folds_images_are_scaled_at_their_own_runs_temperature(tmp_path):
     for fold, factor in enumerate(factors):
         write_run(
             tmp_path / f"fold{fold}", "cnn", 0, val=sure_by(factor, 10 + fold), test=sure_by(factor, 20 + fold),
-            split=f"fold {fold} of 2", config={"data.fold": fold},
+            split=fold_of(fold, 2), config={"data.fold": fold},
         )  # fmt: skip
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     found = calibrated.numbers([one], 20)

@@ -9,26 +9,26 @@ import pytest
 
 from lungdet.evaluation.sections import claim
 from lungdet.page.document import Section, Table, Text, html, markdown
-from tests.fake_runs import evaluate, predictions, two_runs, write_run
+from tests.fake_runs import evaluate, fold_of, predictions, two_runs, without_source, write_run
 
 REPORTS = {
     "binary": lambda folder: evaluate(two_runs(folder, seeds=(0, 1))),
     "pooled": lambda folder: evaluate(two_runs(folder, {"chestxray14": 60, "montgomery": 20, "shenzhen": 30})),
     "findings": lambda folder: evaluate(two_runs(folder, {"chestxray14": 68, "shenzhen": 20}, task="findings")),
-    "folds": lambda folder: evaluate(parts(folder, [f"fold {i} of 3" for i in range(3)])),
-    "sources": lambda folder: evaluate(parts(folder, ["without montgomery", "without shenzhen"])),
+    "folds": lambda folder: evaluate(parts(folder, [fold_of(fold, 3) for fold in range(3)])),
+    "sources": lambda folder: evaluate(parts(folder, [without_source("montgomery"), without_source("shenzhen")])),
     "external": lambda folder: evaluate(two_runs(folder, test=predictions({"shenzhen": 30})), external="shenzhen"),
     "user's table": lambda folder: evaluate(two_runs(folder, {"clinic [A]": 40})),
 }
 
 
-def parts(folder, names):
+def parts(folder, splits):
     for model in ("cnn", "cnn_lstm"):
-        for number, name in enumerate(names):
-            dataset = name.split(" ")[1] if name.startswith("without") else "chestxray14"
+        for number, split in enumerate(splits):
+            dataset = split.get("held_out", "chestxray14")
             test = predictions({dataset: 30}, seed=50 + number)
             sources = {"chestxray14": 40, "montgomery": 20, "shenzhen": 20}
-            write_run(folder / f"{model}_{number}", model, 0, sources, test=test, split=name)
+            write_run(folder / f"{model}_{number}", model, 0, sources, test=test, split=split)
     return folder
 
 
@@ -126,7 +126,7 @@ def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(tmp_p
     assert other == "[The study's table](#the-studys-table), [Data and split](#data-and-split)."
     same, other = said(*evaluate(two_runs(tmp_path / "c"), external="chestxray14")[:2])
     assert other.startswith("not reported")
-    same, other = said(*evaluate(parts(tmp_path / "d", ["without montgomery", "without shenzhen"]))[:2])
+    same, other = said(*evaluate(parts(tmp_path / "d", [without_source("montgomery"), without_source("shenzhen")]))[:2])
     assert same.startswith("not reported")
     assert other.startswith("[The study's table]")
     restricted = {"datasets": {"chestxray14": 60, "shenzhen": 40}, "config": {"data.train_on": "shenzhen"}}

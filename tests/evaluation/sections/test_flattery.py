@@ -13,7 +13,7 @@ from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
-from tests.fake_runs import predictions, write_run
+from tests.fake_runs import fold_of, predictions, write_run
 
 
 def replicates(folder, *tables: pd.DataFrame, **more) -> list:
@@ -90,7 +90,7 @@ def test_a_fixed_threshold_flatters_nobody(tmp_path):
 def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
     for fold in range(2):
         table = predictions({"chestxray14": 60}, seed=fold, skill=0.5)
-        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
+        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     cut = pd.Series(np.full(120, 0.4))
     found = flattery.numbers([one], [{"abnormal": cut}], "youden", None)
@@ -107,7 +107,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
     for fold in range(2):
         table = predictions({"chestxray14": 40}, seed=fold)
         table["target_abnormal"] = table.target_abnormal * fold
-        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
+        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     found = flattery.numbers([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
     assert found["at_test_threshold"]["accuracy"] is None

@@ -15,7 +15,7 @@ from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Document, Pictures, Section, Table, Text, html
-from tests.fake_runs import consistent, predictions, write_run
+from tests.fake_runs import consistent, fold_of, predictions, write_run
 
 
 def run(folder, probability, target, patients=None, store=None, **more):
@@ -164,8 +164,8 @@ def test_images_that_the_store_lacks_are_listed_beside_the_pictures(tmp_path):
 def test_each_fold_has_a_store_of_its_own(tmp_path):
     for fold in range(2):
         store = keep(tmp_path / f"store{fold}", ["x/0", *ids(0, 1)], images=np.full((3, 8, 8), 50 + fold, np.uint8))
-        name = f"fold {fold} of 2"
-        folder, test = run(tmp_path / "runs" / str(fold), [0.9 - fold / 10, 0.2], [0, 1], store=store, split=name)
+        part = fold_of(fold, 2)
+        folder, test = run(tmp_path / "runs" / str(fold), [0.9 - fold / 10, 0.2], [0, 1], store=store, split=part)
         test["image_id"] = [f"{i}-{fold}" for i in test["image_id"]]
         test.to_parquet(folder / "predictions" / "test.parquet")
         environment = json.loads((folder / "environment.json").read_text())

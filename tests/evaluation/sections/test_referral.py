@@ -14,7 +14,7 @@ from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
-from tests.fake_runs import consistent, predictions, write_run
+from tests.fake_runs import consistent, fold_of, predictions, write_run
 
 HALF = [{"abnormal": 0.0}]
 
@@ -182,7 +182,7 @@ def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_ove
 def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path):
     for fold in range(2):
         table = predictions({"chestxray14": 40 + 40 * fold}, seed=fold, skill=1.5)
-        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
+        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     test = one.test
     cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))

@@ -7,7 +7,7 @@ from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import comparability, shortcuts
 from lungdet.evaluation.statistics import metrics
 from tests.evaluation.sections.test_gap import summarised
-from tests.fake_runs import evaluate, predictions, two_runs, write_run
+from tests.fake_runs import evaluate, fold_of, predictions, two_runs, write_run
 
 
 def test_each_shortcut_is_measured_on_the_test_images_and_listed_beside_the_models(tmp_path):
@@ -85,13 +85,16 @@ def test_folds_pool_the_shortcuts_that_every_fold_has(tmp_path):
     for fold, more in ((0, {"view": 0.7}), (1, {})):
         test = predictions({"chestxray14": 30}, seed=50 + fold)
         config, known = {"data.fold": fold}, {"age": 0.6} | more
-        write_run(tmp_path / str(fold), test=test, split=f"fold {fold} of 2", config=config, guesses=known)
+        write_run(tmp_path / str(fold), test=test, split=fold_of(fold, 2), config=config, guesses=known)
     numbers = summarised(tmp_path, draws=100)
     assert list(numbers["models"]["cnn"]["shortcuts"]) == ["age"]
     assert numbers["models"]["cnn"]["shortcuts"]["age"]["test"]["accuracy"] == pytest.approx(0.6)
 
 
-def protocol(folder, split="random", datasets=None, whole=True, **more) -> str:
+OFFICIAL = {"protocol": "official"}
+
+
+def protocol(folder, split=None, datasets=None, whole=True, **more) -> str:
     numbers = summarised(two_runs(folder, datasets, split=split, **more), draws=100)
     if whole:
         numbers["data"]["test"]["images"] = comparability.OFFICIAL_TEST
@@ -106,18 +109,18 @@ def test_the_report_says_which_published_results_share_the_protocol(tmp_path):
     assert "The study has the same ratio" in said
     said = protocol(tmp_path / "other", config={"data.fractions": [0.6, 0.2, 0.2]})
     assert "The study's ratio is another" in said
-    said = protocol(tmp_path / "official", "official", task="findings")
+    said = protocol(tmp_path / "official", OFFICIAL, task="findings")
     assert "compare with papers that state that they test on that list" in said
     assert "CheXNet (Rajpurkar et al. 2017) does not compare" in said
-    assert "normal against abnormal compares only" in protocol(tmp_path / "binary", "official")
-    assert "10 % of the training patients" in protocol(tmp_path / "less", "random, 0.1 of train")
-    assert "results on the same table" in protocol(tmp_path / "file", "file mine.csv")
+    assert "normal against abnormal compares only" in protocol(tmp_path / "binary", OFFICIAL)
+    assert "10 % of the training patients" in protocol(tmp_path / "less", {"train_fraction": 0.1})
+    assert "results on the same table" in protocol(tmp_path / "file", {"protocol": "file", "file": "mine.csv"})
 
 
 def test_a_part_of_a_dataset_compares_with_no_published_result(tmp_path):
-    assert "Only 68 of the list's 25,596 images are at hand" in protocol(tmp_path / "a", "official", whole=False)
+    assert "Only 68 of the list's 25,596 images are at hand" in protocol(tmp_path / "a", OFFICIAL, whole=False)
     assert "Only 68 of 112,120 images of chestxray14 are at hand" in protocol(tmp_path / "c", whole=False)
-    assert "at hand" not in protocol(tmp_path / "b", "official")
+    assert "at hand" not in protocol(tmp_path / "b", OFFICIAL)
 
 
 def test_phantoms_and_images_of_ones_own_have_no_published_result(tmp_path):

@@ -14,7 +14,7 @@ from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
 from lungdet.findings import FINDINGS
 from lungdet.page import document
-from tests.fake_runs import predictions, write_run
+from tests.fake_runs import fold_of, predictions, write_run
 
 HALF = [{"abnormal": 0.0}]
 
@@ -368,7 +368,7 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, images
 def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
     for fold in range(2):
         table = described(120, seed=fold)
-        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=f"fold {fold} of 2", config={"data.fold": fold})
+        write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     first = one.parts["fold 0"].test["image_id"]
     cut = pd.Series(np.where(one.test["image_id"].isin(first), -1.4, 0.8))
