@@ -15,10 +15,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError, plain_errors, run_program
+from lungdet.instantiation import instantiate
 from lungdet.machine import launching, ranks, requeue
 from lungdet.machine.commands import command, override
 from lungdet.runs import starting
-from lungdet.runs.instantiation import instantiate
 from lungdet.training import interruption
 
 log = logging.getLogger("train")

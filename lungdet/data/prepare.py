@@ -23,7 +23,7 @@ QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(config: DictConfig) -> None:
     """Make the configured dataset's store, or find it, and print what is in it."""
-    from lungdet.runs.instantiation import instantiate
+    from lungdet.instantiation import instantiate
 
     began = time.perf_counter()
     with plain_errors("lungdet.data.prepare"):

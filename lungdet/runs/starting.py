@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from lungdet.errors import InputError
+from lungdet.instantiation import instantiate, require_trusted
 from lungdet.machine import ranks
 from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, RunError, find_runs, load_run, read_checkpoint, settled
-from lungdet.runs.instantiation import instantiate, require_trusted
 
 if TYPE_CHECKING:
     from filelock import FileLock

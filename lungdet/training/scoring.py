@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from lungdet.data.store.store import Store
 from lungdet.errors import first_few
+from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run, RunError, prediction_table
-from lungdet.runs.instantiation import instantiate
 from lungdet.runs.learnt import copies, learnt
 from lungdet.training import recording
 from lungdet.training.pretraining import untrained

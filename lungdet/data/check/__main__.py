@@ -28,8 +28,8 @@ CONF = Path(__file__).parents[3] / "conf"
 def main(config: DictConfig) -> None:
     """Check the configured dataset."""
     from lungdet.data.check import showing
+    from lungdet.instantiation import instantiate
     from lungdet.machine.writing import require_writable, write_text
-    from lungdet.runs.instantiation import instantiate
 
     with plain_errors("lungdet.data.check"):
         out = Path(config.out)

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run
-from lungdet.runs.instantiation import instantiate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -121,7 +121,7 @@ def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path, which: str, re
 def test_only_what_is_offered_or_defined_in_a_trusted_package_is_let_in(
     target: str | None, reason: str, tmp_path: Path
 ) -> None:
-    from lungdet.runs.instantiation import instantiate
+    from lungdet.instantiation import instantiate
 
     config = configured(tmp_path)
     config.model._target_ = target
@@ -132,7 +132,7 @@ def test_only_what_is_offered_or_defined_in_a_trusted_package_is_let_in(
 @pytest.mark.usefixtures("own_models")
 @pytest.mark.parametrize("target", ["ownmodels.Net", "ownmodels.net", "ownmodels.CNN"])
 def test_models_of_a_trusted_package_are_built(target: str, tmp_path: Path) -> None:
-    from lungdet.runs.instantiation import instantiate
+    from lungdet.instantiation import instantiate
 
     config = configured(tmp_path, f"model._target_={target}")
     assert isinstance(instantiate("model", config.model, ["ownmodels"]), CNN)
@@ -141,7 +141,7 @@ def test_models_of_a_trusted_package_are_built(target: str, tmp_path: Path) -> N
 
 
 def test_a_value_that_would_be_filled_in_only_while_objects_are_made_is_refused(tmp_path: Path) -> None:
-    from lungdet.runs.instantiation import instantiate
+    from lungdet.instantiation import instantiate
 
     config = configured(tmp_path)
     config.model.gap = r"\${oc.create:{_target_: os.system}}"

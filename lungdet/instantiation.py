@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError
 
 OWN = "lungdet"
+OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment")
+"""The rooms whose classes a configuration may name: models and backbones, datasets, augmentation."""
 
 
 def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **arguments: Any) -> Any:
@@ -89,11 +91,6 @@ def _require_named(target: Any, key: str, trust: Sequence[str]) -> None:
 
 
 def _located(target: str, key: str, trust: Sequence[str]) -> Any:
-    from lungdet.data.augment import Augmentation
-    from lungdet.data.datamodule import RadiographDataModule
-    from lungdet.models.backbone import Backbone
-    from lungdet.models.classifier import Classifier
-
     module, _, name = target.rpartition(".")
     try:
         named = getattr(import_module(module), name, None)
@@ -102,10 +99,7 @@ def _located(target: str, key: str, trust: Sequence[str]) -> Any:
     if named is None:
         raise InputError(f"{key}={target}: there is no {name} in {module}")
     home = getattr(named, "__module__", "")  # what a module has merely imported is not its own
-    if isinstance(named, type) and _within(home, [OWN]):
-        if issubclass(named, (Classifier, Backbone, RadiographDataModule, Augmentation)):
-            return named
-    elif callable(named) and _within(home, trust):
+    if (isinstance(named, type) and _within(home, OFFERED)) or (callable(named) and _within(home, trust)):
         return named
     raise InputError(
         f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's"
