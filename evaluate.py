@@ -56,7 +56,9 @@ def evaluate(config: DictConfig) -> None:
     folders = [Path(str(folder)) for folder in named]
     results, skipped = collect(folders)
     results = trials.best(results)
-    skipped += [one for folder in folders for one in multirun.never_run(folder)]
+    for job in (job for folder in folders for job in multirun.never_run(folder)):
+        reason = f"job {job.number} of the multirun left no run: {' '.join(job.overrides)}"
+        skipped.append(Skipped(job.multirun / str(job.number), reason))
     external = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{external}' if external else ''}")
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
@@ -159,7 +161,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
 
     Images are prepared as the run's own were; `score` refuses what the command line says otherwise.
     """
-    from lungdet.evaluation.gathering.results import check
+    from lungdet.runs.predictions import check
     from lungdet.training.scoring import preparation, score
 
     # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
@@ -174,7 +176,9 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:
         log.warning("%s: predictions of other images stood there and are replaced", kept)
     result.run.write_predictions(name, table)
-    return replace(result, test=check(table, result.labels, result.run.folder, name), shortcuts=None)
+    return replace(
+        result, test=check(table, result.labels, f"run {result.run.folder}, {name} predictions"), shortcuts=None
+    )
 
 
 if __name__ == "__main__":

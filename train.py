@@ -18,7 +18,7 @@ from lungdet.errors import InputError, plain_errors, run_program
 from lungdet.instantiation import instantiate
 from lungdet.machine import launching, ranks, requeue
 from lungdet.machine.commands import command, override
-from lungdet.runs import starting
+from lungdet.runs import identity, multirun, starting
 from lungdet.training import interruption
 
 log = logging.getLogger("train")
@@ -87,7 +87,7 @@ def train(run: "Run", trust: "Sequence[str]" = ()) -> float:
     with ranks.one_first():
         data.prepare_data()
         data.setup()
-    run.require_data(data.identity)
+    identity.require_data(run, data.identity, data.split)
     if not run.can_continue and (folder := run.config.model.backbone.init_from):
         start = pretraining.start(folder)
         run.record(unsearched=pretraining.require_unseen(start, data))
@@ -219,7 +219,7 @@ def describe(
     from lungdet.machine import hardware
 
     facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
-    same = {"computes": starting.fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}
+    same = {"computes": identity.fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}
     each = ranks.gathered({"host": platform.node(), "device": str(trainer.strategy.root_device), **same})
     if any(one[what] != same[what] for one in each for what in same):
         raise InputError(f"the processes of this run do not train the same on the same data: {each}")
@@ -286,7 +286,7 @@ def predict_degraded(
 
 def predicted(model: "Classifier", data: "RadiographDataModule", part: str) -> "pd.DataFrame":
     """What the model has just predicted, with the hashes of the split and of the part that the images are of."""
-    from lungdet.runs.folder import prediction_table
+    from lungdet.runs.predictions import prediction_table
 
     found = model.predictions
     table = prediction_table(data.manifest.iloc[found["row"].numpy()], model.labels, found["logit"].numpy())
@@ -315,15 +315,15 @@ def record(run: "Run", test: dict[str, float]) -> float:
 
 
 def sweep_folder(name: str) -> str:
-    """`starting.sweep_folder`, and the end of the program where the name cannot be one."""
+    """`multirun.sweep_folder`, and the end of the program where the name cannot be one."""
     with plain_errors("train.py"):
-        return starting.sweep_folder(name)
+        return multirun.sweep_folder(name)
 
 
 # Folder names in conf/train.yaml. What a run computes names it, so that a multirun that is started again finds it.
 OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("computes", lambda *, _root_: starting.fingerprint(_root_)[:8], replace=True)
+OmegaConf.register_new_resolver("computes", lambda *, _root_: identity.fingerprint(_root_)[:8], replace=True)
 
 if __name__ == "__main__":
     run_program("train.py", main)

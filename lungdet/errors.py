@@ -37,6 +37,10 @@ class DatasetError(InputError):
     """A dataset's folder or table that can't be read; the message names file, column and value, and what to do."""
 
 
+class RunError(InputError):
+    """A run folder that is not there, or lacks what is asked of it; the message says what to do."""
+
+
 @contextmanager
 def plain_errors(program: str, alone: bool = True) -> Iterator[None]:
     """End the program with the message of an error that is the user's to mend, or after Ctrl-C, without a traceback.

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 import evaluate
 import train
 from lungdet.data.serving.degrade import degradations
-from lungdet.runs import starting
+from lungdet.runs import identity
 from lungdet.runs.folder import Run, find_runs
 from tests.calling import CHECKOUT, output
 
@@ -67,7 +67,7 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
 
 def test_robustness_made_small_is_the_studys_experiment_made_small() -> None:
     paper, robustness = (composed(f"experiment=[{name},smoke]", "run_dir=x") for name in ("paper", "robustness"))
-    assert starting.fingerprint(robustness) == starting.fingerprint(paper)
+    assert identity.fingerprint(robustness) == identity.fingerprint(paper)
     for of_hydra in ("sweeper", "callbacks"):
         assert robustness.hydra[of_hydra] == paper.hydra[of_hydra]
 

@@ -14,7 +14,7 @@ from lungdet.errors import InputError
 from lungdet.evaluation.costs.network import Network, Place
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
-from lungdet.runs import starting
+from lungdet.runs import continuing, identity, starting
 from lungdet.runs.folder import Run, RunError, load_run
 from lungdet.training import pretraining
 from lungdet.training.checkpoints import Checkpoints
@@ -82,7 +82,7 @@ def test_a_run_folders_configuration_runs_no_code_of_its_choice(reader: str, key
     [
         ("best", lambda run: pretraining.load(ConvBackbone([4]), str(run.folder))),
         ("best", lambda run: Checkpoints().load_checkpoint(run.checkpoint("best"))),  # as the trainer does
-        ("last", starting._reached),
+        ("last", lambda run: continuing.going_on(run, run.config)),
     ],
     ids=["weights", "trainer", "resume"],
 )
@@ -160,4 +160,4 @@ def test_trust_is_kept_in_no_run_folder_and_makes_no_other_run(tmp_path: Path) -
     with starting.start(configured(tmp_path, "trust=[ownmodels]", "model._target_=ownmodels.Net")) as run:
         assert "trust" not in run.config
     plain, trusting = configured(tmp_path), configured(tmp_path, "trust=[ownmodels]")
-    assert starting.fingerprint(plain) == starting.fingerprint(trusting)
+    assert identity.fingerprint(plain) == identity.fingerprint(trusting)

@@ -32,6 +32,11 @@ def override(key: str, value: str | Path | float | bool | list[str]) -> str:
     return f"{key}={text}"
 
 
+def key_of(word: str) -> str:
+    """The key that a word of the command line sets, adds or deletes: `++a.b=c` -> `a.b`."""
+    return re.split("[=@]", word.lstrip("+~"))[0]
+
+
 def _read(word: str) -> object:
     try:
         return OverridesParser.create().parse_override(word).value()

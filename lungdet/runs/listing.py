@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from lungdet.errors import plain_errors
-from lungdet.evaluation.gathering.results import Skipped
-from lungdet.runs.folder import Run, RunError, find_runs
-from lungdet.runs.multirun import never_run
-from lungdet.runs.starting import in_use
+from lungdet.errors import RunError, plain_errors
+from lungdet.runs.folder import Run, find_runs
+from lungdet.runs.locking import in_use
+from lungdet.runs.multirun import Job, never_run
 
+VALIDATION = ("val loss", "val accuracy", "val f1", "val auroc")
 STYLES = {"finished": "green", "running": "cyan", "cut": "yellow", "no epoch": "red", "not begun": "dim"}
 
 
@@ -25,24 +24,25 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a run, a multirun's folder, or any above them")
     folder = parser.parse_args().folder
     with plain_errors("lungdet.runs"):
-        found = find_runs(folder)
-    refused = {run: reason for run in found if (reason := _refused(run))}
-    listed = [run for run in found if run not in refused]
+        runs = find_runs(folder)
+    refused = {run: reason for run in runs if (reason := _refused(run))}
+    listed = [run for run in runs if run not in refused]
     lines = [line(run, folder) for run in listed]
-    told = table([*varying(listed, lines), *(_not_begun(one, folder) for one in _missing(folder))])
-    Console(width=None if sys.stdout.isatty() else 200).print(told)
+    missing = [job for plan in sorted(folder.rglob("multirun.yaml")) for job in never_run(plan.parent)]
+    rows = [*varying(listed, lines), *(_not_begun(job, folder) for job in missing)]
+    Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
     for reason in refused.values():
         print(f"Not listed: {reason}")
-    if any(one["state"] == "cut" for one in lines):
+    if any(row["state"] == "cut" for row in lines):
         print("A run that was cut goes on with: python train.py resume=RUN; a multirun with a name, as it was started.")
-    if any(one["state"] == "no epoch" for one in lines):
+    if any(row["state"] == "no epoch" for row in lines):
         print("Why a run has no epoch stands in its train.log, or in the terminal that it was started in.")
 
 
 def _refused(run: Run) -> str | None:
     """Why a run is not read, if it is not."""
     try:
-        run.config, run.environment  # noqa: B018
+        run.config, run.environment, run.epochs  # noqa: B018
     except RunError as error:
         return str(error)
     return None
@@ -60,47 +60,40 @@ def line(run: Run, folder: Path) -> dict[str, str]:
 
     The test part is evaluate.py's: in a list of runs it would choose among them.
     """
-    path = run.folder / "metrics.csv"
-    epochs = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    told = dict.fromkeys(("loss", "accuracy", "f1", "auroc"), "")
-    if len(epochs) and epochs["val/loss"].notna().any():
+    epochs, validation = run.epochs, dict.fromkeys(VALIDATION, "")
+    if epochs["val/loss"].notna().any():
         best = epochs.loc[epochs["val/loss"].idxmin()]
-        told = {name: f"{best[f'val/{name}']:.3f}" for name in told}
+        validation = {name: f"{best[name.replace(' ', '/')]:.3f}" for name in VALIDATION}
     return {
         "run": str(run.folder.relative_to(folder)) if run.folder != folder else run.name,
         "state": state(run),
         "epochs": f"{len(epochs)} of {run.config.trainer.max_epochs}",
-        **{f"val {name}": value for name, value in told.items()},
+        **validation,
         "time": str(timedelta(seconds=round(epochs["seconds"].sum()))) if len(epochs) else "",
     }
 
 
 def varying(runs: Sequence[Run], lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The lines, each with what its run's command line said that not every run's did."""
-    said = [[one.lstrip("+") for one in run.environment.get("overrides", [])] for run in runs]
-    everywhere = set.intersection(*map(set, said)) if said else set()
+    commands = [[word.lstrip("+") for word in run.environment.get("overrides", [])] for run in runs]
+    common = set.intersection(*map(set, commands)) if commands else set()
     return [
-        one | {"with": " ".join(word for word in words if word not in everywhere)}
-        for one, words in zip(lines, said, strict=True)
+        row | {"with": " ".join(word for word in words if word not in common)}
+        for row, words in zip(lines, commands, strict=True)
     ]
 
 
 def table(lines: list[dict[str, str]]) -> Table:
     """The lines as a table, words on the left and numbers on the right."""
-    told = Table(box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for name in lines[0] if lines else ("no run",):
-        told.add_column(name, justify="left" if name in ("run", "state", "with") else "right", overflow="fold")
-    for one in lines:
-        told.add_row(*one.values(), style=STYLES[one["state"]])
-    return told
+        grid.add_column(name, justify="left" if name in ("run", "state", "with") else "right", overflow="fold")
+    for row in lines:
+        grid.add_row(*row.values(), style=STYLES[row["state"]])
+    return grid
 
 
-def _missing(folder: Path) -> list[Skipped]:
-    """Jobs of the multiruns in and below the folder that have not begun, or left nothing."""
-    return [one for plan in sorted(folder.rglob("multirun.yaml")) for one in never_run(plan.parent)]
-
-
-def _not_begun(job: Skipped, folder: Path) -> dict[str, str]:
-    where = str(job.folder.parent.relative_to(folder))
-    nothing = dict.fromkeys(("epochs", "val loss", "val accuracy", "val f1", "val auroc", "time"), "")
-    return {"run": "" if where == "." else where, "state": "not begun", **nothing, "with": job.reason.split(": ", 1)[1]}
+def _not_begun(job: Job, folder: Path) -> dict[str, str]:
+    place = "" if job.multirun == folder else str(job.multirun.relative_to(folder))
+    empty = dict.fromkeys(("epochs", *VALIDATION, "time"), "")
+    return {"run": place, "state": "not begun", **empty, "with": " ".join(job.overrides)}

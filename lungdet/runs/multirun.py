@@ -1,19 +1,57 @@
-"""Sweep: which jobs a multirun was to run, and which of them left no run in its folder."""
+"""A multirun's folder: its name, the jobs that it was to run, and which of them left no run in it."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from lungdet.evaluation.gathering.results import Skipped
-from lungdet.runs.folder import find_runs, load_yaml
-from lungdet.runs.starting import decides
+from lungdet.errors import RunError
+from lungdet.machine import ranks
+from lungdet.runs.folder import find_runs
+from lungdet.runs.identity import decides
+from lungdet.runs.reading import read_yaml
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""What Hydra calls its own sweeper in a multirun.yaml."""
 
 
-def never_run(folder: Path) -> list[Skipped]:
+@dataclass(frozen=True)
+class Job:
+    """One job of the multirun in a folder, and those of its overrides in which the jobs differ."""
+
+    multirun: Path
+    number: int
+    overrides: tuple[str, ...]
+
+
+def sweep_folder(name: str) -> str:
+    """The folder of a multirun, which is its name; the first process's, where several run the same command.
+
+    Raises:
+        RunError: shells and Hydra would take the name for something else.
+    """
+    name = ranks.agreed(str(name))
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise RunError(f"sweep.name={name}: letters, digits, -, _ and . are taken, a dot not at the beginning")
+    return name
+
+
+def jobs(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a multirun, the last key's values varying fastest, as Hydra's sweeper has it."""
+    choices = {}
+    for override in overrides:
+        key, swept = override.get_key_element(), override.is_sweep_override()
+        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return [[*job] for job in product(*choices.values())]
+
+
+def never_run(folder: Path) -> list[Job]:
     """Jobs of the multirun in a folder that left no run there: it was cut, or they failed before they began.
 
     Empty where the folder is no multirun's, or a searching sweeper's, which decides as it goes.
@@ -22,23 +60,23 @@ def never_run(folder: Path) -> list[Skipped]:
     if not path.is_file():
         return []
     # Unresolved: what it refers to would be filled in from this machine.
-    hydra = OmegaConf.to_container(load_yaml(path), resolve=False)["hydra"]
+    hydra = OmegaConf.to_container(read_yaml(path), resolve=False)["hydra"]
     if hydra["sweeper"]["_target_"] != BASIC:
         return []
-    said = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]
-    [jobs] = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(said), None)
-    there = [_deciding(said) for run in find_runs(folder) for said in run.asked]
+    words = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]
+    planned = jobs(OverridesParser.create().parse_overrides(words))
+    runs = [_deciding(words) for run in find_runs(folder) for words in run.asked]
     return [
-        Skipped(folder / str(number), f"job {number} of the multirun left no run: {' '.join(_varying(jobs, job))}")
-        for number, job in enumerate(jobs)
-        if _deciding(job) not in there
+        Job(folder, number, tuple(word.lstrip("+") for word in differing(planned, job)))
+        for number, job in enumerate(planned)
+        if _deciding(job) not in runs
     ]
 
 
-def _deciding(overrides: list[str]) -> list[str]:
-    return sorted(said.lstrip("+") for said in overrides if decides(said))
+def differing(jobs: Sequence[Sequence[str]], job: Sequence[str]) -> list[str]:
+    """The overrides of a job in which it differs from another of the jobs."""
+    return [word for place, word in enumerate(job) if len({words[place] for words in jobs}) > 1]
 
 
-def _varying(jobs: list[list[str]], job: list[str]) -> list[str]:
-    """The overrides in which the jobs differ."""
-    return [said.lstrip("+") for place, said in enumerate(job) if len({other[place] for other in jobs}) > 1]
+def _deciding(overrides: Sequence[str]) -> list[str]:
+    return sorted(word.lstrip("+") for word in overrides if decides(word))

@@ -10,7 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lungdet.errors import InputError
 from lungdet.machine.commands import command, override
 from lungdet.machine.writing import PARTIAL, make_folder, replacing
-from lungdet.runs.folder import read_checkpoint
+from lungdet.runs.reading import read_checkpoint
 
 
 class Checkpoints(TorchCheckpointIO):

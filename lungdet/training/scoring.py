@@ -14,8 +14,10 @@ from lungdet.data.store.store import Store
 from lungdet.errors import first_few
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
-from lungdet.runs.folder import Run, RunError, prediction_table
+from lungdet.runs.folder import Run, RunError
+from lungdet.runs.identity import PREPARATION
 from lungdet.runs.learnt import copies, learnt
+from lungdet.runs.predictions import prediction_table
 from lungdet.training import recording
 from lungdet.training.pretraining import untrained
 
@@ -32,7 +34,7 @@ def preparation(run: Run) -> dict:
     bits = own.bits
     if not isinstance(bits, int) and depths:
         bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
-    return {"image_size": own.image_size, "resize": own.resize, "visits": own.visits, "bits": bits}
+    return {key: own[key] for key in PREPARATION} | {"bits": bits}
 
 
 def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.DataFrame:
@@ -45,14 +47,14 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         trust: packages whose classes the run and `data_config` may name.
 
     Returns:
-        See `lungdet.runs.prediction_table`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
+        See `lungdet.runs.predictions`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
         how many were left out as copies of images learnt from (`copies`), and why some runs' images could not be
         compared (`unsearched`).
 
     Raises:
         RunError: the images would be prepared otherwise than in training, or all are of patients it has learnt from.
     """
-    for key in ("image_size", "resize", "visits"):
+    for key in PREPARATION:
         _require_same(run, key, preparation(run)[key], data_config[key])
     model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
     data = instantiate("data", data_config, trust, visits=model.visits)

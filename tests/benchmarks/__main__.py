@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lungdet.machine import hardware
-from lungdet.runs.folder import versions
+from lungdet.runs.software import versions
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from lungdet.errors import InputError
 from lungdet.evaluation.statistics import thresholds
 from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
-from lungdet.runs import starting
 from lungdet.runs.folder import Run, RunError
+from lungdet.runs.locking import in_use, locked
 from lungdet.training.recording import Record
 from tests import fake_runs
 
@@ -60,9 +60,9 @@ def test_a_link_in_place_of_a_runs_lock_is_followed_by_nobody(tmp_path: Path) ->
     precious.write_text("{}")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(precious)
-    assert not starting.in_use(Run(tmp_path / "run"))
-    with pytest.raises(RunError, match="a link in place of the lock"):
-        starting._lock(Run(tmp_path / "run"))
+    assert not in_use(Run(tmp_path / "run"))
+    with pytest.raises(RunError, match="a link in place of the lock"), locked(Run(tmp_path / "run")):
+        pass
     assert precious.read_text() == "{}"
 
 

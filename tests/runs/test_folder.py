@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.findings import FINDINGS
 from lungdet.runs import starting
-from lungdet.runs.folder import Run, RunError, find_runs, finish, load_run, prediction_table
+from lungdet.runs.folder import Run, RunError, find_runs, finish, load_run
+from lungdet.runs.predictions import prediction_table
 from tests.fake_runs import write_run
 
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 import train
 from lungdet.runs import listing, starting
 from lungdet.runs.folder import Run, RunError, find_runs, finish
+from lungdet.runs.multirun import sweep_folder
 from tests.calling import call
 from tests.runs.test_folder import config, cut_run
 
@@ -94,9 +95,9 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
 
 @pytest.mark.parametrize("name", ["a b", "../up", ".hidden", "", "a/b", "a=b", "a,b"])
 def test_a_sweep_is_named_so_that_shells_and_hydra_take_it(name: str) -> None:
-    assert starting.sweep_folder("paper_2.1-b") == "paper_2.1-b"
+    assert sweep_folder("paper_2.1-b") == "paper_2.1-b"
     with pytest.raises(RunError, match=r"sweep\.name="):
-        starting.sweep_folder(name)
+        sweep_folder(name)
 
 
 def test_the_name_of_a_sweep_is_refused_where_there_is_one_job(tmp_path: Path) -> None:

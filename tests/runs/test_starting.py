@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError
 from lungdet.machine import launching
-from lungdet.runs import starting
+from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, RunError, finish, load_run, settled
 from tests.calling import CHECKOUT
 from tests.runs.test_folder import config, cut_run, reach
@@ -133,9 +133,9 @@ def test_a_finished_run_of_other_data_is_not_taken_for_this_ones(clinic: Path, c
 def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path) -> None:
     mine = config(tmp_path)
     elsewhere = {"outputs": "/elsewhere", "run_dir": "/there", "resume": "auto", "data": {"store": "/there"}}
-    assert starting.fingerprint(mine) == starting.fingerprint(OmegaConf.merge(mine, elsewhere))
+    assert identity.fingerprint(mine) == identity.fingerprint(OmegaConf.merge(mine, elsewhere))
     for other in ({"seed": 7}, {"data": {"root": "there"}}):  # a sweep over data.root trains on each
-        assert starting.fingerprint(mine) != starting.fingerprint(OmegaConf.merge(mine, other))
+        assert identity.fingerprint(mine) != identity.fingerprint(OmegaConf.merge(mine, other))
 
 
 def test_resume_auto_continues_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path, caplog) -> None:

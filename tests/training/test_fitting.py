@@ -28,7 +28,7 @@ from lungdet.machine import hardware
 from lungdet.machine.commands import override
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
-from lungdet.runs import starting
+from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, RunError, find_runs, load_run
 from lungdet.training import recording
 from lungdet.training.scoring import score
@@ -516,7 +516,7 @@ def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "precision" in done.stdout
     found = find_runs(outputs / "sweeps")
-    hashes = [starting.fingerprint(run.config)[:8] for run in found]
+    hashes = [identity.fingerprint(run.config)[:8] for run in found]
     assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in found)
     assert len(list(outputs.glob("sweeps/*/*/wandb/offline-run-*"))) == 2

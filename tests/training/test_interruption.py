@@ -13,7 +13,7 @@ from tests.calling import CHECKOUT
 INTERRUPTED = """
 import logging, os, pathlib, signal, sys
 from lungdet import interruption
-from lungdet.runs import Run
+from lungdet.runs.folder import Run
 logging.basicConfig(format="%(message)s")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands it on ignored
 with interruption.advice(Run(pathlib.Path(sys.argv[1]))):

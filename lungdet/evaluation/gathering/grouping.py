@@ -13,11 +13,8 @@ from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate,
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.page.wording import FLAGS
 from lungdet.runs.folder import Run
+from lungdet.runs.identity import NOT_THE_MODEL
 
-NOT_THE_MODEL = {
-    "degrade", "logger", "outputs", "resume", "run_dir", "seed", "sweep", "root", "store", "num_workers", "loader",
-}  # fmt: skip
-"""Keys that never make two runs different models: where things lie, who logs, the seed, what is predicted besides."""
 STARTED_FROM = "model.backbone.init_from"
 """The run whose backbone one starts from: another folder for each seed, and the same start if that is one model."""
 CONTROLS = {"cnn_mlp", "cnn_lstm_shuffled", "cnn_lstm_frozen", "cnn_lstm_shuffled_frozen", "pool", "length_only"}

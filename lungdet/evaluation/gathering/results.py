@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
-from pandas.api.types import is_numeric_dtype
 from yaml import YAMLError
 
 from lungdet.data.splitting.splits import hash_of
@@ -16,10 +14,10 @@ from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, RunError, find_runs, load_run
-from lungdet.runs.starting import in_use
+from lungdet.runs.locking import in_use
+from lungdet.runs.predictions import NEEDED, check, require_columns, require_log_odds
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
-NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal")
 
 
 class EvaluationError(InputError):
@@ -134,7 +132,8 @@ def read(run: Run) -> Result:
             f"{run.folder}: its environment.json records no split, so the test part is unknown: it ended before it "
             "trained (train.log may say why), or is of an earlier version; train anew"
         )
-    tables = {part: check(_table(run, part), labels, run.folder, part) for part in ("test", "val")}
+    where = f"run {run.folder}"
+    tables = {part: check(_table(run, part), labels, f"{where}, {part} predictions") for part in ("test", "val")}
     for part, table in tables.items():
         _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
     both = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
@@ -148,44 +147,9 @@ def read(run: Run) -> Result:
         run,
         **tables,
         shortcuts=_of_test_images(run, "shortcuts_test", ["shortcut"], tables["test"], labels),
-        train=None if train is None else check(train, labels, run.folder, "train"),
+        train=None if train is None else check(train, labels, f"{where}, train predictions"),
         degraded=_of_test_images(run, "degraded_test", ["degradation", "level"], tables["test"], labels),
     )
-
-
-def check(table: pd.DataFrame, labels: Sequence[str], run: Path, part: str) -> pd.DataFrame:
-    """Predictions sorted by image, if each image stands once and has log-odds.
-
-    Raises:
-        EvaluationError: columns are missing, there is no row, an image stands twice, or log-odds are no numbers.
-    """
-    where = f"run {run}, {part} predictions"
-    _require(table, [*NEEDED, *[f"target_{label}" for label in labels]], where)
-    if table.empty:
-        raise EvaluationError(f"{where}: no image in the table")
-    twice = table.image_id[table.image_id.duplicated()]
-    if len(twice):
-        raise EvaluationError(
-            f"{where}: {len(twice)} image(s) stand there more than once, the first is {twice.iloc[0]}"
-        )
-    for column in ("image_id", "patient_id", "dataset"):
-        if table[column].isna().any():
-            raise EvaluationError(
-                f"{where}: {column} is missing on {int(table[column].isna().sum())} of {len(table)} rows"
-            )
-    for column in table.columns:
-        if column.startswith("target_") and not is_numeric_dtype(table[column]):
-            raise EvaluationError(f"{where}: {column} holds {table[column].dtype}, not numbers")
-    for label in labels:
-        target = table[f"target_{label}"]
-        wrong = target.notna() & ~target.isin((0, 1))
-        if wrong.any():
-            raise EvaluationError(
-                f"{where}: target_{label} is {target[wrong].iloc[0]} on {table.image_id[wrong].iloc[0]}; labels are 1, "
-                "0 or missing"
-            )
-    _require_log_odds(table, labels, where)
-    return table.sort_values("image_id", ignore_index=True)
 
 
 def common_parent(folders: Sequence[Path]) -> Path:
@@ -200,27 +164,6 @@ def _table(run: Run, part: str) -> pd.DataFrame:
         raise
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
-
-
-def _require(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
-    missing = [column for column in dict.fromkeys(columns) if column not in table.columns]
-    if missing:
-        raise EvaluationError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
-
-
-def _require_log_odds(table: pd.DataFrame, labels: Sequence[str], where: str) -> None:
-    _require(table, [f"logit_{label}" for label in labels], where)
-    for label in labels:
-        logit = table[f"logit_{label}"]
-        if not is_numeric_dtype(logit):
-            raise EvaluationError(f"{where}: logit_{label} holds {logit.dtype}, not numbers")
-        wrong = ~np.isfinite(logit.to_numpy(np.float64))
-        if wrong.any():
-            raise EvaluationError(
-                f"{where}: logit_{label} is NaN or infinite on {int(wrong.sum())} of {len(table)} images, the first is "
-                f"{table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or set "
-                "trainer.gradient_clip_val=1.0"
-            )
 
 
 def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part: str) -> None:
@@ -249,8 +192,8 @@ def _of_test_images(
     if table is None:
         return None
     where = f"{run.folder}/predictions/{name}.parquet"
-    _require(table, ["image_id", *by], where)
-    _require_log_odds(table, labels, where)
+    require_columns(table, ["image_id", *by], where)
+    require_log_odds(table, labels, where)
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():

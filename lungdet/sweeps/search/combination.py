@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lungdet.errors import InputError
 from lungdet.machine.commands import command
-from lungdet.runs.starting import decides
+from lungdet.runs.identity import decides
+from lungdet.runs.multirun import differing
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -107,7 +108,7 @@ def open_studies(
     found = []
     for overrides in grid:
         own = [said for said in overrides if decides(said)]  # with others of these it is another study
-        apart = [said for place, said in enumerate(overrides) if len({other[place] for other in grid}) > 1]
+        apart = differing(grid, overrides)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(own)).strip("-") or "search"
         study = create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
         for trial in study.trials:

@@ -7,15 +7,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError
+from lungdet.runs.identity import LOSS_IS_ANOTHER
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-LOSS_IS_ANOTHER = (
-    "seed", "task", "data.fold", "data.held_out", "data.split", "data.split_seed", "data.train_on", "data.limit",
-    "model.class_weights",
-)  # fmt: skip
-"""Keys that change what the validation loss is of or measured on: a search over one finds the easiest, not the best."""
 
 
 def distribution(override: Override) -> "BaseDistribution":

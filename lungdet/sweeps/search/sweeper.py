@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
+from lungdet.runs.multirun import jobs
 from lungdet.sweeps.search.combination import Combination, chosen, open_studies
 from lungdet.sweeps.search.space import distribution, require_searchable
 
@@ -100,7 +100,7 @@ class Search(Sweeper):
             (space if one.is_sweep_override() and not one.is_choice_sweep() else grid)[key] = one
         if not space:
             raise InputError("sweep.space is empty: nothing to search; say 'model.learning_rate=interval(1e-4,1e-2)'")
-        [combinations] = BasicSweeper.split_arguments(list(grid.values()), None)
+        combinations = jobs([*grid.values()])
         for combination in combinations:
             require_searchable(space, loader.load_sweep_config(self.config, combination))
         return combinations, {key: distribution(one) for key, one in space.items()}

@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 from lungdet.errors import InputError
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import measure
-from lungdet.runs.folder import Run, prediction_table
+from lungdet.runs.folder import Run
+from lungdet.runs.predictions import prediction_table
 from tests.fake_runs import predictions, write_run
 
 BAD = {
@@ -31,7 +32,7 @@ def test_predictions_that_are_wrong_are_refused_and_say_where(tmp_path, name):
     path = run / "predictions" / "test.parquet"
     change, message = BAD[name]
     change(pd.read_parquet(path)).to_parquet(path)
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(InputError, match=message):
         collect([run])
 
 

@@ -1,0 +1,143 @@
+"""A run goes on from where it was cut: how far it has come, and what it may be told anew."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.errors import InputError, RunError
+from lungdet.machine.commands import key_of, override
+from lungdet.runs.folder import Run, settled
+from lungdet.runs.identity import AFTER_THE_FIT, MAY_CHANGE, OF_EPOCHS
+from lungdet.runs.locking import locked
+from lungdet.runs.reading import read_checkpoint
+
+OF_THE_COMMAND = ("resume", "outputs", "sweep", "trust")
+"""What each command says for itself: where it looks, whom it trusts, a multirun's folder."""
+
+log = logging.getLogger(__name__)
+
+
+def going_on(run: Run, config: DictConfig, overrides: Sequence[str] = ()) -> Run:
+    """A run that was cut, served and logged as this command, which computes the same, has it.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    _reached(run)
+    log.info("continuing %s", run.folder)
+    return Run(run.folder, settled(config, run.folder), words=tuple(overrides))
+
+
+def continued(run: Run, config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
+    """The run that `resume=FOLDER` names, locked, with what the command line tells it anew.
+
+    Raises:
+        RunError: it is damaged, another process is at it, nothing is left to do, or something else is to change.
+    """
+    missing = [name for name in ("model", "data", "trainer", "logger") if not OmegaConf.is_dict(run.config.get(name))]
+    if missing:
+        raise RunError(f"{run.folder / 'config.yaml'} is damaged: it has no {', '.join(missing)}; start a new run")
+    changes = _changes(run, config, overrides)
+    changed = settled(run.config, run.folder)
+    for key, value in changes.items():
+        OmegaConf.update(changed, key, value, merge=False)
+    require_numbers(changed)
+    held.enter_context(locked(run))
+    end = _reached(run).end(changed.trainer)
+    to_train = not changes.keys().isdisjoint(OF_EPOCHS)
+    if end and to_train:
+        raise RunError(f"resume={run.folder}: no epoch would be trained, since {end}")
+    if run.finished and not to_train and AFTER_THE_FIT not in changes:
+        raise RunError(
+            f"resume={run.folder}: the run is finished; to train on, raise trainer.max_epochs or trainer.early_stopping"
+        )
+    log.info("continuing %s", run.folder)
+    return Run(run.folder, changed, trains_on=to_train)
+
+
+def _changes(run: Run, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """What the command line tells a run anew, by key.
+
+    Raises:
+        RunError: a word of it does not name a key of `MAY_CHANGE`, or adds or deletes one.
+    """
+    changes = {}
+    for word in overrides:
+        key = key_of(word)
+        if key.split(".")[0] in OF_THE_COMMAND:
+            continue
+        known = next((known for known in MAY_CHANGE if f"{key}.".startswith(f"{known}.")), None)
+        if known is None:
+            raise RunError(
+                f"resume={run.folder}: {key} cannot change in a run that goes on, whose epochs and checkpoint are of "
+                f"what it was. Start a new run, or one from its weights: "
+                f"{override('model.backbone.init_from', run.folder)}. What may change: {', '.join(MAY_CHANGE)}"
+            )
+        if word[0] in "+~" and known != AFTER_THE_FIT:
+            raise RunError(
+                f"resume={run.folder}: {word}: to a run that goes on no key is added, and none is taken from it; "
+                f"give {key}=VALUE"
+            )
+        key = known if known == AFTER_THE_FIT else key
+        changes[key] = OmegaConf.select(config, key)
+    return changes
+
+
+class _Reached(NamedTuple):
+    """How far a run has come."""
+
+    epochs: int
+    stalled: int  # epochs since the lowest validation loss
+
+    def end(self, trainer: DictConfig) -> str | None:
+        """Why a trainer would train no further epoch; None where it would."""
+        if -1 < trainer.max_epochs <= self.epochs:
+            return f"{self.epochs} are trained already; give trainer.max_epochs={self.epochs + 1} or more"
+        patience = trainer.get("early_stopping")
+        if patience is not None and self.stalled >= patience:
+            return (
+                f"{self.stalled} epochs have brought no lower validation loss already; give "
+                f"trainer.early_stopping={self.stalled + 1} or more, or null"
+            )
+        return None
+
+
+def _reached(run: Run) -> _Reached:
+    """How far a run has come, by its last checkpoint.
+
+    Raises:
+        RunError: there is none, it is damaged, or metrics.csv lacks one of the epochs before it.
+    """
+    path = run.checkpoint("last")
+    try:
+        checkpoint = read_checkpoint(path)
+        stalled = next(state["wait_count"] for state in checkpoint["callbacks"].values() if "wait_count" in state)
+        reached = _Reached(checkpoint["epoch"] + 1, stalled)
+    except RunError:
+        raise
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise RunError(f"{path} is damaged ({error}); start a new run in another folder") from error
+    if missing := sorted(set(range(reached.epochs)) - set(run.epochs["epoch"])):
+        raise RunError(
+            f"{run.folder / 'metrics.csv'} is damaged: {reached.epochs} epochs are trained and it lacks "
+            f"{', '.join(str(epoch) for epoch in missing)}; put a copy of it back, or start a new run in another folder"
+        )
+    return reached
+
+
+def require_numbers(config: DictConfig) -> None:
+    """Passes only a seed that can be drawn from, and a trainer that can tell when to end.
+
+    Raises:
+        InputError: `seed`, trainer.max_epochs or trainer.early_stopping is no such number.
+    """
+    epochs, patience = config.trainer.get("max_epochs"), config.trainer.get("early_stopping")
+    if not (type(config.seed) is int and 0 <= config.seed < 2**32):
+        raise InputError(f"seed={config.seed}: a whole number from 0 to {2**32 - 1} is needed")
+    if not (type(epochs) is int and (epochs >= 1 or epochs == -1)):
+        raise InputError(f"trainer.max_epochs={epochs}: at least one epoch is needed (-1: no end)")
+    if not (patience is None or (type(patience) is int and patience >= 1)):
+        raise InputError(f"trainer.early_stopping={patience}: at least one epoch is needed (null: never)")
