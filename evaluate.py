@@ -176,9 +176,8 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     if kept.is_file() and {*result.run.predictions(name)["image_id"]} != {*table["image_id"]}:
         log.warning("%s: predictions of other images stood there and are replaced", kept)
     result.run.write_predictions(name, table)
-    return replace(
-        result, test=check(table, result.labels, f"run {result.run.folder}, {name} predictions"), shortcuts=None
-    )
+    test = check(table, result.labels, f"run {result.run.folder}, {name} predictions")
+    return replace(result, test=test, shortcuts=None)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +68,7 @@ class Run:
         Raises:
             RunError: it cannot be read.
         """
-        path = self.folder / "environment.json"
-        if not path.is_file():
-            return {}
-        state = path.stat()
-        return _facts(path, (state.st_ino, state.st_mtime_ns, state.st_size))
+        return read_facts(self.folder / "environment.json")
 
     @property
     def data(self) -> dict:
@@ -216,14 +212,14 @@ class Run:
     def create(self, config: DictConfig, overrides: Sequence[str] = ()) -> None:
         """Make the folder a run: its resolved configuration, what the command line said, and when it was started."""
         (self.folder / "environment.json").unlink(missing_ok=True)  # of an attempt that never had a checkpoint
-        self._save_config(settled(config, self.folder))
+        self._write("config.yaml", OmegaConf.to_yaml(settled(config, self.folder)))
         command = {"run": self.name, "overrides": [*overrides], "started": _now(), "finished": None}
         self.record(**command, git=software.revision(), versions=software.versions())
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's."""
         if self.changed is not None:
-            self._save_config(self.changed)
+            self._write("config.yaml", OmegaConf.to_yaml(self.changed))
             facts["finished"] = None
         if self.trains_on:
             facts["fitted"] = False
@@ -238,13 +234,11 @@ class Run:
 
     def record(self, **facts: object) -> None:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""
-        if ranks.rank():
-            return
-        write_text(self.folder / "environment.json", json.dumps(self.environment | facts, indent=1) + "\n")
+        self._write("environment.json", json.dumps(self.environment | facts, indent=1) + "\n")
 
-    def _save_config(self, config: DictConfig) -> None:
+    def _write(self, name: str, text: str) -> None:
         if ranks.rank() == 0:
-            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config))
+            write_text(self.folder / name, text)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -289,12 +283,6 @@ def settled(config: DictConfig, folder: Path) -> DictConfig:
     resolved.resume, resolved.run_dir = None, str(folder)
     resolved.pop("trust", None)  # each command says it anew
     return resolved
-
-
-@lru_cache(maxsize=1024)
-def _facts(path: Path, state: tuple[int, ...]) -> dict:
-    """What a file says in this state of it: written whole, it is another file each time (`lungdet.machine.writing`)."""
-    return read_facts(path)
 
 
 def _now() -> str:

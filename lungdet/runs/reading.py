@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -64,18 +65,15 @@ def read_yaml(path: Path) -> DictConfig:
 
 
 def read_facts(path: Path) -> dict:
-    """What a JSON file says, by key.
+    """What a JSON file says, by key, not to be changed; empty where there is none. Read anew only once it is another.
 
     Raises:
         RunError: it cannot be read.
     """
-    try:
-        facts = json.loads(path.read_text())
-        if not isinstance(facts, dict):
-            raise ValueError(f"no facts in it but {facts!r:.20}")
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    return facts
+    if not path.is_file():
+        return {}
+    state = path.stat()
+    return _facts(path, (state.st_ino, state.st_mtime_ns, state.st_size))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -119,6 +117,18 @@ def require_whole(checkpoint: Path) -> None:
 def damaged(path: Path, error: Exception) -> RunError:
     """What to raise of a file of a run that cannot be read."""
     return RunError(f"{path} is damaged ({error}); put a copy of it back, or start a new run in another folder")
+
+
+@lru_cache(maxsize=1024)
+def _facts(path: Path, state: tuple[int, ...]) -> dict:
+    """What a file says in this state of it: `lungdet.machine.writing` puts another file in its place each time."""
+    try:
+        facts = json.loads(path.read_text())
+        if not isinstance(facts, dict):
+            raise ValueError(f"no facts in it but {facts!r:.20}")
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    return facts
 
 
 def _whole(checkpoint: Path) -> bool:
