@@ -161,3 +161,10 @@ def test_what_a_run_does_not_say_of_its_data_is_named(tmp_path: Path) -> None:
     (run.folder / "environment.json").write_text(json.dumps(facts))
     with pytest.raises(RunError, match=r"environment\.json does not say under data: bits, store"):
         run.data  # noqa: B018
+
+
+def test_what_a_run_has_recorded_is_read_once_until_another_process_records_more(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "run"))
+    assert run.environment is run.environment
+    load_run(run.folder).record(epochs=7)
+    assert run.environment["epochs"] == 7

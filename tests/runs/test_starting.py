@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -128,6 +129,15 @@ def test_a_finished_run_of_other_data_is_not_taken_for_this_ones(clinic: Path, c
     ):
         pass
     assert files(run.folder) == before
+
+
+def test_a_run_is_not_trained_on_with_another_split_of_the_same_data(clinic: Path) -> None:
+    run = finished(of_clinic(clinic))
+    run.record(split={"hash": "abc", "name": "random"})
+    data = instantiate(run.config.data)
+    split = SimpleNamespace(hash="def", name="random")
+    with pytest.raises(RunError, match=r"was trained on split abc \(random\), the data now give split def"):
+        identity.require_data(run, data.identity, split)
 
 
 def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path) -> None:
