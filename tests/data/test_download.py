@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import logging
 import os
 import shutil
@@ -11,20 +10,22 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from pathlib import Path
+from copy import deepcopy
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from lungdet.data.download import __main__ as download
-from lungdet.data.download.fetching import DownloadError
+from lungdet.data.download.unpacking import DownloadError
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
 from tests.calling import CHECKOUT
-from tests.fake_server import BODY, Resource, serving, tarred, zipped
+from tests.fake_server import Resource, serving, tarred, zipped
 
 
 def png(seed: int) -> bytes:
@@ -49,16 +50,26 @@ TABLE = (
     "00000001_001.png,No Finding,1,1,58,M,PA,2894,2729,0.143,0.143\n"
     "00000002_000.png,Nodule|Mass,0,2,80,F,AP,2500,2048,0.171,0.171\n"
 )
+ZIP = "NLM-MontgomeryCXRSet.zip"
 
 
 def inside(top: str, files: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{top}/{name}": body for name, body in files.items()} | {f"__MACOSX/{top}/._x": b"x"}
 
 
-@pytest.fixture
-def server():
+ARCHIVE = zipped(inside("MontgomerySet", MONTGOMERY))
+
+
+@pytest.fixture(scope="module")
+def publisher():
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def server(publisher):
+    publisher.resources.clear()
+    return publisher
 
 
 @pytest.fixture
@@ -67,105 +78,86 @@ def disk(monkeypatch):
     return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
 
 
-@pytest.fixture
-def composed(server, tmp_path):
-    """The real configuration of a dataset, with addresses of this machine and no length or checksum."""
+@cache
+def shipped(name: str) -> DictConfig:
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        return compose("download", [f"download={name}"])
 
-    def composed(name: str, *overrides: str):
-        with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-            quick = ("wait=0", "longest_wait=0.01", "timeout=600", "attempts=4")
-            config = compose("download", [f"download={name}", f"root={tmp_path / 'data'}", *quick, *overrides])
+
+@pytest.fixture
+def composed(server, tmp_path, monkeypatch):
+    """The real configuration of a dataset, with addresses of this machine and no length or checksum."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between attempts
+
+    def composed(name: str, **settings):
+        config = deepcopy(shipped(name))
+        config.root = str(tmp_path / "data")
         for file in config.files.values():
-            file.bytes = None
-            for folder, page in file.get("pages", {}).items():
-                page.url, page.files = f"{server.address}/{name}/{folder}/index.html", None
-            if "url" in file:
-                file.url, file.checksum = f"{server.address}/{file.name}", None
-        return config
+            file.bytes, file.url, file.checksum = None, f"{server.address}/{file.name}", None
+        return OmegaConf.merge(config, settings)
 
     return composed
 
 
-def serve(server, name: str, body: bytes, **more) -> Resource:
-    resource = server.resources[f"/{name}"] = Resource(body, **more)
-    return resource
+@pytest.fixture
+def serve(server):
+    def serve(name: str, body: bytes, **more) -> Resource:
+        resource = server.resources[f"/{name}"] = Resource(body, **more)
+        return resource
 
-
-def serve_pages(server, name: str, files: dict[str, bytes]) -> dict[str, Resource]:
-    for folder in {file.partition("/")[0] for file in files}:
-        rows = "".join(
-            f"<tr><td class='link'><a href='{file.rpartition('/')[2]}'>x</a></td><td class='size'>{len(body)}</td>"
-            for file, body in files.items()
-            if file.startswith(folder)
-        )
-        links = "<a href='../index.html'>up</a><a href='?C=S;O=A'>by size</a><a href='/etc/a.png'>x</a>"
-        links += "<a href='..%2f..%2fevil.png'>x</a><a href='..%2f..%2fevil.txt'>x</a><a href='Thumbs.db'>x</a>"
-        serve(server, f"{name}/{folder}/index.html", f"<table>{links}{rows}".encode(), kind="text/html")
-    return {file: serve(server, f"{name}/{file}", body) for file, body in files.items()}
-
-
-def read(name: str, root: Path):
-    return {"montgomery": montgomery, "shenzhen": shenzhen, "chestxray14": chestxray14}[name].read(root)
+    return serve
 
 
 @pytest.mark.parametrize(
-    ("name", "archive", "top", "files"),
+    ("dataset", "archive", "top", "files"),
     [
-        ("montgomery", "NLM-MontgomeryCXRSet.zip", "MontgomerySet", MONTGOMERY),
-        ("shenzhen", "ChinaSet_AllFiles.zip", "ChinaSet_AllFiles", SHENZHEN),
+        (montgomery, ZIP, "MontgomerySet", MONTGOMERY),
+        (shenzhen, "ChinaSet_AllFiles.zip", "ChinaSet_AllFiles", SHENZHEN),
     ],
+    ids=["montgomery", "shenzhen"],
 )
-def test_a_tuberculosis_set_reads_after_download_from_either_source(
-    server, composed, tmp_path, name, archive, top, files
-):
-    serve(server, archive, zipped(inside(top, files)))
-    serve_pages(server, name, files)
-    tables = []
-    for take in ("archive", "pages"):
-        download.download(composed(name, f"take={take}"))
-        root = tmp_path / "data"
-        assert sorted(path.name for path in root.iterdir()) == sorted([top, "download"])
-        found = {p.relative_to(root / top).as_posix() for p in (root / top).rglob("*") if p.is_file()}
-        assert found == set(files)
-        tables.append(read(name, root))
-        shutil.rmtree(root)
-    assert tables[0].equals(tables[1])
-    assert tables[0]["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in files if "CXR_png" in file]
+def test_a_tuberculosis_set_reads_after_download(serve, composed, tmp_path, dataset, archive, top, files):
+    serve(archive, zipped(inside(top, files)))
+    download.download(composed(dataset.__name__.rpartition(".")[2]))
+    root = tmp_path / "data"
+    assert sorted(path.name for path in root.iterdir()) == sorted([top, "download"])
+    assert {p.relative_to(root / top).as_posix() for p in (root / top).rglob("*") if p.is_file()} == set(files)
+    table = dataset.read(root)
+    assert table["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in files if "CXR_png" in file]
 
 
 @pytest.mark.parametrize("sex", ["Patient Gender", "Patient Sex"])
-def test_chestxray14_reads_after_download(server, composed, tmp_path, sex):
-    serve(server, "Data_Entry_2017_v2020.csv", TABLE.format(sex=sex).encode())
-    serve(server, "train_val_list.txt", b"00000001_000.png\n00000001_001.png")
-    serve(server, "test_list.txt", b"00000002_000.png")
-    serve(server, "images_001.tar.gz", tarred({f"images/00000001_00{n}.png": png(n) for n in (0, 1)}))
-    serve(server, "images_012.tar.gz", tarred({"images/00000002_000.png": png(3)}))
-    download.download(composed("chestxray14", "take=[table,train_val,test,images_001,images_012]"))
-    table = read("chestxray14", tmp_path / "data")
+def test_chestxray14_reads_after_download(serve, composed, tmp_path, sex):
+    serve("Data_Entry_2017_v2020.csv", TABLE.format(sex=sex).encode())
+    serve("train_val_list.txt", b"00000001_000.png\n00000001_001.png")
+    serve("test_list.txt", b"00000002_000.png")
+    serve("images_001.tar.gz", tarred({f"images/00000001_00{n}.png": png(n) for n in (0, 1)}))
+    serve("images_012.tar.gz", tarred({"images/00000002_000.png": png(3)}))
+    download.download(composed("chestxray14", take=["table", "train_val", "test", "images_001", "images_012"]))
+    table = chestxray14.read(tmp_path / "data")
     assert len(table) == 3
     assert table["path"].iloc[0] == "images_001/images/00000001_000.png"
     assert chestxray14.official(tmp_path / "data").tolist() == ["train_val", "train_val", "test"]
     assert not list((tmp_path / "data" / "download").glob("*.gz"))
 
 
-def test_a_second_run_asks_for_nothing(server, composed, tmp_path, caplog):
+def test_a_second_run_asks_for_nothing(serve, composed, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    resources = [*serve_pages(server, "montgomery", MONTGOMERY).values()]
-    resources += [serve(server, "test_list.txt", b"00000002_000.png")]
+    resources = [serve(ZIP, ARCHIVE), serve("test_list.txt", b"00000002_000.png")]
     for _ in range(2):
         download.download(composed("montgomery"))
-        download.download(composed("chestxray14", "take=test", f"root={tmp_path / 'c'}"))
-    assert [len(resource.requests) for resource in resources] == [1] * len(resources)
-    assert f"{tmp_path / 'data' / 'MontgomerySet'} is there" in caplog.messages
-    left = {path.name for path in (tmp_path / "data" / "download").iterdir()}
-    assert left == {"checksums.json", ".lock"}
-    assert f"{tmp_path / 'c' / 'test_list.txt'} is there" in caplog.messages
+        download.download(composed("chestxray14", take="test", root=str(tmp_path / "c")))
+    assert [resource.requests for resource in resources] == [1, 1]
+    assert f"{tmp_path / 'data' / 'MontgomerySet'} is there: left as it is" in caplog.messages
+    assert f"{tmp_path / 'c' / 'test_list.txt'} is there: left as it is" in caplog.messages
+    assert {path.name for path in (tmp_path / "data" / "download").iterdir()} == {f"{ZIP}.checksum", ".lock"}
 
 
-def test_what_others_put_there_is_left_and_said(composed, tmp_path, caplog):
+def test_what_others_put_there_is_left_as_it_is(composed, tmp_path):
     (tmp_path / "data" / "MontgomerySet").mkdir(parents=True)
+    (tmp_path / "data" / "MontgomerySet" / "mine").write_bytes(b"mine")
     download.download(composed("montgomery"))
-    assert "not by this command: left as it is" in caplog.text
+    assert [path.name for path in (tmp_path / "data" / "MontgomerySet").iterdir()] == ["mine"]
 
 
 def test_images_in_another_layout_are_not_fetched_twice(composed, tmp_path):
@@ -174,219 +166,184 @@ def test_images_in_another_layout_are_not_fetched_twice(composed, tmp_path):
         download.download(composed("montgomery"))
 
 
+def test_two_downloads_into_one_folder_do_not_meet(composed, tmp_path):
+    (tmp_path / "data" / "download").mkdir(parents=True)
+    with FileLock(tmp_path / "data" / "download" / ".lock"), pytest.raises(DownloadError, match="is under way"):
+        download.download(composed("montgomery"))
+
+
 def test_terms_and_citation_come_first(composed, caplog):
     caplog.set_level(logging.INFO)
     with pytest.raises(DownloadError):
         download.download(composed("chestxray14"))
-    assert [line.partition(" ")[0] for line in caplog.messages[:3]] == ["chestxray14,", "terms:", "cite:"]
-    assert "CVPR 2017" in caplog.messages[2]
+    lines = caplog.messages[0].splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["chestxray14,", "terms:", "cite:"]
+    assert "CVPR 2017" in lines[2]
 
 
-def test_a_moved_file_names_the_address_and_the_setting(server, composed, tmp_path):
+def test_a_moved_file_names_the_address_and_the_setting(server, composed):
     with pytest.raises(DownloadError) as raised:
-        download.download(composed("chestxray14", "take=images_003"))
-    for needed in (
+        download.download(composed("chestxray14", take="images_003"))
+    for word in (
         f"{server.address}/images_003.tar.gz",
-        "404",
+        "404 Client Error",
         "files.images_003.url",
         "conf/download/chestxray14.yaml",
+        "data/download/images_003.tar.gz yourself",
     ):
-        assert needed in str(raised.value)
-    with pytest.raises(DownloadError, match=r"files\.pages\.pages\.CXR_png\.url"):
-        download.download(composed("montgomery"))
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_wrong_checksum_is_refused_and_the_next_run_fetches_anew(server, composed, tmp_path):
-    serve(server, "test_list.txt", b"wrong")
-    config = composed("chestxray14", "take=test")
-    config.files.test.checksum = f"md5:{hashlib.md5(b'right').hexdigest()}"
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/file", "nothing", ""])
+def test_an_address_that_leads_nowhere_is_an_error(composed, address):
+    with pytest.raises(DownloadError, match=f"^{address} cannot be fetched"):
+        download.download(composed("montgomery", files={"archive": {"url": address}}))
+
+
+def test_a_cut_or_busy_server_is_asked_again(serve, composed, tmp_path):
+    resource = serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1], answers=[503, 429])
+    download.download(composed("montgomery"))
+    assert resource.requests == 4
+    assert len(montgomery.read(tmp_path / "data")) == 3
+
+
+def test_a_server_that_always_cuts_is_given_up_and_nothing_passes_for_the_file(serve, composed, tmp_path):
+    resource = serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1] * 50)
+    with pytest.raises(DownloadError, match="cannot be fetched"):
+        download.download(composed("montgomery", attempts=2))
+    assert resource.requests == 2
+    assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_another_length_than_stated_is_refused(serve, composed, tmp_path):
+    serve(ZIP, b"<html>Press the button</html>")
+    with pytest.raises(DownloadError, match=r"gave 29 bytes, not 616,853,875 .*files\.archive\.url.*kept as .*refused"):
+        download.download(composed("montgomery", files={"archive": {"bytes": 616_853_875}}))
+    assert not (tmp_path / "data" / "MontgomerySet").exists()
+
+
+def test_a_wrong_checksum_is_refused_and_the_next_run_fetches_anew(server, serve, composed, tmp_path):
+    wrong = serve("test_list.txt", b"wrong")
+    checksum = f"md5:{hashlib.md5(b'right').hexdigest()}"
+    config = composed("chestxray14", take="test", files={"test": {"checksum": checksum}})
     with pytest.raises(DownloadError, match=rf"{server.address}/test_list.txt gave another.*files\.test\.checksum"):
         download.download(config)
+    assert wrong.requests == 1
     assert not (tmp_path / "data" / "test_list.txt").exists()
-    serve(server, "test_list.txt", b"right")
+    serve("test_list.txt", b"right")
     download.download(config)
     assert (tmp_path / "data" / "test_list.txt").read_bytes() == b"right"
+    config.files.test.checksum, config.root = "crc:1", str(tmp_path / "other")
+    with pytest.raises(DownloadError, match=r"files\.test\.checksum=crc:1: Algorithm 'crc'"):
+        download.download(config)
 
 
-def test_the_first_checksum_is_recorded_and_another_refused(server, composed, tmp_path):
-    archive = zipped(inside("MontgomerySet", MONTGOMERY))
-    serve(server, "NLM-MontgomeryCXRSet.zip", archive)
-    config = composed("montgomery", "take=archive")
+def test_the_first_checksum_is_recorded_and_another_refused(serve, composed, tmp_path):
+    serve(ZIP, ARCHIVE)
+    config = composed("montgomery")
+    precious, record = tmp_path / "precious", tmp_path / "data" / "download" / f"{ZIP}.checksum"
     download.download(config)
-    record = tmp_path / "data" / "download" / "checksums.json"
-    entry = json.loads(record.read_text())["NLM-MontgomeryCXRSet.zip"]
-    assert (entry["sha256"], entry["bytes"]) == (hashlib.sha256(archive).hexdigest(), len(archive))
+    assert record.read_text() == f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}"
 
     shutil.rmtree(tmp_path / "data" / "MontgomerySet")
-    serve(server, "NLM-MontgomeryCXRSet.zip", zipped(inside("MontgomerySet", SHENZHEN)))
-    with pytest.raises(DownloadError, match=r"another file than expected.*delete its entry in .*checksums\.json"):
+    serve(ZIP, zipped(inside("MontgomerySet", SHENZHEN)))
+    with pytest.raises(DownloadError, match=r"gave another file.*\.checksum \(delete it if there is a newer"):
         download.download(config)
     assert not (tmp_path / "data" / "MontgomerySet").exists()
     record.unlink()
+    record.symlink_to(precious)
     download.download(config)
+    assert not precious.exists()  # what is recorded lands in no other file
 
 
-def test_a_damaged_archive_is_neither_recorded_nor_tried_again(server, composed, tmp_path):
-    archive = zipped(inside("MontgomerySet", MONTGOMERY))
-    serve(server, "NLM-MontgomeryCXRSet.zip", archive[:-30])
-    config = composed("montgomery", "take=archive")
+def test_a_damaged_archive_is_neither_recorded_nor_tried_again(serve, composed, tmp_path):
+    serve(ZIP, ARCHIVE[:-30])
     with pytest.raises(DownloadError, match=r"damaged.*run again to fetch it anew"):
-        download.download(config)
-    serve(server, "NLM-MontgomeryCXRSet.zip", archive)
-    download.download(config)
-    assert len(read("montgomery", tmp_path / "data")) == 3
+        download.download(composed("montgomery"))
+    serve(ZIP, ARCHIVE)
+    download.download(composed("montgomery"))
+    assert len(montgomery.read(tmp_path / "data")) == 3
 
 
-def test_a_page_that_lists_too_few_files_is_refused(server, composed):
-    serve_pages(server, "montgomery", MONTGOMERY)
-    config = composed("montgomery")
-    config.files.pages.pages.CXR_png.files = 138
-    with pytest.raises(DownloadError, match=r"lists 3 files \*\.png, expected are 138.*CXR_png\.files=null"):
-        download.download(config)
-
-
-def test_too_little_disk_says_how_much_is_needed_and_where(composed, tmp_path, disk):
+@pytest.mark.parametrize(("keep", "needed"), [(False, r"5\.16"), (True, r"8\.16")])
+def test_too_little_disk_says_how_much_is_needed_and_where(composed, tmp_path, disk, keep, needed):
     disk(free=1_500_000_000)
-    config = composed("montgomery", "take=archive")
-    config.files.archive.bytes, config.files.archive.unpacked = 1_000_000_000, 1_200_000_000
-    with pytest.raises(DownloadError, match=rf"{tmp_path / 'data'} needs 2\.2 GB.*has 1\.5 GB free"):
-        download.download(config)
+    keys = ["images_001", "images_002", "images_003", "images_004"]
+    files = {key: {"bytes": 1_000_000_000} for key in keys}
+    with pytest.raises(DownloadError, match=rf"{tmp_path / 'data'} needs {needed} GB.*has 1\.50 GB"):
+        download.download(composed("chestxray14", take=keys, keep=keep, files=files))
 
 
-@pytest.mark.parametrize(("keep", "needed"), [("false", "5.0 GB"), ("true", "8.0 GB")])
-def test_archives_that_go_once_unpacked_need_less_disk(composed, disk, keep, needed):
-    disk(free=0)
-    config = composed("chestxray14", "take=[images_001,images_002,images_003,images_004]", f"keep={keep}")
-    for key in config.take:
-        config.files[key].bytes = config.files[key].unpacked = 1_000_000_000
-    with pytest.raises(DownloadError, match=f"needs {needed}"):
-        download.download(config)
-
-
-def test_what_has_come_needs_no_more_disk(server, composed, tmp_path, disk):
+def test_what_is_there_already_needs_no_more_disk(composed, tmp_path, disk):
     (tmp_path / "data" / "download").mkdir(parents=True)
-    (tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip.part").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "data" / "download" / ZIP).write_bytes(b"x" * 30_000_000)
     disk(free=0)
-    config = composed("montgomery", "take=archive")
-    config.files.archive.bytes, config.files.archive.unpacked = 3_000_000, 4_000_000
-    with pytest.raises(DownloadError, match=r"needs 6\.0 MB"):
-        download.download(config)
+    with pytest.raises(DownloadError, match=r"needs 0\.10 GB"):
+        download.download(composed("montgomery", files={"archive": {"bytes": 65_000_000}}))
 
 
-def test_a_full_disk_is_said(server, composed, monkeypatch):
-    serve_pages(server, "montgomery", MONTGOMERY)
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(download, "fetch", full)
-    with pytest.raises(DownloadError, match=r"no space is left.*run again to go on"):
-        download.download(composed("montgomery"))
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(composed, tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").write_bytes(b"a file")
-    with pytest.raises(DownloadError, match="root must name a folder that can be written"):
-        download.download(composed("montgomery"))
-    with pytest.raises(DownloadError, match=r"where to\? root=DIR"):
-        download.download(composed("montgomery", "root=???"))
+    for root, message in ((tmp_path / "data", "a file is where a folder is to be"), ("???", r"where to\? root=DIR")):
+        monkeypatch.setattr(sys, "argv", ["download", "montgomery", f"root={root}"])
+        with pytest.raises(SystemExit, match=message):
+            download.command()
 
 
-def test_kept_archives_stay(server, composed, tmp_path):
-    serve(server, "NLM-MontgomeryCXRSet.zip", zipped(inside("MontgomerySet", MONTGOMERY)))
-    download.download(composed("montgomery", "take=archive", "keep=true"))
-    assert (tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip").exists()
+def test_kept_archives_stay(serve, composed, tmp_path):
+    serve(ZIP, ARCHIVE)
+    download.download(composed("montgomery", keep=True))
+    assert (tmp_path / "data" / "download" / ZIP).read_bytes() == ARCHIVE
 
 
 def test_an_archive_put_there_by_hand_is_unpacked(composed, tmp_path):
     (tmp_path / "data" / "download").mkdir(parents=True)
-    archive = tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip"
-    archive.write_bytes(zipped(inside("MontgomerySet", MONTGOMERY)))
-    download.download(composed("montgomery", "take=archive"))
-    assert len(read("montgomery", tmp_path / "data")) == 3
+    (tmp_path / "data" / "download" / ZIP).write_bytes(ARCHIVE)
+    download.download(composed("montgomery"))
+    assert len(montgomery.read(tmp_path / "data")) == 3
 
 
 def test_an_unknown_part_names_those_that_there_are(composed):
-    with pytest.raises(DownloadError, match=r"take=zip: there are pages, archive"):
-        download.download(composed("montgomery", "take=zip"))
+    with pytest.raises(DownloadError, match="take=zip: there are archive, or null for all"):
+        download.download(composed("montgomery", take="zip"))
 
 
-def test_a_stop_in_the_middle_of_pages_shows_no_half_dataset(server, composed, tmp_path):
-    resources = serve_pages(server, "montgomery", MONTGOMERY)
-    third = resources["CXR_png/MCUCXR_0003_1.png"]
-    third.answers = [(404, {})]
-    with pytest.raises(DownloadError, match="404"):
-        download.download(composed("montgomery"))
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["download"]
-    download.download(composed("montgomery"))
-    assert [len(resource.requests) for resource in resources.values()] == [1, 1, 2, 1, 1]
-
-
-def test_the_shipped_configuration_is_complete(composed):
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        configs = {
-            n: compose("download", [f"download={n}", "root=x"]) for n in ("montgomery", "shenzhen", "chestxray14")
-        }
-    archives = [file for key, file in configs["chestxray14"].files.items() if key.startswith("images_")]
-    assert [file.into for file in archives] == [f"images_{number:03}" for number in range(1, 13)]
+def test_the_shipped_configuration_is_complete():
+    archives = [file for key, file in shipped("chestxray14").files.items() if key.startswith("images_")]
+    assert [file.folder for file in archives] == [f"images_{number:03}" for number in range(1, 13)]
     assert len({file.url for file in archives}) == len({file.checksum for file in archives}) == 12
-    assert configs["montgomery"].files.pages.pages.CXR_png.files == montgomery.IMAGES
-    assert configs["shenzhen"].files.pages.pages.CXR_png.files == shenzhen.IMAGES
+    assert min(file.bytes for file in archives) > 2_000_000_000
 
 
-@contextmanager
-def running(*arguments: str, **more):
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "lungdet.data.download", *arguments]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        # A shell's background job, as the tests may be, hands on that Ctrl-C is to be ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **more,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, tmp_path):
-    archive = zipped(inside("MontgomerySet", MONTGOMERY) | {"MontgomerySet/filler": BODY})
+def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, composed, tmp_path):
     hold = threading.Event()
-    resource = serve(server, "a.zip", archive, cuts=[400_000], hold=hold)
-    arguments = [
-        "montgomery", "take=archive", f"root={tmp_path / 'data'}", f"files.archive.url={server.address}/a.zip",
-        "files.archive.bytes=null", "timeout=600",
+    resource = serve("a.zip", ARCHIVE, cuts=[len(ARCHIVE) - 1], hold=hold)
+    command = [
+        sys.executable, "-m", "lungdet.data.download", "montgomery", f"root={tmp_path / 'data'}",
+        f"files.archive.url={server.address}/a.zip", "files.archive.bytes=null", "timeout=600",
     ]  # fmt: skip
-    with running(*arguments, cwd=tmp_path) as process:
-        part = tmp_path / "data" / "download" / "NLM-MontgomeryCXRSet.zip.part"
-        while not (part.exists() and part.stat().st_size > 300_000):
+    # A shell's background job, as the tests may be, hands on that Ctrl-C is to be ignored.
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ, **pipe, **heed) as process:
+        while not resource.requests:
             assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=600)[0]
+        printed = process.communicate(timeout=600)[0]
     hold.set()
-    assert process.returncode == 130, said
-    assert "run again to go on" in said
-    assert "Traceback" not in said
-    came = part.stat().st_size
-    resource.hold = None
-    with running(*arguments, cwd=tmp_path) as process:
-        said = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, said
-    assert resource.requests == [None, f"bytes={came}-"]
-    assert len(read("montgomery", tmp_path / "data")) == 3
-    assert "Two public chest X-ray datasets" in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    assert process.returncode == 130, printed
+    assert "interrupted" in printed
+    assert "Two public chest X-ray datasets" in printed
+    assert "Traceback" not in printed
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+    serve(ZIP, ARCHIVE)
+    download.download(composed("montgomery"))
+    assert len(montgomery.read(tmp_path / "data")) == 3
 
 
-def test_the_command_without_a_dataset_says_which_there_are(tmp_path):
-    with running("root=x", cwd=tmp_path) as process:
-        said = process.communicate(timeout=600)[0]
-    assert process.returncode == 1
-    assert "Name one dataset: chestxray14, montgomery, shenzhen" in said
+def test_the_command_without_a_dataset_says_which_there_are(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["download", "root=x"])
+    with pytest.raises(SystemExit, match="Name one dataset: chestxray14, montgomery, shenzhen"):
+        download.command()

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from lungdet.data.download import unpacking
-from lungdet.data.download.fetching import DownloadError
 from tests.fake_server import tarred, zipped
 
 
@@ -37,7 +36,7 @@ WICKED = {
 def test_a_wicked_member_is_named_and_nothing_is_left(tmp_path, name):
     body, member = WICKED[name]
     (tmp_path / name).write_bytes(body)
-    with pytest.raises(unpacking.ArchiveError, match=f"'{member}'.*nothing was unpacked"):
+    with pytest.raises(unpacking.ArchiveError, match=f"'{member}'.*publisher's archive"):
         unpacking.unpack(tmp_path / name, tmp_path / "in" / "target", tmp_path / "in" / "aside")
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["in", name])
 
@@ -47,9 +46,11 @@ def test_an_archive_is_unpacked_whole(tmp_path, name, body):
     (tmp_path / name).write_bytes(body)
     (tmp_path / "aside" / "images").mkdir(parents=True)
     (tmp_path / "aside" / "images" / "a.png").write_bytes(b"half, from a stop before")
-    assert unpacking.unpack(tmp_path / name, tmp_path / "target", tmp_path / "aside") == 3
-    found = {p.relative_to(tmp_path / "target").as_posix(): p for p in (tmp_path / "target").rglob("*") if p.is_file()}
-    assert {name: path.read_bytes() for name, path in found.items()} == GOOD
+    unpacking.unpack(tmp_path / name, tmp_path / "target", tmp_path / "aside")
+    unpacked = {
+        p.relative_to(tmp_path / "target").as_posix(): p for p in (tmp_path / "target").rglob("*") if p.is_file()
+    }
+    assert {name: path.read_bytes() for name, path in unpacked.items()} == GOOD
     assert not (tmp_path / "aside").exists()
 
 
@@ -66,7 +67,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     body = bytearray(zipped({"a": b"a" * 100}))
     body[body.index(b"aaaa") + 50] ^= 1
     (tmp_path / "a.zip").write_bytes(body)
-    with pytest.raises(unpacking.ArchiveError, match="damaged, after a"):
+    with pytest.raises(unpacking.ArchiveError, match=r"damaged.*after a "):
         unpacking.unpack(tmp_path / "a.zip", tmp_path / "target", tmp_path / "aside")
 
 
@@ -86,9 +87,9 @@ def test_a_stop_in_the_middle_of_unpacking_leaves_nothing(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_a_zip_that_unpacks_to_more_than_the_disk_has_is_not_begun(tmp_path, monkeypatch):
+def test_an_archive_that_unpacks_to_more_than_the_disk_has_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     (tmp_path / "a.zip").write_bytes(zipped(GOOD))
-    with pytest.raises(DownloadError, match=r"unpacks to 0\.0 MB.*free"):
+    with pytest.raises(unpacking.DownloadError, match=r"unpacks to 0\.00 GB.*free"):
         unpacking.unpack(tmp_path / "a.zip", tmp_path / "target", tmp_path / "aside")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]

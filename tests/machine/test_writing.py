@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lungdet.data.download.checksums import Checksums
 from lungdet.data.splitting import leaks, splits
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import thresholds
@@ -33,7 +32,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
         folder / "split.csv", SPLIT
     ),
     "copies.parquet": lambda folder: leaks._write(SPLIT, folder / "copies.parquet"),
-    "checksums.json": lambda folder: Checksums(folder / "checksums.json").save(),
     "tables/cost.csv": lambda folder: document.write_tables(PAGE, folder),
     "report/report.html": lambda folder: fake_runs.evaluate(fake_runs.two_runs(folder / "runs"), folder / "report"),
 }
