@@ -13,6 +13,7 @@ from statistics import fmean
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.grouping import CONTROLS, differences, identity, module, role, start_name
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result, Skipped
@@ -104,7 +105,7 @@ def summarise(
     scores = {name: _model(some, rule, at, out, draws, parts is not None) for name, some in models.items()}
     identities = {name: identity(some[0].first.run) for name, some in models.items()}
     roles = {name: role(one) for name, one in identities.items()}
-    pairs = paired.pairs(identities)
+    pairs = grouping.pairs(identities)
     gaps = {name: gap.measured(some, draws) for name, some in models.items()}
     degraded = {name: None if external else image_quality.measured(some, draws) for name, some in models.items()}
     for name, one in scores.items():

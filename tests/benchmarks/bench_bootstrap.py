@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import expit
 
 from lungdet.evaluation.statistics import metrics
-from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics.bootstrap import multiplicities, replicate
+from lungdet.evaluation.statistics.cases import Case
 from tests.benchmarks.pairs import compare
 from tests.evaluation.statistics.test_bootstrap import sklearn_metrics
 

@@ -134,6 +134,36 @@ def group(results: Sequence[Result]) -> tuple[dict[str, list[Replicate]], list[S
     return common(models)
 
 
+def pairs(models: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Which models are compared: each with the CNN-LSTM of its settings, a control with that which it is most like.
+
+    Without a CNN-LSTM, a control being none, those alike in every setting but their class; where none are, each with
+    each.
+
+    Args:
+        models: each one's configuration, see `identity`.
+    """
+    every = list(itertools.combinations(models, 2))
+
+    def unlike(first: str, second: str, network: bool = False) -> int:
+        """In how many settings that both have two models differ; with `network` those of the models themselves."""
+        a, b = models[first], models[second]
+        keys = (a.keys() & b.keys()) - {"split", *FLAGS}
+        return sum(a[key] != b[key] for key in keys if key.startswith("model.") is network)
+
+    roles = {name: role(settings) for name, settings in models.items()}
+    with_lstm = []
+    for model in [name for name in models if roles[name] != "cnn_lstm"]:
+        partners = [name for name in models if roles[name] == "cnn_lstm" and not unlike(model, name)]
+        if roles[model] in CONTROLS:
+            least = min((unlike(model, name, network=True) for name in partners), default=0)
+            partners = [name for name in partners if unlike(model, name, network=True) == least]
+        with_lstm += [(model, name) for name in partners]
+    classes = {name: settings["model._target_"] for name, settings in models.items()}
+    by_class = [pair for pair in every if classes[pair[0]] != classes[pair[1]] and not unlike(*pair)]
+    return with_lstm or by_class or every
+
+
 def kinds(models: Mapping[str, Sequence[Replicate]]) -> dict[str, Run]:
     """A run of each kind of network: models that differ in their training alone are one kind, the first one's name."""
     found: dict[str, str] = {}

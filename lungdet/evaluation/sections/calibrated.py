@@ -13,8 +13,8 @@ import pandas as pd
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
+from lungdet.evaluation.statistics.cases import BINS
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
-from lungdet.evaluation.statistics.metrics import BINS
 from lungdet.page.document import Figure, Items, Table
 from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
 from lungdet.page.wording import NAMES, finding_name, join, label, number, with_interval

@@ -16,9 +16,9 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.statistics.bootstrap import multiplicities
+from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking
-from lungdet.evaluation.statistics.metrics import Confusion, Undefined, confusion
 from lungdet.machine import hardware
 from lungdet.page.document import Figure, Items, Table
 from lungdet.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
@@ -255,9 +255,9 @@ def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) ->
                 block["undefined"][key] = f"there is no threshold: {getattr(cut, 'reason', 'it is NaN')}"
                 continue
             y, logit = (table[f"{kind}_{name}"].to_numpy(np.float64)[known] for kind in ("target", "logit"))
-            found.append(confusion(y, logit, cut))
+            found.append(Case(y, logit, cut).total()[:4])
         whole = key not in block["undefined"]
-        block[key] = dict(zip(Confusion._fields, map(float, np.mean(found, axis=0)), strict=True)) if whole else None
+        block[key] = dict(zip(Sums._fields[:4], map(float, np.mean(found, axis=0)), strict=True)) if whole else None
     return block
 
 

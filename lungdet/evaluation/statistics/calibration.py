@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from lungdet.evaluation.statistics.metrics import BINS, Undefined, calibration_bin, known
+from lungdet.evaluation.statistics.cases import BINS, Undefined, calibration_bin, known
 
 
 def without_chance(gaps: np.ndarray, deviation: np.ndarray) -> np.ndarray:

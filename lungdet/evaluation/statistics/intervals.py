@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.evaluation.statistics.cases import Undefined
+from lungdet.evaluation.statistics.metrics import METRICS
+from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED
 
 SEEDS_NEEDED = 3
 """With fewer, the spread over seeds cannot be told from a difference between models."""
@@ -70,16 +72,15 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     if reason := _no_interval(estimate):
         return Undefined(reason), Undefined(reason)
     patients, seeds, freedom = variance(estimate)
-    to, back, slope = _SCALES.get(estimate.metric, _LOGIT)
-    if not math.isfinite(to(value)):
+    scale = _SCALES.get(estimate.metric, SHARE)
+    if not math.isfinite(scale.to(value)):
         away = (1 - LEVEL) / 2
         exact = away ** (1 / estimate.supporting)
-        if estimate.metric == "mcc":
-            return (2 * exact - 1, 1.0) if value > 0 else (-1.0, 1 - 2 * exact)
-        return (exact, 1.0) if value > 0 else (0.0, 1 - exact)
+        inner = scale.low + exact * (scale.high - scale.low)
+        return (inner, scale.high) if value > 0 else (scale.low, scale.low + scale.high - inner)
     centre = value if estimate.centre is None else estimate.centre
-    margin = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(patients + seeds) * slope(centre)
-    return back(to(centre) - margin), back(to(centre) + margin)
+    margin = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(patients + seeds) * scale.slope(centre)
+    return scale.back(scale.to(centre) - margin), scale.back(scale.to(centre) + margin)
 
 
 def difference(first: Estimate, second: Estimate) -> Difference:
@@ -182,15 +183,4 @@ def _no_interval(estimate: Estimate) -> str | None:
     return None
 
 
-def _logit(x: float) -> float:
-    return math.log(x / (1 - x)) if 0 < x < 1 else math.inf
-
-
-_LOGIT = (_logit, lambda z: 1 / (1 + math.exp(-z)), lambda x: 1 / (x * (1 - x)))
-_SCALES = {
-    "mcc": (lambda x: math.atanh(x) if abs(x) < 1 else math.inf, math.tanh, lambda x: 1 / (1 - x**2)),
-    "log_loss": (math.log, math.exp, lambda x: 1 / x),
-    "gap": (lambda x: x, lambda x: x, lambda x: 1.0),
-    "calibration_error": (lambda x: x, lambda x: min(max(x, 0.0), 1.0), lambda x: 1.0),
-}
-"""By metric: to the scale on which the interval is symmetric, back, and how steep it is; shares take the logit."""
+_SCALES = {name: metric.scale for name, metric in METRICS.items()} | {"gap": UNBOUNDED}

@@ -15,15 +15,14 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.statistics import metrics
-from lungdet.evaluation.statistics.bootstrap import TRUE_CALIBRATION, Case, replicate, true_calibration
+from lungdet.evaluation.statistics.bootstrap import replicate
+from lungdet.evaluation.statistics.cases import Case, Sums, Undefined, deviation
 from lungdet.evaluation.statistics.intervals import Estimate, interval
-from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.evaluation.statistics.metrics import METRICS, Metric
 
 Cuts = Mapping[str, float | pd.Series]
 """Each label's threshold, in log-odds: a number, or one an image by the table's index where several runs are pooled."""
-DRAWN = {"calibration_error": TRUE_CALIBRATION}
-"""What a metric's draws are of, where not of itself."""
-THRESHOLDED = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc"}
+THRESHOLDED = {name for name, metric in METRICS.items() if metric.thresholded}
 """Metrics that a threshold changes."""
 
 
@@ -55,7 +54,7 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
         draws: redrawn test parts that the intervals are made of.
     """
     half = estimated(tables, labels, [0.0] * len(tables), draws)
-    own = half | estimated(tables, labels, cuts, draws, [name for name in metrics.METRICS if name in THRESHOLDED])
+    own = half | estimated(tables, labels, cuts, draws, [name for name in METRICS if name in THRESHOLDED])
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
     enter(block, "test", half)
     enter(block, "at_validation_threshold", own)
@@ -88,7 +87,7 @@ def estimated(
 
     In a redrawn part a finding that is missing leaves the mean over the others.
     """
-    names = list(metrics.METRICS if names is None else names)
+    names = list(METRICS if names is None else names)
     values = [measured(table, labels, cut, names) for table, cut in zip(tables, cuts, strict=True)]
     measurable = [label for label in labels if len(labels) == 1 or lacking(tables[0], label) is None]
     patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)
@@ -103,7 +102,7 @@ def estimated(
     ]
     by_seed = np.full((len(tables), len(measurable), len(names), draws), np.nan)
     if len(patients) > 1 and cases:
-        drawn = replicate(cases, patient, draws, names=[DRAWN.get(name, name) for name in names])
+        drawn = replicate(cases, patient, draws, metrics=[METRICS[name].drawn or METRICS[name] for name in names])
         by_seed = drawn.reshape(by_seed.shape)
     found = {}
     for place, name in enumerate(names):
@@ -113,8 +112,8 @@ def estimated(
             [value[name] for value in values],
             some[:, 0] if len(measurable) == 1 else _mean_over_findings(some),
             len(patients),
-            _supporting(name, tables[0], measurable),
-            _centre(cases, patient, name),
+            _supporting(METRICS[name], tables[0], measurable),
+            _centre(cases, patient, METRICS[name]),
         )
     return found
 
@@ -125,7 +124,7 @@ def measured(
     """Metrics (all, or those named) of one label, or their mean over the findings that have both classes."""
     if labels == ("abnormal",):
         return _of_label(table, "abnormal", cuts, names)
-    names = list(metrics.METRICS if names is None else names)
+    names = list(METRICS if names is None else names)
     by_finding = {label: _of_label(table, label, cuts, names) for label in labels if lacking(table, label) is None}
     if not by_finding:
         reason = lacking(table, labels[0]) if len(labels) == 1 else "no finding is there both present and absent"
@@ -180,24 +179,22 @@ def _mean_over_findings(drawn: np.ndarray) -> np.ndarray:
         return np.nanmean(drawn, axis=1)
 
 
-def _supporting(name: str, table: pd.DataFrame, labels: Sequence[str]) -> int:
+def _supporting(metric: Metric, table: pd.DataFrame, labels: Sequence[str]) -> int:
     """Patients that a metric rests on: those with an image of the class it counts, or of the scarcer one."""
-    found = []
+    counts = []
     for label in labels:
-        of_class = {value: table.loc[table[f"target_{label}"] == value, "patient_id"].nunique() for value in (0, 1)}
-        if name in ("accuracy", "brier", "log_loss", "calibration_error"):
-            found.append(table.loc[table[f"target_{label}"].notna(), "patient_id"].nunique())
-        else:
-            classes = {"precision": (1,), "recall": (1,), "f1": (1,), "specificity": (0,)}.get(name, (0, 1))
-            found.append(min(of_class[value] for value in classes))
-    return max(min(found, default=1), 1)
+        target = table[f"target_{label}"]
+        groups = [target == value for value in metric.rests_on] or [target.notna()]
+        counts.append(min(table.loc[inside, "patient_id"].nunique() for inside in groups))
+    return max(min(counts, default=1), 1)
 
 
-def _centre(cases: Sequence[Case], patient: np.ndarray, name: str) -> float | None:
-    """Where a metric's interval is centred, if not at its value."""
-    if name not in DRAWN or not cases:
+def _centre(cases: Sequence[Case], patient: np.ndarray, metric: Metric) -> float | None:
+    """Where a metric's interval is centred, if not at its value: at what is drawn in its place."""
+    if metric.drawn is None or not cases:
         return None
-    return fmean(true_calibration(case, patient) for case in cases)
+    by_patient = [case.sums(patient, int(patient.max()) + 1) for case in cases]
+    return fmean(float(metric.drawn.formula(Sums.of(sums.sum(axis=0), deviation(sums)))) for sums in by_patient)
 
 
 def _mean(values: Mapping[str, float]) -> float:

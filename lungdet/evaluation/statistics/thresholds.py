@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from lungdet.errors import InputError
-from lungdet.evaluation.statistics.metrics import NO_ABNORMAL, NO_NORMAL, Undefined, known
+from lungdet.evaluation.statistics.cases import NO_ABNORMAL, NO_NORMAL, Undefined, known
 from lungdet.machine.writing import write_text
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from scipy import special
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import calibrated
-from lungdet.evaluation.statistics import calibration, metrics
+from lungdet.evaluation.statistics import calibration, cases, metrics
 from lungdet.findings import FINDINGS
 from lungdet.page import document
 from tests.fake_runs import fold_of, predictions, write_run
@@ -108,7 +108,7 @@ def test_the_reliability_diagram_is_scikit_learns_of_all_seeds_together(tmp_path
     some = replicates(tmp_path, (sure_by(2, 1), sure_by(2, 9)), (sure_by(2, 2), sure_by(1.5, 9)))
     bins = calibrated.numbers(some, 20)["reliability"]["before"]
     together = pd.concat([one.test for one in some])
-    share, mean = calibration_curve(together.target_abnormal, together.probability_abnormal, n_bins=metrics.BINS)
+    share, mean = calibration_curve(together.target_abnormal, together.probability_abnormal, n_bins=cases.BINS)
     assert [value for value in bins["said"] if value is not None] == pytest.approx(mean, abs=1e-6)
     assert [value for value in bins["are"] if value is not None] == pytest.approx(share)
     assert sum(bins["images"]) == 400  # a seed

@@ -11,7 +11,9 @@ from scipy import stats
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import subgroups
-from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.bootstrap import multiplicities, replicate
+from lungdet.evaluation.statistics.cases import Case
 from lungdet.findings import FINDINGS
 from lungdet.page import document
 from tests.fake_runs import fold_of, predictions, write_run
@@ -322,7 +324,7 @@ def test_a_gap_over_findings_is_as_uncertain_as_their_redrawn_mean(tmp_path):
         y = test[[f"target_{name}" for name in gap["labels"]]].where(test["view"] == view)
         patient = pd.factorize(test.patient_id, sort=True)[0]
         cases = [Case(y[f"target_{name}"].to_numpy(), test[f"logit_{name}"].to_numpy()) for name in gap["labels"]]
-        drawn[view] = replicate(cases, patient, 100, names=("auroc",))[:, 0].mean(axis=0)
+        drawn[view] = replicate(cases, patient, 100, metrics=(metrics.auroc,))[:, 0].mean(axis=0)
         resting += [test.patient_id[y[column] == value].nunique() for column in y for value in (0, 1)]
     fewest = min(resting)
     error = np.std(drawn[gap["groups"][1]] - drawn[gap["groups"][0]], ddof=1) * math.sqrt(fewest / (fewest - 1))

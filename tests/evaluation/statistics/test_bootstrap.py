@@ -5,7 +5,8 @@ import pytest
 from scipy.special import expit
 
 from lungdet.evaluation.statistics import metrics
-from lungdet.evaluation.statistics.bootstrap import Case, multiplicities, replicate
+from lungdet.evaluation.statistics.bootstrap import multiplicities, replicate
+from lungdet.evaluation.statistics.cases import Case
 from lungdet.evaluation.statistics.metrics import log_odds
 from tests.simulated import ORDINARY, cohort, one_model
 
@@ -66,8 +67,8 @@ def test_models_and_parts_of_the_images_share_their_draws():
     other = np.resize(other, len(y))
     part = np.where(patient % 2, np.nan, y)
     p, other = log_odds(p), log_odds(other)
-    both = replicate([Case(y, p), Case(part, other)], patient, 30, names=("auroc", "accuracy"))
-    assert np.array_equal(both[0], replicate([Case(y, p)], patient, 30, names=("auroc", "accuracy"))[0])
+    both = replicate([Case(y, p), Case(part, other)], patient, 30, metrics=(metrics.auroc, metrics.accuracy))
+    assert np.array_equal(both[0], replicate([Case(y, p)], patient, 30, metrics=(metrics.auroc, metrics.accuracy))[0])
     for draw, images in enumerate(redrawn(patient, 30)):
         assert both[1, 0, draw] == pytest.approx(metrics.auroc(part[images], other[images]), abs=1e-12)
 
@@ -86,7 +87,7 @@ def test_draws_depend_on_the_seed_alone_and_leave_out_a_third_of_the_patients():
 def test_each_image_may_have_a_threshold_of_its_own():
     y, p, patient = study()
     p, cut = log_odds(p), log_odds(np.where(patient % 2, 0.3, 0.7))
-    found = replicate([Case(y, p, cut)], patient, 20, names=("f1",))[0, 0]
+    found = replicate([Case(y, p, cut)], patient, 20, metrics=(metrics.f1,))[0, 0]
     for draw, images in enumerate(redrawn(patient, 20)):
         assert found[draw] == pytest.approx(metrics.f1(y[images], p[images], cut[images]), abs=1e-12)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from lungdet.evaluation.statistics import calibration, metrics
+from lungdet.evaluation.statistics import calibration, cases, metrics
 
 
 def validation(seed: int, images: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -73,10 +73,10 @@ def test_the_reliability_diagram_is_scikit_learns():
         y, logit = validation(seed, 40 + 60 * seed)
         p = special.expit(logit.astype(np.float64))
         said, are, images = calibration.reliability(y, logit)
-        share, mean = calibration_curve(y, p, n_bins=metrics.BINS)
+        share, mean = calibration_curve(y, p, n_bins=cases.BINS)
         assert said[images > 0] == pytest.approx(mean)
         assert are[images > 0] == pytest.approx(share)
-        assert images.tolist() == np.histogram(p, np.linspace(0, 1, metrics.BINS + 1))[0].tolist()
+        assert images.tolist() == np.histogram(p, np.linspace(0, 1, cases.BINS + 1))[0].tolist()
         assert np.isnan(said[images == 0]).all()
         assert np.sum(np.abs(said - are)[images > 0] * images[images > 0]) / len(y) == pytest.approx(
             metrics.calibration_error(y, logit)

@@ -7,13 +7,14 @@ import pytest
 from scipy import stats
 
 from lungdet.evaluation.statistics import metrics
-from lungdet.evaluation.statistics.bootstrap import Case, replicate
+from lungdet.evaluation.statistics.bootstrap import replicate
+from lungdet.evaluation.statistics.cases import Case
 from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, p_value, variance
 from tests.simulated import cohort, several_seeds
 
 
 def estimate(name: str, seeds: list[np.ndarray], y: np.ndarray, patient: np.ndarray, draws: int = 2000) -> Estimate:
-    drawn = replicate([Case(y, p) for p in seeds], patient, draws, names=(name,))[:, 0]
+    drawn = replicate([Case(y, p) for p in seeds], patient, draws, metrics=(metrics.METRICS[name],))[:, 0]
     patients = patient.max() + 1
     return Estimate(name, [metrics.METRICS[name](y, p) for p in seeds], drawn, patients, patients)
 
