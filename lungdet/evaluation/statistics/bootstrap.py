@@ -48,10 +48,8 @@ def replicate(
         for number in range(len(cases)):
             sums = Sums.of(redrawn[:, number], scatter[number])
             steps = rankings[number].steps(times) if ranked else None
-            with np.errstate(divide="ignore", invalid="ignore"):
-                for place, metric in enumerate(metrics):
-                    of_draws = metric.formula(steps if metric.ranked else sums)
-                    values[number, place, start : start + len(times)] = of_draws
+            for place, metric in enumerate(metrics):
+                values[number, place, start : start + len(times)] = metric.of(sums, steps)
 
     with ThreadPoolExecutor(hardware.cores()) as pool:
         for _ in pool.map(fill, multiplicities(patients, draws, seed)):

@@ -194,7 +194,7 @@ def _centre(cases: Sequence[Case], patient: np.ndarray, metric: Metric) -> float
     if metric.drawn is None or not cases:
         return None
     by_patient = [case.sums(patient, int(patient.max()) + 1) for case in cases]
-    return fmean(float(metric.drawn.formula(Sums.of(sums.sum(axis=0), deviation(sums)))) for sums in by_patient)
+    return fmean(float(metric.drawn.of(Sums.of(sums.sum(axis=0), deviation(sums)))) for sums in by_patient)
 
 
 def _mean(values: Mapping[str, float]) -> float:

@@ -58,6 +58,11 @@ class Metric:
         """Of one test part, without the images whose label is NaN."""
         return _scores([self], y, logit, threshold)[self.name]
 
+    def of(self, sums: Sums, steps: Steps | None = None) -> np.ndarray:
+        """Of test parts by their sums or, where it ranks images, their steps; NaN where undefined."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.formula(steps if self.ranked else sums)
+
 
 def scores(
     y: ArrayLike, logit: ArrayLike, threshold: ArrayLike = 0.0, names: Iterable[str] | None = None
@@ -166,8 +171,5 @@ def _scores(metrics: Sequence[Metric], y: ArrayLike, logit: ArrayLike, threshold
         missing = next((need.reason for need in metric.needs if not need.amount(total)), None)
         if metric.thresholded and no_threshold:
             missing = f"there is no threshold: {getattr(threshold, 'reason', 'it is NaN')}"
-        if missing:
-            values[metric.name] = Undefined(missing)
-        else:
-            values[metric.name] = float(metric.formula(steps)[0] if metric.ranked else metric.formula(total))
+        values[metric.name] = Undefined(missing) if missing else float(np.squeeze(metric.of(total, steps)))
     return values

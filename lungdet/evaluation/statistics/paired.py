@@ -110,12 +110,8 @@ def permuted(
     def gaps(moved: np.ndarray) -> dict[str, np.ndarray]:
         """Second minus first, mean over seeds, where this much was moved from the middle, (.., S, K) -> (..)."""
         above, below = Sums.of(middle + moved), Sums.of(middle - moved)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                name: (metric.formula(above) - metric.formula(below)).mean(axis=-1)
-                for name, metric in METRICS.items()
-                if not metric.ranked
-            }
+        summed = {name: metric for name, metric in METRICS.items() if not metric.ranked}
+        return {name: (metric.of(above) - metric.of(below)).mean(axis=-1) for name, metric in summed.items()}
 
     observed = gaps(half.sum(axis=1))
     as_large = dict.fromkeys(observed, 1)
