@@ -7,6 +7,7 @@ from lungdet.evaluation.sections import by_part, choice, recurrence, search, sho
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import figure, finding_name, join, label, number, percent, unit
+from lungdet.runs.learnt import why_unsearched
 
 MOST_QUOTED = 3
 """So many comparisons are quoted in the answer; of more it says how many there are."""
@@ -94,7 +95,7 @@ def caveats(summary: dict) -> list[str]:
         doubt = "Whether this is an external test is not known. " if data["external"] else ""
         found.append(
             f"{doubt}These images may have been learnt from under other names: they could not be compared with those "
-            f"{join(data['unsearched'])}."
+            f"{join([why_unsearched(run) for run in data['unsearched']])}."
         )
     found += starts.caveats(summary)
     if summary["parts"] and summary["parts"]["missing"]:

@@ -300,7 +300,7 @@ def _data(replicate: Replicate, results: Sequence[Result], external: str | None)
     tested = [({*result.test.dataset}, _learnt_from(result)) for result in results]
     known = set().union(*[here & sources for here, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in results]
-    unsearched = sorted({clause for own in facts for clause in own.get("unsearched", [])})
+    unsearched = {tuple(run.items()) for own in facts for run in own.get("unsearched", [])}
     return recorded | {
         "external": external,
         "patients_known": patients_known(replicate, external),
@@ -308,7 +308,7 @@ def _data(replicate: Replicate, results: Sequence[Result], external: str | None)
         "known_sources": sorted(known),
         "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
-        "unsearched": unsearched,
+        "unsearched": [dict(run) for run in sorted(unsearched)],
         "scored": {key: max(own[key] for own in facts) for key in ("excluded", "copies")} if external else None,
         "synthetic": any(name.startswith("phantom") for name in test.dataset),
         "test": counts(test),

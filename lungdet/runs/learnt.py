@@ -4,6 +4,7 @@ A run that starts from another keeps in its folder `start` what identifies that 
 turn included. So the whole chain is there wherever the runs have gone, and whatever their folders hold by now.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lungdet.runs.folder import Run
@@ -46,11 +47,12 @@ def learnt(run: Run) -> "pd.DataFrame":
 class Copies(NamedTuple):
     """Images that were learnt from under another name: `of` tells which, by `image_id`.
 
-    `unsearched` has a clause for each run of the chain whose images could not be compared, and why.
+    `unsearched` has facts of each run of the chain whose images could not be compared: the `run`'s folder, and why, as
+    `store`, what is wrong with that, or as `resize`, how it was prepared, which is otherwise. See `why_unsearched`.
     """
 
     of: dict[str, str]
-    unsearched: list[str]
+    unsearched: list[dict[str, str]]
 
 
 def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) -> Copies:
@@ -63,15 +65,21 @@ def copies(run: Run, store: "Store", parts: tuple[str, ...] = ("train", "val")) 
 
     table, copied = learnt(run), Copies({}, [])
     for link, origin in enumerate(chain(run)):
-        known = origin.data
         try:
-            theirs = reopen(known["store"], known["fingerprint"])
+            recorded = reopen(origin.data["store"], origin.data["fingerprint"])
         except StoreError as error:
-            copied.unsearched.append(f"of {origin.config.run_dir} ({error}; prepare its data again)")
+            copied.unsearched.append({"run": origin.config.run_dir, "store": str(error)})
             continue
-        if theirs.settings.resize != store.settings.resize:
-            copied.unsearched.append(f"of {origin.config.run_dir} (prepared with data.resize={theirs.settings.resize})")
+        if recorded.settings.resize != store.settings.resize:
+            copied.unsearched.append({"run": origin.config.run_dir, "resize": recorded.settings.resize})
             continue
         images = table["image_id"][(table["link"] == link) & table["split"].isin(parts)]
-        copied.of.update(leaks.copied(store, theirs, set(images)))
+        copied.of.update(leaks.copied(store, recorded, set(images)))
     return copied
+
+
+def why_unsearched(facts: Mapping[str, str]) -> str:
+    """`of RUN (why)`: whose images could not be compared, from the facts that `Copies` has of it."""
+    if "store" in facts:
+        return f"of {facts['run']} ({facts['store']}; prepare its data again)"
+    return f"of {facts['run']} (prepared with data.resize={facts['resize']})"

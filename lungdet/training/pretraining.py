@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import first_few
 from lungdet.runs.folder import Run, RunError, load_run
-from lungdet.runs.learnt import copies, learnt
+from lungdet.runs.learnt import copies, learnt, why_unsearched
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
@@ -56,7 +56,7 @@ def start(folder: str) -> Run:
         raise RunError(f"model.backbone.init_from={error}") from error
 
 
-def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
+def require_unseen(run: Run, data: "RadiographDataModule") -> list[dict[str, str]]:
     """Passes only a run that learnt from nobody who is validated or tested on here; nor did those that it started from.
 
     Args:
@@ -64,7 +64,7 @@ def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
         data: set up.
 
     Returns:
-        Of which runs among these the images could not be searched for copies, and why.
+        Of which runs among these the images could not be searched for copies, and why; see `Copies`.
 
     Raises:
         RunError: some are, by their patient or under another name; up to five are named.
@@ -86,7 +86,8 @@ def require_unseen(run: Run, data: "RadiographDataModule") -> list[str]:
                 f"{what} {len(same)} image(s) of this run's {part} part under other names: {first_few(same)}. "
                 f"Take these out of the data. {advice}"
             )
-    for clause in copied.unsearched:
+    for facts in copied.unsearched:
+        clause = why_unsearched(facts)
         log.warning("whether an image that is tested here was learnt from under another name is not known %s", clause)
     return copied.unsearched
 

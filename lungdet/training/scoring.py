@@ -16,7 +16,7 @@ from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run, RunError
 from lungdet.runs.identity import PREPARATION
-from lungdet.runs.learnt import copies, learnt
+from lungdet.runs.learnt import copies, learnt, why_unsearched
 from lungdet.runs.predictions import prediction_table
 from lungdet.training import recording
 from lungdet.training.pretraining import untrained
@@ -115,8 +115,8 @@ def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
     seen = manifest["patient_id"].isin(known)
     twice = manifest["image_id"].isin(copied.of) & ~seen
     seen |= manifest["patient_id"].isin(manifest["patient_id"][twice])
-    for clause in copied.unsearched:
-        log.warning("whether images were learnt from under another name is not known %s", clause)
+    for facts in copied.unsearched:
+        log.warning("whether images were learnt from under another name is not known %s", why_unsearched(facts))
     if twice.any():
         named = first_few([f"{name} is {copied.of[name]}" for name in manifest["image_id"][twice]], 3)
         log.warning("%d images are copies of some that %s learnt from: %s", twice.sum(), run.name, named)

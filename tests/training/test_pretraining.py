@@ -132,8 +132,8 @@ def test_so_is_one_that_learnt_from_their_images_under_other_names(tmp_path: Pat
 
 def test_whether_they_stand_there_under_other_names_is_not_known_without_the_prepared_images(tmp_path: Path) -> None:
     first = load_run(run(tmp_path / "first"))
-    [clause] = pretraining.require_unseen(first, data(train="a", val="c", test="d"))
-    assert clause == f"of {first.folder} (gone is no longer there; prepare its data again)"
+    [lost] = pretraining.require_unseen(first, data(train="a", val="c", test="d"))
+    assert lost == {"run": str(first.folder), "store": "gone is no longer there"}
 
 
 def test_an_untrained_configuration_fetches_no_weights_and_leaves_the_original_alone() -> None:

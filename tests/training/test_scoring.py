@@ -111,8 +111,9 @@ def test_the_runs_own_images_under_other_names_are_left_out_with_their_patients(
     shutil.rmtree(data.store.folder)
     scored = score(run, OmegaConf.merge(run.config.data, {"table": str(tmp_path / "renamed.csv"), "root": None}))
     assert len(scored) == PATIENTS + 1
-    [clause] = scored.attrs["scored"]["unsearched"]
-    assert clause == f"of {run.folder} ({data.store.folder} is no longer there; prepare its data again)"
+    lost = {"run": str(run.folder), "store": f"{data.store.folder} is no longer there"}
+    assert scored.attrs["scored"]["unsearched"] == [lost]
+    clause = f"of {run.folder} ({data.store.folder} is no longer there; prepare its data again)"
     assert f"under another name is not known {clause}" in caplog.text
 
 

@@ -1,9 +1,8 @@
 """Trials: of what a search tried, the run with the lowest validation loss is evaluated, and the others are counted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-
-import pandas as pd
 
 from lungdet.evaluation.gathering.grouping import identity
 from lungdet.evaluation.gathering.parts import part_of
@@ -52,8 +51,6 @@ def _within(key: str, searched: set[str]) -> bool:
 
 
 def _trial(result: Result) -> Trial:
-    path = result.run.folder / "metrics.csv"
-    loss = pd.read_csv(path)["val/loss"].min() if path.is_file() else None
-    own = identity(result.run)
-    values = {key: own[key] for key in sorted(own) if _within(key, set(_searched(result)))}
-    return Trial(result.run.folder, None if pd.isna(loss) else float(loss), values)
+    loss, keys = result.run.best_loss, set(_searched(result))
+    values = {key: value for key, value in sorted(identity(result.run).items()) if _within(key, keys)}
+    return Trial(result.run.folder, None if math.isnan(loss) else loss, values)

@@ -35,8 +35,8 @@ def section(models: Mapping[str, Sequence[Replicate]]) -> list:
 
 
 def _read(some: Sequence[Replicate]) -> list[pd.DataFrame]:
-    paths = [result.run.folder / "metrics.csv" for one in some for result in one.results]
-    return [pd.read_csv(path) for path in paths if path.is_file()]
+    tables = [result.run.epochs for replicate in some for result in replicate.results]
+    return [table for table in tables if len(table)]
 
 
 def _lowest(table: pd.DataFrame) -> float:

@@ -82,7 +82,7 @@ def data_and_split(summary: dict) -> list:
             "all",
             f"{block['images']:,}",
             patients(block),
-            share_of(block["abnormal"], block.get("labelled", 0)),  # not recorded by older runs: no share
+            share_of(block["abnormal"], block["labelled"]),
             block["hash"],
         ]
         for part, sides in split["by_part"].items()
