@@ -1,5 +1,7 @@
 """Wording: how the report names models and metrics and writes numbers."""
 
+from collections.abc import Callable, Sequence
+
 STUDY = ("accuracy", "precision", "recall", "f1", "auroc")
 """The study's four metrics, and AUROC."""
 FURTHER = (
@@ -116,11 +118,26 @@ def value(block: dict, key: str, metric: str) -> str:
 
 def with_interval(block: dict, key: str, metric: str) -> str:
     """A metric of a summary's block with its 95 % interval in brackets; `no interval` where there is none."""
-    if block[key][metric] is None:
+    return cell(block[key][metric], block[f"{key}_interval"][metric], metric, figure)
+
+
+def difference(value: float | None, ends: Sequence[float] | None, metric: str) -> str:
+    """A difference in a metric with its 95 % interval, likewise."""
+    return cell(value, ends, metric, signed)
+
+
+def cell(value: float | None, ends: Sequence[float] | None, metric: str, written: Callable[[str, float], str]) -> str:
+    """A number, as it is to be written, with its interval in brackets."""
+    if value is None:
         return "undefined"
-    ends = block[f"{key}_interval"][metric]
-    said = "no interval" if ends is None else f"{figure(metric, ends[0])} to {figure(metric, ends[1])}"
-    return f"{figure(metric, block[key][metric])} [{said}]"
+    interval = "no interval" if ends is None else " to ".join(written(metric, end) for end in ends)
+    return f"{written(metric, value)} [{interval}]"
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference as tables show it; what rounds to 0 has no sign."""
+    number = points(metric, value)[0]
+    return number if float(number) else number.removeprefix("-")
 
 
 def figure(metric: str, value: float) -> str:

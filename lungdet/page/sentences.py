@@ -1,0 +1,72 @@
+"""Sentences: a comparison of two models as a person quotes it, and what its p-value shows."""
+
+from collections.abc import Callable, Sequence
+
+from lungdet.page.wording import in_a_sentence, label, p_value, points, signed
+
+SIGNIFICANT = 0.05
+"""A difference is shown where Holm's p is below it."""
+
+
+def shown(comparison: dict, key: str) -> bool:
+    """Whether a comparison shows a difference in what stands under `key`."""
+    p = comparison["metrics"][key]["p_holm"]
+    return p is not None and p < SIGNIFICANT
+
+
+def difference(
+    comparison: dict,
+    key: str,
+    metric: str | None = None,
+    what: str | None = None,
+    called: Callable[[str], str] = label,
+) -> str:
+    """A comparison as a person quotes it: the difference, its interval and what is shown.
+
+    Args:
+        comparison: of `first` with `second`; `metrics` holds under `key` the `difference`, `interval` and `p_holm`.
+        key: see `comparison`.
+        metric: whose unit the difference has, where the key is no metric.
+        what: what differs, where that is not the metric itself: `drop in AUROC under noise`.
+        called: a model's name for people.
+    """
+    cell, metric = comparison["metrics"][key], metric or key
+    noun, first, second = what or in_a_sentence(metric), called(comparison["first"]), called(comparison["second"])
+    if cell["difference"] is None:
+        return f"{second} and {first}: no difference in their {noun} can be measured ({cell['undefined']})."
+    size, unit = points(metric, abs(cell["difference"]))
+    larger = cell["difference"] > 0
+    if not float(size):
+        clause = f"{second} and {first} have the same {noun}"
+    elif noun == "accuracy":
+        clause = f"{second} is {size}{unit} {'more' if larger else 'less'} accurate than {first}"
+    else:
+        clause = f"{second}'s {noun} is {size}{unit} {'above' if larger else 'below'} {first}'s"
+    if cell["interval"] is None:
+        return without_interval(clause, cell["undefined"])
+    return with_verdict(clause, metric, cell["interval"], verdict(comparison, key))
+
+
+def verdict(comparison: dict, key: str) -> str:
+    """What a difference with an interval shows, and why not where the interval alone would have."""
+    cell = comparison["metrics"][key]
+    if shown(comparison, key):
+        return f"a difference is shown{'' if comparison['counts_seeds'] else THESE_RUNS}"
+    low, high = cell["interval"]
+    adjusted = f" (p {p_value(cell['p_holm'])}, adjusted for all that is compared)" if low * high > 0 else ""
+    return f"no difference is shown{adjusted}"
+
+
+def with_verdict(clause: str, metric: str, ends: Sequence[float], verdict: str) -> str:
+    """A clause with its interval and what that shows."""
+    low, high = (signed(metric, end) for end in ends)
+    return f"{clause}, 95 % interval {low} to {high}: {verdict}."
+
+
+def without_interval(clause: str, reason: str, noun: str = "difference") -> str:
+    """A clause that has no interval."""
+    return f"{clause}; no interval ({reason}): no {noun} is shown."
+
+
+THESE_RUNS = ", for these very runs"
+"""What is said of a verdict that does not count the spread over seeds."""
