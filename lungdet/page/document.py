@@ -78,19 +78,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file, a name for it, what it shows in words for those who do not see it, and a caption."""
+    """A PNG or JPEG file, a name for it, what it shows in words for those who do not see it, and a caption."""
 
     name: str
-    png: bytes
+    data: bytes
     alt: str
     caption: str
+
+    @property
+    def format(self) -> str:
+        """`png` or `jpeg`, which is its suffix too."""
+        return "jpeg" if self.data.startswith(b"\xff\xd8") else "png"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Small pictures side by side."""
+    """Small pictures side by side, so many rem wide."""
 
     pictures: list[Picture]
+    width: float = 14.0
     kind: str = "pictures"
 
 
@@ -143,7 +149,7 @@ def html(document: Document) -> str:
     environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.anchors))
     environment.filters["plain"] = plain
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    return environment.get_template("report.html.j2").render(document=document)
+    return environment.get_template("page.html.j2").render(document=document)
 
 
 def markdown(document: Document) -> str:
@@ -177,7 +183,7 @@ def write_figures(document: Document, folder: Path) -> None:
         if isinstance(block, Figure):
             files[f"{block.name}.svg"] = re.sub(r"(<svg[^>]*>)", rf"\1{style}", block.svg, count=1).encode()
         elif isinstance(block, Pictures):
-            files |= {f"{picture.name}.png": picture.png for picture in block.pictures}
+            files |= {f"{picture.name}.{picture.format}": picture.data for picture in block.pictures}
     _replace(folder / "figures", files)
 
 
@@ -269,9 +275,9 @@ def _markdown_table(table: Table, inline: Callable[[str], str]) -> list[str]:
 def _markdown_pictures(block: Pictures, inline: Callable[[str], str]) -> list[str]:
     lines = []
     for start in range(0, len(block.pictures), _IN_A_ROW):
-        some = block.pictures[start : start + _IN_A_ROW]
-        images = [f"![{_bracketed(one.alt)}](figures/{one.name}.png)" for one in some]
-        lines += ["", _row(images), _row([":--"] * len(some)), _row(inline(one.caption) for one in some)]
+        row = block.pictures[start : start + _IN_A_ROW]
+        images = [f"![{_bracketed(picture.alt)}](figures/{picture.name}.{picture.format})" for picture in row]
+        lines += ["", _row(images), _row([":--"] * len(row)), _row(inline(picture.caption) for picture in row)]
     return lines[1:]
 
 

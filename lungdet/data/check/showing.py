@@ -1,16 +1,15 @@
 """What a check found, on the console and as one page that needs no other file."""
 
-from pathlib import Path
-
-import jinja2
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from lungdet.errors import first_few
+from lungdet.page import console as printing
+from lungdet.page.document import Block, Caution, Document, Items, Pictures, Section, Text, html
 
-TEMPLATES = Path(__file__).parent / "templates"
+TILE = 9.0
+"""Width of an image of the contact sheet, rem."""
+LEFT_OUT = 20
+"""Files of which the page says why they were left out."""
 
 
 def page(report: dict) -> str:
@@ -19,12 +18,24 @@ def page(report: dict) -> str:
     Args:
         report: from `check.examine`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("check.html.j2").render(
-        report=report, gist=gist(report), official=official(report, 5)
-    )
+    first, *sentences = gist(report)
+    cautions: list[Block] = []
+    for sentence in sentences:
+        line, *names = sentence.split("\n")
+        cautions += [Caution(line), *([Items(names)] if names else [])]
+    if report["split"] and not report["refused"]:
+        first, cautions = f"{first} {sentences[0]}", cautions[1:]
+    sections = [Section("Advice", [*cautions, Items(report["advice"])])]
+    if lines := official(report, 5):
+        sections.append(Section("Against the publishers' counts", [Items(lines), Text("All names are in check.json.")]))
+    sections += report["tables"]
+    if report["left_out"]:
+        lines = [f"{file['path']}: {file['reason']}" for file in report["left_out"]]
+        more = [f".. and {len(lines) - LEFT_OUT} more, in check.json"] if len(lines) > LEFT_OUT else []
+        sections.append(Section("Left out", [Items(lines[:LEFT_OUT] + more)]))
+    sheet = [block for row in report["sheet"] for block in (Text(f"{row.title}:"), Pictures(row.tiles, TILE))]
+    sections += [Section("Contact sheet", sheet), Section("Which data this is", [Text(_identity(report))])]
+    return html(Document(report["title"], first, sections, opening=len(sections)))
 
 
 def show(report: dict, named: int, console: Console | None = None) -> None:
@@ -35,38 +46,28 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
         named: how many names of a list are printed.
         console: where to; standard output by default.
     """
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=1000, color_system=None)
-
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(text, style), soft_wrap=True)
-
-    for table in report["tables"]:
-        shown = RichTable(*table.columns, title=table.title, title_justify="left", box=SIMPLE, pad_edge=False)
-        for column in shown.columns[1:]:
-            column.justify = "right"
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-        for note in table.notes:
-            say(note, "dim")
-    say("")
+    console = printing.opened(console)
+    for section in report["tables"]:
+        for table in section.blocks:
+            printing.show_table(console, table, section.title)
+    printing.say(console, "")
     for sentence in gist(report):
-        say(sentence, "bold")
+        for line in sentence.split("\n"):
+            printing.say(console, line, "bold")
     for line in official(report, named):
-        say(line)
+        printing.say(console, line)
     if report["left_out"]:
-        left_out = [f"{one['image_id']} ({one['reason']})" for one in report["left_out"]]
-        say(f"left out: {first_few(left_out, named)}")
+        left_out = [f"{file['image_id']} ({file['reason']})" for file in report["left_out"]]
+        printing.say(console, f"left out: {first_few(left_out, named)}")
     for kind, names in report["odd"].items():
         if names:
-            say(f"{kind.replace('_', ' ')}: {first_few(names, named)}")
+            printing.say(console, f"{kind.replace('_', ' ')}: {first_few(names, named)}")
     if report["copies"]:
-        say(f"copies: {first_few(map(copy, report['copies']), named)}")
-    say("\nAdvice", "bold")
+        printing.say(console, f"copies: {first_few(map(copy, report['copies']), named)}")
+    printing.say(console, "")
+    printing.say(console, "Advice", "bold")
     for sentence in report["advice"]:
-        say(f"- {sentence.replace('`', '')}")
+        printing.say(console, f"- {sentence}")
 
 
 def gist(report: dict) -> list[str]:
@@ -93,19 +94,31 @@ def gist(report: dict) -> list[str]:
 def official(report: dict, named: int = 10) -> list[str]:
     """How the official datasets compare with their known counts."""
     lines = []
-    for name, one in report["official"].items():
-        counts = ", ".join(f"{one['found'][key]:,} of {count:,} {key}" for key, count in one["expected"].items())
-        lines.append(f"{name}: {'whole' if one['whole'] else 'not whole'}, {counts}")
+    for name, dataset in report["official"].items():
+        counts = ", ".join(
+            f"{dataset['found'][key]:,} of {count:,} {key}" for key, count in dataset["expected"].items()
+        )
+        lines.append(f"{name}: {'whole' if dataset['whole'] else 'not whole'}, {counts}")
         for kind in ("missing", "unusable", "unexpected"):
-            if one[kind]:
-                lines.append(f"{name}: {len(one[kind]):,} {kind}: {first_few(one[kind], named)}")
-        if one["note"]:
-            lines.append(f"{name}: {one['note']}")
+            if dataset[kind]:
+                lines.append(f"{name}: {len(dataset[kind]):,} {kind}: {first_few(dataset[kind], named)}")
+        if dataset["note"]:
+            lines.append(f"{name}: {dataset['note']}")
     return lines
 
 
-def copy(one: dict) -> str:
+def copy(pair: dict) -> str:
     """A pair of copies in words."""
-    how = "identical" if one["kind"] == "identical" else f"correlation {one['correlation']:.2f}"
-    whose = "one patient" if one["same_patient"] else "different patients"
-    return f"{one['image_id_a']} and {one['image_id_b']} ({how}, {whose})"
+    likeness = "identical" if pair["kind"] == "identical" else f"correlation {pair['correlation']:.2f}"
+    patients = "one patient" if pair["same_patient"] else "different patients"
+    return f"{pair['image_id_a']} and {pair['image_id_b']} ({likeness}, {patients})"
+
+
+def _identity(report: dict) -> str:
+    """Which data was looked at, to be found again."""
+    store, split = report["store"], report["split"]
+    words = [f"Prepared to {store['image_size']} x {store['image_size']} ({store['resize']})"]
+    words.append(f"fingerprint {store['fingerprint']}")
+    words += [f"split {split['name']}, hash {split['hash']}"] if split else []
+    words += [f"data.limit={store['limit']}"] if store["limit"] else []
+    return f"{'; '.join(words)}."

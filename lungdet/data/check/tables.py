@@ -1,26 +1,17 @@
 """The tables of `python -m lungdet.data.check`, made once from the numbers and shown on the console and in the page."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from lungdet.data.check.fingerprint import UNKNOWN
 from lungdet.data.check.inspection import DARK, FLAT, INVERTED, WIDE
+from lungdet.page.document import Section, Table
 
 SHOWN = 5
 """Different values of a column that get a row of their own; a clinic's images may have as many sizes as images."""
 
 
-class Table(NamedTuple):
-    """A title, the groups of images that have a column each, rows that begin with what they count, and notes."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: tuple[str, ...] = ()
-
-
-def tables(numbers: dict, padded: bool) -> list[Table]:
-    """All tables.
+def tables(numbers: dict, padded: bool) -> list[Section]:
+    """All tables, each a section: the groups of images have a column each, rows begin with what they count.
 
     Args:
         numbers: from `fingerprint.describe`.
@@ -32,11 +23,11 @@ def tables(numbers: dict, padded: bool) -> list[Table]:
     groups |= numbers["parts"]
     columns = ["", *groups]
 
-    def table(title: str, lines: dict[str, Callable[[dict], str]], *notes: str) -> Table:
-        rows = [[name, *(cell(one) for one in groups.values())] for name, cell in lines.items()]
-        return Table(title, columns, rows, notes)
+    def table(title: str, lines: dict[str, Callable[[dict], str]], *notes: str) -> Section:
+        rows = [[name, *(cell(group) for group in groups.values())] for name, cell in lines.items()]
+        return Section(title, [Table(columns, rows, notes=list(notes))])
 
-    made = [
+    sections = [
         table("Images and patients", _PATIENTS | _values(numbers, "images_per_patient", "patients with {}")),
         table("Labels", _labels(numbers), "Present / known, and their share. Unknown is never counted as absent."),
         table("Who and how", _AGE | _values(numbers, "sex", "sex {}", "sexes") | _values(numbers, "view", "view {}")),
@@ -48,21 +39,22 @@ def tables(numbers: dict, padded: bool) -> list[Table]:
         table("What looks odd", _ODD, *_odd_notes(padded)),
     ]
     if len(numbers["datasets"]) > 1 and numbers["parts"]:
-        made.append(_crossed(numbers))
-    return made
+        sections.append(_crossed(numbers))
+    return sections
 
 
-def _crossed(numbers: dict) -> Table:
-    rows = [
-        [dataset, *(f"{one['images']:,} / {one['patients']:,} / {_share(one['abnormal'])}" for one in parts.values())]
-        for dataset, parts in numbers["datasets_and_parts"].items()
-    ]
-    return Table("Each dataset in each part", ["", *numbers["parts"]], rows, ("Images / patients / abnormal.",))
+def _crossed(numbers: dict) -> Section:
+    def cell(group: dict) -> str:
+        return f"{group['images']:,} / {group['patients']:,} / {_share(group['abnormal'])}"
+
+    rows = [[dataset, *map(cell, parts.values())] for dataset, parts in numbers["datasets_and_parts"].items()]
+    table = Table(["", *numbers["parts"]], rows, notes=["Images / patients / abnormal."])
+    return Section("Each dataset in each part", [table])
 
 
 def _count(key: str) -> Callable[[dict], str]:
     """A count with its share of the images; a dash where the group can't be asked."""
-    return lambda one: _of(one[key], one["images"]) if key in one else "–"
+    return lambda group: _of(group[key], group["images"]) if key in group else "–"
 
 
 def _of(count: int, total: int) -> str:
@@ -79,30 +71,30 @@ def _label(label: dict) -> str:
 
 
 def _labels(numbers: dict) -> dict[str, Callable[[dict], str]]:
-    lines = {"abnormal": lambda one: _label(one["abnormal"])}
-    lines["no label"] = lambda one: f"{one['abnormal'][UNKNOWN]:,}"
+    lines = {"abnormal": lambda group: _label(group["abnormal"])}
+    lines["no label"] = lambda group: f"{group['abnormal'][UNKNOWN]:,}"
     for name, label in numbers["all"]["findings"].items():
         if label["present"] or label["absent"]:
-            lines[name.replace("_", " ")] = lambda one, name=name: _label(one["findings"][name])
+            lines[name.replace("_", " ")] = lambda group, name=name: _label(group["findings"][name])
     return lines
 
 
 def _values(
-    numbers: dict, key: str, name: str, others: str = "values", shown: int = SHOWN
+    numbers: dict, key: str, name: str, plural: str = "values", shown: int = SHOWN
 ) -> dict[str, Callable[[dict], str]]:
     """A line a value; those that are rare share one."""
     values = [value for value in numbers["all"][key] if value != UNKNOWN]
     whole = "patients" if key == "images_per_patient" else "images"
-    first, rest = values[:shown], values[shown:]
+    common, rare = values[:shown], values[shown:]
     if key == "images_per_patient":
-        first.sort(key=lambda value: int(value.split()[0]))
+        common.sort(key=lambda value: int(value.split()[0]))
 
-    def line(*which: str) -> Callable[[dict], str]:
-        return lambda one: _of(sum(one[key].get(value, 0) for value in which), one[whole])
+    def line(*wanted: str) -> Callable[[dict], str]:
+        return lambda group: _of(sum(group[key].get(value, 0) for value in wanted), group[whole])
 
-    lines = {name.format(value): line(value) for value in first}
-    if rest:
-        lines[f"{len(rest)} other {others}"] = line(*rest)
+    lines = {name.format(value): line(value) for value in common}
+    if rare:
+        lines[f"{len(rare)} other {plural}"] = line(*rare)
     if UNKNOWN in numbers["all"][key]:
         lines[name.format(UNKNOWN)] = line(UNKNOWN)
     return lines
@@ -113,8 +105,8 @@ def _file_values(numbers: dict, key: str) -> list[tuple[str, Callable[[dict], st
     return list(_values(numbers, key, name, f"{key.removesuffix('s')}s").items())
 
 
-def _age(one: dict) -> str:
-    age = one["age"]
+def _age(group: dict) -> str:
+    age = group["age"]
     return (
         "–"
         if age["median"] is None
@@ -122,8 +114,8 @@ def _age(one: dict) -> str:
     )
 
 
-def _range(one: dict) -> str:
-    age = one["age"]
+def _range(group: dict) -> str:
+    age = group["age"]
     return "–" if age["median"] is None else f"{age['least']:.0f}–{age['most']:.0f}"
 
 
@@ -140,23 +132,23 @@ def _odd_notes(padded: bool) -> list[str]:
 
 
 _PATIENTS = {
-    "images": lambda one: f"{one['images']:,}",
-    "patients": lambda one: f"{one['patients']:,}",
+    "images": lambda group: f"{group['images']:,}",
+    "patients": lambda group: f"{group['patients']:,}",
     "images of patients with several": _count("images_of_those"),
-    "most images of a patient": lambda one: f"{one['most_images_of_a_patient']:,}",
+    "most images of a patient": lambda group: f"{group['most_images_of_a_patient']:,}",
 }
 _AGE = {
     "age, median (quartiles)": _age,
     "age, range": _range,
-    "age unknown": lambda one: _of(one["age"][UNKNOWN], one["images"]),
+    "age unknown": lambda group: _of(group["age"][UNKNOWN], group["images"]),
 }
 _ODD = {
-    "left out": lambda one: f"{one['left_out']:,}" if "left_out" in one else "–",
-    "left out as blank": lambda one: f"{one['blank']:,}" if "blank" in one else "–",
+    "left out": lambda group: f"{group['left_out']:,}" if "left_out" in group else "–",
+    "left out as blank": lambda group: f"{group['blank']:,}" if "blank" in group else "–",
     "copies under other patients": _count("copies_in_other_patients"),
     "copies within a patient": _count("copies_in_same_patient"),
-    "looks inverted": lambda one: (
-        "–" if one["not_judged_for_inversion"] == one["images"] else _of(one["inverted"], one["images"])
+    "looks inverted": lambda group: (
+        "–" if group["not_judged_for_inversion"] == group["images"] else _of(group["inverted"], group["images"])
     ),
     "wide black border": _count("wide_border"),
     "almost blank": _count("almost_blank"),

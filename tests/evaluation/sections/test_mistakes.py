@@ -114,7 +114,7 @@ def test_pictures_show_the_very_pixels_of_the_store(tmp_path):
     run(tmp_path / "runs" / "a", [0.9, 0.2, 0.7, 0.3, 0.1, 0.9], [0, 1, 0, 1, 0, 1], store=store)
     blocks = section(tmp_path / "runs")
     grids = [block for block in blocks if isinstance(block, Pictures)]
-    shades = [[np.unique(np.asarray(Image.open(io.BytesIO(p.png)))).tolist() for p in g.pictures] for g in grids]
+    shades = [[np.unique(np.asarray(Image.open(io.BytesIO(p.data)))).tolist() for p in g.pictures] for g in grids]
     assert shades == [[[10], [20]], [[15], [25]]]
     assert not [block for block in blocks if isinstance(block, Table)]
     assert not [text for text in said(blocks) if "not shown" in text]
@@ -176,7 +176,7 @@ def test_each_fold_has_a_store_of_its_own(tmp_path):
         table.to_parquet(store / "manifest.parquet")
     grids = [block for block in section(tmp_path / "runs") if isinstance(block, Pictures)]
     assert [one.caption.split("`")[1] for one in grids[0].pictures] == ["chestxray14/i00-0", "chestxray14/i00-1"]
-    assert [Image.open(io.BytesIO(one.png)).getpixel((0, 0)) for one in grids[0].pictures] == [50, 51]
+    assert [Image.open(io.BytesIO(one.data)).getpixel((0, 0)) for one in grids[0].pictures] == [50, 51]
 
 
 def test_of_several_seeds_the_first_is_shown_and_of_several_models_each(tmp_path):
@@ -217,10 +217,10 @@ def test_the_page_stays_small_however_many_models_there_are(tmp_path):
     blocks = section(tmp_path / "runs")
     pictures = [one for block in blocks if isinstance(block, Pictures) for one in block.pictures]
     assert len(pictures) == 40
-    assert sum(len(one.png) for one in pictures) <= mistakes.BUDGET
+    assert sum(len(one.data) for one in pictures) <= mistakes.BUDGET
     page = html(Document("T", "A", [Section("M", blocks)]))
     assert len(page) < 2_000_000
-    assert base64.b64encode(pictures[0].png).decode() in page
+    assert base64.b64encode(pictures[0].data).decode() in page
 
 
 def test_what_cannot_be_made_small_enough_is_listed(tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ def test_a_picture_is_no_larger_than_it_has_to_be(tmp_path):
     store = keep(tmp_path / "store", ids(0, 1), size=700)
     run(tmp_path / "runs" / "a", [0.9, 0.2], [0, 1], store=store)
     [first, _] = [block for block in section(tmp_path / "runs") if isinstance(block, Pictures)]
-    assert Image.open(io.BytesIO(first.pictures[0].png)).size == (224, 224)
+    assert Image.open(io.BytesIO(first.pictures[0].data)).size == (224, 224)
 
 
 def test_predictions_that_name_no_findings_are_no_obstacle(tmp_path):
