@@ -234,7 +234,8 @@ def describe(
     if ranks.rank() == 0:
         data.split.save(run.folder / "split.csv", data.manifest)
     if len(each) > 1:
-        log.info("%d processes of %d cases a batch: %d a step", len(each), data.batch_size, len(each) * data.batch_size)
+        cases = data.serving.batch_size
+        log.info("%d processes of %d cases a batch: %d a step", len(each), cases, len(each) * cases)
     if trainer.logger is not None:
         trainer.logger.experiment.config.update({"found": facts}, allow_val_change=True)
 

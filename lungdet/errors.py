@@ -77,6 +77,16 @@ def run_program(program: str, main: Callable[[], None]) -> None:
         main()
 
 
+def require_whole(key: str, value: object, least: int) -> None:
+    """Raise unless the value of a key is a whole number from `least` to 2^32 - 1.
+
+    Raises:
+        InputError: it is not; the message names the key.
+    """
+    if type(value) is not int or not least <= value < 1 << 32:
+        raise InputError(f"{key}={value}: a whole number, at least {least}, is needed")
+
+
 def check_folder(root: Path, name: str, layout: str) -> None:
     """Raise unless `root` is a folder with something in it.
 

@@ -62,9 +62,9 @@ class Augmentation:
             yield from images
             return
         drawn = [self._drawn(name, (height, width)) for name in draws]
-        there = self._there(drawn, height, width)
-        still = np.isclose(there, np.eye(3)).all((1, 2)).tolist()  # as albumentations, which spares itself the warp
-        for image, (*_, flipped), matrix, stays in zip(images, drawn, there[:, :2], still, strict=True):
+        matrices = self._forward(drawn, height, width)
+        still = np.isclose(matrices, np.eye(3)).all((1, 2)).tolist()  # as albumentations, which spares itself the warp
+        for image, (*_, flipped), matrix, stays in zip(images, drawn, matrices[:, :2], still, strict=True):
             if not stays:
                 image = cv2.warpAffine(image, matrix, (width, height), None, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 0)
             yield cv2.flip(image, 1) if flipped else image
@@ -89,12 +89,12 @@ class Augmentation:
         offset = centre - mirrored @ centre - np.einsum("nij,nj->ni", turn, shift)
         return np.concatenate([mirrored, offset[:, :, None]], 2).astype(np.float32)
 
-    def _there(self, drawn: Sequence[tuple], height: int, width: int) -> np.ndarray:
+    def _forward(self, drawn: Sequence[tuple], height: int, width: int) -> np.ndarray:
         """Matrices (N, 3, 3) as albumentations makes them, before the flip: from a pixel's place to that afterwards."""
         angle, scale, right, down, _ = np.array(drawn, np.float64).reshape(-1, 5).T
         angle, x, y = np.deg2rad(angle % 360), width / 2 - 0.5, height / 2 - 0.5
-        cos, sin, none = np.cos(angle) * scale, np.sin(angle) * scale, np.zeros_like(angle)
-        turned = np.stack([cos, sin, x + right, -sin, cos, y + down, none, none, none + 1], 1).reshape(-1, 3, 3)
+        cos, sin, zero = np.cos(angle) * scale, np.sin(angle) * scale, np.zeros_like(angle)
+        turned = np.stack([cos, sin, x + right, -sin, cos, y + down, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
         return turned @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])  # a product as there: rounded alike
 
     def _drawn(self, name: str, shape: tuple[int, int]) -> tuple[float, float, int, int, bool]:
@@ -106,6 +106,7 @@ class Augmentation:
         if self._affine is not None:
             random = self._affine.py_random
             random.seed(_number(name))
+            # Private: the public get_params_dependent_on_data makes matrices too, one by one, in three times the time.
             shift = self._affine._get_translate_params(shape)
             self._affine._get_shear_params()  # none is asked for, but drawn
             scale = self._affine._get_scale(self._affine.scale, True, False, random)["x"]
@@ -121,5 +122,5 @@ def draw(seed: int, epoch: int, image_id: str, occurrence: int = 0) -> str:
     return f"{seed}/{epoch}/{image_id}/{occurrence}"
 
 
-def _number(name: str, what: str = "") -> int:
-    return zlib.crc32(f"{what}{name}".encode())
+def _number(name: str, kind: str = "") -> int:
+    return zlib.crc32(f"{kind}{name}".encode())

@@ -1,6 +1,8 @@
 """The manifest: one table, one row an image, that every dataset is read into and everything else reads from."""
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,24 @@ COLUMNS: tuple[str, ...] = (*DESCRIPTION, *FINDINGS, "abnormal")
 - `age`: years (float), NaN where unknown. `sex`: "F", "M", "O" or missing. `view`: "PA", "AP" .. or missing.
 - one column a finding and `abnormal`: float32, 1 / 0 / NaN, NaN where the source does not say.
 """
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a dataset's data sheet says that a report goes by; a run records it with the dataset.
+
+    Attributes:
+        of: images of the whole dataset; None where nobody says.
+        labels_from: how labels came about: `reports`, mined by text analysis, or `readings` of each image; None where
+            the sheet does not say.
+        abnormal: what `abnormal` means, any of the 14 `findings` or `tuberculosis`; None likewise.
+        synthetic: drawn images, of no patient.
+    """
+
+    of: int | None = None
+    labels_from: str | None = None
+    abnormal: str | None = None
+    synthetic: bool = False
 
 
 class ManifestError(InputError):
@@ -70,6 +90,28 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
 def merge(manifests: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Several datasets' manifests as one; ids carry the dataset's name, so nothing collides unless read twice."""
     return validate(pd.concat(list(manifests), ignore_index=True))
+
+
+def identity(manifest: pd.DataFrame) -> dict[str, dict]:
+    """What tells the images of a manifest from others, whatever their order: a hash and counts of each kind.
+
+    `images` are their ids; `patients`, whose they are and what is known of them; `labels`.
+    """
+    manifest = manifest.sort_values("image_id", ignore_index=True)
+    patients = int(manifest["patient_id"].nunique())
+    described = manifest[["patient_id", "visit", "age", "sex", "view"]].to_csv(header=False, index=False)
+    labels = manifest[["abnormal", *FINDINGS]].fillna(-1).to_numpy(np.int8)
+    counts = {"known": int((labels >= 0).sum()), "positive": int((labels == 1).sum())}
+    return {
+        "images": {"hash": short_hash("\n".join(manifest["image_id"])), "images": len(manifest), "patients": patients},
+        "patients": {"hash": short_hash(described), "patients": patients},
+        "labels": {"hash": short_hash(labels.tobytes()), **counts},
+    }
+
+
+def short_hash(content: str | bytes) -> str:
+    """What tells a content from others: 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
 def visits_in_order(table: pd.DataFrame, by: list[str]) -> pd.Series:

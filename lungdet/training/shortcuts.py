@@ -17,8 +17,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from lungdet.findings import TASKS
-
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
     from lungdet.runs.folder import Run
@@ -50,7 +48,7 @@ def record(run: "Run", data: "RadiographDataModule") -> None:
         log.info(
             "strongest shortcut: %s, with a validation AUROC of %.3f%s",
             "all that is known beside the pixels" if found.idxmax() == "all" else found.idxmax(), found.max(),
-            " (mean over findings)" if len(TASKS[data.task]) > 1 else "",
+            " (mean over findings)" if len(data.serving.labels) > 1 else "",
         )  # fmt: skip
 
 
@@ -82,14 +80,14 @@ def predict(data: "RadiographDataModule") -> dict[str, pd.DataFrame]:
             continue
         of_part = {part: features[some] for part, some in rows.items()}
         found = {part: {} for part in tables}
-        for label in TASKS[data.task]:
+        for label in data.serving.labels:
             fitted = _fitted(of_part["train"], manifest[label].to_numpy()[rows["train"]])
             for part in tables:
                 found[part][f"logit_{label}"] = fitted(of_part[part])
         for part, table in tables.items():
             ids = manifest["image_id"].iloc[rows[part]].to_numpy()
             table.append(pd.DataFrame({"image_id": ids, "shortcut": name, **found[part]}))
-    columns = ["image_id", "shortcut", *[f"logit_{label}" for label in TASKS[data.task]]]
+    columns = ["image_id", "shortcut", *[f"logit_{label}" for label in data.serving.labels]]
     return {
         part: pd.concat(table, ignore_index=True) if table else pd.DataFrame(columns=columns)
         for part, table in tables.items()
@@ -177,7 +175,7 @@ def _validation_auroc(table: pd.DataFrame, data: "RadiographDataModule") -> pd.S
     found = {}
     for name, rows in table.groupby("shortcut", sort=False):
         areas = []
-        for label in TASKS[data.task]:
+        for label in data.serving.labels:
             target = labels.loc[rows["image_id"], label].to_numpy()
             known = ~np.isnan(target)
             if len(np.unique(target[known])) == 2:

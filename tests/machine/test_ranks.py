@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet.data.sources.table import TableDataModule
+from lungdet.data.serving.serving import Serving
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware, launching, ranks
@@ -268,13 +268,11 @@ def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: 
     assert (ranks.rank(), ranks.count()) == (0, 1)
 
 
-def test_workers_are_as_many_as_the_cores_that_a_process_may_use(
-    table: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_workers_are_as_many_as_the_cores_that_a_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     def workers(allowed: int, processes: int) -> int:
         monkeypatch.setattr(hardware, "cores", lambda: allowed)
         monkeypatch.setattr(ranks, "count_here", lambda: processes)
-        return TableDataModule(table=table, store=tmp_path).num_workers
+        return Serving().workers
 
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
     assert [workers(12, 1), workers(12, 2), workers(4, 2), workers(1, 1)] == [8, 5, 3, 0]

@@ -388,7 +388,7 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     def note(patience: recording.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
         data = trainer.datamodule
         seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), model.to_compile, patience.patience)
-        seen["data"] = (data.num_workers, data.made_by, data.root, data.store.folder.parent)
+        seen["data"] = (data.serving.workers, data.serving.loader, data.root, data.store.folder.parent)
         model.to_compile = False  # a minute
 
     monkeypatch.setattr(recording.Patience, "on_train_start", note)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lungdet.data.serving.serving import Serving
 from lungdet.findings import FINDINGS
 from lungdet.training import shortcuts
 
@@ -37,7 +38,7 @@ def made(seed: int = 0, task: str = "abnormal", **columns) -> SimpleNamespace:
         manifest=manifest,
         store=SimpleNamespace(images=images),
         rows=lambda name: np.flatnonzero(part == name),
-        task=task,
+        serving=Serving(task=task),
     )
 
 

@@ -67,7 +67,7 @@ def examine(data: "RadiographDataModule") -> dict:
     split = getattr(data, "split", None)
     seen = inspection.inspect(store, data.roots())
     numbers = fingerprint.describe(manifest, seen, links, store.excluded, split)
-    present = manifest if data.limit is None and store.excluded.empty else data.read()
+    present = manifest if data.plan.limit is None and store.excluded.empty else data.read()
     report = {
         "title": f"What is in {data.name}",
         "store": {
@@ -76,7 +76,7 @@ def examine(data: "RadiographDataModule") -> dict:
             "image_size": data.settings.size,
             "resize": data.settings.resize,
             "bits": store.bits,
-            "limit": data.limit,
+            "limit": data.plan.limit,
         },
         "split": None if split is None else split.describe(manifest),
         "refused": refused,
@@ -98,7 +98,7 @@ def examine(data: "RadiographDataModule") -> dict:
         },
         "patients_known": data.patients_known,
         "doubts": _doubts(data),
-        "advice": advice.advise(numbers, data.protocol),
+        "advice": advice.advise(numbers, data.plan.split),
         "numbers": numbers,
         "tables": tables.tables(numbers, data.settings.resize == "pad"),
         "sheet": contact.contact_sheet(store, seen, links),

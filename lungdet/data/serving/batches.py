@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lungdet.data.serving.device import made
+from lungdet.data.serving.device import gather
 from lungdet.data.serving.loading import Draws, InOrder, Radiographs
 from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.errors import InputError
@@ -31,11 +31,11 @@ class Batches:
     """The batches of an epoch, in `order`; one may go through them again and again, as through a `DataLoader`.
 
     Args:
-        dataset: `Radiographs`, or `Whereabouts` where `images` is given.
+        dataset: `Radiographs`, or `Warps` where `images` is given.
         order: the draws of each batch; whoever starts an epoch may tell it which one (`sampler.set_epoch`).
         workers: processes that make batches; 0 makes them here.
         device: where finished batches lie.
-        images: the store (N, H, W) uint8, on the device, see `lungdet.data.serving.device.resident`.
+        images: the store (N, H, W) uint8, on the device, see `lungdet.data.serving.device.load`.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class Batches:
         pixel = np.float32 if self._device.type == "cpu" else np.uint8
         together = max(1, _TOGETHER // (order.batch_size * prod(dataset.stored.shape[1:]))) if workers else 1
         places = (_AHEAD * workers + 1) * together + _HELD if workers and images is None else 0
-        self._shelf = Shelf(dataset, order, together, places, pixel)
-        self._sent = DataLoader(
-            self._shelf,
+        self._buffers = SharedBuffers(dataset, order, together, places, pixel)
+        self._loader = DataLoader(
+            self._buffers,
             batch_size=None,  # `order` makes the batches
-            sampler=self._shelf,
+            sampler=self._buffers,
             num_workers=workers,
             collate_fn=_as_is,
-            worker_init_fn=_started,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # they share the shelf
+            worker_init_fn=_one_thread,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # they share the buffers
             prefetch_factor=_AHEAD if workers else None,
             persistent_workers=workers > 0,
         )
@@ -71,12 +71,12 @@ class Batches:
 
     @property
     def _iterator(self) -> object:
-        """A `DataLoader`'s, through which Lightning ends the workers when it has no more use for them."""
-        return self._sent._iterator
+        """A `DataLoader`'s: Lightning ends workers through this attribute alone, and offers nothing public for it."""
+        return self._loader._iterator
 
     @_iterator.setter
     def _iterator(self, iterator: object) -> None:
-        self._sent._iterator = iterator
+        self._loader._iterator = iterator
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches as of `Radiographs`, but tensors on the device, and `image` (S, 1, H, W) float32 in [0, 1].
@@ -84,35 +84,37 @@ class Batches:
         Raises:
             InputError: the system has no room for worker processes.
         """
-        if self._sent.num_workers and self._sent._iterator is None:
+        if self._loader.num_workers and self._loader._iterator is None:
             hardware.return_memory()
-            _require_semaphores(self._sent.num_workers)
+            _require_semaphores(self._loader.num_workers)
         with opencv_on_one_thread():  # as workers are forked: in them OpenCV would wait for threads that are not there
-            requests = iter(self._sent)
-        for sent in chain.from_iterable(requests):
-            left = sent.pop("image", None)
-            batch = {name: self._there(torch.from_numpy(array)) for name, array in sent.items()}
-            if left is None:
-                image = made(self._images, batch.pop("read"), batch.pop("matrix", None))
+            requests = iter(self._loader)
+        for arrays in chain.from_iterable(requests):
+            pixels = arrays.pop("image", None)
+            batch = {name: self._on_device(torch.from_numpy(array)) for name, array in arrays.items()}
+            if pixels is None:
+                image = gather(self._images, batch.pop("read"), batch.pop("matrix", None))
             else:
-                image = self._there(self._shelf.taken(left) if isinstance(left, Left) else torch.from_numpy(left))
+                image = self._on_device(
+                    self._buffers.read(pixels) if isinstance(pixels, Slot) else torch.from_numpy(pixels)
+                )
             yield {"image": image if image.is_floating_point() else image.float().div_(255), **batch}
 
-    def _there(self, tensor: Tensor) -> Tensor:
+    def _on_device(self, tensor: Tensor) -> Tensor:
         """The tensor on the device; on a CUDA GPU soon, without waiting for what it has to do before."""
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
 
-class Left(NamedTuple):
-    """Sent in place of images: where they were left, and their shape."""
+class Slot(NamedTuple):
+    """Sent in place of images: the buffer that holds them, and their shape."""
 
     place: int
     shape: tuple[int, ...]
 
 
-class Shelf:
+class SharedBuffers:
     """Places for batches in memory that the main process shares with the workers that it forks.
 
     Memory of its own for each batch would be mapped, cleared and unmapped in two processes, which takes longer than
@@ -138,7 +140,7 @@ class Shelf:
             # Not a file in /dev/shm, as torch's: a container's often holds 64 MiB. Pages never written take no memory.
             memory = mmap.mmap(-1, places * size * np.dtype(pixel).itemsize)
             self._places = np.frombuffer(memory, pixel).reshape(places, size)
-        self._held: set[int] = set()
+        self._lent: set[int] = set()
         self._free: list[int] = []
 
     def __len__(self) -> int:
@@ -147,34 +149,35 @@ class Shelf:
     def __iter__(self) -> Iterator[list[tuple[int | None, Draws]]]:
         """What workers are asked for at once: draws of some batches, and in which places to leave them."""
         # An epoch that was broken off took places that nobody came to hold; its workers are through with them.
-        self._free = sorted(set(range(len(self._places))) - self._held)
+        self._free = sorted(set(range(len(self._places))) - self._lent)
         order = iter(self._order)
-        while some := list(islice(order, self._together)):
-            yield [(self._free.pop() if self._free else None, draws) for draws in some]  # the last freed: still cached
+        while batches := list(islice(order, self._together)):
+            # The place that was freed last: it is still cached.
+            yield [(self._free.pop() if self._free else None, draws) for draws in batches]
 
-    def __getitem__(self, asked: list[tuple[int | None, Draws]]) -> list[dict]:
+    def __getitem__(self, requests: list[tuple[int | None, Draws]]) -> list[dict]:
         """The batches, in a worker."""
-        return [self._made(place, draws) for place, draws in asked]
+        return [self._batch(place, draws) for place, draws in requests]
 
-    def _made(self, place: int | None, draws: Draws) -> dict:
+    def _batch(self, place: int | None, draws: Draws) -> dict:
         """A batch, its images left in their place."""
         if place is None or not len(self._places):
             return self._dataset[draws]
         batch = self._dataset.batch(draws, partial(self._at, place))
-        return {**batch, "image": Left(place, batch["image"].shape)}
+        return {**batch, "image": Slot(place, batch["image"].shape)}
 
-    def taken(self, left: Left) -> Tensor:
+    def read(self, slot: Slot) -> Tensor:
         """The images, in the main process; their place is free when the last tensor of their memory is gone."""
-        images = self._at(*left)
-        self._held.add(left.place)
-        weakref.finalize(images, self._returned, left.place)  # torch keeps this very array as long as the memory
+        images = self._at(*slot)
+        self._lent.add(slot.place)
+        weakref.finalize(images, self._returned, slot.place)  # torch keeps this very array as long as the memory
         return torch.from_numpy(images)
 
     def _at(self, place: int, shape: tuple[int, ...]) -> np.ndarray:
         return self._places[place, : prod(shape)].reshape(shape)
 
     def _returned(self, place: int) -> None:
-        self._held.discard(place)
+        self._lent.discard(place)
         self._free.append(place)
 
     def __getstate__(self) -> dict:
@@ -201,7 +204,7 @@ def _as_is(batch: dict) -> dict:
     return batch
 
 
-def _started(_: int) -> None:
+def _one_thread(_: int) -> None:
     """A worker that was not forked has OpenCV's threads anew."""
     if cv2.getNumThreads() != 1:
         cv2.setNumThreads(1)

@@ -31,15 +31,15 @@ def degradations(levels: Mapping[str, Sequence[float]] | None) -> list[Degradati
     Raises:
         InputError: a kind that is not known, or a level out of its range.
     """
-    wanted = []
-    for kind, some in (levels or {}).items():
+    listed = []
+    for kind, steps in (levels or {}).items():
         if kind not in _KINDS:
             raise InputError(f"degrade.{kind}: no such degradation; there are {', '.join(_KINDS)}")
-        for level in some if isinstance(some, Sequence) else [some]:
+        for level in steps if isinstance(steps, Sequence) else [steps]:
             if not isinstance(level, int | float) or not _KINDS[kind].accepts(level):
-                raise InputError(f"degrade.{kind}={some}: levels are needed, each {_KINDS[kind].range}")
-            wanted.append(Degradation(kind, float(level)))
-    return list(dict.fromkeys(wanted))
+                raise InputError(f"degrade.{kind}={steps}: levels are needed, each {_KINDS[kind].range}")
+            listed.append(Degradation(kind, float(level)))
+    return list(dict.fromkeys(listed))
 
 
 def noise(image: np.ndarray, sigma: float, image_id: str) -> np.ndarray:

@@ -4,6 +4,7 @@ Augmentation is the workers' up to interpolation: with OpenCV 5 one pixel in a t
 versions round places to 1/32 pixel.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch.nn import functional
 
 from lungdet.data.serving.loading import Radiographs
 
+log = logging.getLogger(__name__)
+
 LOADERS: tuple[str, ...] = ("auto", "device", "workers")
 """Where batches are made: in the device's memory, by worker processes, or the first where it is a GPU with room."""
 
@@ -20,21 +23,21 @@ _SHARE = 1 / 4  # of the free memory that the store may take; the rest is for th
 _PIECE = 64 << 20  # bytes that pass through host memory at once
 
 
-class Whereabouts(Radiographs):
+class Warps(Radiographs):
     """A batch of `Radiographs` without pixels: `read` (S,), rows of the store, and `matrix` (S, 2, 3) of each.
 
     `matrix` is that of `lungdet.data.augment.Augmentation.matrices`, and missing where images stay as they are.
     """
 
-    def shown(
-        self, read: np.ndarray, names: Sequence[str], room: Callable[[tuple[int, ...]], np.ndarray]
+    def pixels(
+        self, read: np.ndarray, names: Sequence[str], allocate: Callable[[tuple[int, ...]], np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """What `made` needs."""
+        """What `gather` needs."""
         matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
         return {"read": read} if matrix is None else {"read": read, "matrix": matrix}
 
 
-def made(images: torch.Tensor, read: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
+def gather(images: torch.Tensor, read: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
     """These rows (S,) of the store `images` (N, H, W), each moved by its matrix (S, 2, 3).
 
     Returns:
@@ -42,11 +45,11 @@ def made(images: torch.Tensor, read: torch.Tensor, matrix: torch.Tensor | None =
     """
     image = images[read].unsqueeze(1).float()
     if matrix is not None:
-        image = moved(image, matrix).round_()
+        image = warp(image, matrix).round_()
     return image.div_(255)
 
 
-def moved(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+def warp(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Each image (S, 1, H, W) moved by its matrix (S, 2, 3): bilinear, black beyond the image's edge.
 
     Args:
@@ -66,19 +69,44 @@ def moved(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(image, grid.to(image.dtype), "bilinear", "zeros", align_corners=True)
 
 
-def resident(images: Path, device: torch.device) -> torch.Tensor:
+class Resident:
+    """The store in the memory of the device that computes, loaded once; how `data.loader` has it.
+
+    Args:
+        loader: of `LOADERS`.
+    """
+
+    def __init__(self, loader: str) -> None:
+        self._loader, self._images, self._reason = loader, None, ""
+
+    def images(self, path: Path, device: torch.device | None) -> torch.Tensor | None:
+        """The store's `images.npy` in the device's memory; None where worker processes make batches.
+
+        Args:
+            path: of `images.npy`.
+            device: the trainer's; None where there is no trainer: whatever device holds the images already.
+        """
+        if self._images is None or device not in (None, self._images.device):
+            place, reason = choose(self._loader, path, device)
+            if reason != self._reason:
+                log.info("batches are made %s: %s", f"on {place}" if place is not None else "by workers", reason)
+            self._images, self._reason = load(path, place) if place is not None else None, reason
+        return self._images
+
+
+def load(images: Path, device: torch.device) -> torch.Tensor:
     """The store's `images.npy`, (N, H, W) uint8, in the device's memory; through the host's in small pieces."""
     stored = np.load(images, mmap_mode="r")
-    held = torch.empty(stored.shape, dtype=torch.uint8, device=device)
+    tensor = torch.empty(stored.shape, dtype=torch.uint8, device=device)
     step = max(1, _PIECE // max(1, stored[:1].size))
     piece = torch.empty((min(step, len(stored)), *stored.shape[1:]), dtype=torch.uint8)
     if device.type == "cuda":
         piece = piece.pin_memory()
     for start in range(0, len(stored), step):
-        some = stored[start : start + step]
-        piece.numpy()[: len(some)] = some
-        held[start : start + step].copy_(piece[: len(some)])
-    return held
+        rows = stored[start : start + step]
+        piece.numpy()[: len(rows)] = rows
+        tensor[start : start + step].copy_(piece[: len(rows)])
+    return tensor
 
 
 def choose(loader: str, images: Path, device: torch.device | None) -> tuple[torch.device | None, str]:
@@ -99,5 +127,5 @@ def choose(loader: str, images: Path, device: torch.device | None) -> tuple[torc
         return None, "there is no trainer yet" if device is None else f"the trainer's device is {device}, no CUDA GPU"
     needed, (free, _) = images.stat().st_size, torch.cuda.mem_get_info(device)
     fits = needed <= free * _SHARE
-    told = f"{needed / 2**30:.1f} GiB, {'no more' if fits else 'more'} than a quarter of {free / 2**30:.1f} free GiB"
-    return device if fits else None, f"the store is {told}"
+    size = f"{needed / 2**30:.1f} GiB, {'no more' if fits else 'more'} than a quarter of {free / 2**30:.1f} free GiB"
+    return device if fits else None, f"the store is {size}"

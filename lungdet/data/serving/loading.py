@@ -67,17 +67,17 @@ class Radiographs(Dataset):
         """
         return self.batch(draws, lambda shape: np.empty(shape, np.uint8))
 
-    def batch(self, draws: Draws, room: Callable[[tuple[int, ...]], np.ndarray]) -> dict[str, np.ndarray]:
-        """The same, its images in the array of their shape that `room` gives: uint8, or float32 in [0, 1]."""
+    def batch(self, draws: Draws, allocate: Callable[[tuple[int, ...]], np.ndarray]) -> dict[str, np.ndarray]:
+        """The same, its images in the array of their shape that `allocate` gives: uint8, or float32 in [0, 1]."""
         length, read = self.series.length(draws.row), self.series.of(draws.row)
         names = []
         if self.augmentation is not None:
             occurrence = np.repeat(np.broadcast_to(draws.occurrence, length.shape), length)
             drawn = zip(self.image_ids[read].tolist(), occurrence.tolist(), strict=True)
-            names = [draw(self.seed, draws.epoch, name, which) for name, which in drawn]
+            names = [draw(self.seed, draws.epoch, name, appearance) for name, appearance in drawn]
         target = self.targets[draws.row]
         return {
-            **self.shown(read, names, room),
+            **self.pixels(read, names, allocate),
             "length": length,
             "when": self.when[read],
             "target": target[:, 0] if target.shape[1] == 1 else target,
@@ -85,23 +85,23 @@ class Radiographs(Dataset):
             "case": self.case[draws.row],
         }
 
-    def shown(
-        self, read: np.ndarray, names: Sequence[str], room: Callable[[tuple[int, ...]], np.ndarray]
+    def pixels(
+        self, read: np.ndarray, names: Sequence[str], allocate: Callable[[tuple[int, ...]], np.ndarray]
     ) -> dict[str, np.ndarray]:
         """`image` (S, 1, H, W) of these rows of the store (S,), each augmented by the draw of its name."""
         size = self.stored.shape[1:]
-        made, images = room((len(read), 1, *size)), map(self.stored.__getitem__, read.tolist())
+        batch, images = allocate((len(read), 1, *size)), map(self.stored.__getitem__, read.tolist())
         if self.augmentation is not None:
             images = self.augmentation(images, names, *size)
         if self.degradation is not None:
             images = map(self.degradation, images, self.image_ids[read].tolist())
         # One after the other, not step by step: an image stays in the processor's cache until it is where it belongs.
-        for image, place in zip(images, made[:, 0], strict=True):
-            if made.dtype == np.uint8:
+        for image, place in zip(images, batch[:, 0], strict=True):
+            if batch.dtype == np.uint8:
                 place[:] = image
             else:
                 np.divide(image, np.float32(255), out=place)
-        return {"image": made}
+        return {"image": batch}
 
     @property
     def stored(self) -> np.ndarray:
@@ -162,9 +162,9 @@ class InOrder(Sampler[Draws]):
         order = np.resize(order, total)
         appearance = pd.Series(order).groupby(order).cumcount().to_numpy()
         for start in range(0, total, share):
-            each = (min(start + share, total) - start) // self.world_size
-            mine = slice(start + self.rank * each, start + (self.rank + 1) * each)
-            yield Draws(order[mine], self.epoch, appearance[mine])
+            count = (min(start + share, total) - start) // self.world_size
+            batch = slice(start + self.rank * count, start + (self.rank + 1) * count)
+            yield Draws(order[batch], self.epoch, appearance[batch])
 
 
 def _balanced(rows: np.ndarray, strata: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -173,7 +173,7 @@ def _balanced(rows: np.ndarray, strata: np.ndarray, generator: np.random.Generat
     shares = np.full(len(members), len(rows) // len(members))
     shares[generator.permutation(len(members))[: len(rows) % len(members)]] += 1
     chosen = [
-        np.concatenate([generator.permutation(some) for _ in range(-(-share // len(some)))])[:share]
-        for some, share in zip(members, shares, strict=True)
+        np.concatenate([generator.permutation(images) for _ in range(-(-share // len(images)))])[:share]
+        for images, share in zip(members, shares, strict=True)
     ]
     return generator.permutation(np.concatenate(chosen))

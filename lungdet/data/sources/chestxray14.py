@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.manifest import Sheet
 from lungdet.data.sources.chestxray14_tables import LAYOUT, RELEASES, read_table
 from lungdet.errors import DatasetError, first_few
 
@@ -55,14 +56,14 @@ class ChestXray14DataModule(RadiographDataModule):
     Args:
         root: folder with the table and the images.
         release: 2020 or 2017.
-        loading: everything that `RadiographDataModule` accepts.
+        keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "chestxray14"
-    whole = {"chestxray14": IMAGES}
+    sheets = {"chestxray14": Sheet(IMAGES, labels_from="reports", abnormal="findings")}
 
-    def __init__(self, root: str | Path, *, release: int = 2020, **loading) -> None:
-        super().__init__(root, **loading)
+    def __init__(self, root: str | Path, *, release: int = 2020, **keys) -> None:
+        super().__init__(root, **keys)
         self.release = release
 
     def read(self) -> pd.DataFrame:

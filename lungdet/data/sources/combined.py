@@ -9,6 +9,9 @@ import pandas as pd
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import merge
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.montgomery import MontgomeryDataModule
+from lungdet.data.sources.shenzhen import ShenzhenDataModule
 from lungdet.errors import DatasetError
 
 SOURCES: tuple[str, ...] = ("chestxray14", "montgomery", "shenzhen")
@@ -33,19 +36,19 @@ class CombinedDataModule(RadiographDataModule):
         sources: which datasets, of `SOURCES`.
         folders: each one's folder within `root`.
         release: of ChestX-ray14's table, 2020 or 2017.
-        loading: everything that `RadiographDataModule` accepts.
+        keys: everything that `RadiographDataModule` accepts.
 
     Raises:
         DatasetError: a source that is not known or stands twice, or a source without a folder.
     """
 
     name = "combined"
-    whole = {"chestxray14": chestxray14.IMAGES, "montgomery": montgomery.IMAGES, "shenzhen": shenzhen.IMAGES}
+    sheets = ChestXray14DataModule.sheets | MontgomeryDataModule.sheets | ShenzhenDataModule.sheets
 
     def __init__(
-        self, root: str | Path, *, sources: Sequence[str], folders: Mapping[str, str], release: int = 2020, **loading
+        self, root: str | Path, *, sources: Sequence[str], folders: Mapping[str, str], release: int = 2020, **keys
     ) -> None:
-        super().__init__(root, **loading)
+        super().__init__(root, **keys)
         known = ", ".join(SOURCES)
         if not sources or len(set(sources)) < len(sources):
             raise DatasetError(f"data.sources={list(sources)}: one or several of {known} are needed, each once")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.manifest import Sheet
 from lungdet.data.sources import nlm
 
 IMAGES, NORMAL, TUBERCULOSIS, PATIENTS = 138, 80, 58, 135
@@ -48,11 +49,11 @@ class MontgomeryDataModule(RadiographDataModule):
 
     Args:
         root: folder with `CXR_png/` and `ClinicalReadings/`, or with `MontgomerySet/` that holds the two.
-        loading: everything that `RadiographDataModule` accepts.
+        keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "montgomery"
-    whole = {"montgomery": IMAGES}
+    sheets = {"montgomery": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there."""

@@ -1,6 +1,7 @@
 """PhantomDataModule: synthetic radiographs with known truth, read by the real datasets' own readers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,6 @@ from lungdet.data.phantoms.cohort import Knobs
 from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of
 from lungdet.data.sources import table
 from lungdet.data.sources.combined import CombinedDataModule
-from lungdet.data.splitting import splits
 from lungdet.errors import InputError
 
 PREFIX = "phantom-"
@@ -55,7 +55,7 @@ class PhantomDataModule(CombinedDataModule):
         label_noise: share of labels that say the opposite of what is drawn.
         masks: write a mask for each finding.
         phantom_seed: other patients; not the run's seed.
-        loading: everything that `RadiographDataModule` accepts; `limit` not with `signal=order`. `held_out` and
+        keys: everything that `RadiographDataModule` accepts; `limit` not with `signal=order`. `held_out` and
             `train_on` may name a source as its real dataset is named.
 
     Raises:
@@ -63,6 +63,10 @@ class PhantomDataModule(CombinedDataModule):
     """
 
     name = "phantom"
+    sheets = {
+        PREFIX + name: replace(sheet, of=None, labels_from=None, synthetic=True)
+        for name, sheet in CombinedDataModule.sheets.items()
+    }
 
     def __init__(
         self,
@@ -78,20 +82,20 @@ class PhantomDataModule(CombinedDataModule):
         label_noise: float,
         masks: bool,
         phantom_seed: int,
-        **loading,
+        **keys,
     ) -> None:
         self.knobs = Knobs(
             patients, series, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
         )
-        if self.knobs.signal == "order" and loading.get("limit") is not None:
+        if self.knobs.signal == "order" and keys.get("limit") is not None:
             raise InputError(
-                f"data.limit={loading['limit']}: it could take one of two twins and leave the other, and then the last "
+                f"data.limit={keys['limit']}: it could take one of two twins and leave the other, and then the last "
                 "image alone tells something; set data.limit=null and fewer data.patients"
             )
         for key in ("held_out", "train_on"):
-            loading[key] = _phantoms_name(loading.get(key), self.knobs.patients)
+            keys[key] = _phantoms_name(keys.get(key), self.knobs.patients)
         self.home = Path(root).expanduser()
-        super().__init__(self.home / name_of(self.knobs), sources=list(self.knobs.patients), folders=FOLDERS, **loading)
+        super().__init__(self.home / name_of(self.knobs), sources=list(self.knobs.patients), folders=FOLDERS, **keys)
 
     def read(self) -> pd.DataFrame:
         """The manifest, its names opening with PREFIX; draws the phantoms if they are not there."""
@@ -109,17 +113,12 @@ class PhantomDataModule(CombinedDataModule):
         """Each source's own folder."""
         return {PREFIX + source: folder for source, folder in self.folders.items()}
 
-    def _split(self) -> splits.Split:
+    def kept_together(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        """Twins are one patient: they have neighbouring numbers, the first one odd."""
         if self.knobs.signal != "order":
-            return super()._split()
-        manifest = self.manifest
-        # Twins have neighbouring numbers, the first one odd; as one patient they can't be parted.
+            return manifest
         number = manifest["patient_id"].str.extract(r"(\d+)$")[0].astype("int64")
-        try:
-            self.manifest = manifest.assign(patient_id=manifest["dataset"] + "/" + ((number + 1) // 2).astype("str"))
-            return super()._split()
-        finally:
-            self.manifest = manifest
+        return manifest.assign(patient_id=manifest["dataset"] + "/" + ((number + 1) // 2).astype("str"))
 
 
 def _phantoms_name(named: str | Sequence[str] | None, sources: Mapping[str, int]) -> str | list[str] | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.manifest import Sheet
 from lungdet.data.sources import nlm
 
 IMAGES, NORMAL, TUBERCULOSIS = 662, 326, 336
@@ -37,11 +38,11 @@ class ShenzhenDataModule(RadiographDataModule):
 
     Args:
         root: folder with `CXR_png/` and `ClinicalReadings/`, or with `ChinaSet_AllFiles/` that holds the two.
-        loading: everything that `RadiographDataModule` accepts.
+        keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "shenzhen"
-    whole = {"shenzhen": IMAGES}
+    sheets = {"shenzhen": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there."""

@@ -48,14 +48,14 @@ class TableDataModule(RadiographDataModule):
     Args:
         root: folder that `path` is relative to; None is the csv file's folder.
         table: the csv file.
-        loading: everything that `RadiographDataModule` accepts.
+        keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "table"
 
-    def __init__(self, root: str | Path | None = None, *, table: str | Path, **loading) -> None:
+    def __init__(self, root: str | Path | None = None, *, table: str | Path, **keys) -> None:
         self.table = Path(table).expanduser()
-        super().__init__(self.table.parent if root is None else root, **loading)
+        super().__init__(self.table.parent if root is None else root, **keys)
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there (module function `read`)."""
@@ -68,7 +68,7 @@ class TableDataModule(RadiographDataModule):
 
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
-        return dict.fromkeys(self.wanted["dataset"].unique(), self.root)
+        return dict.fromkeys(self.requested["dataset"].unique(), self.root)
 
 
 def read(csv: Path, root: Path) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""A split with less to train on: fewer patients, some sources alone, another share of abnormal images.
+"""Fewer images in all, or a split with less to train on: fewer patients, some sources, another share of abnormal ones.
 
-What is left out becomes unused. The test part is never touched, so that its hash is the same whatever was trained on.
+What a split leaves out becomes unused. The test part is never touched, so that its hash is the same whatever was
+trained on.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,15 @@ from lungdet.data.splitting.protocols import spread
 from lungdet.data.splitting.splits import UNUSED, Split, SplitError
 
 
-def with_train_fraction(split: Split, manifest: pd.DataFrame, fraction: float) -> Split:
-    """The same split with a part of its training patients: a smaller fraction's lie within a larger one's.
+def limited(manifest: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
+    """Whole patients, about `limit` images, each dataset and label in proportion."""
+    images = manifest["patient_id"].value_counts().reindex(spread(manifest, seed).index)
+    patients = images.index[images.cumsum() - images < limit]
+    return manifest[manifest["patient_id"].isin(patients)].reset_index(drop=True)
 
-    Raises:
-        SplitError: the fraction is not within 0 .. 1.
-    """
-    if not 0 < fraction <= 1:
-        raise SplitError(f"data.train_fraction={fraction}: a number above 0, at most 1, is needed")
+
+def with_train_fraction(split: Split, manifest: pd.DataFrame, fraction: float) -> Split:
+    """The same split with a part of its training patients: a smaller fraction's lie within a larger one's."""
     if fraction == 1:
         return split
     train = _train(split, manifest)
@@ -50,10 +52,8 @@ def with_train_prevalence(split: Split, manifest: pd.DataFrame, prevalence: floa
     round. Validation and test keep their own share.
 
     Raises:
-        SplitError: the prevalence is not between 0 and 1, or leaves no image of one of the classes.
+        SplitError: the prevalence leaves no image of one of the classes.
     """
-    if not 0 < prevalence < 1:
-        raise SplitError(f"data.train_prevalence={prevalence}: a number between 0 and 1 is needed")
     train = _train(split, manifest).sort_values("image_id").sample(frac=1, random_state=split.seed or 0)
     normal, abnormal = (train.loc[train["abnormal"] == label, "image_id"] for label in (0, 1))
     images = min(len(normal), len(abnormal))

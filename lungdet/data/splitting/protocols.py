@@ -21,12 +21,7 @@ def random(manifest: pd.DataFrame, fractions: Sequence[float] = (0.7, 0.15, 0.15
 
     A patient is abnormal if any of the images is. A stratum of fewer than 3 patients cannot be cut in three and joins
     the largest stratum of its label.
-
-    Raises:
-        SplitError: the fractions are not three positive numbers that add up to 1.
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise SplitError(f"data.fractions={list(fractions)}: three positive numbers that add up to 1 are needed")
     part_of = _draw(manifest, dict(zip(PARTS, fractions, strict=True)), seed)
     return _split("random", seed, manifest["image_id"], manifest["patient_id"].map(part_of))
 
@@ -71,14 +66,7 @@ def folds(
         of: how many there are.
         fractions: the ratio of the first two is that of train against validation in the rest.
         seed: draws the folds, and the cut between train and validation.
-
-    Raises:
-        SplitError: no such fold, or fewer than two of them.
     """
-    if of < 2:
-        raise SplitError(f"data.folds={of}: at least 2 are needed")
-    if not 0 <= fold < of:
-        raise SplitError(f"data.fold={fold}: the {of} folds are numbered 0 to {of - 1}")
     fold_of = _draw(manifest, {str(i): 1 / of for i in range(of)}, seed)
     tested = manifest["patient_id"].map(fold_of) == str(fold)
     return _with_test("folds", manifest, tested, fractions, seed, fold=fold, of=of)

@@ -4,12 +4,12 @@ No patient stands in two parts. The hashes identify the split wherever it is men
 their test images only if their test parts' hashes are equal. How splits are drawn: `lungdet.data.splitting.protocols`.
 """
 
-import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 
+from lungdet.data.manifest import short_hash
 from lungdet.errors import InputError
 from lungdet.machine.writing import write_text
 
@@ -141,4 +141,4 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
 
 def hash_of(lines: pd.Index | pd.Series) -> str:
     """What identifies a part by its image ids, sorted."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return short_hash("\n".join(lines))

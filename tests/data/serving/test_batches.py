@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from lungdet.data.augment import Augmentation
-from lungdet.data.serving.batches import Batches, Left, Shelf
+from lungdet.data.serving.batches import Batches, SharedBuffers, Slot
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 
@@ -97,8 +97,8 @@ def test_places_come_back_and_an_epoch_may_be_broken_off(radiographs: Radiograph
                 break
     del batch
     gc.collect()
-    assert not batches._shelf._held
-    asked = [place for some in batches._shelf for place, _ in some]
+    assert not batches._buffers._lent
+    asked = [place for some in batches._buffers for place, _ in some]
     assert sorted(asked[:12]) == list(range(12))  # every place once
     assert asked[12:] == [None] * 4
 
@@ -110,26 +110,26 @@ def test_no_image_is_sent_while_batches_are_let_go(
     monkeypatch.setattr(
         multiprocessing.context._default_context, "_actual_context", multiprocessing.get_context(pythons)
     )
-    taken, take = [], Shelf.taken
-    monkeypatch.setattr(Shelf, "taken", lambda shelf, left: taken.append(left.place) or take(shelf, left))
+    places, read = [], SharedBuffers.read
+    monkeypatch.setattr(SharedBuffers, "read", lambda buffers, slot: places.append(slot.place) or read(buffers, slot))
     for batch in Batches(radiographs, InOrder(np.arange(64), 4, shuffle=True), 2):
         assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
-    assert len(taken) == 16  # in 12 places
+    assert len(places) == 16  # in 12 places
 
 
-def sent(data: Radiographs, pixel: type, place: int | None = 0, spawned: bool = False) -> tuple[Shelf, dict]:
-    shelf = Shelf(data, InOrder(np.arange(64), 8, shuffle=False), 2, 3, pixel)
-    in_worker = pickle.loads(pickle.dumps(shelf)) if spawned else shelf
-    first, _ = next(iter(shelf))
-    return shelf, in_worker[[(place, first[1])]][0]
+def sent(data: Radiographs, pixel: type, place: int | None = 0, spawned: bool = False) -> tuple[SharedBuffers, dict]:
+    buffers = SharedBuffers(data, InOrder(np.arange(64), 8, shuffle=False), 2, 3, pixel)
+    in_worker = pickle.loads(pickle.dumps(buffers)) if spawned else buffers
+    first, _ = next(iter(buffers))
+    return buffers, in_worker[[(place, first[1])]][0]
 
 
 def test_what_crosses_to_the_main_process_is_no_pixel_or_eight_bits_of_it(radiographs: Radiographs) -> None:
     for pixel in (np.float32, np.uint8):
-        shelf, batch = sent(radiographs, pixel)
-        assert isinstance(batch["image"], Left)
+        buffers, batch = sent(radiographs, pixel)
+        assert isinstance(batch["image"], Slot)
         assert len(pickle.dumps(batch)) < 2000
-        image = shelf.taken(batch["image"])
+        image = buffers.read(batch["image"])
         expected = finished(radiographs, torch.from_numpy(batch["row"]))
         assert torch.equal(image if pixel is np.float32 else image.float() / 255, expected)
         for other in ({"place": None}, {"spawned": True}):
@@ -141,12 +141,12 @@ def test_what_crosses_to_the_main_process_is_no_pixel_or_eight_bits_of_it(radiog
 def test_for_a_gpu_images_are_left_as_they_are(radiographs: Radiographs) -> None:
     order = InOrder(np.arange(64), 8, shuffle=False)
     for device, pixel in (("cuda:0", np.uint8), ("cpu", np.float32)):
-        assert Batches(radiographs, order, 1, torch.device(device))._shelf._places.dtype == pixel
+        assert Batches(radiographs, order, 1, torch.device(device))._buffers._places.dtype == pixel
 
 
 def test_workers_that_are_not_forked_send_images(radiographs: Radiographs) -> None:
     batches = Batches(radiographs, InOrder(np.arange(64), 8, shuffle=False), 1)
-    batches._sent.multiprocessing_context = "spawn"
+    batches._loader.multiprocessing_context = "spawn"
     for batch in batches:
         assert torch.equal(batch["image"], finished(radiographs, batch["row"]))
 
@@ -154,7 +154,7 @@ def test_workers_that_are_not_forked_send_images(radiographs: Radiographs) -> No
 def test_large_images_are_asked_for_one_batch_at_a_time(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((64, 1024, 1024), np.uint8))
     data = Radiographs(tmp_path / "images.npy", manifest(64), ["abnormal"])
-    places = Batches(data, InOrder(np.arange(64), 8, shuffle=False), 8)._shelf._places
+    places = Batches(data, InOrder(np.arange(64), 8, shuffle=False), 8)._buffers._places
     assert places.nbytes < 700 << 20  # a loader of torch's holds as much in batches made in advance
 
 

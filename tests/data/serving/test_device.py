@@ -17,7 +17,7 @@ from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.phantoms.cohort import Knobs
 from lungdet.data.serving import device as on_device
 from lungdet.data.serving.batches import Batches
-from lungdet.data.serving.device import Whereabouts, choose, moved, resident
+from lungdet.data.serving.device import Warps, choose, load, warp
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.errors import InputError
@@ -58,9 +58,9 @@ def seen(images: Path, place: str, *, workers: int = 0, epoch: int = 0, visits: 
     for rank in range(world_size):
         order = InOrder(np.arange(24), 4, shuffle=True, rank=rank, world_size=world_size)
         order.set_epoch(epoch)
-        kind = Whereabouts if place == "device" else Radiographs
+        kind = Warps if place == "device" else Radiographs
         data = kind(images, MANIFEST, ["abnormal"], visits, Augmentation(**STRONG))
-        batches += Batches(data, order, workers, images=resident(images, CPU) if place == "device" else None)
+        batches += Batches(data, order, workers, images=load(images, CPU) if place == "device" else None)
     return batches
 
 
@@ -103,7 +103,7 @@ def test_images_are_albumentations_up_to_interpolation(images: Path, kinds: dict
     names = [f"0/0/d/{i}/0" for i in range(24)]
     expected = np.stack(list(augmentation(pixels, names, *pixels.shape[1:])))
     matrices = torch.from_numpy(augmentation.matrices(names, *pixels.shape[1:]))
-    found = moved(torch.from_numpy(pixels)[:, None].float(), matrices)[:, 0].round().numpy()
+    found = warp(torch.from_numpy(pixels)[:, None].float(), matrices)[:, 0].round().numpy()
     difference = np.abs(found - expected)[interior(expected)]
     assert difference.size > pixels.size / 3
     assert difference.mean() < 0.5
@@ -113,7 +113,7 @@ def test_images_are_albumentations_up_to_interpolation(images: Path, kinds: dict
 
 def test_a_shift_by_whole_pixels_moves_them_and_leaves_black(images: Path) -> None:
     pixels = torch.from_numpy(np.load(images)[:2])[:, None].float()
-    found = moved(pixels, torch.tensor([[[1.0, 0, 5], [0, 1, -3]], [[-1, 0, 111], [0, 1, 0]]]))
+    found = warp(pixels, torch.tensor([[[1.0, 0, 5], [0, 1, -3]], [[-1, 0, 111], [0, 1, 0]]]))
     torch.testing.assert_close(found[0, 0, 3:, :107], pixels[0, 0, :-3, 5:], rtol=0, atol=0.01)
     assert found[0, 0, :3].abs().max() < 0.01
     assert found[0, 0, :, 107:].abs().max() < 0.01
@@ -133,8 +133,8 @@ def test_batches_are_the_workers_with_series_too(images: Path) -> None:
 @pytest.mark.parametrize("augmentation", [None, Augmentation()])
 def test_without_augmentation_images_are_the_stores_to_the_last_bit(images: Path, augmentation) -> None:
     order = InOrder(np.arange(24), 5, shuffle=False)
-    data = Whereabouts(images, MANIFEST, ["abnormal"], 1, augmentation)
-    found = torch.cat([batch["image"] for batch in Batches(data, order, images=resident(images, CPU))])
+    data = Warps(images, MANIFEST, ["abnormal"], 1, augmentation)
+    found = torch.cat([batch["image"] for batch in Batches(data, order, images=load(images, CPU))])
     assert torch.equal(found, torch.from_numpy(np.load(images))[:, None].float() / 255)
 
 
@@ -151,7 +151,7 @@ def test_neither_workers_nor_ranks_change_an_image(images: Path) -> None:
 
 def test_the_store_is_loaded_in_pieces_whole(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_device, "_PIECE", 5 * 96 * 112)
-    assert np.array_equal(resident(images, CPU).numpy(), np.load(images))
+    assert np.array_equal(load(images, CPU).numpy(), np.load(images))
 
 
 def test_auto_takes_a_gpu_with_room_and_nothing_else(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +215,8 @@ def test_lightning_fits_and_evaluates_with_it(tmp_path: Path, caplog: pytest.Log
     caplog.set_level(logging.INFO, "lungdet")
     met = {}
     for place in ("workers", "device"):
-        data, model, one = phantom(tmp_path, loader=place, num_workers=1), Tiny(), trainer(tmp_path)
-        data.augmentation = Augmentation(**PAPER)
+        data = phantom(tmp_path, loader=place, num_workers=1, augmentation=Augmentation(**PAPER))
+        model, one = Tiny(), trainer(tmp_path)
         one.fit(model, data)
         assert (one.train_dataloader._images is not None) == (place == "device")
         first, *others = model.met.pop("children")

@@ -340,8 +340,9 @@ def test_a_source_may_be_named_as_its_real_dataset_is(tmp_path: Path):
     loading = {"image_size": 32, "store": tmp_path / "prepared"}
     real = module(tmp_path, loading | {"train_on": ["shenzhen", "montgomery"], "held_out": "chestxray14"})
     own = module(tmp_path, loading | {"train_on": ["phantom-shenzhen", "elsewhere"]})
-    assert (real.train_on, real.held_out) == (["phantom-shenzhen", "phantom-montgomery"], "phantom-chestxray14")
-    assert (own.train_on, own.held_out) == (["phantom-shenzhen", "elsewhere"], None)
+    assert real.plan.train_on == ["phantom-shenzhen", "phantom-montgomery"]
+    assert real.plan.held_out == "phantom-chestxray14"
+    assert (own.plan.train_on, own.plan.held_out) == (["phantom-shenzhen", "elsewhere"], None)
 
 
 def test_the_demos_difficulty_is_among_those_tested():

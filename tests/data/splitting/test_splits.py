@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from lungdet.data.splitting import narrowing, protocols, splits
+from lungdet.data.splitting.plan import PROTOCOLS, Plan
 from lungdet.data.splitting.splits import SplitError
+from lungdet.errors import InputError
 
 
 def cohort(patients: int, dataset: str = "clinic", seed: int = 0, abnormal: float = 0.4) -> pd.DataFrame:
@@ -137,7 +139,7 @@ def test_an_image_in_no_part_is_refused() -> None:
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.3, 0.3), (1.0, 0.0, 0.0), (0.8, 0.3, -0.1)])
 def test_fractions_that_are_no_shares_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(SplitError, match=r"data\.fractions"):
-        protocols.random(cohort(20), fractions)
+        Plan(fractions=fractions)
 
 
 def test_over_all_folds_each_patient_is_tested_once() -> None:
@@ -159,8 +161,8 @@ def test_folds_are_stratified() -> None:
 
 @pytest.mark.parametrize(("fold", "of"), [(5, 5), (-1, 5), (0, 1)])
 def test_a_fold_out_of_range_is_refused(fold: int, of: int) -> None:
-    with pytest.raises(SplitError, match=r"data\.fold"):
-        protocols.folds(cohort(20), fold, of)
+    with pytest.raises(InputError, match=r"data\.fold"):
+        Plan(split="folds", fold=fold, folds=of)
 
 
 def test_the_held_out_source_is_tested_whole_and_never_trained_on() -> None:
@@ -245,7 +247,11 @@ def test_a_fraction_that_leaves_no_abnormal_image_is_refused() -> None:
     with pytest.raises(SplitError, match="the train part holds no abnormal image"):
         splits.check(tiny, table)
     with pytest.raises(SplitError, match=r"data\.train_fraction=0"):
-        narrowing.with_train_fraction(whole, table, 0)
+        Plan(train_fraction=0)
+
+
+def no_lists() -> pd.Series:
+    raise AssertionError("nobody asked for an official split")
 
 
 def drawn_by_every_protocol(table: pd.DataFrame, tmp_path) -> dict[str, splits.Split]:
@@ -258,6 +264,24 @@ def drawn_by_every_protocol(table: pd.DataFrame, tmp_path) -> dict[str, splits.S
         "leave_one_source_out": protocols.leave_one_source_out(table, "hospital"),
         "file": protocols.from_file(table, tmp_path / "mine.csv"),
     }
+
+
+def test_a_plan_names_every_protocol_and_draws_what_it_says(tmp_path) -> None:
+    table = three_sources()
+    lists = protocols.random(table, seed=9).table.set_index("image_id")["split"]
+    lists = lists.replace({"train": "train_val", "val": "train_val"})
+    drawn = drawn_by_every_protocol(table, tmp_path)
+    assert {*drawn} == {*PROTOCOLS}
+    for protocol, split in drawn.items():
+        plan = Plan(split=protocol, fold=1, held_out="hospital", split_file=tmp_path / "mine.csv")
+        planned = plan.draw(table, lambda: lists)
+        assert (planned.facts, planned.hash) == (split.facts, split.hash)
+        assert (plan.source_hash(table, lambda: lists) is None) == (protocol not in ("official", "file"))
+    whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, no_lists)
+    assert whole.facts == drawn["random"].facts | {
+        "name": "random, 0.5 of train, trained on clinic+ward, 0.3 abnormal in train",
+        "train_fraction": 0.5, "train_on": ("clinic", "ward"), "train_prevalence": 0.3,
+    }  # fmt: skip
 
 
 def three_sources() -> pd.DataFrame:
@@ -330,7 +354,7 @@ def test_the_training_images_of_a_prevalence_do_not_depend_on_the_rows_order_but
 def test_a_prevalence_that_cannot_be_had_is_refused(share: float) -> None:
     table = cohort(60)
     with pytest.raises(SplitError, match=rf"data\.train_prevalence={share}: "):
-        narrowing.with_train_prevalence(protocols.random(table), table, share)
+        Plan(train_prevalence=share).draw(table, no_lists)
 
 
 def test_what_was_left_out_is_told_in_one_order_and_adds_up() -> None:
