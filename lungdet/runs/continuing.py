@@ -26,7 +26,7 @@ def going_on(run: Run, config: DictConfig, overrides: Sequence[str] = ()) -> Run
     Raises:
         RunError: it is damaged.
     """
-    _reached(run)
+    _progress(run)
     log.info("continuing %s", run.folder)
     return Run(run.folder, settled(config, run.folder), words=tuple(overrides))
 
@@ -46,7 +46,7 @@ def continued(run: Run, config: DictConfig, overrides: Sequence[str], held: Exit
         OmegaConf.update(changed, key, value, merge=False)
     require_numbers(changed)
     held.enter_context(locked(run))
-    end = _reached(run).end(changed.trainer)
+    end = _progress(run).end(changed.trainer)
     to_train = not changes.keys().isdisjoint(OF_EPOCHS)
     if end and to_train:
         raise RunError(f"resume={run.folder}: no epoch would be trained, since {end}")
@@ -86,7 +86,7 @@ def _changes(run: Run, config: DictConfig, overrides: Sequence[str]) -> dict[str
     return changes
 
 
-class _Reached(NamedTuple):
+class _Progress(NamedTuple):
     """How far a run has come."""
 
     epochs: int
@@ -105,7 +105,7 @@ class _Reached(NamedTuple):
         return None
 
 
-def _reached(run: Run) -> _Reached:
+def _progress(run: Run) -> _Progress:
     """How far a run has come, by its last checkpoint.
 
     Raises:
@@ -115,17 +115,17 @@ def _reached(run: Run) -> _Reached:
     try:
         checkpoint = read_checkpoint(path)
         stalled = next(state["wait_count"] for state in checkpoint["callbacks"].values() if "wait_count" in state)
-        reached = _Reached(checkpoint["epoch"] + 1, stalled)
+        progress = _Progress(checkpoint["epoch"] + 1, stalled)
     except RunError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
         raise RunError(f"{path} is damaged ({error}); start a new run in another folder") from error
-    if missing := sorted(set(range(reached.epochs)) - set(run.epochs["epoch"])):
+    if missing := sorted(set(range(progress.epochs)) - set(run.epochs["epoch"])):
         raise RunError(
-            f"{run.folder / 'metrics.csv'} is damaged: {reached.epochs} epochs are trained and it lacks "
+            f"{run.folder / 'metrics.csv'} is damaged: {progress.epochs} epochs are trained and it lacks "
             f"{', '.join(str(epoch) for epoch in missing)}; put a copy of it back, or start a new run in another folder"
         )
-    return reached
+    return progress
 
 
 def require_numbers(config: DictConfig) -> None:

@@ -100,7 +100,7 @@ class Run:
             raise damaged(path, error) from error
 
     @property
-    def asked(self) -> list[list[str]]:
+    def commands(self) -> list[list[str]]:
         """What the command lines said that asked for this run: the one that started it, then others."""
         return [self.environment.get("overrides", []), *self.environment.get("asked_again", [])]
 
@@ -229,7 +229,7 @@ class Run:
 
     def ask_again(self, words: Sequence[str]) -> None:
         """Record what the command line said that asks for this run, unless one before said the same."""
-        if [*words] not in self.asked:
+        if [*words] not in self.commands:
             self.record(asked_again=[*self.environment.get("asked_again", []), [*words]])
 
     def record(self, **facts: object) -> None:

@@ -65,7 +65,7 @@ def never_run(folder: Path) -> list[Job]:
         return []
     words = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]
     planned = jobs(OverridesParser.create().parse_overrides(words))
-    runs = [_deciding(words) for run in find_runs(folder) for words in run.asked]
+    runs = [_deciding(words) for run in find_runs(folder) for words in run.commands]
     return [
         Job(folder, number, tuple(word.lstrip("+") for word in differing(planned, job)))
         for number, job in enumerate(planned)

@@ -51,10 +51,12 @@ class Preceding(Callback):
 
     def _train(self, trust: Sequence[str]) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)
-        new = {"hydra.run.dir": self._run.folder, **self._overrides}
-        asked = {"resume": self._run.folder} if self._run.can_continue else new
-        words = [override(key, value) for key, value in asked.items()]
-        words += [override("trust", [*trust])] if trust else []
-        done = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *words], env=ranks.environment_of_one())
-        if done.returncode:
+        overrides = {"hydra.run.dir": self._run.folder, **self._overrides}
+        if self._run.can_continue:
+            overrides = {"resume": self._run.folder}
+        if trust:
+            overrides["trust"] = [*trust]
+        words = [override(key, value) for key, value in overrides.items()]
+        train = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *words], env=ranks.environment_of_one())
+        if train.returncode:
             sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")

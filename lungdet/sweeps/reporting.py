@@ -53,9 +53,9 @@ class Report(Callback):
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
         words = [override("runs", self._folder), *([override("trust", self._trust)] if self._trust else [])]
-        done = subprocess.run([sys.executable, str(EVALUATE), *words], env=ranks.environment_of_one())
-        if done.returncode:
+        evaluate = subprocess.run([sys.executable, str(EVALUATE), *words], env=ranks.environment_of_one())
+        if evaluate.returncode:
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
-                "that is mended: %s", done.returncode, command("evaluate.py", *words),
+                "that is mended: %s", evaluate.returncode, command("evaluate.py", *words),
             )  # fmt: skip

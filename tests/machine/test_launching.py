@@ -21,7 +21,7 @@ def stopped():
     time.sleep(600)  # it is ended before
 
 if __name__ == "__main__":
-    from lungdet import launching
+    from lungdet.machine import launching
     before = signal.getsignal(signal.SIGINT)  # a shell's background job hands it on ignored
     try:
         launching.launch(stopped if "SENT" in os.environ else done, processes=2)

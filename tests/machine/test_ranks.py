@@ -66,7 +66,7 @@ def trained(folder: Path, table: Path, *changes: str) -> Run:
 # train.py, changed before it begins; so are the processes that it starts, which import the main module, too.
 CHANGED = """
 import os, signal, time
-from lungdet import launching, ranks
+from lungdet.machine import launching, ranks
 from lungdet.training.recording import Record
 {change}
 if __name__ == "__main__":

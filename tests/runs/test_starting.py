@@ -94,7 +94,7 @@ def test_a_finished_run_is_left_alone_and_remembers_who_else_asked_for_it(clinic
         with starting.start(asked, words) as again:
             assert again.finished
             assert again.changed is None
-    assert load_run(run.folder).asked == [[], ["seed=0"]]
+    assert load_run(run.folder).commands == [[], ["seed=0"]]
 
 
 @pytest.mark.parametrize(

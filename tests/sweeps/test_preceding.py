@@ -14,7 +14,7 @@ PROGRAM = """
 import os
 from pathlib import Path
 import hydra
-from lungdet import preceding
+from lungdet.sweeps import preceding
 
 preceding.TRAIN = Path(__file__).with_name("first.py")
 

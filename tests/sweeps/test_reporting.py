@@ -14,7 +14,7 @@ SWEEP = "sweeps/a b=c [1] ü $x 'q'"
 PROGRAM = """
 from pathlib import Path
 import hydra
-from lungdet import reporting
+from lungdet.sweeps import reporting
 
 reporting.EVALUATE = Path(__file__).with_name("evaluate.py")
 

@@ -47,7 +47,7 @@ class Hold(Callback):
         self.folder = Path(folder)
 
     def on_job_start(self, **_):
-        from lungdet import ranks
+        from lungdet.machine import ranks
         from lungdet.training.recording import Record
         end = Record.on_train_batch_end
 
@@ -191,7 +191,7 @@ def test_a_job_of_a_script_is_queued_again_on_its_signal_and_ends_as_if_it_had_n
 
 SIGNALLED = """
 import os, signal, sys, logging
-from lungdet import requeue
+from lungdet.machine import requeue
 logging.basicConfig()
 {before}
 requeue.on_signal()

@@ -12,7 +12,7 @@ from tests.calling import CHECKOUT
 # One run, interrupted by a signal to itself.
 INTERRUPTED = """
 import logging, os, pathlib, signal, sys
-from lungdet import interruption
+from lungdet.training import interruption
 from lungdet.runs.folder import Run
 logging.basicConfig(format="%(message)s")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands it on ignored

@@ -78,12 +78,12 @@ class Combination:
             return
         best = self.study.best_trial
         values, folder = chosen(best.params), self.study.user_attrs[f"folder of trial {best.number}"]
-        found = f"lowest validation loss {best.value:.4f} of {finished} finished trials ({failed} failed)"
-        log.info("%s: %s: %s, in %s", self.label, found, " ".join(values), folder)
-        seed = int(next((said.removeprefix("seed=") for said in self.overrides if said.startswith("seed=")), 0))
-        kept = [said for said in self.overrides if not re.match(r"(sweep|seed)\b", said)]
-        others = f"seed={seed + 1},{seed + 2},{seed + 3}"
-        log.info("with other seeds: %s", command("train.py -m", *kept, *values, others))
+        outcome = f"lowest validation loss {best.value:.4f} of {finished} finished trials ({failed} failed)"
+        log.info("%s: %s: %s, in %s", self.label, outcome, " ".join(values), folder)
+        seed = int(next((word.removeprefix("seed=") for word in self.overrides if word.startswith("seed=")), 0))
+        overrides = [word for word in self.overrides if not re.match(r"(sweep|seed)\b", word)]
+        seeds = f"seed={seed + 1},{seed + 2},{seed + 3}"
+        log.info("with other seeds: %s", command("train.py -m", *overrides, *values, seeds))
 
 
 def open_studies(
@@ -105,21 +105,20 @@ def open_studies(
     from sqlalchemy import URL
 
     storage = URL.create("sqlite", database=str(path)).render_as_string()  # a ? or %20 in it is the folder's
-    found = []
+    combinations = []
     for overrides in grid:
-        own = [said for said in overrides if decides(said)]  # with others of these it is another study
-        apart = differing(grid, overrides)
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(own)).strip("-") or "search"
+        deciding = [word for word in overrides if decides(word)]  # with others of these it is another study
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(deciding)).strip("-") or "search"
         study = create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
         for trial in study.trials:
             _require_compatible(trial.distributions, space, path)
         states = [trial.state for trial in study.trials]
         finished = states.count(TrialState.COMPLETE)
         cut = [number for number, state in enumerate(states) if state is TrialState.RUNNING]
-        one = Combination(overrides, " ".join(apart or own), study, cut + [None] * (trials - finished - len(cut)))
-        log.info("%s: %d of %d trials are finished, %d were cut", one.label, finished, trials, len(cut))
-        found.append(one)
-    return found
+        label, todo = " ".join(differing(grid, overrides) or deciding), cut + [None] * (trials - finished - len(cut))
+        log.info("%s: %d of %d trials are finished, %d were cut", label, finished, trials, len(cut))
+        combinations.append(Combination(overrides, label, study, todo))
+    return combinations
 
 
 def chosen(values: Mapping[str, Any]) -> list[str]:

@@ -24,12 +24,12 @@ def distribution(override: Override) -> "BaseDistribution":
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    value, key, said = override.value(), override.get_key_element(), override.get_value_string()
+    value, key, text = override.value(), override.get_key_element(), override.get_value_string()
     if not override.is_sweep_override():
-        raise InputError(f"sweep.space: {key}={said} is one value; say interval(LOW,HIGH), range(..) or choice(A,B)")
+        raise InputError(f"sweep.space: {key}={text} is one value; say interval(LOW,HIGH), range(..) or choice(A,B)")
     if key.lstrip("+") in LOSS_IS_ANOTHER:
         raise InputError(
-            f"{key}={said}: validation losses do not compare across its values, so a search would find the easiest and "
+            f"{key}={text}: validation losses do not compare across its values, so a search would find the easiest and "
             f"not the best; give the values with commas to search each apart: {key}=A,B"
         )
     try:
@@ -45,7 +45,7 @@ def distribution(override: Override) -> "BaseDistribution":
         kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
         return kind(min(values), max(values), step=abs(value.step), log=logarithmic)
     except ValueError as error:
-        raise InputError(f"{key}={said}: nothing can be drawn from it ({error})") from None
+        raise InputError(f"{key}={text}: nothing can be drawn from it ({error})") from None
 
 
 def require_searchable(space: Mapping[str, Override], config: DictConfig) -> None:
@@ -57,8 +57,8 @@ def require_searchable(space: Mapping[str, Override], config: DictConfig) -> Non
     for key, override in space.items():
         if key.startswith("+") or "/" in key:  # added, or a group: composing tells
             continue
-        said, now = override.get_value_string(), OmegaConf.select(config, key, default=...)
+        text, now = override.get_value_string(), OmegaConf.select(config, key, default=...)
         if now is ...:
-            raise InputError(f"{key}={said}: the configuration has no such key")
+            raise InputError(f"{key}={text}: the configuration has no such key")
         if not override.is_choice_sweep() and (isinstance(now, bool) or not isinstance(now, int | float | None)):
-            raise InputError(f"{key}={said}: {key} is no number but {now}; search it as choice(A,B), in sweep.space")
+            raise InputError(f"{key}={text}: {key} is no number but {now}; search it as choice(A,B), in sweep.space")

@@ -37,7 +37,7 @@ class Register(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Comes before Hydra makes its sweeper."""
-        Plugins.instance().class_name_to_class[NAME] = Search  # register() would call it by its module
+        Plugins.instance().class_name_to_class[NAME] = Search  # nothing public: register() calls it by its module
 
 
 class Search(Sweeper):
@@ -73,59 +73,59 @@ class Search(Sweeper):
         if ranks.count() > 1:
             raise InputError("sweep=optuna: each trial starts its processes itself; leave torchrun (or srun) out")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        asked, folder = self.config.sweep, Path(self.config.hydra.sweep.dir)
-        if not isinstance(asked.trials, int) or asked.trials < 1:
-            raise InputError(f"sweep.trials={asked.trials}: at least one trial of each combination is needed")
-        overrides, space = self._understood(arguments)
+        sweep, folder = self.config.sweep, Path(self.config.hydra.sweep.dir)
+        if not isinstance(sweep.trials, int) or sweep.trials < 1:
+            raise InputError(f"sweep.trials={sweep.trials}: at least one trial of each combination is needed")
+        overrides, space = self._parsed(arguments)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".lock", timeout=0):
                 OmegaConf.save(self.config, folder / "multirun.yaml")
-                combinations = open_studies(folder / "search.sqlite", overrides, space, asked.trials)
-                log.info("searching %s; to go on with this search later: sweep.name=%s", ", ".join(space), asked.name)
-                return self._take_turns(combinations, space, asked.seed)
+                combinations = open_studies(folder / "search.sqlite", overrides, space, sweep.trials)
+                log.info("searching %s; to go on with this search later: sweep.name=%s", ", ".join(space), sweep.name)
+                return self._take_turns(combinations, space, sweep.seed)
         except Timeout:
             raise InputError(f"{folder}: another process is searching in it; choose another sweep.name") from None
 
-    def _understood(self, arguments: list[str]) -> tuple[list[list[str]], "dict[str, BaseDistribution]"]:
+    def _parsed(self, arguments: list[str]) -> tuple[list[list[str]], "dict[str, BaseDistribution]"]:
         """The overrides of each combination, and what is searched: `sweep.space`, overruled by the command line."""
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        own = parser.parse_overrides([f"{key}={said}" for key, said in (self.config.sweep.space or {}).items()])
-        space, grid = {one.get_key_element(): one for one in own}, {}
-        given = [f"{key}={said}" for key, said in self.params.items()]
-        for one in parser.parse_overrides([*given, *arguments]):
-            key = one.get_key_element()
+        configured = parser.parse_overrides([f"{key}={text}" for key, text in (self.config.sweep.space or {}).items()])
+        space, grid = {override.get_key_element(): override for override in configured}, {}
+        params = [f"{key}={text}" for key, text in self.params.items()]
+        for override in parser.parse_overrides([*params, *arguments]):
+            key = override.get_key_element()
             space.pop(key, None), grid.pop(key, None)
-            (space if one.is_sweep_override() and not one.is_choice_sweep() else grid)[key] = one
+            (space if override.is_sweep_override() and not override.is_choice_sweep() else grid)[key] = override
         if not space:
             raise InputError("sweep.space is empty: nothing to search; say 'model.learning_rate=interval(1e-4,1e-2)'")
         combinations = jobs([*grid.values()])
         for combination in combinations:
             require_searchable(space, loader.load_sweep_config(self.config, combination))
-        return combinations, {key: distribution(one) for key, one in space.items()}
+        return combinations, {key: distribution(override) for key, override in space.items()}
 
     def _take_turns(
         self, combinations: Sequence[Combination], space: "Mapping[str, BaseDistribution]", seed: int
     ) -> list[JobReturn]:
         returned, errors = [], []
-        before = sum(len(one.study.trials) for one in combinations)  # jobs are counted on from there
+        before = sum(len(combination.study.trials) for combination in combinations)  # jobs are counted on from there
         searched = f"++sweep.searched=[{','.join(key.lstrip('+') for key in space)}]"  # for evaluate.py to read
-        while turn := [one for one in combinations if one.todo]:
-            trials = [one.next_trial(space, seed) for one in turn]
-            batch = [[*one.overrides, *chosen(its.params), searched] for one, its in zip(turn, trials, strict=True)]
+        while turn := [combination for combination in combinations if combination.todo]:
+            trials = [(combination, combination.next_trial(space, seed)) for combination in turn]
+            batch = [[*combination.overrides, *chosen(trial.params), searched] for combination, trial in trials]
             try:
                 self.validate_batch_is_legal(batch)
             except Exception:
-                for one, trial in zip(turn, trials, strict=True):
-                    one.fail(trial, "it cannot be composed")
+                for combination, trial in trials:
+                    combination.fail(trial, "it cannot be composed")
                 raise
-            jobs = self.launcher.launch(batch, initial_job_idx=before + len(returned))
-            returned += jobs
-            for one, trial, job in zip(turn, trials, jobs, strict=True):
-                errors += one.record(trial, job)
-        for one in combinations:
-            one.conclude()
+            finished = self.launcher.launch(batch, initial_job_idx=before + len(returned))
+            returned += finished
+            for (combination, trial), job in zip(trials, finished, strict=True):
+                errors += combination.record(trial, job)
+        for combination in combinations:
+            combination.conclude()
         if errors:
             raise errors[0]
         return returned
