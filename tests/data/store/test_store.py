@@ -397,7 +397,7 @@ PREPARING = """
     import logging, sys
     from pathlib import Path
     import pandas as pd
-    from lungdet.data import building, partial, store
+    from lungdet.data.store import building, partial, store
     from lungdet.data.store.images import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
