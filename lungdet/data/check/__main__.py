@@ -58,17 +58,19 @@ def examine(data: "RadiographDataModule") -> dict:
     from lungdet.data.splitting.splits import SplitError
 
     data.prepare_data()
-    store, manifest, refused = data.store, data.store.manifest, None
+    store, manifest, roots, refused = data.store, data.store.manifest, data.roots(), None
     links = leaks.links(store)
     try:
         data.setup()
     except SplitError as error:
         refused = str(error)
     split = getattr(data, "split", None)
-    seen = inspection.inspect(store, data.roots())
-    numbers = fingerprint.describe(manifest, seen, links, store.excluded, split)
+    appearance = inspection.inspect(store, roots)
+    numbers = fingerprint.describe(manifest, appearance, links, store.excluded, split)
     present = manifest if data.plan.limit is None and store.excluded.empty else data.read()
-    report = {
+    present_in = dict(iter(present.groupby("dataset")))
+    names, patients = manifest["image_id"], manifest["patient_id"]
+    return {
         "title": f"What is in {data.name}",
         "store": {
             "fingerprint": store.fingerprint,
@@ -81,19 +83,22 @@ def examine(data: "RadiographDataModule") -> dict:
         "split": None if split is None else split.describe(manifest),
         "refused": refused,
         "official": {
-            name: official.verify(
-                name,
-                present[present["dataset"] == name],
-                store.excluded,
-                data.roots()[name],
-                getattr(data, "release", 2020),
-            )
-            for name in official.official_datasets(present, data.roots())
+            name: official.verify(name, present_in[name], store.excluded, roots[name], getattr(data, "release", 2020))
+            for name in sorted(official.COUNTS.keys() & roots & present_in.keys())
         },
-        "copies": [dict(zip(links.columns, link, strict=True)) for link in links.itertuples(index=False)],
+        "copies": [
+            {
+                "kind": link.kind,
+                "correlation": link.correlation,
+                "image_id_a": names[link.row_a],
+                "image_id_b": names[link.row_b],
+                "same_patient": bool(patients[link.row_a] == patients[link.row_b]),
+            }
+            for link in links.itertuples()
+        ],
         "left_out": store.excluded.to_dict("records"),
         "odd": {
-            name: manifest["image_id"][seen[name].fillna(False).to_numpy(bool)].tolist()
+            name: names[appearance[name].fillna(False).to_numpy(bool)].tolist()
             for name in ("inverted", "wide_border", "almost_blank")
         },
         "patients_known": data.patients_known,
@@ -101,14 +106,8 @@ def examine(data: "RadiographDataModule") -> dict:
         "advice": advice.advise(numbers, data.plan.split),
         "numbers": numbers,
         "tables": tables.tables(numbers, data.settings.resize == "pad"),
-        "sheet": contact.contact_sheet(store, seen, links),
+        "sheet": contact.contact_sheet(store, appearance, links),
     }
-    names = manifest["image_id"]
-    for copy in report["copies"]:
-        a, b = copy.pop("row_a"), copy.pop("row_b")
-        same = bool(manifest["patient_id"][a] == manifest["patient_id"][b])
-        copy |= {"image_id_a": names[a], "image_id_b": names[b], "same_patient": same}
-    return report
 
 
 def _doubts(data: "RadiographDataModule") -> list[str]:

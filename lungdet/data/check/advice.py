@@ -19,8 +19,10 @@ def advise(numbers: dict, protocol: str) -> list[str]:
         numbers: from `fingerprint.describe`.
         protocol: the split's, `data.split`.
     """
-    rules = (_classes, _intervals, _folds, _findings, _sources, _unknown, _copies)
-    return [sentence for rule in rules if not (rule is _folds and protocol == "folds") for sentence in rule(numbers)]
+    rules = [_classes, _intervals, _folds, _findings, _sources, _unknown, _copies]
+    if protocol == "folds":
+        rules.remove(_folds)
+    return [sentence for rule in rules if (sentence := rule(numbers))]
 
 
 def class_weights(normal: int, abnormal: int) -> tuple[float, float]:
@@ -41,94 +43,90 @@ def auroc_half_width(normal: int, abnormal: int, auroc: float = EXPECTED) -> flo
     return 1.96 * math.sqrt(variance / (normal * abnormal))
 
 
-def _classes(numbers: dict) -> list[str]:
+def _classes(numbers: dict) -> str:
     part = numbers["parts"].get("train", numbers["all"])
     where = "of the train part" if "train" in numbers["parts"] else "of all images"
     counts = part["abnormal"]
     if not counts["present"] or not counts["absent"]:
-        return [f"Only one class stands in the images {where}; there is nothing to learn."]
+        return f"Only one class stands in the images {where}; there is nothing to learn."
     normal, abnormal = class_weights(counts["absent"], counts["present"])
     share = f"{counts['prevalence']:.1%} {where} are abnormal"
     if 0.4 <= counts["prevalence"] <= 0.6:
-        return [f"No class weights are needed: {share}, which is between 40% and 60%."]
-    return [
+        return f"No class weights are needed: {share}, which is between 40% and 60%."
+    return (
         f"Weigh the classes (`model.class_weights=balanced`): {share}, which is outside 40% to 60%. The weights are "
         f"{normal:.3f} for normal and {abnormal:.3f} for abnormal (n / (2 n_class))."
-    ]
-
-
-def _intervals(numbers: dict) -> list[str]:
-    test = numbers["parts"].get("test")
-    if test is None or not test["patients"]:
-        return []
-    known = test["patients_normal"] + test["patients_abnormal"]
-    if not test["patients_normal"] or not test["patients_abnormal"]:
-        return ["The test part holds one class only, so no AUROC can be told."]
-    accuracy, auroc = accuracy_half_width(known), auroc_half_width(test["patients_normal"], test["patients_abnormal"])
-    return [
-        f"Expect 95% intervals of ± {accuracy:.1%} for an accuracy of {EXPECTED:.0%} (1.96 √(a(1-a)/n)) and of "
-        f"± {auroc:.3f} for an AUROC of {EXPECTED:.2f} (Hanley and McNeil 1982) from the test part's {known:,} "
-        f"patients, {test['patients_abnormal']:,} of them abnormal. Patients are counted, not images, since images of "
-        "one patient resemble each other. Two models that differ by less can still be told apart on the same images."
-    ]
-
-
-def _folds(numbers: dict) -> list[str]:
-    test = numbers["parts"].get("test")
-    if test is None or not test["patients"]:
-        return []
-    half, few = accuracy_half_width(test["patients"]), min(test["patients_normal"], test["patients_abnormal"])
-    if half <= WIDE and few >= MANY:
-        return []
-    everyone = numbers["all"]["patients"]
-    reason = (
-        f"the accuracy's interval is wider than ± {WIDE:.0%}"
-        if half > WIDE
-        else f"the rarer class has {few} test patients, fewer than {MANY}"
     )
-    return [
-        f"Use folds instead of one split (`-m data.split=folds 'data.fold=range(5)'`): {reason}. All {everyone:,} "
-        f"patients are then tested once, for an interval of about ± {accuracy_half_width(everyone):.1%}."
-    ]
 
 
-def _findings(numbers: dict) -> list[str]:
+def _intervals(numbers: dict) -> str | None:
     test = numbers["parts"].get("test")
-    if test is None:
-        return []
-    rare = [f"{name} ({n})" for name, n in test["patients_by_finding"].items() if 0 < n < MANY]
+    if test is None or not test["patients"]:
+        return None
+    normal, abnormal = test["patients_normal"], test["patients_abnormal"]
+    if not normal or not abnormal:
+        return "The test part holds one class only, so no AUROC can be told."
+    return (
+        f"Expect 95% intervals of ± {accuracy_half_width(normal + abnormal):.1%} for an accuracy of {EXPECTED:.0%} "
+        f"(1.96 √(a(1-a)/n)) and of ± {auroc_half_width(normal, abnormal):.3f} for an AUROC of {EXPECTED:.2f} (Hanley "
+        f"and McNeil 1982) from the test part's {normal + abnormal:,} patients, {abnormal:,} of them abnormal. "
+        "Patients are counted, not images, since images of one patient resemble each other. Two models that differ by "
+        "less can still be told apart on the same images."
+    )
+
+
+def _folds(numbers: dict) -> str | None:
+    test, patients = numbers["parts"].get("test"), numbers["all"]["patients"]
+    if test is None or not test["patients"]:
+        return None
+    rarer = min(test["patients_normal"], test["patients_abnormal"])
+    if accuracy_half_width(test["patients"]) > WIDE:
+        reason = f"the accuracy's interval is wider than ± {WIDE:.0%}"
+    elif rarer < MANY:
+        reason = f"the rarer class has {rarer} test patients, fewer than {MANY}"
+    else:
+        return None
+    return (
+        f"Use folds instead of one split (`-m data.split=folds 'data.fold=range(5)'`): {reason}. All {patients:,} "
+        f"patients are then tested once, for an interval of about ± {accuracy_half_width(patients):.1%}."
+    )
+
+
+def _findings(numbers: dict) -> str | None:
+    patients = numbers["parts"].get("test", {}).get("patients_by_finding", {})
+    rare = ", ".join(f"{finding} ({count})" for finding, count in patients.items() if 0 < count < MANY)
     if not rare:
-        return []
-    return [
-        f"Say little about single findings that fewer than {MANY} test patients have: {', '.join(rare)}. Sensitivities "
-        "on so few vary by chance by 10 points and more."
-    ]
+        return None
+    return (
+        f"Say little about single findings that fewer than {MANY} test patients have: {rare}. Sensitivities on so few "
+        "vary by chance by 10 points and more."
+    )
 
 
-def _sources(numbers: dict) -> list[str]:
-    known = {name: one["abnormal"]["prevalence"] for name, one in numbers["datasets"].items()}
-    known = {name: share for name, share in known.items() if share is not None}
+def _sources(numbers: dict) -> str | None:
+    prevalences = {name: group["abnormal"]["prevalence"] for name, group in numbers["datasets"].items()}
+    known = {name: share for name, share in prevalences.items() if share is not None}
     if len(known) < 2 or max(known.values()) - min(known.values()) <= 0.1:
-        return []
+        return None
     shares = ", ".join(f"{name} {share:.0%}" for name, share in known.items())
-    return [
+    return (
         f"Read each source's results apart and consider `data.sampler=balanced`: the share of abnormal images differs "
         f"by more than 10 points ({shares}), so that telling the source already tells something of the label."
-    ]
+    )
 
 
-def _unknown(numbers: dict) -> list[str]:
+def _unknown(numbers: dict) -> str | None:
     unknown = numbers["all"]["abnormal"]["unknown"]
     if not unknown:
-        return []
-    return [f"{unknown:,} images have no label normal or abnormal; they are neither trained on nor counted in results."]
+        return None
+    return f"{unknown:,} images have no label normal or abnormal; they are neither trained on nor counted in results."
 
 
-def _copies(numbers: dict) -> list[str]:
+def _copies(numbers: dict) -> str | None:
     copies = numbers["all"]["copies_in_other_patients"]
     if not copies:
-        return []
-    return [
+        return None
+    return (
         f"{copies:,} images stand under several patients. Give those one patient_id, or drop all but one of each: a "
         "split that parts them is refused."
-    ]
+    )

@@ -20,51 +20,45 @@ class Row(NamedTuple):
     tiles: list[Picture]
 
 
-def contact_sheet(store: Store, seen: pd.DataFrame, links: pd.DataFrame, each: int = 6) -> list[Row]:
+def contact_sheet(store: Store, appearance: pd.DataFrame, links: pd.DataFrame, length: int = 6) -> list[Row]:
     """Some normal and abnormal images of each dataset, the same ones every time, and the oddest of all.
 
     Args:
         store: the prepared images.
-        seen: from `inspection.inspect`.
+        appearance: from `inspection.inspect`.
         links: from `leaks.links`.
-        each: images in a row.
+        length: of a row, images.
     """
-    manifest, rng = store.manifest, np.random.default_rng(0)
-    sheet = []
+    manifest, rng, sheet = store.manifest, np.random.default_rng(0), []
     for dataset, members in manifest.groupby("dataset"):
-        for value, word in ((0, "normal"), (1, "abnormal"), (None, "no label")):
-            chosen = members["abnormal"].isna() if value is None else members["abnormal"] == value
+        label = members["abnormal"]
+        for word, chosen in (("normal", label == 0), ("abnormal", label == 1), ("no label", label.isna())):
             rows = members.index[chosen].to_numpy()
-            if len(rows):
-                drawn = np.sort(rng.choice(rows, min(each, len(rows)), replace=False))
-                tiles = [_tile(store, row, _findings(manifest, row), of_several=False) for row in drawn]
-                sheet.append(Row(f"{dataset}, {word}", tiles))
-    inverted = np.flatnonzero(seen["inverted"].fillna(False))[: 2 * each]
-    bordered = seen.loc[seen["wide_border"], "border"].nlargest(each).index
-    blank = np.flatnonzero(seen["almost_blank"])[:each]
-    pairs = links.head(each)
-    sheet += [
-        Row("Look inverted", [_tile(store, row, "") for row in inverted]),
-        Row("Widest black borders", [_tile(store, row, f"{seen['border'][row]:.0%} of the area") for row in bordered]),
-        Row("Almost blank", [_tile(store, row, "") for row in blank]),
-        Row(
-            "Copies, side by side",
-            [
-                _tile(store, row, "identical" if pair.kind == "identical" else f"correlation {pair.correlation:.2f}")
-                for pair in pairs.itertuples()
-                for row in (pair.row_a, pair.row_b)
-            ],
-        ),
+            drawn = np.sort(rng.choice(rows, min(length, len(rows)), replace=False)) if len(rows) else []
+            tiles = [_tile(store, row, _findings(manifest, row), of_several=False) for row in drawn]
+            sheet.append(Row(f"{dataset}, {word}", tiles))
+    border = appearance.loc[appearance["wide_border"], "border"].nlargest(length)
+    pairs = [
+        (row, "identical" if pair.kind == "identical" else f"correlation {pair.correlation:.2f}")
+        for pair in links.head(length).itertuples()
+        for row in (pair.row_a, pair.row_b)
     ]
+    odd = {
+        "Look inverted": [(row, "") for row in np.flatnonzero(appearance["inverted"].fillna(False))[: 2 * length]],
+        "Widest black borders": [(row, f"{share:.0%} of the area") for row, share in border.items()],
+        "Almost blank": [(row, "") for row in np.flatnonzero(appearance["almost_blank"])[:length]],
+        "Copies, side by side": pairs,
+    }
+    sheet += [Row(title, [_tile(store, row, word) for row, word in tiles]) for title, tiles in odd.items()]
     return [row for row in sheet if row.tiles]
 
 
 def _tile(store: Store, row: int, word: str, of_several: bool = True) -> Picture:
     """An image and a word about it; `of_several` datasets, it has to name its own."""
     image = store.images[row]
-    interpolation = cv2.INTER_AREA if len(image) > SIDE else cv2.INTER_NEAREST
+    method = cv2.INTER_AREA if len(image) > SIDE else cv2.INTER_NEAREST
     ok, jpeg = cv2.imencode(
-        ".jpg", cv2.resize(image, (SIDE, SIDE), interpolation=interpolation), [cv2.IMWRITE_JPEG_QUALITY, 82]
+        ".jpg", cv2.resize(image, (SIDE, SIDE), interpolation=method), [cv2.IMWRITE_JPEG_QUALITY, 82]
     )
     if not ok:
         raise RuntimeError("OpenCV was built without JPEG")

@@ -1,7 +1,5 @@
 """A dataset in numbers: what there is of everything, in all, by dataset and by part of the split."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -12,13 +10,13 @@ UNKNOWN = "unknown"
 
 
 def describe(
-    manifest: pd.DataFrame, seen: pd.DataFrame, links: pd.DataFrame, excluded: pd.DataFrame, split: Split | None
+    manifest: pd.DataFrame, appearance: pd.DataFrame, links: pd.DataFrame, excluded: pd.DataFrame, split: Split | None
 ) -> dict:
     """The numbers of every group of images, JSON-ready.
 
     Args:
         manifest: N prepared images.
-        seen: N rows, from `inspection.inspect`.
+        appearance: N rows, from `inspection.inspect`.
         links: from `leaks.links`: images that stand twice, whoever the patients are.
         excluded: images that could not be prepared, with `image_id` and `reason`.
         split: who is in which part; None where there is none.
@@ -27,21 +25,19 @@ def describe(
         `all`, `datasets` and `parts` (a group each by name) and `datasets_and_parts` (by dataset, then part); what a
         group holds: `group`.
     """
-    table = manifest.assign(**{column: seen[column].to_numpy() for column in seen}, **_copies(manifest, links))
-    part = np.full(len(table), "", object)
+    columns = {name: appearance[name].to_numpy() for name in appearance}
+    table = manifest.assign(**columns, **_copies(manifest, links), part="")
     if split is not None:
-        part = table["image_id"].map(split.table.set_index("image_id")["split"]).fillna("").to_numpy()
-    table["part"] = part
+        table["part"] = table["image_id"].map(split.table.set_index("image_id")["split"])
     dataset_of = excluded["image_id"].str.split("/").str[0]
-    datasets = sorted({*table["dataset"], *dataset_of})
-    parts = [name for name in (*PARTS, UNUSED) if (part == name).any()]
+    datasets = {name: table[table["dataset"] == name] for name in sorted({*table["dataset"], *dataset_of})}
+    parts = [name for name in (*PARTS, UNUSED) if (table["part"] == name).any()]
     return {
         "all": group(table, excluded),
-        "datasets": {name: group(table[table["dataset"] == name], excluded[dataset_of == name]) for name in datasets},
-        "parts": {name: group(table[table["part"] == name]) for name in parts},
+        "datasets": {name: group(rows, excluded[dataset_of == name]) for name, rows in datasets.items()},
+        "parts": {part: group(table[table["part"] == part]) for part in parts},
         "datasets_and_parts": {
-            dataset: {name: group(table[(table["dataset"] == dataset) & (table["part"] == name)]) for name in parts}
-            for dataset in datasets
+            name: {part: group(rows[rows["part"] == part]) for part in parts} for name, rows in datasets.items()
         },
     }
 
@@ -93,38 +89,32 @@ def group(table: pd.DataFrame, excluded: pd.DataFrame | None = None) -> dict:
 def _copies(manifest: pd.DataFrame, links: pd.DataFrame) -> dict[str, np.ndarray]:
     """For each image: is it a copy of another patient's, of one of its own patient's?"""
     patients, rows = manifest["patient_id"].to_numpy(), links[["row_a", "row_b"]].to_numpy()
-    own = patients[rows[:, 0]] == patients[rows[:, 1]]
-    flags = {}
-    for name, chosen in (("copy_elsewhere", rows[~own]), ("copy_in_patient", rows[own])):
-        flags[name] = np.isin(np.arange(len(manifest)), chosen)
-    return flags
+    within = patients[rows[:, 0]] == patients[rows[:, 1]]
+    return {
+        "copy_elsewhere": np.isin(np.arange(len(manifest)), rows[~within]),
+        "copy_in_patient": np.isin(np.arange(len(manifest)), rows[within]),
+    }
 
 
 def _label(values: pd.Series) -> dict:
     """Present, absent, unknown, and the share of the known that are present (None where nothing is known)."""
     present, absent = int((values == 1).sum()), int((values == 0).sum())
-    known = present + absent
-    return {
-        "present": present,
-        "absent": absent,
-        UNKNOWN: len(values) - known,
-        "prevalence": present / known if known else None,
-    }
+    prevalence = present / (present + absent) if present + absent else None
+    return {"present": present, "absent": absent, UNKNOWN: int(values.isna().sum()), "prevalence": prevalence}
 
 
 def _counts(values: pd.Series) -> dict[str, int]:
     """How often each value occurs, the most frequent first, the unknown last."""
-    counts: Mapping[str, int] = values.value_counts().to_dict()
+    counts = {str(value): int(count) for value, count in values.value_counts().items()}
     unknown = int(values.isna().sum())
-    return {str(k): int(n) for k, n in counts.items()} | ({UNKNOWN: unknown} if unknown else {})
+    return counts | ({UNKNOWN: unknown} if unknown else {})
 
 
 def _quantiles(values: pd.Series) -> dict:
+    shares = {"least": 0, "lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75, "most": 1}
     known = values.dropna().astype("float64")
-    numbers = dict.fromkeys(("least", "lower_quartile", "median", "upper_quartile", "most"))
-    if len(known):
-        numbers = dict(zip(numbers, known.quantile([0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
-    return numbers | {UNKNOWN: int(values.isna().sum())}
+    quantiles = {name: float(known.quantile(share)) if len(known) else None for name, share in shares.items()}
+    return quantiles | {UNKNOWN: int(values.isna().sum())}
 
 
 def _few(count: int) -> str:

@@ -1,6 +1,5 @@
 """The public datasets as their publishers count them: is a copy whole, and which images does it lack?"""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -49,19 +48,21 @@ def verify(
         where nothing is missing, unusable or unexpected and all counts agree; `note` where names can't be told.
     """
     names, note = _names(name, root, release)
-    there, bad = set(present["image_id"]), excluded[excluded["image_id"].isin(present["image_id"])]
-    found = {
+    names_present, damaged = set(present["image_id"]), excluded[excluded["image_id"].isin(present["image_id"])]
+    counts = {
         "images": len(present),
         "patients": int(present["patient_id"].nunique()),
         "normal": int((present["abnormal"] == 0).sum()),
         "abnormal": int((present["abnormal"] == 1).sum()),
     }
-    found = {key: found[key] for key in COUNTS[name]}
-    unusable = {f"{row.image_id}": row.reason for row in bad.itertuples()}
-    missing, unexpected = sorted(names - there), sorted(there - names)
-    whole = found == COUNTS[name] and not (missing or unexpected or unusable)
-    differing = {"missing": missing, "unusable": unusable, "unexpected": unexpected}
-    return {"whole": whole, "expected": COUNTS[name], "found": found, **differing, "note": note}
+    counts = {key: counts[key] for key in COUNTS[name]}
+    differing = {
+        "missing": sorted(names - names_present),
+        "unusable": dict(zip(damaged["image_id"], damaged["reason"], strict=True)),
+        "unexpected": sorted(names_present - names),
+    }
+    whole = counts == COUNTS[name] and not any(differing.values())
+    return {"whole": whole, "expected": COUNTS[name], "found": counts, **differing, "note": note}
 
 
 def expected_names(name: str) -> set[str]:
@@ -79,16 +80,9 @@ def expected_names(name: str) -> set[str]:
 def _names(name: str, root: Path, release: int) -> tuple[set[str], str | None]:
     if name != "chestxray14":
         return expected_names(name), None
-    table = read_table(root, release)
-    note = None
-    if len(table) != chestxray14.IMAGES:
-        note = (
-            f"{RELEASES[release]} lists {len(table):,} of the {chestxray14.IMAGES:,} images, so only those it lists "
-            "can be named as missing"
-        )
-    return set(table["image_id"]), note
-
-
-def official_datasets(manifest: pd.DataFrame, roots: Mapping[str, Path]) -> list[str]:
-    """Which of the datasets at hand are official ones."""
-    return [name for name in sorted(roots) if name in COUNTS and (manifest["dataset"] == name).any()]
+    names = set(read_table(root, release)["image_id"])
+    note = (
+        f"{RELEASES[release]} lists {len(names):,} of the {chestxray14.IMAGES:,} images, so only those it lists can be "
+        "named as missing"
+    )
+    return names, note if len(names) != chestxray14.IMAGES else None
