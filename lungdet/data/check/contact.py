@@ -1,7 +1,5 @@
 """The contact sheet: some images of each kind and those that look odd, as small JPEGs that a page can hold."""
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -13,14 +11,9 @@ SIDE = 144
 """Of a tile, pixels."""
 
 
-class Row(NamedTuple):
-    """Tiles under a heading."""
-
-    title: str
-    tiles: list[Picture]
-
-
-def contact_sheet(store: Store, appearance: pd.DataFrame, links: pd.DataFrame, length: int = 6) -> list[Row]:
+def contact_sheet(
+    store: Store, appearance: pd.DataFrame, links: pd.DataFrame, length: int = 6
+) -> dict[str, list[Picture]]:
     """Some normal and abnormal images of each dataset, the same ones every time, and the oddest of all.
 
     Args:
@@ -28,15 +21,18 @@ def contact_sheet(store: Store, appearance: pd.DataFrame, links: pd.DataFrame, l
         appearance: from `inspection.inspect`.
         links: from `leaks.links`.
         length: of a row, images.
+
+    Returns:
+        Rows of images by heading.
     """
-    manifest, rng, sheet = store.manifest, np.random.default_rng(0), []
+    manifest, rng, sheet = store.manifest, np.random.default_rng(0), {}
     for dataset, members in manifest.groupby("dataset"):
         label = members["abnormal"]
         for word, chosen in (("normal", label == 0), ("abnormal", label == 1), ("no label", label.isna())):
             rows = members.index[chosen].to_numpy()
             drawn = np.sort(rng.choice(rows, min(length, len(rows)), replace=False)) if len(rows) else []
             tiles = [_tile(store, row, _findings(manifest, row), of_several=False) for row in drawn]
-            sheet.append(Row(f"{dataset}, {word}", tiles))
+            sheet[f"{dataset}, {word}"] = tiles
     border = appearance.loc[appearance["wide_border"], "border"].nlargest(length)
     pairs = [
         (row, "identical" if pair.kind == "identical" else f"correlation {pair.correlation:.2f}")
@@ -49,19 +45,16 @@ def contact_sheet(store: Store, appearance: pd.DataFrame, links: pd.DataFrame, l
         "Almost blank": [(row, "") for row in np.flatnonzero(appearance["almost_blank"])[:length]],
         "Copies, side by side": pairs,
     }
-    sheet += [Row(title, [_tile(store, row, word) for row, word in tiles]) for title, tiles in odd.items()]
-    return [row for row in sheet if row.tiles]
+    sheet |= {title: [_tile(store, row, word) for row, word in rows] for title, rows in odd.items()}
+    return {title: tiles for title, tiles in sheet.items() if tiles}
 
 
 def _tile(store: Store, row: int, word: str, of_several: bool = True) -> Picture:
     """An image and a word about it; `of_several` datasets, it has to name its own."""
     image = store.images[row]
     method = cv2.INTER_AREA if len(image) > SIDE else cv2.INTER_NEAREST
-    ok, jpeg = cv2.imencode(
-        ".jpg", cv2.resize(image, (SIDE, SIDE), interpolation=method), [cv2.IMWRITE_JPEG_QUALITY, 82]
-    )
-    if not ok:
-        raise RuntimeError("OpenCV was built without JPEG")
+    image = cv2.resize(image, (SIDE, SIDE), interpolation=method)
+    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])
     image_id, dataset = store.manifest["image_id"][row], store.manifest["dataset"][row]
     name = image_id if of_several else image_id.removeprefix(f"{dataset}/")
     return Picture(name, jpeg.tobytes(), name, f"{name}: {word}" if word else name)

@@ -33,7 +33,7 @@ def page(report: dict) -> str:
         lines = [f"{file['path']}: {file['reason']}" for file in report["left_out"]]
         more = [f".. and {len(lines) - LEFT_OUT} more, in check.json"] if len(lines) > LEFT_OUT else []
         sections.append(Section("Left out", [Items(lines[:LEFT_OUT] + more)]))
-    sheet = [block for row in report["sheet"] for block in (Text(f"{row.title}:"), Pictures(row.tiles, TILE))]
+    sheet = [block for title, row in report["sheet"].items() for block in (Text(f"{title}:"), Pictures(row, TILE))]
     sections += [Section("Contact sheet", sheet), Section("Which data this is", [Text(_identity(report))])]
     return html(Document(report["title"], first, sections, opening=len(sections)))
 

@@ -33,7 +33,10 @@ def tables(numbers: dict, padded: bool) -> list[Section]:
         table("Who and how", _AGE | _values(numbers, "sex", "sex {}", "sexes") | _values(numbers, "view", "view {}")),
         table(
             "Files",
-            {name: line for key in ("size", "mode", "bits", "format") for name, line in _file_values(numbers, key)},
+            _values(numbers, "size", "{} pixels", "sizes")
+            | _values(numbers, "mode", "mode {}", "modes")
+            | _values(numbers, "bits", "{} bit a channel", "bits")
+            | _values(numbers, "format", "format {}", "formats"),
             "Of the image files. Pillow's modes: L grey, I;16 16-bit grey, P palette.",
         ),
         table("What looks odd", _ODD, *_odd_notes(padded)),
@@ -79,13 +82,11 @@ def _labels(numbers: dict) -> dict[str, Callable[[dict], str]]:
     return lines
 
 
-def _values(
-    numbers: dict, key: str, name: str, plural: str = "values", shown: int = SHOWN
-) -> dict[str, Callable[[dict], str]]:
+def _values(numbers: dict, key: str, name: str, plural: str = "values") -> dict[str, Callable[[dict], str]]:
     """A line a value; those that are rare share one."""
     values = [value for value in numbers["all"][key] if value != UNKNOWN]
     whole = "patients" if key == "images_per_patient" else "images"
-    common, rare = values[:shown], values[shown:]
+    common, rare = values[:SHOWN], values[SHOWN:]
     if key == "images_per_patient":
         common.sort(key=lambda value: int(value.split()[0]))
 
@@ -100,23 +101,8 @@ def _values(
     return lines
 
 
-def _file_values(numbers: dict, key: str) -> list[tuple[str, Callable[[dict], str]]]:
-    name = {"bits": "{} bit a channel", "mode": "mode {}", "size": "{} pixels", "format": "format {}"}[key]
-    return list(_values(numbers, key, name, f"{key.removesuffix('s')}s").items())
-
-
-def _age(group: dict) -> str:
-    age = group["age"]
-    return (
-        "–"
-        if age["median"] is None
-        else f"{age['median']:.0f} ({age['lower_quartile']:.0f}–{age['upper_quartile']:.0f})"
-    )
-
-
-def _range(group: dict) -> str:
-    age = group["age"]
-    return "–" if age["median"] is None else f"{age['least']:.0f}–{age['most']:.0f}"
+def _ages(form: str) -> Callable[[dict], str]:
+    return lambda group: "–" if group["age"]["median"] is None else form.format(**group["age"])
 
 
 def _odd_notes(padded: bool) -> list[str]:
@@ -138,8 +124,8 @@ _PATIENTS = {
     "most images of a patient": lambda group: f"{group['most_images_of_a_patient']:,}",
 }
 _AGE = {
-    "age, median (quartiles)": _age,
-    "age, range": _range,
+    "age, median (quartiles)": _ages("{median:.0f} ({lower_quartile:.0f}–{upper_quartile:.0f})"),
+    "age, range": _ages("{least:.0f}–{most:.0f}"),
     "age unknown": lambda group: _of(group["age"][UNKNOWN], group["images"]),
 }
 _ODD = {
