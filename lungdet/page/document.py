@@ -61,8 +61,8 @@ class Table:
     def shapes(self) -> list[str]:
         """Of each column the classes that lay it out: words or numbers, very short, or long enough to be folded."""
         longest = [max(len(plain(cell)) for cell in cells) for cells in zip(self.columns, *self.rows, strict=True)]
-        size = ["short" if most < 6 else "prose" if most > 60 else "" for most in longest]
-        return [f"{'word ' if i < self.left else ''}{of}".strip() for i, of in enumerate(size)]
+        size = ["short" if letters < 6 else "prose" if letters > 60 else "" for letters in longest]
+        return [f"{'word ' if i < self.left else ''}{name}".strip() for i, name in enumerate(size)]
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ class Document:
 
 def anchors(sections: Sequence[Section]) -> list[str]:
     """What a link to each section says after `#`; none stands twice."""
-    found: dict[int, str] = {}
+    by_place: dict[int, str] = {}
     for i in sorted(range(len(sections)), key=lambda i: sections[i].anchor is None):  # chosen ones first, as links say
-        found[i] = _unused(sections[i].anchor or slug(sections[i].title), found.values())
-    return [found[i] for i in range(len(sections))]
+        by_place[i] = _unused(sections[i].anchor or slug(sections[i].title), by_place.values())
+    return [by_place[i] for i in range(len(sections))]
 
 
 def slug(title: str) -> str:
@@ -218,30 +218,30 @@ _LONGEST = 100
 
 
 def _rendered(
-    text: str, other: Callable[[str], str], code: Callable[[str], str], link: Callable[[str, str], str]
+    text: str, prose: Callable[[str], str], code: Callable[[str], str], link: Callable[[str, str], str]
 ) -> str:
     """Each piece of the text given to its function: code, a link's words and target, and what is neither."""
     text = re.sub(r"\s+", " ", text)  # a line of its own could be a heading, a list or a table in Markdown
     pieces, end = [], 0
     for match in _MARKUP.finditer(text):
-        pieces.append(other(text[end : match.start()]))
+        pieces.append(prose(text[end : match.start()]))
         pieces.append(code(match["code"]) if match["code"] else link(match["words"], match["target"]))
         end = match.end()
-    return "".join([*pieces, other(text[end:])])
+    return "".join([*pieces, prose(text[end:])])
 
 
 def _inline_html(text: str, known: Collection[str]) -> str:
     def link(words: str, target: str) -> str:
-        shown = _inline_html(words, ())
-        return f'<a href="{escape(target)}">{shown}</a>' if _leads_somewhere(target, known) else shown
+        label = _inline_html(words, ())
+        return f'<a href="{escape(target)}">{label}</a>' if _leads_somewhere(target, known) else label
 
-    return _rendered(text, lambda other: str(escape(other)), lambda code: f"<code>{escape(code)}</code>", link)
+    return _rendered(text, lambda prose: str(escape(prose)), lambda code: f"<code>{escape(code)}</code>", link)
 
 
 def _inline_markdown(text: str, known: Collection[str]) -> str:
     def link(words: str, target: str) -> str:
-        shown = _inline_markdown(words, ())
-        return f"[{shown}]({target})" if _leads_somewhere(target, known) else shown
+        label = _inline_markdown(words, ())
+        return f"[{label}]({target})" if _leads_somewhere(target, known) else label
 
     return _rendered(text, _inert, lambda code: f"`{code}`", link)
 
@@ -304,9 +304,9 @@ _MARKDOWN = {
 }
 
 
-def _unused(name: str, taken: Collection[str]) -> str:
+def _unused(name: str, names: Collection[str]) -> str:
     """The name, or with the first number that makes it another, as GitHub counts."""
-    return name if name not in taken else next(f"{name}-{n}" for n in count(1) if f"{name}-{n}" not in taken)
+    return name if name not in names else next(f"{name}-{n}" for n in count(1) if f"{name}-{n}" not in names)
 
 
 def _replace(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -79,9 +79,9 @@ def rounded(share: float) -> str:
     return f"{100 * share + 1e-9:.1f}"
 
 
-def number(count: int, what: str) -> str:
+def number(count: int, noun: str) -> str:
     """A count with its noun: `1 seed`, `3 seeds`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def join(parts: list[str]) -> str:
@@ -98,8 +98,8 @@ def points(metric: str, difference: float) -> tuple[str, str]:
     """A difference as texts say it, and its unit: points of a per cent for shares, none for other metrics."""
     if metric not in SHARES:
         return f"{difference:.3f}", ""
-    said = f"{100 * difference:.1f}".replace("-0.0", "0.0")
-    return said, " point" if said == "1.0" else " points"
+    number = f"{100 * difference:.1f}".replace("-0.0", "0.0")
+    return number, " point" if number == "1.0" else " points"
 
 
 def p_value(p: float | None) -> str:
@@ -170,6 +170,6 @@ def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -52,6 +52,7 @@ TIMED = {
 """What is timed, and what it is called."""
 
 _KEYS = ("data.image_size", "data.batch_size", "trainer.precision", "trainer.memory_format", "trainer.accelerator")
+"""What all models are measured under, in a run's config.yaml."""
 
 
 def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
@@ -75,16 +76,17 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
     """
     turns, remarks = _Turns(runs), list[str]()
     try:
-        wanted = _conditions(turns, remarks)
-        place, said = network.choose(wanted.accelerator, wanted.precision, wanted.memory_format, wanted.image_size)
-        remarks += said
+        settings = _settings(turns, remarks)
+        batch_size = settings.pop("batch_size")
+        place, deviations = network.choose(**settings)
     except Exception as error:  # no model's fault; the rest of a report does not depend on it
         log.warning("efficiency is not measured: %s", _reason(error))
         return {"reason": _reason(error)}
     log.info("measuring what %s cost, in turns: half a minute, more for large ones", number(len(runs), "model"))
+    remarks += deviations
     turns.models = turns.each(lambda run: Network(run, place, trust))
     before, began = _cpu_seconds_of_others(), time.perf_counter()
-    images = _batch_size(turns, wanted.batch_size, remarks)
+    images = _batch_size(turns, batch_size, remarks)
     turns.each(lambda model: model.load(images))
     memory = turns.each(Network.peak_memory)
     with hardware.memory_kept():  # as train.py does on single images
@@ -94,17 +96,20 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
     seconds["latency_ms"] = turns.rounds(Network.answer, within=3.0, fewest=9)
     busy = None if before is None else (_cpu_seconds_of_others() - before) / (time.perf_counter() - began)
     if not turns.models:
-        return {"reason": "; ".join(f"{label(name)}: {reason}" for name, reason in turns.failed.items())}
-    found: dict[str, dict] = {}
-    for name in runs:
+        return {"reason": "; ".join(turns.reasons())}
+    first, conditions = next(iter(turns.models)), place.described()
+    costs: dict[str, dict] = {}
+    for name, run in runs.items():
         if name in turns.failed:
-            found[name] = {"reason": turns.failed[name]}
+            costs[name] = {"reason": turns.failed[name]}
             continue
-        model, recorded = turns.models[name], runs[name].environment.get("parameters")
-        found[name] = {"parameters": model.parameters, "flops": model.flops, "peak_memory_bytes": memory[name]}
-        for quantity in TIMED:
-            each = seconds[quantity][name]
-            found[name][quantity] = _spread([1000 * s if quantity == "latency_ms" else images / s for s in each])
+        model, recorded = turns.models[name], run.environment.get("parameters")
+        costs[name] = {"parameters": model.parameters, "flops": model.flops, "peak_memory_bytes": memory[name]}
+        for quantity, by_model in seconds.items():
+            rounds = by_model[name]
+            costs[name][quantity] = _spread([1000 * s if quantity == "latency_ms" else images / s for s in rounds])
+        if name != first:
+            costs[name]["ratios"] = _ratios(costs, seconds, first, name)
         if recorded not in (None, model.parameters):
             remarks.append(
                 f"{label(name)} has {model.parameters:,} parameters as built now, and had {recorded:,} when its run "
@@ -115,72 +120,61 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
             "Measured on single images. A series costs about as much as so many single images; it is read by "
             f"{join(series)}."
         )
-    first, *others = [name for name in runs if name in turns.models]
-    for name in others:
-        found[name]["ratios"] = _ratios(found, seconds, first, name)
-    described = place.described()
     return {
         "meaning": MEANING,
-        **described,
+        **conditions,
         "batch_size": images,
         "rounds": {quantity: len(by_model[first]) for quantity, by_model in seconds.items()},
         "others_cores": busy,
-        "quiet": busy is None or busy <= described["cores"] - 0.9 * described["threads"],
+        "quiet": busy is None or busy <= conditions["cores"] - 0.9 * conditions["threads"],
         "remarks": remarks,
         "against": first,
-        "models": found,
+        "models": costs,
     }
 
 
-class _Conditions(NamedTuple):
-    """What all models are measured under; in a run's config.yaml under `_KEYS`."""
-
-    image_size: int
-    batch_size: int
-    precision: str
-    memory_format: str
-    accelerator: str
-
-
-def _conditions(turns: "_Turns", remarks: list[str]) -> _Conditions:
-    """Those of the first run that has them all; a run whose configuration cannot be read is out.
+def _settings(turns: "_Turns", remarks: list[str]) -> dict[str, Any]:
+    """What all models are measured under: as the first run has it that has it all.
 
     Raises:
         InputError: no run has.
     """
-    found = turns.each(lambda run: _Conditions(*[OmegaConf.select(run.config, key) for key in _KEYS]))
-    first = next((name for name, one in found.items() if None not in one), None)
+    settings = turns.each(lambda run: {key: OmegaConf.select(run.config, key) for key in _KEYS})
+    first = next((name for name, values in settings.items() if None not in values.values()), None)
     if first is None:
-        unread = [f"{label(name)}: {reason}" for name, reason in turns.failed.items()]
-        raise InputError("; ".join([f"no run's config.yaml has all of {', '.join(_KEYS)}", *unread]))
-    for key, *values in zip(_KEYS, *found.values(), strict=True):
-        said = {name: value for name, value in zip(found, values, strict=True) if value is not None}
-        if len(set(said.values())) > 1:
-            each = ", ".join(f"{label(name)} {value}" for name, value in said.items())
-            remarks.append(f"The runs differ in `{key}` ({each}); all were measured as {label(first)} has it.")
-    return found[first]
+        raise InputError("; ".join([f"no run's config.yaml has all of {', '.join(_KEYS)}", *turns.reasons()]))
+    for key in _KEYS:
+        values = {name: run[key] for name, run in settings.items() if run[key] is not None}
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{label(name)} {value}" for name, value in values.items())
+            remarks.append(f"The runs differ in `{key}` ({listed}); all were measured as {label(first)} has it.")
+    return {key.split(".")[1]: value for key, value in settings[first].items()}
 
 
 class _Turns:
-    """Models that take turns; one that fails is out, with the reason in `failed`."""
+    """Models that take turns; one that fails is out, with the reason in `failed`.
+
+    `torch.utils.benchmark` times one statement after another: what changes on the machine meanwhile would be taken for
+    a difference between models.
+    """
 
     def __init__(self, models: Mapping[str, Any]) -> None:
         self.models, self.failed = dict(models), dict[str, str]()
 
-    def each(self, do: Callable[[Any], Any], first: int = 0) -> dict[str, Any]:
-        """What `do` gives for each model still in, beginning with the `first`, modulo their number."""
-        names, found = list(self.models), {}
+    def each(self, call: Callable[[Any], Any], first: int = 0) -> dict[str, Any]:
+        """What `call` gives for each model still in, beginning with the `first`, modulo their number."""
+        names, results = list(self.models), {}
         first %= max(1, len(names))
         for name in names[first:] + names[:first]:
             try:
-                found[name] = do(self.models[name])
+                results[name] = call(self.models[name])
                 continue
             except Exception as error:
                 del self.models[name]
                 self.failed[name] = _reason(error)
                 log.warning("what %s costs is not measured: %s", label(name), self.failed[name])
             gc.collect()  # the others may need its memory
-        return {name: found[name] for name in self.models}
+        return {name: results[name] for name in self.models}
 
     def rounds(self, call: Callable[[Network], None], within: float, fewest: int) -> dict[str, list[float]]:
         """Seconds a call, by model, one number a round: `fewest` rounds and more as long as `within` seconds last.
@@ -190,22 +184,26 @@ class _Turns:
         self.each(call)  # the first is slow
         once = self.each(lambda model: model.seconds(call, 1)).values()
         calls = max(1, round(TURN / max(once, default=1.0)))
-        found, began = [], time.perf_counter()
-        while len(found) < fewest or (len(found) < MOST and time.perf_counter() - began < within):
-            found.append(self.each(lambda model: model.seconds(call, calls), len(found)))
-        return {name: [one[name] for one in found] for name in self.models}
+        rounds, began = [], time.perf_counter()
+        while len(rounds) < fewest or (len(rounds) < MOST and time.perf_counter() - began < within):
+            rounds.append(self.each(lambda model: model.seconds(call, calls), len(rounds)))
+        return {name: [seconds[name] for seconds in rounds] for name in self.models}
+
+    def reasons(self) -> list[str]:
+        """Why models are out."""
+        return [f"{label(name)}: {reason}" for name, reason in self.failed.items()]
 
 
-def _batch_size(turns: _Turns, wanted: int, remarks: list[str]) -> int:
+def _batch_size(turns: _Turns, configured: int, remarks: list[str]) -> int:
     """The runs' batch, halved until the slowest model's training step ends in time on this machine."""
-    images, probe = wanted, min(wanted, PROBE)
+    images, probe = configured, min(configured, PROBE)
     turns.each(lambda model: model.load(probe))
     turns.each(Network.train)
     slowest = max(turns.each(lambda model: model.seconds(Network.train, 1)).values(), default=0.0)
     while images > probe and images * slowest / probe > STEP:
         images = max(probe, images // 2)
-    if images < wanted:
-        remarks.append(f"Measured on batches of {images} images: the run's {wanted} would take too long here.")
+    if images < configured:
+        remarks.append(f"Measured on batches of {images} images: the run's {configured} would take too long here.")
     return images
 
 
@@ -224,11 +222,11 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "low": low, "high": high}
 
 
-def _ratios(found: dict, seconds: dict, first: str, name: str) -> dict:
+def _ratios(costs: dict, seconds: dict, first: str, name: str) -> dict:
     """A model's costs as multiples of the first one's; what was timed, round by round, so that slow drift cancels."""
     ratios: dict[str, Any] = {}
     for quantity in ("parameters", "flops", "peak_memory_bytes"):
-        this, that = found[name][quantity], found[first][quantity]
+        this, that = costs[name][quantity], costs[first][quantity]
         ratios[quantity] = this / that if this and that else None
     for quantity in TIMED:
         longer = [this / that for this, that in zip(seconds[quantity][name], seconds[quantity][first], strict=True)]
@@ -240,5 +238,5 @@ def _reason(error: BaseException) -> str:
     """Our own message if one caused the error, else what first went wrong: Hydra wraps what a constructor raises."""
     while not isinstance(error, InputError) and error.__cause__ is not None:
         error = error.__cause__
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {said}".rstrip(": .")
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {line}".rstrip(": .")

@@ -50,8 +50,8 @@ def choose(accelerator: str, precision: str, memory_format: str, image_size: int
     import torch
 
     remarks = []
-    here = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = "cpu" if accelerator == "cpu" else here
+    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = "cpu" if accelerator == "cpu" else fastest
     if accelerator not in ("auto", device) and not (accelerator == "gpu" and device != "cpu"):
         remarks.append(f"Measured on {device}: `trainer.accelerator={accelerator}` is not on this machine.")
     computed = precision if hardware.computes(precision, device) else "auto"
@@ -130,15 +130,16 @@ class Network:
 
         device = self.fabric.device
         self.optimizer.zero_grad()
-        state = [value for of in self._adam.state.values() for value in of.values() if isinstance(value, torch.Tensor)]
-        own = [*self.network.parameters(), *self.network.buffers(), *state, *self.batch.values()]
+        moments = [value for state in self._adam.state.values() for value in state.values() if torch.is_tensor(value)]
+        held = [*self.network.parameters(), *self.network.buffers(), *moments, *self.batch.values()]
         if device.type == "cpu":
-            return peak_of_tensors(self.train, own)
-        if device.type == "cuda":
-            others = torch.cuda.memory_allocated(device) - sum(tensor.nbytes for tensor in own)
-            torch.cuda.reset_peak_memory_stats(device)
+            return peak_of_tensors(self.train, held)
+        if device.type != "cuda":
+            return None
+        elsewhere = torch.cuda.memory_allocated(device) - sum(tensor.nbytes for tensor in held)
+        torch.cuda.reset_peak_memory_stats(device)
         self.train()
-        return hardware.memory_in_use(device) - others if device.type == "cuda" else None
+        return hardware.memory_in_use(device) - elsewhere
 
     def _forward(self, batch: dict[str, "Tensor"]) -> None:
         import torch
@@ -173,13 +174,17 @@ def flops(network: "nn.Module", size: int) -> int:
         torch.enable_grad(),
         FlopCounterMode(display=False) as counter,
     ):
-        one = torch.ones(1, dtype=torch.long)
-        network.logits({"image": torch.zeros(1, 1, size, size), "length": one, "when": torch.zeros(1, 2), "case": one})
+        count = torch.ones(1, dtype=torch.long)
+        image, when = torch.zeros(1, 1, size, size), torch.zeros(1, 2)
+        network.logits({"image": image, "length": count, "when": when, "case": count})
     return counter.get_total_flops()
 
 
-def peak_of_tensors(step: Callable[[], None], own: Sequence["Tensor"]) -> int:
-    """The most bytes of tensors alive at once while `step` runs, `own` included."""
+def peak_of_tensors(step: Callable[[], None], held: Sequence["Tensor"]) -> int:
+    """The most bytes of tensors alive at once while `step` runs, those `held` before included.
+
+    Nothing public counts this on a CPU: torch's profiler gives what each operation took and returned, no peak.
+    """
     import weakref
 
     import torch
@@ -203,11 +208,11 @@ def peak_of_tensors(step: Callable[[], None], own: Sequence["Tensor"]) -> int:
             self.now -= size
 
         def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-            made = operation(*args, **(kwargs or {}))
-            self.meet(tree_leaves(made))
-            return made
+            result = operation(*args, **(kwargs or {}))
+            self.meet(tree_leaves(result))
+            return result
 
     with Alive() as alive:
-        alive.meet(own)
+        alive.meet(held)
         step()
     return alive.peak

@@ -50,7 +50,7 @@ def reliability(y: ArrayLike, logit: ArrayLike) -> tuple[np.ndarray, np.ndarray,
     place = calibration_bin(p)
     count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        return *(np.bincount(place, weights=one, minlength=BINS) / count for one in (p, y)), count
+        return *(np.bincount(place, weights=weight, minlength=BINS) / count for weight in (p, y)), count
 
 
 RANGE = (0.05, 20.0)

@@ -38,13 +38,15 @@ def curves(tables: Sequence[pd.DataFrame], label: str, seed: int = 0) -> dict[st
     patient, patients = pd.factorize(table.loc[known, "patient_id"], sort=True)
     once = np.ones((1, len(patients)), np.int32)
     drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS, seed))]
-    found = {"roc": [], "pr": []}
+    heights = {"roc": [], "pr": []}
     for times in drawn:
-        by_seed = [_at_points(one[known], label, patient, times) for one in tables]
-        for kind, values in found.items():
-            values.append(np.mean([one[kind] for one in by_seed], axis=0))
-    ends = {kind: np.nanquantile(np.concatenate(values[1:]), [0.025, 0.975], axis=0) for kind, values in found.items()}
-    return {kind: Curve(POINTS, values[0][0], *ends[kind]) for kind, values in found.items()}
+        by_seed = [_at_points(table[known], label, patient, times) for table in tables]
+        for kind, values in heights.items():
+            values.append(np.mean([points[kind] for points in by_seed], axis=0))
+    ends = {
+        kind: np.nanquantile(np.concatenate(values[1:]), [0.025, 0.975], axis=0) for kind, values in heights.items()
+    }
+    return {kind: Curve(POINTS, values[0][0], *ends[kind]) for kind, values in heights.items()}
 
 
 def _at_points(table: pd.DataFrame, label: str, patient: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -54,13 +56,13 @@ def _at_points(table: pd.DataFrame, label: str, patient: np.ndarray, times: np.n
     last = np.append(np.diff(logit[order]) != 0, True)  # images of the same log-odds are one step
     weight = times[:, patient[order]]
     hit = (table[f"target_{label}"].to_numpy()[order] == 1).astype(np.int32)
-    seen, hits = (np.cumsum(one, axis=1)[:, last] for one in (weight, weight * hit))
+    images, hits = (np.cumsum(counts, axis=1)[:, last] for counts in (weight, weight * hit))
     roc, pr = np.full((2, len(times), len(POINTS)), np.nan)
-    for draw, (after, found) in enumerate(zip(seen, hits, strict=True)):
-        alarms = after - found
-        if not found[-1] or not alarms[-1]:
+    for draw, (after, reached) in enumerate(zip(images, hits, strict=True)):
+        alarms = after - reached
+        if not reached[-1] or not alarms[-1]:
             continue
-        roc[draw] = np.interp(POINTS, np.append(0, alarms / alarms[-1]), np.append(0, found / found[-1]))
-        reached = np.minimum(np.searchsorted(found / found[-1], POINTS), len(found) - 1)
-        pr[draw] = found[reached] / np.maximum(after[reached], 1)
+        roc[draw] = np.interp(POINTS, np.append(0, alarms / alarms[-1]), np.append(0, reached / reached[-1]))
+        step = np.minimum(np.searchsorted(reached / reached[-1], POINTS), len(reached) - 1)
+        pr[draw] = reached[step] / np.maximum(after[step], 1)
     return {"roc": roc, "pr": pr}

@@ -25,7 +25,9 @@ def mean(estimates: Sequence[Estimate], over_defined: bool = False) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
         draws = (np.nanmean if over_defined else np.mean)([estimate.draws for estimate in estimates], axis=0)
-    patients, supporting = (min(getattr(one, field) for one in estimates) for field in ("patients", "supporting"))
+    patients, supporting = (
+        min(getattr(estimate, field) for estimate in estimates) for field in ("patients", "supporting")
+    )
     return estimates[0]._replace(values=values, draws=draws, patients=patients, supporting=supporting)
 
 

@@ -102,7 +102,7 @@ def difference(first: Estimate, second: Estimate) -> Difference:
         if len(first.values) == len(second.values):
             parts.append((2 * _of_seeds(first, second), 2 * (len(first.values) - 1)))
         else:
-            parts += [(_of_seeds(one), len(one.values) - 1) for one in (first, second)]
+            parts += [(_of_seeds(model), len(model.values) - 1) for model in (first, second)]
     total, freedom = _satterthwaite(parts)
     if total < NOTHING:
         if abs(value) < 1e-12:
@@ -150,13 +150,13 @@ def _of_patients(drawn: np.ndarray, patients: int) -> float:
 
 def _of_seeds(*estimates: Estimate) -> float:
     """What seeds add to the variance of their mean, mean over models: their spread less that which patients cause."""
-    own = []
+    variances = []
     for estimate in estimates:
         spread = float(np.var(estimate.values, ddof=1))
         # In a draw the seeds differ by what they always differ by and, twice over, by chance of the patients.
         by_chance = float(np.nanmean(np.var(estimate.draws, axis=0, ddof=1))) - spread
-        own.append((spread - max(0.0, by_chance)) / len(estimate.values))
-    return max(0.0, float(np.mean(own)))
+        variances.append((spread - max(0.0, by_chance)) / len(estimate.values))
+    return max(0.0, float(np.mean(variances)))
 
 
 def _satterthwaite(parts: list[tuple[float, int]]) -> tuple[float, float]:

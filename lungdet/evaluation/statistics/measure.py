@@ -54,10 +54,10 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
         draws: redrawn test parts that the intervals are made of.
     """
     half = estimated(tables, labels, [0.0] * len(tables), draws)
-    own = half | estimated(tables, labels, cuts, draws, [name for name in METRICS if name in THRESHOLDED])
+    chosen = half | estimated(tables, labels, cuts, draws, [name for name in METRICS if name in THRESHOLDED])
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
     enter(block, "test", half)
-    enter(block, "at_validation_threshold", own)
+    enter(block, "at_validation_threshold", chosen)
     return Scores(block | ({"macro": over_which(tables[0], labels)} if len(labels) > 1 else {}), half)
 
 
@@ -67,8 +67,8 @@ def enter(block: dict, key: str, estimates: Mapping[str, Estimate]) -> None:
     What is undefined is None, and `undefined` says why, under the same keys.
     """
     seeds = len(next(iter(estimates.values())).values)
-    mean, sd, reasons = over([{name: one.values[s] for name, one in estimates.items()} for s in range(seeds)])
-    ends = {name: interval(one) for name, one in estimates.items()}
+    mean, sd, reasons = over([{name: estimate.values[s] for name, estimate in estimates.items()} for s in range(seeds)])
+    ends = {name: interval(estimate) for name, estimate in estimates.items()}
     no_interval = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
     intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
     block |= {key: mean, f"{key}_sd": sd, f"{key}_interval": intervals}
@@ -104,18 +104,18 @@ def estimated(
     if len(patients) > 1 and cases:
         drawn = replicate(cases, patient, draws, metrics=[METRICS[name].drawn or METRICS[name] for name in names])
         by_seed = drawn.reshape(by_seed.shape)
-    found = {}
+    estimates = {}
     for place, name in enumerate(names):
-        some = by_seed[:, :, place]
-        found[name] = Estimate(
+        by_label = by_seed[:, :, place]
+        estimates[name] = Estimate(
             name,
             [value[name] for value in values],
-            some[:, 0] if len(measurable) == 1 else _mean_over_findings(some),
+            by_label[:, 0] if len(measurable) == 1 else _mean_over_findings(by_label),
             len(patients),
             _supporting(METRICS[name], tables[0], measurable),
             _centre(cases, patient, METRICS[name]),
         )
-    return found
+    return estimates
 
 
 def measured(

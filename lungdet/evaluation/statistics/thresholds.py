@@ -104,7 +104,7 @@ def for_run(
         return stored
     if stored:
         was = next(iter(stored.values()))
-        log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _said(was.rule, was.at), rule)
+        log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _in_words(was.rule, was.at), rule)
     try:
         save(chosen, folder)
     except OSError as error:
@@ -132,7 +132,7 @@ def load(folder: Path) -> dict[str, Threshold]:
 def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
     """The rule that is asked for; where none is, the one stored in all these run folders, else `youden`."""
     if rule is None and at is None:
-        stored = [{(found.rule, found.at) for found in load(folder).values()} or {None} for folder in folders]
+        stored = [{(cut.rule, cut.at) for cut in load(folder).values()} or {None} for folder in folders]
         rules = set().union(*stored)
         if len(rules) == 1 and (only := rules.pop()) is not None:
             return only
@@ -150,7 +150,7 @@ def _plain(chosen: Mapping[str, Threshold]) -> dict[str, dict]:
     return {label: threshold.as_dict() for label, threshold in chosen.items()}
 
 
-def _said(rule: str, at: float | None) -> str:
+def _in_words(rule: str, at: float | None) -> str:
     return rule if at is None else f"{rule} at {at}"
 
 

@@ -20,20 +20,20 @@ def groups(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, tuple[tuple[
     Returns:
         By group, `pneumonia appeared` or `4 to 7`, the labels that AUROC is of and which images (N,) are in it.
     """
-    found = {}
+    by_change: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for finding in FOLLOWED:
-        asked = finding if finding in labels else "abnormal"
-        if asked not in labels or f"target_{finding}" not in table:
+        label = finding if finding in labels else "abnormal"
+        if label not in labels or f"target_{finding}" not in table:
             continue
         now, before = table[f"target_{finding}"].to_numpy(), label_before(table, finding)
-        told = (now == table[f"target_{asked}"].to_numpy()) & (before == label_before(table, asked))
-        if told.any():
-            was = {"appeared": before == 0, "cleared": before == 1, "unchanged": before == now}
-            found |= {f"{finding} {change}": ((asked,), told & inside) for change, inside in was.items()}
+        alone = (now == table[f"target_{label}"].to_numpy()) & (before == label_before(table, label))
+        if alone.any():
+            changes = {"appeared": before == 0, "cleared": before == 1, "unchanged": before == now}
+            by_change |= {f"{finding} {change}": ((label,), alone & inside) for change, inside in changes.items()}
     known = table[[f"target_{name}" for name in labels]].notna().any(axis=1)
     length = pd.cut(earlier_visits(table) + 1, [*LENGTHS.values(), np.inf], right=False, labels=list(LENGTHS))
     by_length = {name: (tuple(labels), (known & (length == name)).to_numpy()) for name in LENGTHS}
-    return found | {name: (of, inside) for name, (of, inside) in by_length.items() if inside.any()}
+    return by_change | {name: group for name, group in by_length.items() if group[1].any()}
 
 
 def earlier_visits(table: pd.DataFrame) -> np.ndarray:
