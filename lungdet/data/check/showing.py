@@ -31,8 +31,8 @@ def page(report: dict) -> str:
     sections += report["tables"]
     if report["left_out"]:
         lines = [f"{file['path']}: {file['reason']}" for file in report["left_out"]]
-        more = [f".. and {len(lines) - LEFT_OUT} more, in check.json"] if len(lines) > LEFT_OUT else []
-        sections.append(Section("Left out", [Items(lines[:LEFT_OUT] + more)]))
+        ending = [f".. and {len(lines) - LEFT_OUT} more, in check.json"] if len(lines) > LEFT_OUT else []
+        sections.append(Section("Left out", [Items(lines[:LEFT_OUT] + ending)]))
     sheet = [block for title, row in report["sheet"].items() for block in (Text(f"{title}:"), Pictures(row, TILE))]
     sections += [Section("Contact sheet", sheet), Section("Which data this is", [Text(_identity(report))])]
     return html(Document(report["title"], first, sections, opening=len(sections)))

@@ -90,8 +90,8 @@ def _values(numbers: dict, key: str, name: str, plural: str = "values") -> dict[
     if key == "images_per_patient":
         common.sort(key=lambda value: int(value.split()[0]))
 
-    def line(*wanted: str) -> Callable[[dict], str]:
-        return lambda group: _of(sum(group[key].get(value, 0) for value in wanted), group[whole])
+    def line(*members: str) -> Callable[[dict], str]:
+        return lambda group: _of(sum(group[key].get(value, 0) for value in members), group[whole])
 
     lines = {name.format(value): line(value) for value in common}
     if rare:

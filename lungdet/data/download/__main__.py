@@ -71,7 +71,7 @@ class _Download:
                 "would be there twice. Move it away, or let root name another folder"
             )
         missing = {}
-        for key, file in self._taken().items():
+        for key, file in self._selected().items():
             goal = self.root / (file.get("folder") or file.name)
             if goal.exists():
                 log.info("%s is there: left as it is", goal)
@@ -89,7 +89,7 @@ class _Download:
                 path.rename(self.root / file.name)
             write_text(self._record(file), checksum)  # only now, that the file was of use, is it the one to trust
 
-    def _taken(self) -> dict[str, DictConfig]:
+    def _selected(self) -> dict[str, DictConfig]:
         take, files = self.config.take, self.config.files
         keys = list(files) if take is None else [take] if isinstance(take, str) else list(take)
         unknown = [key for key in keys if key not in files]

@@ -84,25 +84,23 @@ def radiograph(
     soft, wide = canvas.soft, body.width
     lungs = [smooth(_lung(body, side, breath)) for side in SIDES]
     growth = body.heart * (1 + 0.06 * supine) * heart_growth(lesions)
-    heart = smooth(_HEART * [wide * growth, 0.96 * growth**0.35] + [0, 0.012 + 0.6 * breath])
+    heart = canvas.fill(smooth(_HEART * [wide * growth, 0.96 * growth**0.35] + [0, 0.012 + 0.6 * breath]))
     air = [canvas.rounded(canvas.fill(lung), 0.085) for lung in lungs]
-    layers = Layers(canvas, body, lungs, [_edge(a) for a in air], canvas.fill(heart))
-    shadow = soft(layers.heart, 0.003)
-    layers.pump = 0.45 + 0.55 * canvas.rounded(layers.heart, 0.09, coarse=True)
-    for i in (0, 1):
-        air[i] = soft(air[i], 0.0018) * (1 - 0.75 * shadow)
-    layers.air = air
+    rim = [_edge(lung) for lung in air]
+    shadow, pump = soft(heart, 0.003), 0.45 + 0.55 * canvas.rounded(heart, 0.09, coarse=True)
+    air = [soft(lung, 0.0018) * (1 - 0.75 * shadow) for lung in air]
     trees = [(lines * [wide, body.height], 0.011 * 0.69**k, 0.9 * 0.85**k) for k, lines in enumerate(body.vessels)]
-    layers.vessels = 0.095 * soft(canvas.strokes(trees[::-1]), 0.0012)
+    vessels = 0.095 * soft(canvas.strokes(trees[::-1]), 0.0012)
+    layers = Layers(canvas, (wide, body.height), lungs, rim, heart, air, vessels, np.zeros(canvas.shape, np.float32))
     masks = apply(layers, lesions)
     lung = np.minimum(layers.air[0] + layers.air[1], 1)
 
     trunk = np.concatenate([_TRUNK, _FLANK * [1 + 0.12 * (body.flesh - 1), 1]])
     trunk[:, 0] *= 0.5 + 0.5 * wide
-    outline = [smooth(np.concatenate([trunk, trunk[::-1] * [-1, 1]]))]
-    arms = [smooth(_ARM * [side, 1]) for side in SIDES]
-    flesh = canvas.rounded(canvas.fill(*outline), 0.15, coarse=True)
-    flesh = np.maximum(flesh, 0.62 * canvas.rounded(canvas.fill(*arms), 0.07, coarse=True))
+    trunk = canvas.fill(smooth(np.concatenate([trunk, trunk[::-1] * [-1, 1]])))
+    arms = canvas.fill(*(smooth(_ARM * [side, 1]) for side in SIDES))
+    flesh = canvas.rounded(trunk, 0.15, coarse=True)
+    flesh = np.maximum(flesh, 0.62 * canvas.rounded(arms, 0.07, coarse=True))
     belly = step(canvas.y - 0.2 - breath, 16)
     total = flesh * (0.52 * body.flesh + 0.34 * belly - 0.17 * step(-0.36 - canvas.y, 22))
     if body.breast:
@@ -112,7 +110,7 @@ def radiograph(
     total = soft(total, 0.003)
     total -= lung * (0.37 * body.flesh**0.5 - 0.08 * (canvas.y + 0.1))
     total += layers.vessels * _edge(lung) + layers.added
-    total += 0.13 * shadow * layers.pump * (1 - 0.8 * belly) + _midline(canvas, body, supine)
+    total += 0.13 * shadow * pump * (1 - 0.8 * belly) + _midline(canvas, body, supine)
     bones = ribs(canvas, *body.ribs, (body.width, body.height)) * (flesh > 0.1) * (1 - 0.7 * belly)
     total += body.bone * (bones + shoulders(canvas, wide))
     total -= _bowel(canvas, body, breath)

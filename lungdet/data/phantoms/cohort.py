@@ -20,7 +20,7 @@ class Knobs:
     """What phantoms are made by; `PhantomDataModule` says what each means.
 
     Raises:
-        ValueError: a knob out of its range; the message names it.
+        InputError: a knob out of its range; the message names it.
     """
 
     patients: Mapping[str, int] = field(
@@ -38,19 +38,13 @@ class Knobs:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patients", dict(self.patients))
-        unknown = set(self.patients) - set(SOURCE_NAMES)
-        if unknown or not self.patients or min(self.patients.values()) < 1:
+        if not self.patients or set(self.patients) - set(SOURCE_NAMES) or min(self.patients.values()) < 1:
             raise InputError(
                 f"data.patients={self.patients}: a number of at least 1 for any of {', '.join(SOURCE_NAMES)}"
             )
-        for name, low, high in (
-            ("prevalence", 0, 1),
-            ("difficulty", 0, 1),
-            ("shortcut", 0, 1),
-            ("label_noise", 0, 0.5),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"data.{name}={getattr(self, name)}: it lies between {low} and {high}")
+        for name, limit in {"prevalence": 1, "difficulty": 1, "shortcut": 1, "label_noise": 0.5}.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise InputError(f"data.{name}={getattr(self, name)}: it lies between 0 and {limit}")
         if self.signal not in SIGNALS:
             raise InputError(f"data.signal={self.signal}: one of {', '.join(SIGNALS)} is needed")
         if self.size < 64:
@@ -90,13 +84,12 @@ class Case(NamedTuple):
 def cohort(knobs: Knobs) -> Iterator[Case]:
     """All patients; those of one source do not depend on how many the others have."""
     for source in SOURCE_NAMES:
-        count = knobs.patients.get(source, 0)
-        rng_key = [knobs.seed, SOURCE_NAMES.index(source), 0]
-        rng = np.random.default_rng(rng_key)
+        count, key = knobs.patients.get(source, 0), [knobs.seed, SOURCE_NAMES.index(source), 0]
+        rng = np.random.default_rng(key)
         if knobs.signal == "order":
             yield from (case for pair in range(count // 2) for case in _twins(source, pair, knobs, rng))
         else:
-            first, later = (_deck(knobs.prevalence, np.random.default_rng([*rng_key, k])) for k in (1, 2))
+            first, later = (_deck(knobs.prevalence, np.random.default_rng([*key, k])) for k in (1, 2))
             for number in range(FIRST[source], FIRST[source] + count):
                 yield _case(source, number, knobs, rng, first, later)
 
@@ -104,7 +97,7 @@ def cohort(knobs: Knobs) -> Iterator[Case]:
 def _case(
     source: str, number: int, knobs: Knobs, rng: np.random.Generator, first: Iterator[bool], later: Iterator[bool]
 ) -> Case:
-    age, female = int(np.clip(rng.normal(48, 17), 16, 92)), bool(rng.random() < 0.45)
+    age, female = _person(rng)
     count = int(rng.integers(1, knobs.series + 1)) if source == "chestxray14" else 1
     if source == "chestxray14":
         kinds = list(rng.choice(SINGLE, 2, replace=False))[: 2 if rng.random() < 0.2 else 1]
@@ -118,23 +111,20 @@ def _case(
         if k and rng.random() < 0.4:
             ill = next(later)
         severity = np.clip(severity + (k > 0) * rng.normal(0.1, 0.12, len(kinds)), 0.15, 1)
-        says = ill != (rng.random() < knobs.label_noise)
-        artefact = rng.random() < _artefact(knobs.shortcut, says)
-        shown = ill and knobs.signal == "findings"
-        tags = tuple(sorted(str(kind) for kind in kinds)) if says else ()
-        drawn = {str(f): float(s) for f, s in zip(kinds, severity, strict=True)} if shown else {}
+        label = ill != (rng.random() < knobs.label_noise)
+        artefact = rng.random() < _artefact(knobs.shortcut, label)
+        tags = tuple(sorted(map(str, kinds))) if label else ()
+        visible = ill and knobs.signal == "findings"
+        lesions = {str(kind): float(s) for kind, s in zip(kinds, severity, strict=True)} if visible else {}
         portable = source == "chestxray14" and rng.random() < 0.35
-        visits.append(Visit(k, drawn, tags, float(says), bool(artefact), bool(portable), age + (k + number % 2) // 2))
+        visits.append(Visit(k, lesions, tags, float(label), bool(artefact), portable, age + (k + number % 2) // 2))
     return Case(source, number, number, female, visits)
 
 
 def _twins(source: str, pair: int, knobs: Knobs, rng: np.random.Generator) -> Iterator[Case]:
     """The same pictures of an effusion twice: growing in one twin, clearing in the other, the last one the same."""
-    age, female, count = (
-        int(np.clip(rng.normal(48, 17), 16, 92)),
-        bool(rng.random() < 0.45),
-        int(rng.integers(4, knobs.series + 1)),
-    )
+    age, female = _person(rng)
+    count = int(rng.integers(4, knobs.series + 1))
     steps = np.linspace(0.0, 1.0, count - 1) + rng.uniform(-0.06, 0.06, count - 1)
     severities = [*np.clip(steps, 0, 1), rng.uniform(0.3, 0.7)]
     first = int(rng.random() < 0.5)
@@ -160,19 +150,24 @@ def _twins(source: str, pair: int, knobs: Knobs, rng: np.random.Generator) -> It
         yield Case(source, FIRST[source] + 2 * pair + twin, pair, female, visits)
 
 
-def _deck(prevalence: float, rng: np.random.Generator, size: int = 20) -> Iterator[bool]:
+def _person(rng: np.random.Generator) -> tuple[int, bool]:
+    """Age, and whether it is a woman."""
+    return int(np.clip(rng.normal(48, 17), 16, 92)), bool(rng.random() < 0.45)
+
+
+def _deck(prevalence: float, rng: np.random.Generator) -> Iterator[bool]:
     """Cards to draw from, of which every 20 in a row hold their share.
 
     Chance would give each source a prevalence of its own, and then the source's look would say something of the label.
     """
     dealt = ill = 0
     while True:
-        dealt += size
-        cards = np.arange(size) < round(dealt * prevalence) - ill
+        dealt += 20
+        cards = np.arange(20) < round(dealt * prevalence) - ill
         ill += int(cards.sum())
         yield from (bool(card) for card in rng.permutation(cards))
 
 
-def _artefact(shortcut: float, says: bool) -> float:
+def _artefact(shortcut: float, label: bool) -> float:
     """How likely an image carries the artefact: the same for both labels at 0, a sure sign at 1."""
-    return 0.25 + 0.75 * shortcut if says else 0.25 * (1 - shortcut)
+    return 0.25 + 0.75 * shortcut if label else 0.25 * (1 - shortcut)

@@ -78,8 +78,7 @@ def expose(
         _border(value, source, rng)
     if artefact:
         value[:, : max(2, width // 24)] = 0
-    top = 2**look.bits - 1
-    return np.rint(value * top).astype(np.uint8 if look.bits == 8 else np.uint16)
+    return np.rint(value * (2**look.bits - 1)).astype(np.uint8 if look.bits == 8 else np.uint16)
 
 
 def _border(value: np.ndarray, source: str, rng: np.random.Generator) -> None:
@@ -96,23 +95,22 @@ def _mark(value: np.ndarray, source: str, rng: np.random.Generator, portable: bo
     """The letter of a side, a word on portable films, and the lead bead of the shortcut."""
     height, width = value.shape
     size = min(height, width)
-    left = bool(source == "shenzhen" or rng.random() < 0.7)  # the patient's left is the image's right
-    x = rng.uniform(0.86, 0.92) if left else rng.uniform(0.06, 0.12)
+    at_heart = bool(source == "shenzhen" or rng.random() < 0.7)  # the patient's left, which is the image's right
+    x = rng.uniform(0.86, 0.92) if at_heart else rng.uniform(0.06, 0.12)
     y = rng.uniform(0.07, 0.16)
     layer = np.zeros(value.shape, np.uint8)
-    _write(layer, "L" if left else "R", x * width, y * height, rng.uniform(0.035, 0.05) * size)
+    _write(layer, "L" if at_heart else "R", x * width, y * height, rng.uniform(0.035, 0.05) * size)
     if portable:
         _write(layer, "PORTABLE", rng.uniform(0.6, 0.68) * width, rng.uniform(0.04, 0.07) * height, 0.02 * size)
     if source == "shenzhen":
         _write(layer, "pa", x * width, (y + 0.045) * height, 0.022 * size)
     if artefact:
-        bead = int(0.95 * width) if not left else int(0.09 * width), int(0.2 * height)
+        bead = int((0.09 if at_heart else 0.95) * width), int(0.2 * height)
         cv2.circle(layer, bead, max(2, round(0.022 * size)), 255, -1, cv2.LINE_AA)
     bright = np.float32(rng.uniform(0.85, 1)) / 255
     np.maximum(value, layer * bright, out=value)
 
 
 def _write(layer: np.ndarray, text: str, x: float, y: float, tall: float) -> None:
-    font = cv2.FONT_HERSHEY_SIMPLEX
     thickness = max(1, round(tall / 7))
-    cv2.putText(layer, text, (int(x), int(y)), font, tall / 21, 255, thickness, cv2.LINE_AA)
+    cv2.putText(layer, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, tall / 21, 255, thickness, cv2.LINE_AA)

@@ -5,7 +5,6 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +34,7 @@ _HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
+_READINGS = {"tuberculosis": "upper lobe infiltrate, suspicious for TB", "effusion": "pleural effusion"}
 
 
 def generate(root: Path, knobs: Knobs, workers: int | None = None) -> Path:
@@ -62,7 +62,7 @@ def generate(root: Path, knobs: Knobs, workers: int | None = None) -> Path:
         cases, began = list(cohort(knobs)), time.perf_counter()
         truth = pd.DataFrame(_draw_all(aside, cases, knobs, workers))
         truth.to_csv(aside / "truth.csv", index=False)
-        _WRITE_TABLES[knobs.signal == "order"](aside, cases)
+        (_write_series if knobs.signal == "order" else _write_layouts)(aside, cases)
         (aside / "settings.json").write_text(json.dumps(_settings(knobs), indent=1) + "\n")
         aside.rename(folder)
         seconds = time.perf_counter() - began
@@ -83,15 +83,12 @@ def draw(case: Case, visit: Visit, knobs: Knobs) -> tuple[np.ndarray, dict[str, 
     """
     key = [knobs.seed, SOURCE_NAMES.index(case.source), case.anatomy]
     body = Body.born(np.random.default_rng([*key, 1]), female=case.female, age=case.visits[0].age)
-    lesions = {
-        finding: draw_lesion(
-            finding, np.random.default_rng([*key, 2, FINDINGS.index(finding)]), severity, 1 - knobs.difficulty
-        )
-        for finding, severity in visit.severity.items()
-    }
+    lesions = {}
+    for finding, severity in visit.severity.items():
+        rng = np.random.default_rng([*key, 2, FINDINGS.index(finding)])
+        lesions[finding] = draw_lesion(finding, rng, severity, 1 - knobs.difficulty)
     rng = np.random.default_rng([*key, 3, visit.picture])
-    size = shape(case.source, knobs.size, rng)
-    centre = rng.normal((0, 0.01), (0.034, 0.034))
+    size, centre = shape(case.source, knobs.size, rng), rng.normal((0, 0.01), (0.034, 0.034))
     canvas = Canvas(size, 1.07 + 0.07 * rng.normal(), 0.035 * rng.normal(), centre)
     attenuation, masks = radiograph(body, canvas, lesions, 0.02 * rng.normal(), float(visit.portable))
     rng = np.random.default_rng([*key, 4, visit.picture])
@@ -112,9 +109,9 @@ def _settings(knobs: Knobs) -> dict:
 
 def _draw_all(folder: Path, cases: list[Case], knobs: Knobs, workers: int | None) -> list[dict]:
     for source in {case.source for case in cases}:
-        for inside in ("images", "CXR_png", "ClinicalReadings"):
-            (folder / FOLDERS[source] / inside).mkdir(parents=True)
-        (folder / "masks" / FOLDERS[source]).mkdir(parents=True)
+        home = FOLDERS[source]
+        for path in (f"{home}/images", f"{home}/CXR_png", f"{home}/ClinicalReadings", f"masks/{home}"):
+            (folder / path).mkdir(parents=True)
     threads, pool = cv2.getNumThreads(), ThreadPoolExecutor(workers or hardware.cores())
     cv2.setNumThreads(1)  # the patients already keep the cores busy
     try:
@@ -132,9 +129,8 @@ def _draw_case(folder: Path, case: Case, knobs: Knobs) -> list[dict]:
         pixels, masks = draw(case, visit, knobs)
         path = folder / FOLDERS[case.source] / path_of(case, k)
         _write_png(path, pixels)
-        if knobs.masks:
-            for finding, mask in masks.items():
-                _write_png(folder / "masks" / FOLDERS[case.source] / f"{path.stem}_{finding}.png", mask * np.uint8(255))
+        for finding, mask in masks.items() if knobs.masks else ():
+            _write_png(folder / "masks" / FOLDERS[case.source] / f"{path.stem}_{finding}.png", mask * np.uint8(255))
         rows.append(
             {"source": case.source, "image": path.stem, "patient": case.number, "visit": k, "chest": case.anatomy}
             | {"label": visit.label, "artefact": int(visit.artefact), "abnormal": int(bool(visit.severity))}
@@ -165,16 +161,13 @@ def _write_layouts(folder: Path, cases: list[Case]) -> None:
             head = f"Patient's Sex: {sex} \nPatient's Age: {visit.age:03d}Y\n"
             if case.source == "shenzhen":
                 head = f"{'female' if case.female else 'male'} {visit.age}yrs\r\n"
-            text = folder / FOLDERS[case.source] / "ClinicalReadings" / f"{path.stem}.txt"
-            text.write_text(f"{head}{reading}\n", newline="")
+            file = folder / FOLDERS[case.source] / "ClinicalReadings" / f"{path.stem}.txt"
+            file.write_text(f"{head}{reading}\n", newline="")
     if lines:
         root = folder / FOLDERS["chestxray14"]
         (root / "Data_Entry_2017_v2020.csv").write_text("\n".join([_HEADER, *lines]) + "\n")
         for name, names in lists.items():
             (root / name).write_text("\n".join(names))
-
-
-_READINGS = {"tuberculosis": "upper lobe infiltrate, suspicious for TB", "effusion": "pleural effusion"}
 
 
 def _write_series(folder: Path, cases: list[Case]) -> None:
@@ -188,6 +181,3 @@ def _write_series(folder: Path, cases: list[Case]) -> None:
     ]
     for source, table in pd.DataFrame(rows).groupby("dataset"):
         table.to_csv(folder / FOLDERS[source] / SERIES, index=False)
-
-
-_WRITE_TABLES: dict[bool, Callable[[Path, list[Case]], None]] = {False: _write_layouts, True: _write_series}

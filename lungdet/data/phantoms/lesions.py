@@ -1,10 +1,13 @@
 """Findings of a synthetic radiograph: where each occurs, what it does to the picture, and its mask."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from lungdet.data.phantoms.canvas import Canvas
 
 
 class Lesion(NamedTuple):
@@ -26,16 +29,22 @@ class Lesion(NamedTuple):
     amplitude: float
 
 
+@dataclass
 class Layers:
-    """What a lesion may alter: air (one layer a side), vessels, added attenuation. `rim` is 1 inside a lung."""
+    """The chest that lesions are drawn into; they alter `air`, `vessels` and `added`. Lists hold the two sides."""
 
-    def __init__(
-        self, canvas: Any, body: Any, lungs: list[np.ndarray], rim: list[np.ndarray], heart: np.ndarray
-    ) -> None:
-        self.canvas, self.body, self.lungs, self.rim, self.heart = canvas, body, lungs, rim, heart
-        self.air: list[np.ndarray] = []
-        self.pump = heart
-        self.vessels = self.added = np.zeros(canvas.shape, np.float32)
+    canvas: Canvas
+    scale: tuple[float, float]
+    """Width and height of the body."""
+    lungs: list[np.ndarray]
+    """Outlines."""
+    rim: list[np.ndarray]
+    """1 inside a lung."""
+    heart: np.ndarray
+    air: list[np.ndarray]
+    vessels: np.ndarray
+    added: np.ndarray
+    """Attenuation."""
 
 
 def draw_lesion(finding: str, rng: np.random.Generator, severity: float, amplitude: float) -> Lesion:
@@ -63,8 +72,8 @@ def apply(layers: Layers, lesions: Mapping[str, Lesion]) -> dict[str, np.ndarray
 
 def _focus(layers: Layers, lesion: Lesion, radius: float, roughness: float) -> np.ndarray:
     """Distance from the lesion's centre over its radius in that direction: below 1 inside, lobulated."""
-    dx = layers.canvas.x - lesion.side * lesion.x * layers.body.width
-    dy = layers.canvas.y - lesion.y * layers.body.height
+    dx = layers.canvas.x - lesion.side * lesion.x * layers.scale[0]
+    dy = layers.canvas.y - lesion.y * layers.scale[1]
     angle = np.arctan2(dy, dx)
     s = lesion.shape.tolist()
     wobble = sum(s[k] / k * np.cos(k * angle + 3 * s[k + 10]) for k in (2, 3, 4, 5)) + 0.12 * np.cos(9 * angle + s[20])
@@ -121,7 +130,7 @@ def _tuberculosis(layers: Layers, lesion: Lesion) -> np.ndarray:
     lines = []
     for k in range(5):
         ends = np.array([start + 0.03 * lesion.shape[k : k + 2], hilum + 0.02 * lesion.shape[k + 8 : k + 10]])
-        lines.append((ends * [layers.body.width, layers.body.height], 0.004, 0.9))
+        lines.append((ends * layers.scale, 0.004, 0.9))
     streaks = layers.canvas.soft(layers.canvas.strokes(lines), 0.002)
     layers.added = layers.added + 0.15 * lesion.amplitude * lesion.severity * streaks
     return mask
@@ -145,26 +154,19 @@ def _effusion(layers: Layers, lesion: Lesion) -> np.ndarray:
 def _pneumothorax(layers: Layers, lesion: Lesion) -> np.ndarray:
     """Air between chest wall and lung: no vessels, darker, bounded by the thin line of the pleura."""
     side, canvas = lesion.side, layers.canvas
-    outline = layers.lungs[side > 0]
+    outline, rim = layers.lungs[side > 0], layers.rim[side > 0]
     hilum = np.array([side * 0.075, 0.06])
     retreat = 0.07 + 0.22 * lesion.severity
     # The apex and the side come off most; at the base the lung keeps its place.
     height = np.clip((0.24 - outline[:, 1]) / 0.5, 0, 1)[:, None]
     pleura = outline + (hilum - outline) * retreat * height * np.clip(np.abs(outline[:, :1]) / 0.12, 0.2, 1)
-    kept = canvas.soft(canvas.fill(pleura), 0.0015)
-    gap = np.clip(layers.rim[side > 0] - kept, 0, 1)
+    lung = canvas.soft(canvas.fill(pleura), 0.0015)
+    gap = np.clip(rim - lung, 0, 1)
     line = canvas.soft(canvas.strokes([(pleura, 0.005, 1.0)], closed=True), 0.0012) * (side * canvas.x > 0.08)
-    amount = lesion.amplitude
-    layers.vessels = layers.vessels * (1 - min(1, 1.3 * amount) * gap)
-    layers.added = layers.added + amount * (
-        0.14 * line * layers.rim[side > 0] * height_fade(canvas) - 0.11 * gap + 0.05 * kept
-    )
+    fading = np.clip((0.16 - canvas.y) / 0.06, 0, 1)  # the line is lost over the diaphragm
+    layers.vessels = layers.vessels * (1 - min(1, 1.3 * lesion.amplitude) * gap)
+    layers.added = layers.added + lesion.amplitude * (0.14 * line * rim * fading - 0.11 * gap + 0.05 * lung)
     return gap > 0.5
-
-
-def height_fade(canvas: Any) -> np.ndarray:
-    """1 above the bases, 0 below: the pleural line is lost over the diaphragm."""
-    return np.clip((0.16 - canvas.y) / 0.06, 0, 1)
 
 
 def _cardiomegaly(layers: Layers, lesion: Lesion) -> np.ndarray:

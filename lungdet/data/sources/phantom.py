@@ -105,8 +105,10 @@ class PhantomDataModule(CombinedDataModule):
         else:
             manifest = super().read()
         # People of another seed, and twins, are other people: nobody may take them for the same.
-        who = ("twin-" if self.knobs.signal == "order" else "") + (f"{self.knobs.seed}-" if self.knobs.seed else "")
-        names = {column: PREFIX + manifest[column].str.replace("/", f"/{who}") for column in ("image_id", "patient_id")}
+        people = ("twin-" if self.knobs.signal == "order" else "") + (f"{self.knobs.seed}-" if self.knobs.seed else "")
+        names = {
+            column: PREFIX + manifest[column].str.replace("/", f"/{people}") for column in ("image_id", "patient_id")
+        }
         return manifest.assign(dataset=PREFIX + manifest["dataset"], **names)
 
     def roots(self) -> dict[str, Path]:
