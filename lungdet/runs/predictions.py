@@ -77,9 +77,9 @@ def check(table: "pd.DataFrame", labels: Sequence[str], where: str) -> "pd.DataF
     """
     from pandas.api.types import is_numeric_dtype
 
-    require_columns(table, [*NEEDED, *[f"target_{label}" for label in labels]], where)
     if table.empty:
         raise RunError(f"{where}: no image in the table")
+    require_log_odds(table, labels, where, [*NEEDED, *[f"target_{label}" for label in labels]])
     repeated = table.image_id[table.image_id.duplicated()]
     if len(repeated):
         raise RunError(f"{where}: {len(repeated)} image(s) stand there more than once, the first is {repeated.iloc[0]}")
@@ -97,20 +97,21 @@ def check(table: "pd.DataFrame", labels: Sequence[str], where: str) -> "pd.DataF
                 f"{where}: target_{label} is {target[wrong].iloc[0]} on {table.image_id[wrong].iloc[0]}; labels are 1, "
                 "0 or missing"
             )
-    require_log_odds(table, labels, where)
     return table.sort_values("image_id", ignore_index=True)
 
 
-def require_log_odds(table: "pd.DataFrame", labels: Sequence[str], where: str) -> None:
-    """Passes only a table with a finite log-odds for each label in each row.
+def require_log_odds(table: "pd.DataFrame", labels: Sequence[str], where: str, columns: Sequence[str]) -> None:
+    """Passes only a table with these columns, and with finite log-odds of each label in each row.
 
     Raises:
-        RunError: a column is missing or holds something else.
+        RunError: a column is missing, or log-odds are no numbers.
     """
     import numpy as np
     from pandas.api.types import is_numeric_dtype
 
-    require_columns(table, [f"logit_{label}" for label in labels], where)
+    needed = dict.fromkeys([*columns, *[f"logit_{label}" for label in labels]])
+    if missing := [column for column in needed if column not in table.columns]:
+        raise RunError(f"{where}: no column {', '.join(missing)}; written by another program or version?")
     for label in labels:
         logit = table[f"logit_{label}"]
         if not is_numeric_dtype(logit):
@@ -122,14 +123,3 @@ def require_log_odds(table: "pd.DataFrame", labels: Sequence[str], where: str) -
                 f"{table.image_id[wrong].iloc[0]}. The training diverged: lower model.learning_rate, or set "
                 "trainer.gradient_clip_val=1.0"
             )
-
-
-def require_columns(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
-    """Passes only a table that has them.
-
-    Raises:
-        RunError: it lacks one.
-    """
-    missing = [column for column in dict.fromkeys(columns) if column not in table.columns]
-    if missing:
-        raise RunError(f"{where}: no column {', '.join(missing)}; written by another program or version?")

@@ -98,8 +98,13 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
 
 
 def _newest_unfinished(config: DictConfig, held: ExitStack) -> Run | None:
-    runs = find_runs(config.outputs) if Path(config.outputs).is_dir() else []
-    unfinished = _unfinished(runs, fingerprint(config))
+    computes, unfinished = fingerprint(config), []
+    for run in find_runs(config.outputs) if Path(config.outputs).is_dir() else []:
+        try:
+            if not run.finished and run.can_continue and fingerprint(run.config) == computes:
+                unfinished.append(run)
+        except RunError as error:
+            log.warning("resume=auto passes over a run: %s", error)
     for run in sorted(unfinished, key=lambda run: run.environment.get("started", ""), reverse=True):
         try:
             held.enter_context(locked(run))
@@ -114,16 +119,6 @@ def _newest_unfinished(config: DictConfig, held: ExitStack) -> Run | None:
 def _identity(data: str, trust: tuple[str, ...]) -> dict[str, dict]:
     """What the data are that a configuration describes: a multirun's finished jobs ask it one after another."""
     return instantiate("data", OmegaConf.create(json.loads(data)), trust).identity
-
-
-def _unfinished(runs: Sequence[Run], computes: str) -> Iterator[Run]:
-    """Those of one `fingerprint` that have a checkpoint to go on from."""
-    for run in runs:
-        try:
-            if not run.finished and run.can_continue and fingerprint(run.config) == computes:
-                yield run
-        except RunError as error:
-            log.warning("resume=auto passes over a run: %s", error)
 
 
 def _log_into(run: Run | None) -> None:

@@ -15,7 +15,7 @@ from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, RunError, find_runs, load_run
 from lungdet.runs.locking import in_use
-from lungdet.runs.predictions import NEEDED, check, require_columns, require_log_odds
+from lungdet.runs.predictions import NEEDED, check, require_log_odds
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 
@@ -192,8 +192,7 @@ def _of_test_images(
     if table is None:
         return None
     where = f"{run.folder}/predictions/{name}.parquet"
-    require_columns(table, ["image_id", *by], where)
-    require_log_odds(table, labels, where)
+    require_log_odds(table, labels, where, ["image_id", *by])
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
