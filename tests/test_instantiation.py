@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.evaluation.costs.network import Network, Place
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
 from lungdet.runs import continuing, identity, starting
-from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.runs.folder import Run, load_run
 from lungdet.training import pretraining
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.scoring import score

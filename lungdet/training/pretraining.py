@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import first_few
-from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.errors import RunError, first_few
+from lungdet.runs.folder import Run, load_run
 from lungdet.runs.learnt import copies, learnt, why_unsearched
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from lungdet.data.store.store import Store
-from lungdet.errors import first_few
+from lungdet.errors import RunError, first_few
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
-from lungdet.runs.folder import Run, RunError
+from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION
 from lungdet.runs.learnt import copies, learnt, why_unsearched
 from lungdet.runs.predictions import prediction_table

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lungdet.data.splitting import leaks, splits
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.evaluation.statistics import thresholds
 from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
-from lungdet.runs.folder import Run, RunError
+from lungdet.runs.folder import Run
 from lungdet.runs.locking import in_use, locked
 from lungdet.training.recording import Record
 from tests import fake_runs

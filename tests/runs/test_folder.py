@@ -10,9 +10,10 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.errors import RunError
 from lungdet.findings import FINDINGS
 from lungdet.runs import starting
-from lungdet.runs.folder import Run, RunError, find_runs, finish, load_run
+from lungdet.runs.folder import Run, find_runs, finish, load_run
 from lungdet.runs.predictions import prediction_table
 from tests.fake_runs import write_run
 

@@ -10,8 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import train
+from lungdet.errors import RunError
 from lungdet.runs import listing, starting
-from lungdet.runs.folder import Run, RunError, find_runs, finish
+from lungdet.runs.folder import Run, find_runs, finish
 from lungdet.runs.multirun import sweep_folder
 from tests.calling import call
 from tests.runs.test_folder import config, cut_run

@@ -15,10 +15,10 @@ from hydra.core.utils import configure_log
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.machine import launching
 from lungdet.runs import identity, starting
-from lungdet.runs.folder import Run, RunError, finish, load_run, settled
+from lungdet.runs.folder import Run, finish, load_run, settled
 from tests.calling import CHECKOUT
 from tests.runs.test_folder import config, cut_run, reach
 

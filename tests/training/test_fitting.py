@@ -22,14 +22,14 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware
 from lungdet.machine.commands import override
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import identity, starting
-from lungdet.runs.folder import Run, RunError, find_runs, load_run
+from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import recording
 from lungdet.training.scoring import score
 from tests.calling import CHECKOUT

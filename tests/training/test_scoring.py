@@ -13,7 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import evaluate
-from lungdet.runs.folder import Run, RunError, load_run
+from lungdet.errors import RunError
+from lungdet.runs.folder import Run, load_run
 from lungdet.training.scoring import preparation, score
 from tests.calling import CHECKOUT, call
 from tests.fake_runs import write_run

@@ -10,10 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lungdet.data.splitting.splits import hash_of
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
-from lungdet.runs.folder import Run, RunError, find_runs, load_run
+from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.runs.locking import in_use
 from lungdet.runs.predictions import NEEDED, check, require_log_odds
 

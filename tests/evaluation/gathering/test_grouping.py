@@ -11,11 +11,12 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lungdet.errors import RunError
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.grouping import group, require_pairs
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.page.wording import label
-from lungdet.runs.folder import RunError, load_run
+from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
 from tests.fake_runs import evaluate, predictions, write_run
 
