@@ -111,13 +111,12 @@ def report_on(
     say(models, rule, at, external)
     require_writable(out)
     measured = costs.measure(grouping.kinds(models), config.trust) if config.efficiency else None
-    numbers = summary.summarise(models, skipped, rule, at, out, config.draws, external, measured)
-    report.show(report.write(numbers, models, out), out)
+    study = summary.study_of(models, skipped, rule, at, out, config.draws, external, measured)
+    report.show(report.write(summary.summarise(study), study), out)
 
 
 def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None, external: str | None) -> None:
     """Log what is evaluated: the runs by model, seed and part, on how many images, and where thresholds come from."""
-    from lungdet.evaluation import summary
     from lungdet.page.wording import label, number
 
     for name, some in models.items():
@@ -127,7 +126,7 @@ def say(models: "Mapping[str, Sequence[Replicate]]", rule: str, at: float | None
     replicate = next(iter(models.values()))[0]
     test = replicate.test
     where = f"other data, {external}" if external else "the test part"
-    if summary.patients_known(replicate, external):
+    if replicate.patients_known(external is not None):
         patients = number(test["patient_id"].nunique(), "patient")
         log.info("tested on %s: %s of %s", where, number(len(test), "image"), patients)
     else:

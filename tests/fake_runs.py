@@ -225,5 +225,6 @@ def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, exte
         result.test.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": list(unsearched)}
     models, left_out = grouping.group(results)
     out = out or folder / "report"
-    numbers = summary.summarise(models, skipped + left_out, rule, at, out, draws, external)
-    return numbers, report.write(numbers, models, out), out
+    study = summary.study_of(models, skipped + left_out, rule, at, out, draws, external)
+    numbers = summary.summarise(study)
+    return numbers, report.write(numbers, study), out

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lungdet.evaluation import report, summary
+from lungdet.evaluation import report
 from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.sections import comparability
+from lungdet.evaluation.sections import comparability, data_and_split
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.page.wording import percent
 from tests.evaluation.sections.test_gap import summarised
@@ -83,8 +83,8 @@ def test_each_dataset_is_reported_apart_and_together(tmp_path):
 def test_the_source_alone_predicts_what_the_shares_of_abnormal_give_away():
     table = predictions({"a": 50, "b": 50})
     table["target_abnormal"] = (table.dataset == "b").astype(np.float32)
-    assert summary.source_alone(table) == 1
-    assert summary.source_alone(table.assign(dataset="one")) == 0.5
+    assert data_and_split.source_alone(table) == 1
+    assert data_and_split.source_alone(table.assign(dataset="one")) == 0.5
 
 
 def test_trivial_answers_stand_beside_the_models(plain):

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 import evaluate
 import train
-from lungdet.evaluation import answer, report, summary
+from lungdet.evaluation import caveats, report, summary
 from lungdet.evaluation.gathering import grouping, trials
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.machine.commands import override
@@ -320,8 +320,9 @@ def reported(folder: Path) -> tuple[dict, str]:
     results = trials.best(results)
     grouping.require_pairs(results)
     models, left_out = grouping.group(results)
-    numbers = summary.summarise(models, skipped + left_out, "youden", None, folder / "report", 200)
-    report.write(numbers, models, folder / "report")
+    study = summary.study_of(models, skipped + left_out, "youden", None, folder / "report", 200)
+    numbers = summary.summarise(study)
+    report.write(numbers, study)
     return numbers, (folder / "report/report.md").read_text()
 
 
@@ -350,7 +351,7 @@ def test_unequal_numbers_of_trials_are_warned_of_among_the_caveats(tmp_path):
     trial(tmp_path, "cnn_lstm", 0, 0.5)
     trial(tmp_path, "cnn_lstm", 1, None, finished=False)  # failed: does not count
     numbers, text = reported(tmp_path)
-    [said] = [one for one in answer.caveats(numbers) if "Unequal search" in one]
+    [said] = [one for one in caveats.caveats(numbers) if "Unequal search" in one]
     assert "CNN 3 and CNN-LSTM 1" in said
     assert "Every model had the same number" not in text
 
@@ -358,7 +359,7 @@ def test_unequal_numbers_of_trials_are_warned_of_among_the_caveats(tmp_path):
 def test_a_model_that_was_not_searched_at_all_is_warned_of_even_beside_a_single_trial(tmp_path):
     trial(tmp_path, "cnn", 0, 0.5)
     write_run(tmp_path / "plain", "cnn_lstm")
-    [said] = [one for one in answer.caveats(reported(tmp_path)[0]) if "Unequal search" in one]
+    [said] = [one for one in caveats.caveats(reported(tmp_path)[0]) if "Unequal search" in one]
     assert "CNN 1 and CNN-LSTM none" in said
 
 

@@ -67,6 +67,15 @@ class Replicate:
         pooled = pd.concat(tables, ignore_index=True)
         return pooled[pooled["shortcut"].isin(everywhere)]
 
+    def patients_known(self, other_data: bool) -> bool:
+        """Whether anything says which images are of one patient: the run's data, or of other data its predictions.
+
+        A table without patients names each image as its own.
+        """
+        if not other_data:
+            return self.first.run.data["patients_known"]
+        return not (self.test["patient_id"] == self.test["image_id"]).all()
+
 
 def part_of(run: Run) -> Part:
     """The test part of a run, by what it recorded of its split."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from lungdet.errors import InputError, RunError
 from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, find_runs, load_run
+from lungdet.runs.learnt import learnt
 from lungdet.runs.locking import in_use
 from lungdet.runs.predictions import NEEDED, check, require_log_odds
 
@@ -60,6 +62,11 @@ class Result:
     def seed(self) -> int:
         """The seed of weights, order and augmentation."""
         return int(self.run.config.seed)
+
+    @cached_property
+    def learnt_from(self) -> set[str]:
+        """The sources that the run has images of in training or validation, or a run that it started from."""
+        return {*learnt(self.run)["dataset"]}
 
     @property
     def test_hash(self) -> str:

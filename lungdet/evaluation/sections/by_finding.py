@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.page.document import Figure, Table, Text
 from lungdet.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
     """A block like the model's own for each finding, with the thresholds that each run chose for it."""
     return {
         finding: scored([one.test for one in replicates], (finding,), cuts, draws).block
@@ -17,11 +18,13 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: S
     }
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Two tables by finding with its support, every model beside the others: without and with a threshold.
 
-    Where no finding can be measured, a text that says why.
+    Where no finding can be measured, a text that says why; nothing of models that call normal or abnormal.
     """
+    if summary["task"] == "abnormal":
+        return []
     first = next(iter(summary["models"].values()))
     if not _measured(first):
         return [Text(over(summary))]
@@ -46,6 +49,21 @@ def section(summary: dict) -> list:
         _table(summary, "test", ("auroc", "average_precision"), ranked),
         _table(summary, "at_validation_threshold", ("recall", "specificity"), called),
     ]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model that tells findings apart."""
+    if study.task == "abnormal":
+        return {}
+    return {
+        "models": {
+            model: {"findings": of_model(replicates, study.cuts[model], study.stored(replicates), study.draws)}
+            for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section("Finding by finding", measure=measure, tell=tell, claim=(12, 38, 39))
 
 
 def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) -> Table:

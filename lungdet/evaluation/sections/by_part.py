@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, Replicate, expected, part_of
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
 from lungdet.page.document import Table, Text
 from lungdet.page.wording import NAMES, STUDY, join, label, number, percent, value
@@ -25,7 +26,7 @@ def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     }
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
     """`parts`: a block like the model's own for each; `over_parts`: mean and sample deviation over them.
 
     A model's number in a part is the mean over its seeds, so the deviation over parts holds no spread over seeds.
@@ -49,9 +50,11 @@ def title(summary: dict) -> str:
     return "Fold by fold" if summary["parts"]["kind"] == FOLDS else "Held-out source by held-out source"
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Every model on every part at threshold 0.5, with mean and spread over parts, and all parts' images pooled."""
     parts = summary["parts"]
+    if parts is None:
+        return []
     rows = []
     for model, block in summary["models"].items():
         for name, one in block["parts"].items():
@@ -77,22 +80,49 @@ def section(summary: dict) -> list:
     if summary["task"] != "abnormal":
         notes.append("In each part the mean is over the findings with both classes there.")
     table = Table(["Model", what, "Images", "Abnormal", *[NAMES[metric] for metric in STUDY]], rows, 2, notes)
-    return [*([Text(incomplete(summary))] if parts["missing"] else []), table]
+    return [*map(Text, caveats(summary)), table]
 
 
 def _support(block: dict) -> list[str]:
     return [f"{block['images']:,}", percent(block["abnormal"] / block["labelled"]) if block["labelled"] else ""]
 
 
-def incomplete(summary: dict) -> str:
-    """Which parts are missing, in a sentence."""
+def caveats(summary: dict) -> list[str]:
+    """Which parts are missing."""
     parts = summary["parts"]
+    if not parts or not parts["missing"]:
+        return []
     what = "fold" if parts["kind"] == FOLDS else "source"
     held_out = "" if parts["kind"] == FOLDS else "held-out "
-    return (
+    return [
         f"{number(len(parts['missing']), f'{held_out}{what}')} of {len(parts['of'])} missing: "
         f"{join(parts['missing'])}. Every number is over the rest and not over all images."
-    )
+    ]
+
+
+def measure(study: Study) -> dict:
+    """Which parts there are, and what `of_model` finds on each of them; other data has none."""
+    parts = None if study.external else described(study.models)
+    if parts is None:
+        return {"parts": None}
+    return {
+        "parts": parts,
+        "models": {
+            model: of_model(replicates, study.cuts[model], study.draws) for model, replicates in study.models.items()
+        },
+    }
+
+
+SECTION = Section(
+    title,
+    measure=measure,
+    meanings={
+        "parts": "folds or held-out sources; `test` pools their images, each tested once; `over_parts`: mean over parts"
+    },
+    tell=tell,
+    caveats=caveats,
+    claim=(37,),
+)
 
 
 def tested(summary: dict) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
 from lungdet.evaluation.statistics.cases import BINS
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
@@ -23,7 +24,7 @@ METRICS = ("calibration_error", "brier", "log_loss")
 STAGES = {"before": "as predicted", "after": "scaled"}
 
 
-def numbers(replicates: Sequence[Replicate], draws: int) -> dict:
+def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
     """Calibration on the test part before and after temperature scaling, means over seeds.
 
     A label that lacks a temperature in some run is not scaled. With findings, numbers before and after are means over
@@ -66,7 +67,7 @@ def numbers(replicates: Sequence[Replicate], draws: int) -> dict:
     }
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Each model's temperature in a sentence, the metrics before and after, and the reliability diagram."""
     blocks = {model: block["calibrated"] for model, block in summary["models"].items()}
     rows, reasons = [], {}
@@ -86,6 +87,18 @@ def section(summary: dict) -> list:
     found.append(Table(["Model", "Probabilities", *[NAMES[metric] for metric in METRICS]], rows, 2, notes))
     drawn = {model: block["reliability"] for model, block in blocks.items() if _drawable(block["reliability"])}
     return [*found, *([_picture(drawn)] if drawn else [])]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model."""
+    return {
+        "models": {
+            model: {"calibrated": of_model(replicates, study.draws)} for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section("Calibration", measure=measure, tell=tell, claim=(38,))
 
 
 def sentence(model: str, block: dict) -> str:

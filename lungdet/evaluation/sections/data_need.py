@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
-from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections import gap, history
+from lungdet.evaluation.sections.choice import NOT_MEASURED, advised
+from lungdet.evaluation.sections.contract import Section
 from lungdet.evaluation.statistics import paired
 from lungdet.page.document import Figure, Items, Table, Text
 from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
@@ -74,12 +76,12 @@ def sweep(summary: dict, key: str) -> Sweep:
     return found
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Learning curves where the runs differ in their share of the training patients; else the gap alone."""
     swept = sweep(summary, "train_fraction")
     if not swept.varies:
         said = "How results change with the number of training patients is not measured: all runs had the same share"
-        return [Text(f"{said} of them. {measures_it('learning_curve')}"), *gap.section(summary)]
+        return [Text(f"{said} of them. {measures_it('learning_curve')}"), *gap.tell(summary)]
     least, measures = swept.values[0], measured_in(summary)
     items = sentences(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
     said = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
@@ -105,6 +107,40 @@ def section(summary: dict) -> list:
             "share of the training patients",
             "learning-curves",
         ),
+    ]
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """Which model for which amount of training data."""
+    swept, based = sweep(summary, "train_fraction"), "[Need for data](#need-for-data)"
+    if swept.varies:
+        return [
+            [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", said, based]
+            for value, said in advised_at_each(summary, swept, measured_in(summary))
+        ]
+    rows = [["More or less training data", NOT_MEASURED, based]]
+    if any(sweep(summary, key).varies for key in ("train_prevalence", "train_on")):
+        return rows
+    said = advised(summary, summary["comparisons"], measured_in(summary))
+    here = f"As much training data as here{_images(summary, swept, swept.values[0])}"
+    return [[here, said, "[Differences](#differences)"], *rows]
+
+
+SECTION = Section(
+    "Need for data and overfitting",
+    "need-for-data",
+    measure=gap.measure,
+    tell=tell,
+    show=history.show,
+    advice=advice,
+)
+
+
+def advised_at_each(summary: dict, swept: Sweep, metrics: Sequence[str]) -> list[tuple[Value, str]]:
+    """At each value which model is advised, and why."""
+    return [
+        (value, advised(summary, swept.at(value, summary["comparisons"]), metrics, swept.called))
+        for value in swept.values
     ]
 
 
@@ -243,3 +279,9 @@ def _cells(summary: dict, model: str | None, metrics: Sequence[str]) -> list[str
 def _difference(metric: str, found: dict) -> str:
     value, low, high = (gap.signed(metric, number) for number in (found["difference"], *found["interval"]))
     return f"{value} [{low} to {high}]"
+
+
+def _images(summary: dict, swept: Sweep, value: Value) -> str:
+    models = (line[value] for line in swept.lines.values() if value in line)
+    images = trained_on(summary, next(models, None))
+    return f" ({images} images)" if images else ""

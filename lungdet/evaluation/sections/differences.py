@@ -2,6 +2,8 @@
 
 import itertools
 
+from lungdet.evaluation.sections import starts
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page import figures
@@ -12,7 +14,7 @@ MOST_FORESTS = 4
 """A sweep with more pairs has its differences in the table alone."""
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Every comparison: the sentences to quote, the table and a forest plot."""
     comparisons = summary["comparisons"]
     if not comparisons:
@@ -48,6 +50,26 @@ def section(summary: dict) -> list:
         table,
         *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])],
     ]
+
+
+def measure(study: Study) -> dict:
+    """Every pair's differences, see `paired.compared`."""
+    tables = {model: [one.test for one in replicates] for model, replicates in study.models.items()}
+    return {"comparisons": paired.compared(study.estimates, tables, study.labels, study.pairs)}
+
+
+SECTION = Section(
+    "Differences between the models",
+    "differences",
+    measure=measure,
+    meanings={
+        "comparisons": "second minus first at threshold 0.5; p_holm: adjusted for the study's four metrics and AUROC "
+        "of all pairs; p_permutation: exchanging the models patient by patient, seeds not counted"
+    },
+    tell=tell,
+    caveats=starts.caveats,
+    claim=(29, 37),
+)
 
 
 def _not_compared(summary: dict) -> list[str]:

@@ -5,12 +5,11 @@ is still absent, one that cleared from one that is still there: within each of t
 all cases, so that who merely repeats it has 0.5.
 """
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
-from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.choice import NOT_MEASURED
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
@@ -29,24 +28,17 @@ DRAWS = 500
 """Redrawn test parts at most, for every group and seed: intervals take only the draws' deviation."""
 
 
-def numbers(
-    models: Mapping[str, Sequence[Replicate]], roles: Mapping[str, str], which: Sequence[tuple[str, str]], draws: int
-) -> list[dict]:
+def measure(study: Study) -> dict:
     """For each CNN beside a CNN-LSTM that reads visits: AUROC by group of cases, and the gain, CNN-LSTM minus CNN.
-
-    Args:
-        models: the replicates of each model, tested on the same images.
-        roles: of each, see `compare.role`.
-        which: see `paired.pairs`.
-        draws: redrawn test parts.
 
     Returns:
         Comparisons as `paired.compared` has them, by group instead of by metric; Holm's p is over all groups but those
         that are `few`. `groups`: each one's counts (`abnormal` are the positive cases), `findings` that a mean is over,
         and AUROC by model. `longest`: how many images are read at most.
     """
+    models, roles = study.models, study.roles
     found = []
-    for first, second in which:
+    for first, second in study.pairs:
         config = models[second][0].first.run.config
         if (roles[first], roles[second]) != ("cnn", "cnn_lstm") or config.model.get("sequence") != "visits":
             continue
@@ -59,7 +51,7 @@ def numbers(
             block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
             tables, half = [one.test[inside] for one in replicates], [0.0] * len(replicates)
-            both = estimated(tables, judged or labels, half, min(draws, DRAWS), ["auroc"])["auroc"]  # drawn once
+            both = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])["auroc"]  # drawn once
             for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
                 estimates[name][group] = both._replace(values=both.values[own], draws=both.draws[own])
                 enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group]})
@@ -69,14 +61,14 @@ def numbers(
             for group, block in described.items():
                 one["metrics"][group] |= {"p": None} if block["few"] else {}
             found.append(one | {"groups": described, "longest": config.data.get("visits")})
-    return gap.adjusted(found)
+    return {"series": gap.adjusted(found)}
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The study's claim about series: where a gain is shown, and the table of groups; or why it is not measured.
 
     Args:
-        summary: with `series`, what `numbers` gave.
+        summary: with `series`, what `measure` gave.
     """
     if not any(block["settings"].get("sequence") == "visits" for block in summary["models"].values()):
         return [
@@ -90,6 +82,33 @@ def section(summary: dict) -> list:
     for one in summary["series"]:
         found += [Items([_claim(one), *_shown(one), *_growth(one)]), _table(one)]
     return found
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """Which model for series: the better one in each group where a difference is shown."""
+    better = [
+        f"{label(one['second'] if found['difference'] > 0 else one['first'])} {where(group)}, which is shown"
+        for one in summary["series"]
+        for group, found in one["metrics"].items()
+        if paired.shown(one, group)
+    ]
+    same = "no difference is shown, however long the series and whatever changed: as for all images"
+    said = "; ".join(better) or (same if summary["series"] else NOT_MEASURED)
+    return [["Series of a patient's images", said, "[Series of images](#series)"]]
+
+
+SECTION = Section(
+    "Series of images",
+    "series",
+    measure=measure,
+    meanings={
+        "series": "CNN-LSTM minus CNN in AUROC by length of the series, and by what changed since the visit before "
+        "(appeared against still absent, still there against cleared, there against absent where unchanged); "
+        "`abnormal` of `labelled` cases are positive; `few`: too small, not in p_holm's family; empty: not measured"
+    },
+    tell=tell,
+    advice=advice,
+)
 
 
 def where(group: str) -> str:

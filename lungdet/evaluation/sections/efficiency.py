@@ -1,20 +1,25 @@
 """Efficiency: the section on what models cost, as `costs.measure` found it and as the runs recorded it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from lungdet.evaluation.costs.costs import TIMED
+from lungdet.evaluation.sections.choice import NOT_MEASURED
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.page.document import Items, Table, Text
 from lungdet.page.wording import duration, label, number, optional
 
+COSTS = ("parameters", "fit_seconds", "epochs", "best_epoch", "images_per_second", "peak_memory_bytes")
+"""What runs record of their training."""
 WIDE = 0.2
 """A distance of the quartiles above this share of the median is remarked upon."""
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Ratios to the first model; a table with a row a quantity and a column a model; the conditions.
 
     Args:
-        summary: `models` as `summary.summarise` makes them, and `efficiency`: what `costs.measure` returned, or None.
+        summary: with each model's costs, and `efficiency`: what `costs.measure` returned, or None.
     """
     found = summary.get("efficiency") or {"reason": "this report was made without measuring them"}
     measured = found.get("models", {})
@@ -37,6 +42,46 @@ def section(summary: dict) -> list:
     trained_on = sorted({device for block in models.values() for device in block["hardware"]})
     notes.append(f"Times of epochs are those of the runs, reading images included, on {', '.join(trained_on)}; means.")
     return [*blocks, Table(["Cost", *[label(name) for name in models]], rows, 1, notes)]
+
+
+def measure(study: Study) -> dict:
+    """What `costs.measure` found side by side, and what the runs themselves recorded, means over runs."""
+    blocks = {}
+    for model, replicates in study.models.items():
+        environments = [result.run.environment for one in replicates for result in one.results]
+        blocks[model] = {cost: _mean([environment.get(cost) for environment in environments]) for cost in COSTS} | {
+            "precision": sorted({str(environment.get("precision", "unknown")) for environment in environments}),
+            "hardware": sorted({str(environment.get("hardware", {}).get("device")) for environment in environments}),
+        }
+    return {"efficiency": study.costs, "models": blocks}
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """The faster model where the quartiles of the latencies' ratio lie on one side of 1, on a quiet machine."""
+    found, said = summary.get("efficiency") or {}, []
+    for name, one in found.get("models", {}).items():
+        ratio = one.get("ratios", {}).get("latency_ms")
+        if (
+            ratio is None
+            or name not in summary["models"]
+            or summary["models"][name]["settings"]["base"] == found["against"].split(" ")[0]
+        ):
+            continue
+        against, this = label(found["against"]), label(name)
+        times = f"{this}'s latency is {ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}) of {against}'s"
+        if ratio["low"] <= 1 <= ratio["high"]:
+            said.append(f"either: {times}")
+        else:
+            said.append(f"{this if ratio['high'] < 1 else against}: {times}")
+    if said and found.get("quiet") is False:  # ratios mislead then, however close their quartiles
+        busy = f"other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy"
+        said = [f"{NOT_MEASURED} on a quiet machine: meanwhile {busy}, and no model is advised"]
+    return [["An answer as soon as possible, image by image", "; ".join(said) or NOT_MEASURED, "[Cost](#cost)"]]
+
+
+SECTION = Section(
+    "Cost", measure=measure, tell=lambda summary: [*tell(summary), recorded(summary)], advice=advice, claim=(22, 25, 26)
+)
 
 
 _ROWS: dict[str, Callable[[dict], str]] = {
@@ -109,3 +154,36 @@ def _quartiles(spread: dict, form: Callable[[float], str]) -> str:
 def _short(value: float) -> str:
     """Three digits, or whole."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def recorded(summary: dict) -> Table:
+    """What training cost: parameters, time, memory, and on what hardware."""
+    columns = [
+        "Model",
+        "Parameters",
+        "Training time",
+        "Epochs (best)",
+        "Images/s",
+        "Peak memory",
+        "Arithmetic",
+        "Hardware",
+    ]
+    rows = [
+        [
+            label(model),
+            optional(block["parameters"], "{:,.0f}"),
+            "unknown" if block["fit_seconds"] is None else duration(block["fit_seconds"]),
+            f"{optional(block['epochs'], '{:.3g}')} ({optional(block['best_epoch'], '{:.3g}')})",
+            optional(block["images_per_second"], "{:.1f}"),
+            "unknown" if block["peak_memory_bytes"] is None else f"{block['peak_memory_bytes'] / 2**20:,.0f} MiB",
+            ", ".join(block["precision"]),
+            ", ".join(block["hardware"]),
+        ]
+        for model, block in summary["models"].items()
+    ]
+    notes = ["Of training; means over runs. The best epoch is counted from 0, as in `metrics.csv`."]
+    return Table(columns, rows, 1, notes)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if any(value is None for value in values) else fmean(values)

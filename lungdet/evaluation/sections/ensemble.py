@@ -10,7 +10,8 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.grouping import CONTROLS
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
@@ -19,32 +20,29 @@ from lungdet.page.document import Items, Table, Text
 from lungdet.page.wording import NAMES, STUDY, label, with_interval
 
 
-def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str, str]], draws: int) -> list[dict]:
+def measure(study: Study) -> dict:
     """For each pair of models: metrics of the mean of both, of each one's own two-seed mean, and the differences.
 
     Seed by seed both models are averaged, and each seed with the next of its own model. These means share networks, so
-    their spread over seeds says nothing; intervals and p-values are about the choice of test patients only.
-
-    Args:
-        models: tested on the same images.
-        which: see `paired.pairs`.
-        draws: redrawn test parts.
+    their spread over seeds says nothing; intervals and p-values are about the choice of test patients only. Controls
+    are combined with nothing.
     """
     found = []
-    for first, second in which:
-        by_seed = [{replicate.seed: replicate.test for replicate in models[name]} for name in (first, second)]
+    for first, second in [pair for pair in study.pairs if study.roles[pair[0]] not in CONTROLS]:
+        by_seed = [{replicate.seed: replicate.test for replicate in study.models[name]} for name in (first, second)]
         shared = [seed for seed in by_seed[0] if seed in by_seed[1]]
         if not shared:
             continue
         one, two = ([some[seed] for seed in shared] for some in by_seed)
-        labels = models[first][0].labels
+        labels = study.labels
         rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=True)]}
         for name, tables in ((first, one), (second, two)):
             if len(tables) > 1:
                 together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
                 rows[f"{name} + {name}"] = [_mean(a, b, labels) for a, b in together]
         estimates = {
-            name: _patients_only(estimated(tables, labels, [0.0] * len(tables), draws)) for name, tables in rows.items()
+            name: _patients_only(estimated(tables, labels, [0.0] * len(tables), study.draws))
+            for name, tables in rows.items()
         }
         both, *controls = rows
         blocks = {}
@@ -53,10 +51,10 @@ def numbers(models: Mapping[str, Sequence[Replicate]], which: Sequence[tuple[str
             enter(blocks[name], "test", some)
         compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
         found.append({"models": blocks, "comparisons": compared, "seeds": shared})
-    return found
+    return {"combined": found}
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The table of combinations beside the single models, and the sentences."""
     found = summary["combined"]
     if not found:
@@ -85,6 +83,9 @@ def section(summary: dict) -> list:
             "better than two alike is not measured. Train `seed=0,1` or more."
         )
     return [Items(said), Table(["Model", *[NAMES[metric] for metric in STUDY]], rows, 1, notes)]
+
+
+SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, claim=(27,))
 
 
 def _seeds(found: Sequence[dict]) -> str:

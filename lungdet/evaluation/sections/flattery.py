@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.evaluation.statistics.metrics import Undefined
@@ -26,7 +27,7 @@ PICKED = {
 }
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at: float | None) -> dict | None:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at: float | None) -> dict | None:
     """Metrics on the test part at 0.5, at validation's threshold and at one picked on test, means over seeds.
 
     Args:
@@ -50,7 +51,7 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at
     return block
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """A warning with what a threshold picked on test would have claimed, and its table; nothing for a fixed one."""
     blocks = {model: block["flattery"] for model, block in summary["models"].items()}
     if None in blocks.values():
@@ -73,6 +74,21 @@ def section(summary: dict) -> list:
     notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *[f"Undefined: {why}." for why in reasons]]
     columns = ["Model", "Threshold", *[NAMES[metric] for metric in (*SOUGHT[rule], "accuracy")]]
     return [Caution(warning), Table(columns, rows, 2, notes)]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model."""
+    return {
+        "models": {
+            model: {"flattery": of_model(replicates, study.cuts[model], study.rule, study.at)}
+            for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section(
+    "What a threshold picked on test would have claimed", "thresholds", measure=measure, tell=tell, claim=(30,)
+)
 
 
 def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm
 from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking
@@ -28,7 +29,7 @@ class Gap(NamedTuple):
     images: tuple[str, ...]
 
 
-def measured(replicates: Sequence[Replicate], draws: int) -> Gap:
+def of_model(replicates: Sequence[Replicate], draws: int) -> Gap:
     """The gap of a model at threshold 0.5, mean over seeds: a sample of its training images minus validation.
 
     The interval counts the choice of patients, of training and of validation independently, and from three seeds on
@@ -67,7 +68,7 @@ def compared(gaps: Mapping[str, Gap], which: Sequence[tuple[str, str]]) -> list[
 
     Args:
         gaps: of each model.
-        which: see `paired.pairs`.
+        which: see `grouping.pairs`.
     """
     found = [
         differing(first, gaps[first].estimates, second, gaps[second].estimates)
@@ -75,6 +76,15 @@ def compared(gaps: Mapping[str, Gap], which: Sequence[tuple[str, str]]) -> list[
         if gaps[first].estimates and gaps[first].images == gaps[second].images
     ]
     return adjusted(found)
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model, and `compared` for every pair."""
+    gaps = {model: of_model(replicates, study.draws) for model, replicates in study.models.items()}
+    return {
+        "models": {model: {"gap": gap.block} for model, gap in gaps.items()},
+        "gap_comparisons": compared(gaps, study.pairs),
+    }
 
 
 def differing(first: str, one: Mapping[str, Estimate], second: str, two: Mapping[str, Estimate]) -> dict:
@@ -111,7 +121,7 @@ def less(one: Estimate, other: Estimate, where: tuple[str, str]) -> list[float]:
     return found
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The models' gaps, and whether they differ.
 
     Args:

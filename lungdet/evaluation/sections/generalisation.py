@@ -12,7 +12,9 @@ from scipy import stats
 
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
 from lungdet.evaluation.sections import by_part, gap
-from lungdet.evaluation.sections.data_need import Sweep, measures_it, missing, sweep
+from lungdet.evaluation.sections.choice import NOT_MEASURED, preferred
+from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.data_need import Sweep, measured_in, measures_it, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, interval, variance
 from lungdet.evaluation.statistics.measure import enter, estimated
@@ -23,7 +25,12 @@ from lungdet.page.wording import NAMES, in_a_sentence, join, label, points, with
 METRICS = ("auroc", "accuracy")
 
 
-def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, dict], draws: int) -> dict | None:
+def measure(study: Study) -> dict:
+    """What `across_sources` finds; nothing of other data."""
+    return {"generalisation": None if study.external else across_sources(study.models, study.settings, study.draws)}
+
+
+def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, dict], draws: int) -> dict | None:
     """How far results fall from the source a model was trained on to the others, mean over the sources trained on.
 
     None unless runs were trained on several single sources that are tested on, too.
@@ -69,11 +76,11 @@ def numbers(models: Mapping[str, Sequence[Replicate]], settings: Mapping[str, di
     return {"lines": lines, "comparisons": compared} if lines else None
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Train source by test source, and the fall from the own source to others; or where that is told or measured.
 
     Args:
-        summary: with `generalisation`, what `numbers` gave.
+        summary: with `generalisation`, what `measure` gave.
     """
     swept = sweep(summary, "train_on")
     if swept.values == [None]:
@@ -90,6 +97,26 @@ def section(summary: dict) -> list:
         items += [sentence(one, key, metric) for one in some for metric in metrics]
     tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
     return [*([Items(items)] if items else []), *tables, _picture(summary, swept, tested)]
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """Which model for a source that was not trained on."""
+    found = (summary["generalisation"] or {}).get("comparisons", {}).get("others", [])
+    lines = sweep(summary, "train_on").lines
+    found = [one for one in found if {one["first"], one["second"]} <= lines.keys()]
+    said = "; ".join(_preferred(summary, one, lines) for one in found) or NOT_MEASURED
+    return [["A source that was not trained on", said, "[Generalisation](#generalisation)"]]
+
+
+SECTION = Section("Generalisation", measure=measure, tell=tell, advice=advice)
+
+
+def _preferred(summary: dict, one: dict, lines: Mapping[str, Mapping]) -> str:
+    """The lines' first models stand for what they cost."""
+    models = {line: next(iter(lines[line].values())) for line in (one["first"], one["second"])}
+    named = {model: label(line) for line, model in models.items()}
+    whole = one | {"first": models[one["first"]], "second": models[one["second"]]}
+    return preferred(summary, whole, measured_in(summary), named.__getitem__)
 
 
 def sentence(one: dict, key: str, metric: str) -> str:

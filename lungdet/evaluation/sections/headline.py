@@ -2,17 +2,63 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections import by_finding
+from lungdet.evaluation.sections import by_finding, referral
+from lungdet.evaluation.sections.contract import Section, Study, Written
+from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.curves import curves
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
-from lungdet.evaluation.statistics.measure import THRESHOLDED
+from lungdet.evaluation.statistics.measure import THRESHOLDED, measured, over, scored
 from lungdet.page import figures
-from lungdet.page.document import Figure, Table, Text
+from lungdet.page.document import Figure, Items, Table, Text
 from lungdet.page.wording import BASELINE_NAMES, FURTHER, NAMES, STUDY, counted, figure, label, value, with_interval
 
+BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
+"""Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
+where validation knows nothing of a finding."""
+PUBLISHED = {
+    "cnn": {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
+    "cnn_lstm": {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},
+}
+"""The study's own table, on other images than anybody's here."""
 
-def study_table(summary: dict, dataset: str | None) -> Table:
+
+def measure(study: Study) -> dict:
+    """Each model's metrics on the whole test part the thresholds of its runs, and what stands beside them."""
+    models = {}
+    for model, replicates in study.models.items():
+        stored = study.stored(replicates) if study.task == "abnormal" else []
+        models[model] = study.scores[model].block | (
+            {"thresholds": [by_label["abnormal"] for by_label in stored]} if stored else {}
+        )
+    return {
+        "models": models,
+        "baselines": {name: _baseline(study.first, value) for name, value in BASELINES.items()},
+        "published": {} if study.synthetic or study.task != "abnormal" else PUBLISHED,
+        "threshold": {"rule": study.rule, "at": study.at, "meaning": thresholds.RULES[study.rule]},
+        "draws": study.draws,
+    }
+
+
+def measure_by_dataset(study: Study) -> dict:
+    """Each model's metrics on each dataset of the test part."""
+    models = {}
+    for model, replicates in study.models.items():
+        tables = [one.test for one in replicates]
+        models[model] = {
+            "datasets": {
+                name: scored(
+                    [table[table["dataset"] == name] for table in tables], study.labels, study.cuts[model], study.draws
+                ).block
+                for name in sorted(tables[0]["dataset"].unique())
+            }
+        }
+    return {"models": models}
+
+
+def study_table(summary: dict, dataset: str | None = None) -> Table:
     """Models at both thresholds, the trivial answers and, for the whole test part, the published rows."""
     rows, notes = [], {}
     for model, whole in summary["models"].items():
@@ -31,12 +77,6 @@ def study_table(summary: dict, dataset: str | None) -> Table:
             rows.append([f"{label(model)}, published, other data", "", *cells])
     said = _how_to_read(summary) if dataset is None else []
     return Table(["Model", "Threshold", *[NAMES[m] for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
-
-
-def one_dataset(summary: dict, name: str) -> list:
-    """A dataset's own table, when several are pooled."""
-    counts = summary["data"]["test_datasets"][name]
-    return [Text(f"{counted(counts, summary['data'])}."), study_table(summary, name)]
 
 
 def further_tables(summary: dict) -> list[Table]:
@@ -63,27 +103,27 @@ def further_tables(summary: dict) -> list[Table]:
     return [*found, Table(["Model", *[NAMES[metric] for metric in said]], rows, 1, [reads, *_undefined(notes)])]
 
 
-def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[Figure]:
+def pictures(summary: dict, study: Study) -> list[Figure]:
     """The four metrics, and ROC and precision-recall curves or the AUROC by finding."""
-    labels = {name: label(name) for name in models} | BASELINE_NAMES
+    labels = {name: label(name) for name in study.models} | BASELINE_NAMES
     four = "; ".join(
         f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
         for name, block in summary["models"].items()
     )
     mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
-    metrics = Figure(
+    four_metrics = Figure(
         "metrics",
         figures.study_metrics(summary, labels),
         f"The four metrics at threshold 0.5. {four}.",
         f"The study's four metrics at threshold 0.5{mean}, with 95 % intervals, and what a constant answer reaches.",
     )
     if summary["task"] != "abnormal":
-        return [metrics, *by_finding.pictures(summary, labels)]
-    found = {name: curves([one.test for one in some], "abnormal") for name, some in models.items()}
+        return [four_metrics, *by_finding.pictures(summary, labels)]
+    found = {name: curves([one.test for one in some], "abnormal") for name, some in study.models.items()}
     counts = summary["data"]["test"]
     share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
     pooled = "; all parts' images pooled" if summary["parts"] else ""
-    return [metrics] + [
+    return [four_metrics] + [
         Figure(
             kind,
             figures.curves(
@@ -113,6 +153,48 @@ def pictures(summary: dict, models: Mapping[str, Sequence[Replicate]]) -> list[F
             ),
         )
     ]
+
+
+STUDY_TABLE = Section(
+    lambda summary: "The study's table" if summary["task"] == "abnormal" else "Mean over findings",
+    measure=measure,
+    meanings={
+        "test": "mean over seeds on the test part at threshold 0.5; null where undefined, `undefined` says why; "
+        "with task=findings the mean over findings (`macro` says which), each under `findings`",
+        "test_interval": "95 % interval over redrawn test patients and, from three seeds on, seeds; of "
+        "calibration_error about the error less what chance adds",
+        "test_sd": "sample standard deviation over seeds; null with one seed, or where undefined",
+        "at_validation_threshold": "the same at the threshold that each run's validation predictions chose",
+    },
+    tell=lambda summary: [study_table(summary)],
+    claim=(1, 2, 28, 29, 32, 33, 37, 38),
+)
+KEEP_IN_MIND = Section("What to keep in mind", tell=lambda summary: [Items(summary["caveats"])], claim=(14, 40))
+FIGURES = Section("Figures", "curves", show=pictures, claim=(37,))
+FURTHER_METRICS = Section(
+    "Further metrics", tell=lambda summary: [*further_tables(summary), referral.matrix(summary)], claim=(28, 38)
+)
+
+
+class EachDataset(Section):
+    """A section for each dataset, where several are pooled."""
+
+    def written(self, summary: dict, study: Study) -> list[Written]:
+        """The datasets' own tables."""
+        datasets = summary["data"]["test_datasets"]
+        return [
+            Written(
+                f"{name} alone",
+                [Text(f"{counted(counts, summary['data'])}."), study_table(summary, name)],
+                None,
+                self.claim,
+            )
+            for name, counts in datasets.items()
+            if len(datasets) > 1
+        ]
+
+
+DATASETS = EachDataset("Dataset by dataset", measure=measure_by_dataset, claim=(30,))
 
 
 def _how_to_read(summary: dict) -> list[str]:
@@ -164,3 +246,21 @@ def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] 
 
 def _undefined(notes: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"Undefined: {', '.join(entries)}: {reason}." for reason, entries in notes.items()]
+
+
+def _baseline(replicate: Replicate, answer: float | None) -> dict:
+    """A constant answer on the whole test part and on each dataset."""
+    parts = []
+    for result in replicate.results:
+        said = dict.fromkeys(replicate.labels, answer)
+        if answer is None:
+            known = {label: result.val[f"target_{label}"].dropna() for label in replicate.labels}
+            said = {label: some.mean() if len(some) else 0.5 for label, some in known.items()}  # 0.5: nothing is known
+        parts.append(result.test.assign(**{f"logit_{label}": metrics.log_odds(value) for label, value in said.items()}))
+    constant = pd.concat(parts, ignore_index=True)
+
+    def block(rows: pd.DataFrame) -> dict:
+        mean, _, reasons = over([measured(rows, replicate.labels, names=STUDY + FURTHER)])
+        return {"test": mean, "undefined": {"test": reasons} if reasons else {}}
+
+    return {**block(constant), "datasets": {name: block(rows) for name, rows in constant.groupby("dataset")}}

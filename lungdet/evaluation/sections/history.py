@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Study
 from lungdet.page.document import Figure, Text
 from lungdet.page.drawing import COLOURS, STYLE, axes, legend, of, svg
 from lungdet.page.wording import label
@@ -13,9 +14,9 @@ from lungdet.page.wording import label
 LOSSES = {"train/loss": "--", "val/loss": "-"}
 
 
-def section(models: Mapping[str, Sequence[Replicate]]) -> list:
+def show(_: dict, study: Study) -> list:
     """The picture of all runs' `metrics.csv`, or that they have none."""
-    tables = {name: _read(some) for name, some in models.items()}
+    tables = {name: _read(some) for name, some in study.models.items()}
     tables = {name: some for name, some in tables.items() if some}
     if not tables:
         return [Text("Not recorded: the runs have no metrics.csv.")]

@@ -11,8 +11,10 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.choice import NOT_MEASURED
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.data_need import measures_it, reach
-from lungdet.evaluation.statistics import intervals
+from lungdet.evaluation.statistics import intervals, paired
 from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, holm
 from lungdet.evaluation.statistics.measure import Scores, enter, estimated
 from lungdet.page.document import Figure, Items, Table, Text
@@ -34,7 +36,7 @@ UNITS = {
 """What the levels of each are: one in words, and the axis."""
 
 
-def measured(replicates: Sequence[Replicate], draws: int) -> Scores | None:
+def of_model(replicates: Sequence[Replicate], draws: int) -> Scores | None:
     """AUROC and accuracy at threshold 0.5 on degraded test images, and the drop from the images as they are.
 
     Drops are paired: the same patients are redrawn for both. None where a run predicted no degraded images.
@@ -68,8 +70,8 @@ def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]
     """The pairs' differences of AUROC's drop by degradation, as `paired.compared` has them; Holm's p is over them all.
 
     Args:
-        found: what `measured` gave for each model.
-        which: see `paired.pairs`.
+        found: what `of_model` gave for each model.
+        which: see `grouping.pairs`.
     """
     compared = []
     for first, second in which:
@@ -81,7 +83,7 @@ def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]
     return gap.adjusted([one for one in compared if one["metrics"]])
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """What each degradation costs each model, and whether the models differ in it.
 
     Args:
@@ -116,6 +118,35 @@ def section(summary: dict) -> list:
         ]
     table = Table(["Test images", *[label(model) for model in known]], rows, 1, notes)
     return [Items(items), table, _picture(summary, known, keys)]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model, and `compared` for every pair; of other data nothing is degraded."""
+    found = {
+        model: None if study.external else of_model(replicates, study.draws)
+        for model, replicates in study.models.items()
+    }
+    return {
+        "models": {model: {"image_quality": scores and scores.block} for model, scores in found.items()},
+        "image_quality_comparisons": compared(found, study.pairs),
+    }
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """Which model for poor images: the one that loses less under each degradation where that is shown."""
+    found = summary["image_quality_comparisons"]
+    less = [
+        f"{label(one['first'] if of['difference'] > 0 else one['second'])} loses less under {kind}, which is shown"
+        for one in found
+        for kind, of in one["metrics"].items()
+        if paired.shown(one, kind)
+    ]
+    same = "no difference in what that costs is shown: as for images as they are"
+    said = "; ".join(less) or (same if found else NOT_MEASURED)
+    return [["Noisy, blurred, badly exposed or compressed images", said, "[Image quality](#image-quality)"]]
+
+
+SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, advice=advice)
 
 
 def called(kind: str, level: float) -> str:

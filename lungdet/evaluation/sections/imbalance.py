@@ -1,8 +1,11 @@
 """Imbalance: what a rare disease costs, where runs differ in the share of abnormal images that they were trained on."""
 
 from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.choice import NOT_MEASURED
+from lungdet.evaluation.sections.contract import Section
 from lungdet.evaluation.sections.data_need import (
     Value,
+    advised_at_each,
     curves,
     measures_it,
     missing,
@@ -18,7 +21,7 @@ from lungdet.page.wording import NAMES, label, percent, with_interval
 METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The models by the share of abnormal images in training, or how to measure it."""
     swept = sweep(summary, "train_prevalence")
     if not swept.varies:
@@ -47,6 +50,20 @@ def section(summary: dict) -> list:
             else []
         ),
     ]
+
+
+def advice(summary: dict) -> list[list[str]]:
+    """Which model for which share of abnormal training images."""
+    swept, based = sweep(summary, "train_prevalence"), "[Imbalance](#imbalance)"
+    if not swept.varies:
+        return [["Few abnormal images, or few normal ones, to train on", NOT_MEASURED, based]]
+    return [
+        [f"{share(value) if value else 'As many as in the sources'} of the training images abnormal", said, based]
+        for value, said in advised_at_each(summary, swept, ("auroc",))
+    ]
+
+
+SECTION = Section("Imbalance", tell=tell, advice=advice)
 
 
 BALANCED = 0.5

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.special import expit
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Block, Picture, Pictures, Table, Text
 from lungdet.page.wording import finding_name, join, label, number
@@ -44,18 +45,15 @@ class Pick(NamedTuple):
     rows: pd.DataFrame
 
 
-def section(models: Mapping[str, Sequence[Replicate]], summary: dict) -> list[Block]:
+def show(summary: dict, study: Study) -> list[Block]:
     """For each model under its first seed, at threshold 0.5: pictures of its most confident mistakes, or their list.
 
     With task=findings an image is listed once for each finding that it is wrong about. No patient stands twice in a
-    list unless too few patients were mistaken.
-
-    Args:
-        models: the replicates of each model; a run's `environment["data"]["store"]` names its prepared images.
-        summary: of the same models.
+    list unless too few patients were mistaken. A run's
+    `environment["data"]["store"]` names its prepared images.
     """
     findings = summary["task"] != "abnormal"
-    picks = [pick for name, some in models.items() for pick in _picks(name, some[0], findings)]
+    picks = [pick for name, some in study.models.items() for pick in _picks(name, some[0], findings)]
     pixels, reasons = _pixels(picks)
     pictures = _encoded(picks, pixels)
     if pixels and not pictures:
@@ -84,6 +82,9 @@ def section(models: Mapping[str, Sequence[Replicate]], summary: dict) -> list[Bl
         if rest:
             blocks.append(_table(rest, findings))
     return blocks
+
+
+SECTION = Section("The most confident mistakes", "mistakes", show=show, claim=(39,))
 
 
 def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:

@@ -1,13 +1,10 @@
 """Recurrence: whether it is the LSTM's reading of an order that helps, or its parameters and its steps alone."""
 
-from collections.abc import Mapping, Sequence
-
 from lungdet.evaluation.gathering.grouping import CONTROLS
-from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.earlier_visits import DRAWS, difference
 from lungdet.evaluation.statistics import paired
-from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.page.document import Items, Table, Text
@@ -29,21 +26,8 @@ ENOUGH = 2
 CASES = {"all": "all cases", "earlier": "cases with two or more earlier visits"}
 
 
-def numbers(
-    models: Mapping[str, Sequence[Replicate]],
-    roles: Mapping[str, str],
-    estimates: Mapping[str, Mapping[str, Estimate]],
-    which: Sequence[tuple[str, str]],
-    draws: int,
-) -> list[dict]:
+def measure(study: Study) -> dict:
     """For each CNN-LSTM that has controls: AUROC of all models compared with it, and its difference from each.
-
-    Args:
-        models: the replicates of each model, tested on the same images.
-        roles: of each, see `compare.role`.
-        estimates: of each by metric, on the whole test part.
-        which: see `paired.pairs`.
-        draws: redrawn test parts.
 
     Returns:
         `model`, the CNN-LSTM's name; `missing`, roles of `DECIDE` that no model has; `helps`; `cases`, by key of
@@ -51,14 +35,15 @@ def numbers(
         with two or more earlier visits are there where it reads visits and any case has them. Holm's p is over the
         comparisons that decide, and over the others apart.
     """
+    models, roles = study.models, study.roles
     found = []
     for lstm in [name for name in models if roles[name] == "cnn_lstm"]:
-        others = [first for first, second in which if second == lstm and roles[first] != "cnn_lstm"]
+        others = [first for first, second in study.pairs if second == lstm and roles[first] != "cnn_lstm"]
         if not {roles[name] for name in others} & CONTROLS:
             continue
         others.sort(key=lambda name: [*WHAT, roles[name]].index(roles[name]))
         names, first = [lstm, *others], models[lstm][0]
-        on = {"all": {name: {"auroc": estimates[name]["auroc"]} for name in names}}
+        on = {"all": {name: {"auroc": study.estimates[name]["auroc"]} for name in names}}
         cases = {"all": counts(first.test)}
         known = first.test[[f"target_{name}" for name in first.labels]].notna().any(axis=1)
         visits = first.first.run.config.model.get("sequence") == "visits"
@@ -68,7 +53,7 @@ def numbers(
             for name in names:
                 tables = [one.test[inside] for one in models[name]]
                 half = [0.0] * len(tables)
-                on["earlier"][name] = estimated(tables, first.labels, half, min(draws, DRAWS), ["auroc"])
+                on["earlier"][name] = estimated(tables, first.labels, half, min(study.draws, DRAWS), ["auroc"])
         for key, some in on.items():
             blocks: dict[str, dict] = {name: {} for name in names}
             for name, block in blocks.items():
@@ -81,14 +66,14 @@ def numbers(
         missing = [role for role in DECIDE if role not in {roles[name] for name in others}]
         helps = not missing and all(_better(one) for one in deciding)
         found.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
-    return found
+    return {"recurrence": found}
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """Whether the recurrence helps and why that is said, and every control beside the CNN-LSTM; or what measures it.
 
     Args:
-        summary: with `recurrence`, what `numbers` gave.
+        summary: with `recurrence`, what `measure` gave.
     """
     if not summary["recurrence"]:
         return [
@@ -105,6 +90,25 @@ def section(summary: dict) -> list:
         ]
         found += [Items([sentence(summary, one), *quoted]), _table(summary, one)]
     return found
+
+
+def verdicts(summary: dict) -> list[str]:
+    """Whether the recurrence of each CNN-LSTM helps."""
+    return [f"{verdict(summary, one)} ([why](#recurrence))." for one in summary["recurrence"]]
+
+
+SECTION = Section(
+    "Is it the recurrence?",
+    "recurrence",
+    measure=measure,
+    meanings={
+        "recurrence": "each CNN-LSTM minus its controls in AUROC, on `all` cases and on those with two or more "
+        "`earlier` visits; `helps`: better than the matched and the shuffled control, shown in each; p_holm: over "
+        "these comparisons, and over those with other models apart; empty: no control is here"
+    },
+    tell=tell,
+    verdicts=verdicts,
+)
 
 
 def sentence(summary: dict, one: dict) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
@@ -36,7 +37,7 @@ METRICS = {
 """What is measured on the images that are kept, and why it may be undefined."""
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
     """What a model reaches at 0.5 on the images that it keeps, and its confusion matrix on all; means over seeds.
 
     With findings the images are sorted for each finding by itself, and numbers are means over the findings that are
@@ -147,7 +148,7 @@ def _resting(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
     }
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """What referring a fifth gains, the curve, and a table of what is reached on the images that are kept."""
     blocks = {model: block["referral"] for model, block in summary["models"].items()}
     said = [sentence(model, block) for model, block in summary["models"].items()]
@@ -178,6 +179,19 @@ def section(summary: dict) -> list:
         Table(["Model", "Kept, %", *[NAMES[metric] for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model."""
+    return {
+        "models": {
+            model: {"referral": of_model(replicates, study.cuts[model], study.draws)}
+            for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section("What to refer to a reader", "referral", measure=measure, tell=tell)
 
 
 def sentence(model: str, block: dict) -> str:

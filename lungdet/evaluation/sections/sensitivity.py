@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Table, Text
 from lungdet.page.wording import finding_name, join, label, with_interval
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
     """By finding: the images and patients that carry it, and the recall on them over seeds, at both thresholds.
 
     None where the predictions do not say which findings an image carries. A finding that is known on no image is not
@@ -31,9 +32,11 @@ def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -
     return found
 
 
-def section(summary: dict) -> list:
-    """The table of every model's sensitivity by finding, or why there is none."""
+def tell(summary: dict) -> list:
+    """The table of every model's sensitivity by finding, or why there is none; nothing with findings."""
     models = summary["models"]
+    if summary["task"] != "abnormal":
+        return []
     blocks = {model: block["sensitivity_by_finding"] for model, block in models.items()}
     if None in blocks.values():
         return [Text("Not recorded: the runs' predictions do not say which findings an image carries.")]
@@ -86,3 +89,26 @@ def section(summary: dict) -> list:
     if unknown:
         notes.append(f"Known of no test image: {join(unknown)}.")
     return [Table(columns, rows, 1, notes)]
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model that calls images normal or abnormal."""
+    if study.task != "abnormal":
+        return {}
+    return {
+        "models": {
+            model: {"sensitivity_by_finding": of_model(replicates, study.cuts[model], study.draws)}
+            for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section(
+    "Sensitivity by finding",
+    measure=measure,
+    meanings={
+        "sensitivity_by_finding": "recall on the images that carry a finding, of a model that calls normal or abnormal"
+    },
+    tell=tell,
+    claim=(38, 39),
+)

@@ -7,6 +7,7 @@ on the same images.
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import measured, over
 from lungdet.page.document import Table, Text
 from lungdet.page.wording import figure, join, label, value
@@ -32,7 +33,7 @@ MEANINGS = {
 _MEASURES = ("auroc", "accuracy")
 
 
-def numbers(replicates: Sequence[Replicate]) -> dict | None:
+def of_model(replicates: Sequence[Replicate]) -> dict | None:
     """AUROC and accuracy at 0.5 of each shortcut on the test images; None where the runs did not record them.
 
     Shortcuts draw nothing at random, so every seed has the same; the first one's are taken.
@@ -47,7 +48,7 @@ def numbers(replicates: Sequence[Replicate]) -> dict | None:
     return found
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The table of shortcuts and models, or why there is none."""
     blocks = {model: block["shortcuts"] for model, block in summary["models"].items()}
     if summary["data"]["external"]:
@@ -75,8 +76,13 @@ def section(summary: dict) -> list:
     return [Table(["Guessed from", "AUROC", "Accuracy"], rows, 1, notes)]
 
 
-def caveat(summary: dict) -> str | None:
-    """The shortcuts that come near a model or are strong by themselves, the strongest first; None if there are none."""
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model."""
+    return {"models": {model: {"shortcuts": of_model(replicates)} for model, replicates in study.models.items()}}
+
+
+def caveats(summary: dict) -> list[str]:
+    """The shortcuts that come near a model or are strong by themselves, the strongest first."""
     reached = {model: block["test"]["auroc"] for model, block in summary["models"].items()}
     found: dict[str, float] = {}
     near: list[str] = []
@@ -91,7 +97,7 @@ def caveat(summary: dict) -> str | None:
             if close or area > STRONG:
                 found[name] = max(area, found.get(name, 0))
     if not found:
-        return None
+        return []
     ordered = sorted(found.items(), key=lambda item: -item[1])
     named = [f"{MEANINGS.get(name, name)} {figure('auroc', area)}" for name, area in ordered[:3]]
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
@@ -102,4 +108,17 @@ def caveat(summary: dict) -> str | None:
     )
     if near:
         said += f" {join([label(model) for model in near])} may have learnt no more than such a shortcut."
-    return said
+    return [said]
+
+
+SECTION = Section(
+    "What the label can be guessed from without reading the lungs",
+    measure=measure,
+    meanings={
+        "shortcuts": "what is reached without reading the lungs, fitted and tested on the same images; null: "
+        "not recorded"
+    },
+    tell=tell,
+    caveats=caveats,
+    claim=(30,),
+)

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined
@@ -66,7 +67,7 @@ class Gap(NamedTuple):
     labels: list[str]
 
 
-def numbers(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
     """A block for each group of each attribute, and the gaps between groups of one attribute, the largest first.
 
     Gaps are in recall at 0.5, since who is missed counts; for findings in AUROC, over those that both groups have.
@@ -122,7 +123,7 @@ def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray],
     return groups | ({UNKNOWN: unknown} if unknown.any() else {}), None
 
 
-def section(summary: dict) -> list:
+def tell(summary: dict) -> list:
     """The largest gap of every model in a sentence, and a table of groups and models for each attribute."""
     blocks = {model: block["subgroups"] for model, block in summary["models"].items()}
     first = next(iter(blocks.values()))
@@ -134,6 +135,19 @@ def section(summary: dict) -> list:
         few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
         found = [Items(said), Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}"), *tables, *found]
     return found
+
+
+def measure(study: Study) -> dict:
+    """What `of_model` finds, for every model."""
+    return {
+        "models": {
+            model: {"subgroups": of_model(replicates, study.cuts[model], study.draws)}
+            for model, replicates in study.models.items()
+        }
+    }
+
+
+SECTION = Section("Subgroups", measure=measure, tell=tell, claim=(36, 39))
 
 
 def sentence(model: str, block: dict) -> str:

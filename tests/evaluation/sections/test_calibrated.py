@@ -41,7 +41,7 @@ def rendered(found: dict, task: str = "abnormal") -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     models = {name: {"seeds": [0], "calibrated": found} for name in ("cnn", "cnn_lstm")}
-    content = calibrated.section({"task": task, "models": models})
+    content = calibrated.tell({"task": task, "models": models})
     whole = document.Document("title", "answer", [document.Section("Calibration", content)])
     assert "<table>" in document.html(whole)
     return document.markdown(whole)
@@ -50,7 +50,7 @@ def rendered(found: dict, task: str = "abnormal") -> str:
 def test_a_model_that_is_too_sure_is_cooled_by_its_validation_temperature(tmp_path):
     val, test = sure_by(3, 1), sure_by(3, 2)
     [one] = replicates(tmp_path, (val, test))
-    found = calibrated.numbers([one], 50)
+    found = calibrated.of_model([one], 50)
     t = calibration.temperature(val.target_abnormal, val.logit_abnormal)
     assert t == pytest.approx(3, rel=0.15)
     assert found["temperatures"] == [{"seed": 0, "part": "test", "abnormal": pytest.approx(t)}]
@@ -71,7 +71,7 @@ def test_a_model_that_is_too_sure_is_cooled_by_its_validation_temperature(tmp_pa
 def test_every_seed_has_a_temperature_of_its_own(tmp_path):
     runs = [(sure_by(3, 1), sure_by(3, 9)), (sure_by(0.5, 2), sure_by(0.5, 9))]
     some = replicates(tmp_path, *runs)
-    found = calibrated.numbers(some, 20)
+    found = calibrated.of_model(some, 20)
     temperatures = [calibration.temperature(val.target_abnormal, val.logit_abnormal) for val, _ in runs]
     assert [one["abnormal"] for one in found["temperatures"]] == pytest.approx(temperatures)
     losses = [
@@ -92,7 +92,7 @@ def test_each_folds_images_are_scaled_at_their_own_runs_temperature(tmp_path):
             split=fold_of(fold, 2), config={"data.fold": fold},
         )  # fmt: skip
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
-    found = calibrated.numbers([one], 20)
+    found = calibrated.of_model([one], 20)
     assert [row["part"] for row in found["temperatures"]] == ["fold 0", "fold 1"]
     y, logit = [], []
     for result, row in zip(one.results, found["temperatures"], strict=True):
@@ -106,7 +106,7 @@ def test_the_reliability_diagram_is_scikit_learns_of_all_seeds_together(tmp_path
     from sklearn.calibration import calibration_curve
 
     some = replicates(tmp_path, (sure_by(2, 1), sure_by(2, 9)), (sure_by(2, 2), sure_by(1.5, 9)))
-    bins = calibrated.numbers(some, 20)["reliability"]["before"]
+    bins = calibrated.of_model(some, 20)["reliability"]["before"]
     together = pd.concat([one.test for one in some])
     share, mean = calibration_curve(together.target_abnormal, together.probability_abnormal, n_bins=cases.BINS)
     assert [value for value in bins["said"] if value is not None] == pytest.approx(mean, abs=1e-6)
@@ -116,7 +116,7 @@ def test_the_reliability_diagram_is_scikit_learns_of_all_seeds_together(tmp_path
 
 def test_one_class_in_validation_leaves_probabilities_as_they_are_and_says_why(tmp_path):
     val = sure_by(2, 1).assign(target_abnormal=np.float32(1))
-    found = calibrated.numbers(replicates(tmp_path, (val, sure_by(2, 2))), 20)
+    found = calibrated.of_model(replicates(tmp_path, (val, sure_by(2, 2))), 20)
     assert found["temperatures"][0]["abnormal"] is None
     assert found["after"] is None
     assert found["before"]["test"]["brier"] is not None
@@ -128,7 +128,7 @@ def test_one_class_in_validation_leaves_probabilities_as_they_are_and_says_why(t
 
 def test_one_run_without_a_temperature_leaves_all_unscaled(tmp_path):
     one_class = sure_by(2, 1).assign(target_abnormal=np.float32(0))
-    found = calibrated.numbers(replicates(tmp_path, (sure_by(2, 3), sure_by(2, 9)), (one_class, sure_by(2, 9))), 20)
+    found = calibrated.of_model(replicates(tmp_path, (sure_by(2, 3), sure_by(2, 9)), (one_class, sure_by(2, 9))), 20)
     assert [row["abnormal"] is None for row in found["temperatures"]] == [False, True]
     assert found["unscaled"] == {"abnormal": "validation holds one class only (seed 1)"}
     assert found["after"] is None
@@ -141,7 +141,7 @@ def test_findings_have_a_temperature_each_and_means_are_over_those_that_have_one
     test["target_mass"] = 0.0  # cannot be measured
     val[["target_edema", "target_fibrosis"]] = 1 - val[["target_edema", "target_fibrosis"]]
     [one] = replicates(tmp_path, (val, test), task="findings")
-    found = calibrated.numbers([one], 20)
+    found = calibrated.of_model([one], 20)
     assert set(found["over"]) == set(FINDINGS) - {"hernia", "mass"}
     row = found["temperatures"][0]
     assert row["hernia"] is None
@@ -159,7 +159,7 @@ def test_findings_have_a_temperature_each_and_means_are_over_those_that_have_one
 def test_no_finding_that_can_be_measured_is_no_crash(tmp_path):
     val, test = (sure_by(2, seed, 40, FINDINGS) for seed in (1, 2))
     test[[f"target_{name}" for name in FINDINGS]] = np.float32(1)
-    found = calibrated.numbers(replicates(tmp_path, (val, test), task="findings"), 20)
+    found = calibrated.of_model(replicates(tmp_path, (val, test), task="findings"), 20)
     assert found["over"] == []
     assert found["before"]["test"]["brier"] is None
     assert "Undefined: present on every image that is known." in rendered(found, "findings")
@@ -175,7 +175,7 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
         "certain": {"probability_abnormal": 1.0},
     }.get(name, {})
     test = sure_by(2, 2, 10 if name == "ten rows" else 60).assign(**change)
-    found = calibrated.numbers(replicates(tmp_path, (sure_by(2, 1), test)), 30)
+    found = calibrated.of_model(replicates(tmp_path, (sure_by(2, 1), test)), 30)
     text = rendered(found)
     if name == "unlabelled":
         assert found["before"]["test"]["brier"] is None
@@ -190,6 +190,6 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
 
 
 def test_validation_and_test_that_nobody_needs_to_scale_say_so(tmp_path):
-    found = calibrated.numbers(replicates(tmp_path, (sure_by(1, 1, 20_000), sure_by(1, 2))), 20)
+    found = calibrated.of_model(replicates(tmp_path, (sure_by(1, 1, 20_000), sure_by(1, 2))), 20)
     assert found["temperatures"][0]["abnormal"] == pytest.approx(1, abs=0.05)
     assert "so on validation it was about as sure as it should be; scaling takes" in rendered(found)

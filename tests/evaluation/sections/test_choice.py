@@ -2,6 +2,7 @@
 
 import pytest
 
+from lungdet.evaluation import report
 from lungdet.evaluation.sections import choice, earlier_visits
 from tests.evaluation.sections.test_data_need import learning_curves
 from tests.evaluation.sections.test_gap import rendered, summarised
@@ -18,8 +19,12 @@ def efficiency(summary, flops=(5e9, 6e9), latency=(1.3, 1.2, 1.4)):
     return {"against": first, "models": models}
 
 
+def told(summary):
+    return choice.tell(summary | {"advice": report.advice(summary)})
+
+
 def table(summary):
-    [found] = choice.section(summary)
+    [found] = told(summary)
     rendered([found])
     return {row[0]: row[1] for row in found.rows}
 
@@ -66,14 +71,14 @@ def test_what_was_not_measured_is_said_to_be(alike):
     alike["efficiency"] = None
     found = table(alike)
     assert [situation for situation, said in found.items() if said == "not measured"] == [
+        "An answer as soon as possible, image by image",
+        "A source that was not trained on",
         "More or less training data",
         "Few abnormal images, or few normal ones, to train on",
-        "A source that was not trained on",
         "Noisy, blurred, badly exposed or compressed images",
-        "An answer as soon as possible, image by image",
         "Series of a patient's images",
     ]
-    assert "With fewer than three seeds" in rendered(choice.section(alike))
+    assert "With fewer than three seeds" in rendered(told(alike))
 
 
 def test_latency_decides_only_where_its_quartiles_lie_on_one_side_of_one(alike):
@@ -136,16 +141,16 @@ def test_imbalance_other_sources_and_poor_images_are_situations(tmp_path):
 
 def test_a_single_model_leaves_no_choice(tmp_path):
     write_run(tmp_path / "run")
-    [text] = choice.section(summarised(tmp_path, 100))
+    [text] = told(summarised(tmp_path, 100))
     assert text.text == "There is no other model to choose."
 
 
 def test_series_are_not_measured_and_the_images_that_would_make_them_are_counted(alike):
-    [text] = earlier_visits.section(alike)
+    [text] = earlier_visits.tell(alike)
     assert (
         "not measured by these runs: each of them reads a single image. There are series to read: of the 68"
         in text.text
     )
     assert "34 are further images of a patient." in text.text
     alike["data"]["test"]["patients"] = 68
-    assert "each of the 68 patients tested has a single image" in earlier_visits.section(alike)[0].text
+    assert "each of the 68 patients tested has a single image" in earlier_visits.tell(alike)[0].text

@@ -35,7 +35,7 @@ def parts(folder, splits):
 def with_checklist(written, numbers):
     """The report with the checklist at its end, whether or not it has one already."""
     sections = [one for one in written.sections if one.title != claim.TITLE]
-    return replace(written, sections=[*sections, claim.section(sections, numbers)])
+    return replace(written, sections=[*sections, claim.appendix(sections, numbers)])
 
 
 def rows(section: Section) -> list[list[str]]:
@@ -98,7 +98,7 @@ def test_all_items_stand_there_and_each_has_a_link_or_says_that_it_is_not_report
 
 def test_what_no_report_can_know_is_not_reported(tmp_path):
     numbers, written, _ = evaluate(two_runs(tmp_path))
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     for asks in ("Funding and the funders' role", "De-identification", "Agreement of readers", "Aims and hypotheses"):
         assert said[asks].startswith("not reported; to add: ")
     assert said["Registration as a clinical trial"] == "not reported; to add: the number, if it was registered."
@@ -107,14 +107,14 @@ def test_what_no_report_can_know_is_not_reported(tmp_path):
 def test_a_section_that_is_not_in_the_report_is_not_reported(tmp_path):
     numbers, written, _ = evaluate(two_runs(tmp_path))
     without = [one for one in written.sections if one.title != "Data and split"]
-    said = {asks: where for _, asks, where in rows(claim.section(without, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(without, numbers))}
     assert said["How data were divided"] == "not reported."
     assert said["Sources of the data"].startswith("not reported; to add: hospitals")
 
 
 def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(tmp_path):
     def said(numbers, written):
-        found = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+        found = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
         return found["Test on data of the same source"], found["Test on data of another source"]
 
     same, other = said(*evaluate(two_runs(tmp_path / "a"))[:2])
@@ -143,32 +143,32 @@ def test_intervals_are_reported_where_the_runs_have_them(tmp_path):
     numbers, written, _ = evaluate(two_runs(tmp_path))
     for block in numbers["models"].values():
         block.pop("test_interval", None)
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     assert said["Statistical uncertainty"] == "not reported; to add: intervals and tests."
     assert said["Performance and its uncertainty"].endswith("; missing: intervals.")
     numbers["models"]["cnn"]["test_interval"] = {"accuracy": [0.1, 0.9]}
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     assert "[Differences between the models](#differences)" in said["Statistical uncertainty"]
     assert "missing" not in said["Statistical uncertainty"] + said["Performance and its uncertainty"]
 
 
 def test_how_labels_came_about_is_unknown_of_a_users_own_table(tmp_path):
     numbers, written, _ = evaluate(two_runs(tmp_path / "a", {"clinic": 40}))
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     assert said["How the reference standard was defined"].startswith("not reported")
     numbers, written, _ = evaluate(two_runs(tmp_path / "b"))
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     assert said["How the reference standard was defined"].startswith("[What to keep in mind](#what-to-keep-in-mind)")
 
 
 def test_a_title_with_brackets_is_still_a_link(tmp_path):
     datasets = {"clinic [A]": 40, "clinic [B]": 40}
     numbers, written, _ = evaluate(two_runs(tmp_path, datasets))
-    said = {asks: where for _, asks, where in rows(claim.section(written.sections, numbers))}
+    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
     assert "[clinic (A) alone](#clinic-a-alone)" in said["Robustness and sensitivity to assumptions"]
 
 
 def test_one_class_on_the_test_part_does_not_stop_it(tmp_path):
     table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
     numbers, written, _ = evaluate(two_runs(tmp_path, test=table))
-    assert len(rows(claim.section(written.sections, numbers))) == 44
+    assert len(rows(claim.appendix(written.sections, numbers))) == 44

@@ -57,7 +57,7 @@ def test_runs_of_several_experiments_are_told_apart(tmp_path):
     assert (by_fraction.values, list(by_fraction.lines)) == ([0.1, 1.0], ["cnn", "cnn_lstm"])
     assert (by_prevalence.values, list(by_prevalence.lines)) == ([0.1, 0.5, None], ["cnn", "cnn_lstm"])
     assert len(by_fraction.at(1.0, numbers["comparisons"])) == 1
-    assert "data.train" not in rendered(data_need.section(numbers))
+    assert "data.train" not in rendered(data_need.tell(numbers))
 
 
 def test_models_that_the_settings_do_not_tell_apart_are_lines_of_their_own():
@@ -71,7 +71,7 @@ def test_models_that_the_settings_do_not_tell_apart_are_lines_of_their_own():
 
 
 def test_the_table_holds_results_and_gap_at_each_share(numbers):
-    text = rendered(data_need.section(numbers))
+    text = rendered(data_need.tell(numbers))
     for fraction, said in zip(FRACTIONS, ("10 %", "50 %", "100 %"), strict=True):
         block = numbers["models"][f"cnn data.train_fraction={fraction}"]
         low, high = block["test_interval"]["auroc"]
@@ -83,7 +83,7 @@ def test_the_table_holds_results_and_gap_at_each_share(numbers):
 
 
 def test_each_share_has_a_sentence_from_the_comparison_and_the_trend_one_with_intervals(numbers):
-    text = rendered(data_need.section(numbers))
+    text = rendered(data_need.tell(numbers))
     [least] = [one for one in numbers["comparisons"] if one["second"].endswith("0.1")]
     assert paired.shown(least, "accuracy")
     size = f"{abs(least['metrics']['auroc']['difference']):.3f}"
@@ -100,7 +100,7 @@ def test_overlapping_intervals_show_no_change(tmp_path):
         for fraction in (0.5, 1.0):
             config = {"data.train_fraction": fraction}
             write_train(write_run(tmp_path / f"{model}{fraction}", model, config=config), draw=1)
-    text = rendered(data_need.section(summarised(tmp_path, 100)))
+    text = rendered(data_need.tell(summarised(tmp_path, 100)))
     assert "they overlap: no change is shown." in text
     assert "lie apart" not in text
     assert ", for these very runs" not in text
@@ -109,7 +109,7 @@ def test_overlapping_intervals_show_no_change(tmp_path):
 def test_a_failed_run_leaves_a_hole_that_is_named(tmp_path):
     learning_curves(tmp_path, (0.1, 1.0), (0,), without=[("cnn_lstm", 0.1)])
     numbers = summarised(tmp_path, 100)
-    text = rendered(data_need.section(numbers))
+    text = rendered(data_need.tell(numbers))
     assert "| 10 % | " in text
     assert "| CNN-LSTM | not run | not run | not run | not run |" in text
     assert "Not run: no finished run is among those evaluated" in text
@@ -121,7 +121,7 @@ def test_a_failed_run_leaves_a_hole_that_is_named(tmp_path):
 def test_one_seed_a_single_model_and_no_training_predictions_are_shown_as_far_as_they_go(tmp_path):
     for fraction in (0.1, 1.0):
         write_run(tmp_path / str(fraction), "cnn_lstm", config={"data.train_fraction": fraction})
-    text = rendered(data_need.section(summarised(tmp_path, 100)))
+    text = rendered(data_need.tell(summarised(tmp_path, 100)))
     assert "| CNN-LSTM | " in text
     assert "| not measured | not measured |" in text
     assert "overfits more" not in text
@@ -131,7 +131,7 @@ def test_with_one_share_there_is_the_gap_and_how_to_measure_the_rest(tmp_path):
     two_runs(tmp_path)
     for model in ("cnn", "cnn_lstm"):
         write_train(tmp_path / f"0_{model}")
-    text = rendered(data_need.section(summarised(tmp_path, 100)))
+    text = rendered(data_need.tell(summarised(tmp_path, 100)))
     assert "is not measured: all runs had the same share of them. `python train.py experiment=learning_curve" in text
     assert "`python evaluate.py runs=FOLDER`" in text
     assert "| CNN-LSTM | Log loss | 80 / 68 |" in text
@@ -139,6 +139,6 @@ def test_with_one_share_there_is_the_gap_and_how_to_measure_the_rest(tmp_path):
 
 def test_training_images_are_left_open_where_runs_did_not_record_them(numbers):
     before = {name: block["settings"].pop("train") for name, block in numbers["models"].items()}
-    assert "| 10 % |  | CNN |" in rendered(data_need.section(numbers))
+    assert "| 10 % |  | CNN |" in rendered(data_need.tell(numbers))
     for name, train in before.items():
         numbers["models"][name]["settings"]["train"] = train

@@ -1,5 +1,7 @@
 """What the CNN-LSTM gains from series, where findings change and where not, and what is told without them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -30,7 +32,7 @@ def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_l
         numbers = summarised({"cnn": replicates(table, poor), LSTM: replicates(table, of)})
         [one] = numbers["series"]
         gains[name] = {group: paired.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
-        text = rendered(earlier_visits.section(numbers))
+        text = rendered(earlier_visits.tell(numbers))
         if name == "reading":
             assert "a gain in AUROC is shown where any finding appeared, where any finding cleared" in text
             found = one["metrics"]["abnormal appeared"]
@@ -59,7 +61,7 @@ def test_small_groups_are_listed_without_a_claim_and_outside_the_family():
     assert all(one["metrics"][group]["p_holm"] is None for group in few)
     judged = [found for group, found in one["metrics"].items() if group not in few]
     assert [found["p_holm"] for found in judged] == pytest.approx(holm([found["p"] for found in judged]))
-    [shown] = [block for block in earlier_visits.section(numbers) if block.kind == "table"]
+    [shown] = [block for block in earlier_visits.tell(numbers) if block.kind == "table"]
     assert "any finding cleared (against: still there) (few)" in [row[0] for row in shown.rows]
     block = one["groups"]["abnormal cleared"]
     expected = table[groups(table, ("abnormal",))["abnormal cleared"][1]]["target_abnormal"]
@@ -81,7 +83,8 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
         LSTM: replicates(table, model(3.0), task="findings"),
     }
     roles = {"cnn": "cnn", LSTM: "cnn_lstm"}
-    [one] = earlier_visits.numbers(models, roles, [("cnn", LSTM)], 200)
+    study = SimpleNamespace(models=models, roles=roles, pairs=[("cnn", LSTM)], draws=200)
+    [one] = earlier_visits.measure(study)["series"]
     assert [group for group in one["groups"] if " " in group and group[0].isalpha()] == [
         "effusion appeared",
         "effusion cleared",
@@ -90,7 +93,7 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
     assert paired.shown(one, "effusion appeared")
     assert one["groups"]["1"]["findings"] == ["effusion"]
     settings = {"settings": {"role": "cnn_lstm", "sequence": "visits"}}
-    text = rendered(earlier_visits.section({"models": {LSTM: settings}, "series": [one]}))
+    text = rendered(earlier_visits.tell({"models": {LSTM: settings}, "series": [one]}))
     assert "By length of series AUROC is the mean over the findings" in text
     assert "at the visit before: pneumonia." in text
 
@@ -99,7 +102,7 @@ def test_runs_of_single_images_and_a_lacking_partner_are_told_what_measures_the_
     test = {"images": 68, "patients": 34}
     for sequence, said in (("rows", "each of them reads a single image"), ("visits", "it takes a CNN and a CNN-LSTM")):
         models = {"cnn_lstm": {"settings": {"role": "cnn_lstm", "sequence": sequence}}}
-        [text] = earlier_visits.section({"models": models, "series": [], "data": {"test": test}})
+        [text] = earlier_visits.tell({"models": models, "series": [], "data": {"test": test}})
         assert said in text.text
         assert "`python train.py experiment=temporal` measures it" in text.text
         assert "model.sequence=visits seed=0,1,2 data=chestxray14 data.root=DIR` on patients." in text.text

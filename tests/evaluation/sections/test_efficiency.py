@@ -68,7 +68,7 @@ def report(found: dict | None, names: list[str] | None = None) -> Document:
     }
     names = names or list(found["models"])
     summary = {"models": dict.fromkeys(names, block), "efficiency": found}
-    return Document("Report", "Answer.", [Section("Efficiency", efficiency.section(summary))])
+    return Document("Report", "Answer.", [Section("Efficiency", efficiency.tell(summary))])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -107,7 +107,7 @@ def test_the_section_says_that_nothing_was_measured_and_shows_what_the_runs_reco
 def test_the_section_shows_what_is_not_known_as_unknown(found: dict) -> None:
     block = dict.fromkeys(("parameters", "fit_seconds", "epochs", "best_epoch")) | {"hardware": ["None"]}
     nothing = found | {"models": {"cnn": found["models"]["cnn"] | {"peak_memory_bytes": None}}}
-    *_, table = efficiency.section({"models": {"cnn": block}, "efficiency": nothing})
+    *_, table = efficiency.tell({"models": {"cnn": block}, "efficiency": nothing})
     rows = {title: cells for title, *cells in table.rows}
     assert rows["Peak memory, MiB"] == rows["Time an epoch"] == rows["Time to the best epoch"] == ["unknown"]
 

@@ -28,7 +28,7 @@ def rendered(found: dict, rule: str = "youden", seeds: int = 1) -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     models = {name: {"seeds": list(range(seeds)), "flattery": found} for name in ("cnn", "cnn_lstm")}
-    content = flattery.section({"task": "abnormal", "models": models, "threshold": {"rule": rule}})
+    content = flattery.tell({"task": "abnormal", "models": models, "threshold": {"rule": rule}})
     whole = document.Document("title", "answer", [document.Section("Flattery", content)])
     assert 'class="caution"' in document.html(whole)
     return document.markdown(whole)
@@ -44,7 +44,7 @@ def every_threshold(table: pd.DataFrame) -> np.ndarray:
 def test_no_threshold_on_test_does_better_than_the_one_picked_there(tmp_path, rule):
     tables = [predictions({"chestxray14": 70}, seed=1, draw=draw) for draw in (0, 1)]
     some = replicates(tmp_path, *tables)
-    found = flattery.numbers(some, [{"abnormal": 0.6}, {"abnormal": 0.4}], rule, None)
+    found = flattery.of_model(some, [{"abnormal": 0.6}, {"abnormal": 0.4}], rule, None)
     [name] = flattery.SOUGHT[rule]
     score = metrics.METRICS[name]
     best = [max(score(t.target_abnormal, t.logit_abnormal, cut) for cut in every_threshold(t)) for t in tables]
@@ -66,7 +66,7 @@ def test_no_threshold_on_test_does_better_than_the_one_picked_there(tmp_path, ru
 def test_a_promised_sensitivity_is_kept_on_test_by_a_threshold_picked_there(tmp_path):
     table = predictions({"chestxray14": 100}, seed=1)
     some = replicates(tmp_path, table)
-    found = flattery.numbers(some, [{"abnormal": 0.6}], "sensitivity", 0.9)
+    found = flattery.of_model(some, [{"abnormal": 0.6}], "sensitivity", 0.9)
     y, logit = table.target_abnormal, table.logit_abnormal
     fitting = [cut for cut in every_threshold(table) if metrics.recall(y, logit, cut) >= 0.9]
     assert found["at_test_threshold"]["recall"] >= 0.9
@@ -75,16 +75,16 @@ def test_a_promised_sensitivity_is_kept_on_test_by_a_threshold_picked_there(tmp_
     text = rendered(found, "sensitivity")
     assert f"CNN recall {100 * found['at_test_threshold']['recall']:.1f} instead of " in text
     assert "| Model | Threshold | Recall | Specificity | Accuracy |" in text
-    other = flattery.numbers(some, [{"abnormal": 0.6}], "specificity", 0.8)
+    other = flattery.of_model(some, [{"abnormal": 0.6}], "specificity", 0.8)
     assert other["at_test_threshold"]["specificity"] >= 0.8
     assert "| Model | Threshold | Specificity | Recall | Accuracy |" in rendered(other, "specificity")
 
 
 def test_a_fixed_threshold_flatters_nobody(tmp_path):
     some = replicates(tmp_path, predictions({"chestxray14": 20}))
-    found = flattery.numbers(some, [{"abnormal": 0.3}], "fixed", 0.3)
+    found = flattery.of_model(some, [{"abnormal": 0.3}], "fixed", 0.3)
     assert found is None
-    assert flattery.section({"models": {"cnn": {"flattery": None}}, "threshold": {"rule": "fixed"}}) == []
+    assert flattery.tell({"models": {"cnn": {"flattery": None}}, "threshold": {"rule": "fixed"}}) == []
 
 
 def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
@@ -93,7 +93,7 @@ def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
     cut = pd.Series(np.full(120, 0.4))
-    found = flattery.numbers([one], [{"abnormal": cut}], "youden", None)
+    found = flattery.of_model([one], [{"abnormal": cut}], "youden", None)
     right = []
     for result in one.results:
         y, logit = result.test.target_abnormal, result.test.logit_abnormal
@@ -109,7 +109,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
         table["target_abnormal"] = table.target_abnormal * fold
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
     [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
-    found = flattery.numbers([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
+    found = flattery.of_model([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
     assert found["at_test_threshold"]["accuracy"] is None
     reason = "there is no threshold: no image is abnormal among the 40 labelled test images"
     assert found["undefined"]["at_test_threshold"]["accuracy"] == reason
@@ -120,7 +120,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
 def test_findings_are_averaged_each_at_its_own_threshold(tmp_path):
     table = predictions({"chestxray14": 80}, labels=FINDINGS)
     some = replicates(tmp_path, table, task="findings")
-    found = flattery.numbers(some, [dict.fromkeys(FINDINGS, 0.6)], "f1", None)
+    found = flattery.of_model(some, [dict.fromkeys(FINDINGS, 0.6)], "f1", None)
     best = []
     for name in ("effusion", "nodule"):
         y, logit = some[0].test[f"target_{name}"], some[0].test[f"logit_{name}"]
@@ -131,7 +131,7 @@ def test_findings_are_averaged_each_at_its_own_threshold(tmp_path):
 
 def test_nothing_is_claimed_where_validation_had_no_threshold(tmp_path):
     some = replicates(tmp_path, predictions({"chestxray14": 40}))
-    found = flattery.numbers(some, [{"abnormal": Undefined("one class in validation")}], "youden", None)
+    found = flattery.of_model(some, [{"abnormal": Undefined("one class in validation")}], "youden", None)
     text = rendered(found)
     assert found["at_validation_threshold"]["accuracy"] is None
     assert "instead of" not in text
@@ -140,7 +140,7 @@ def test_nothing_is_claimed_where_validation_had_no_threshold(tmp_path):
 
 def test_the_stored_thresholds_are_left_alone(tmp_path):
     some = replicates(tmp_path, predictions({"chestxray14": 40}))
-    flattery.numbers(some, [{"abnormal": 0.4}], "youden", None)
+    flattery.of_model(some, [{"abnormal": 0.4}], "youden", None)
     assert thresholds.load(some[0].first.run.folder) == {}
 
 
@@ -155,7 +155,7 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
     table = predictions({"chestxray14": 10 if name == "ten rows" else 60}).assign(**change)
     for rule, at in (("youden", None), ("f1", None), ("sensitivity", 0.9), ("specificity", 0.9)):
         folder = tmp_path / rule
-        found = flattery.numbers(replicates(folder, table), [{"abnormal": 0.4}], rule, at)
+        found = flattery.of_model(replicates(folder, table), [{"abnormal": 0.4}], rule, at)
         rendered(found, rule)
         if name == "one answer" and rule == "youden":
             assert found["at_test_threshold"]["balanced_accuracy"] == 0.5

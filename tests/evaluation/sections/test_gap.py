@@ -31,7 +31,7 @@ def summarised(folder, draws=200):
     """The summary of a folder of runs."""
     results, skipped = collect([folder])
     models, left_out = grouping.group(results)
-    return summary.summarise(models, skipped + left_out, "youden", None, folder / "report", draws)
+    return summary.summarise(summary.study_of(models, skipped + left_out, "youden", None, folder / "report", draws))
 
 
 def rendered(blocks):
@@ -53,7 +53,7 @@ def overfitting(tmp_path):
 
 def test_it_is_what_training_images_score_above_validation_averaged_over_seeds(overfitting):
     some = replicates(overfitting)["cnn_lstm"]
-    block = gap.measured(some, 100).block
+    block = gap.of_model(some, 100).block
     by_seed = {name: [] for name in gap.METRICS}
     for one in some:
         found = []
@@ -80,7 +80,7 @@ def test_it_is_what_training_images_score_above_validation_averaged_over_seeds(o
 def test_its_interval_is_that_of_patients_redrawn_on_both_sides_apart(tmp_path):
     write_train(write_run(tmp_path / "run", datasets={"chestxray14": 120}), 2.0, images=120)
     [some] = replicates(tmp_path).values()
-    block = gap.measured(some, 4000).block
+    block = gap.of_model(some, 4000).block
     sides = []
     generator = np.random.default_rng(5)
     for table in (some[0].first.train, some[0].first.val):
@@ -98,7 +98,7 @@ def test_as_many_patients_on_both_sides_are_not_drawn_alike(tmp_path):
     train = val.assign(image_id="t" + val["image_id"], patient_id="t" + val["patient_id"])
     write_train(write_run(tmp_path / "run", val=val), table=train)
     [some] = replicates(tmp_path).values()
-    found = gap.measured(some, 2000)
+    found = gap.of_model(some, 2000)
     assert found.block["gap"] == {"accuracy": 0, "auroc": 0, "log_loss": pytest.approx(0)}
     low, high = found.block["val_interval"]["accuracy"]
     wide = np.diff(found.block["gap_interval"]["accuracy"])[0]
@@ -161,7 +161,7 @@ def test_the_claims_opposite_and_other_models_are_told_as_what_they_are():
 
 def test_the_section_shows_both_sides_and_the_gap(overfitting):
     numbers = summarised(overfitting)
-    text = rendered(gap.section(numbers))
+    text = rendered(gap.tell(numbers))
     block = numbers["models"]["cnn_lstm"]["gap"]
     assert "| CNN-LSTM | Accuracy | 200 / 200 | " in text
     low, high = block["gap_interval"]["auroc"]
@@ -177,18 +177,18 @@ def test_runs_of_an_older_version_have_none_and_say_so(tmp_path):
     reason = "1 run (0_cnn_lstm) kept no predictions of training images; train anew to have them"
     assert numbers["models"]["cnn_lstm"]["gap"] == {"reason": reason}
     assert numbers["gap_comparisons"] == []
-    text = rendered(gap.section(numbers))
+    text = rendered(gap.tell(numbers))
     assert "| CNN | Accuracy |" in text
     assert f"CNN-LSTM: {reason}." in text
     (tmp_path / "0_cnn" / "predictions" / "train.parquet").unlink()
-    [block] = gap.section(summarised(tmp_path))
+    [block] = gap.tell(summarised(tmp_path))
     assert block.text.startswith("The gap between training and validation is not measured: 1 run (0_cnn)")
 
 
 def test_folds_have_none(tmp_path):
     numbers = summarised(folds(tmp_path))
     assert "each fold or held-out source has a network" in numbers["models"]["cnn"]["gap"]["reason"]
-    assert "not measured" in rendered(gap.section(numbers))
+    assert "not measured" in rendered(gap.tell(numbers))
 
 
 def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(tmp_path):
@@ -199,7 +199,7 @@ def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(t
     assert block["gap"]["auroc"] is None
     assert block["undefined"]["gap"]["auroc"] == "in training no image is abnormal"
     assert block["gap_interval"]["accuracy"] is not None
-    text = rendered(gap.section(numbers))
+    text = rendered(gap.tell(numbers))
     assert "| undefined |" in text
     assert "CNN's AUROC: in training no image is abnormal." in text
 
@@ -217,7 +217,7 @@ def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(t
     numbers = summarised(tmp_path / "c")
     block = numbers["models"]["cnn"]["gap"]
     assert (block["gap"]["accuracy"], block["gap_interval"]["accuracy"]) == (0, None)
-    text = rendered(gap.section(numbers))
+    text = rendered(gap.tell(numbers))
     assert "0.0 [no interval]" in text
     assert "CNN's accuracy and CNN's AUROC: it is the same for all redrawn patients." in text
 
@@ -238,7 +238,7 @@ def test_of_findings_it_is_the_mean_over_those_that_both_sides_can_measure(tmp_p
     run = write_run(tmp_path / "run", datasets={"chestxray14": 60, "shenzhen": 30}, task="findings")
     write_train(run, images=80, **labels)
     [some] = replicates(tmp_path).values()
-    block = gap.measured(some, 100).block
+    block = gap.of_model(some, 100).block
     areas = []
     for table in (some[0].first.train, some[0].first.val):  # tuberculosis is known in validation alone
         by_finding = []

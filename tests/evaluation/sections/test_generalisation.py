@@ -73,7 +73,7 @@ def test_its_interval_is_that_of_each_sources_patients_redrawn_by_themselves(tmp
         write_run(tmp_path / source, test=test, config={"data.train_on": [source]})
     some = replicates(tmp_path)
     settings = {name: {"train_on": [source], "learnt_from": [source]} for name, source in zip(some, sizes, strict=True)}
-    [found] = generalisation.numbers(some, settings, 2000)["lines"].values()
+    [found] = generalisation.across_sources(some, settings, 2000)["lines"].values()
     assert found["drop"]["accuracy"] == 0
     # Montgomery less Shenzhen and Shenzhen less Montgomery: the mean of both is 0 in every draw.
     assert found["drop_interval"]["accuracy"] == pytest.approx([0, 0], abs=1e-12)
@@ -96,7 +96,7 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
     found = [found for one in family for found in one["metrics"].values()]
     assert len(found) == 8
     assert min(one["p_holm"] for one in found) == pytest.approx(8 * min(one["p"] for one in found))
-    text = rendered(generalisation.section(numbers))
+    text = rendered(generalisation.tell(numbers))
     assert "- CNN-LSTM's fall in AUROC from the own source to others is " in text
     assert "- CNN-LSTM's AUROC on sources not trained on is " in text
     assert "on other sources than on its own, 95 % interval " in text
@@ -104,7 +104,7 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
 
 
 def test_each_cell_has_its_interval_and_the_own_source_a_mark(numbers):
-    tables = [block for block in generalisation.section(numbers) if block.kind == "table"]
+    tables = [block for block in generalisation.tell(numbers) if block.kind == "table"]
     assert [table.columns[2:] for table in tables] == [[f"tested on {name}" for name in SOURCES]] * 2
     block = numbers["models"]["cnn_lstm data.train_on=['montgomery']"]["datasets"]
     row = next(row for row in tables[0].rows if row[:2] == ["montgomery", "CNN-LSTM"])
@@ -112,7 +112,7 @@ def test_each_cell_has_its_interval_and_the_own_source_a_mark(numbers):
         low, high = block[name]["test_interval"]["auroc"]
         own = " *" if name == "montgomery" else ""
         assert cell == f"{block[name]['test']['auroc']:.3f} [{low:.3f} to {high:.3f}]{own}"
-    [figure] = [block for block in generalisation.section(numbers) if block.kind == "figure"]
+    [figure] = [block for block in generalisation.tell(numbers) if block.kind == "figure"]
     assert "CNN-LSTM trained on shenzhen: chestxray14 0." in figure.alt
     assert "<image" not in figure.svg
 
@@ -124,7 +124,7 @@ def test_training_on_all_sources_is_a_row_of_its_own_where_every_source_is_marke
         write_run(tmp_path / f"all {model}", model, 0, SOURCES, test=test, config={"data.train_on": None})
     found = summarised(tmp_path, 100)
     assert set(found["generalisation"]["lines"]) == {"cnn", "cnn_lstm"}
-    [table, _] = [block for block in generalisation.section(found) if block.kind == "table"]
+    [table, _] = [block for block in generalisation.tell(found) if block.kind == "table"]
     assert [row[0] for row in table.rows[-2:]] == ["all sources", "all sources"]
     assert all(cell.endswith(" *") for cell in table.rows[-1][2:])
 
@@ -133,7 +133,7 @@ def test_a_failed_run_leaves_a_hole_and_models_on_other_sources_are_not_compared
     found = summarised(cross(tmp_path, seeds=(0,), without=[("cnn", "shenzhen")]), 100)
     assert found["generalisation"]["lines"]["cnn"]["sources"] == ["chestxray14", "montgomery"]
     assert found["generalisation"]["comparisons"] == {"others": [], "drop": []}
-    text = rendered(generalisation.section(found))
+    text = rendered(generalisation.tell(found))
     assert "| shenzhen | CNN | not run | not run | not run |" in text
     assert "mean over training on chestxray14 and montgomery alone" in text
 
@@ -151,7 +151,7 @@ def test_a_source_with_one_class_leaves_the_fall_undefined_and_the_cell_too(tmp_
     test.loc[test["dataset"] == "montgomery", "target_abnormal"] = np.float32(1)
     found = summarised(cross(tmp_path, seeds=(0,), test=test), 100)
     assert found["generalisation"]["lines"]["cnn"]["drop"]["auroc"] is None
-    text = rendered(generalisation.section(found))
+    text = rendered(generalisation.tell(found))
     assert "CNN's fall in AUROC to other sources is undefined (" in text
     assert "no image is normal" in text
     assert "| undefined | " in text
@@ -161,19 +161,19 @@ def test_one_source_trained_on_is_a_row_without_a_fall(tmp_path):
     write_run(tmp_path / "run", datasets=SOURCES, config={"data.train_on": "montgomery"})
     found = summarised(tmp_path, 100)
     assert found["generalisation"] is None
-    [table, _] = [block for block in generalisation.section(found) if block.kind == "table"]
+    [table, _] = [block for block in generalisation.tell(found) if block.kind == "table"]
     assert table.rows[0][0] == "montgomery"
 
 
 def test_held_out_sources_other_data_and_pooled_runs_say_where_it_stands(tmp_path):
-    [text] = generalisation.section(summarised(sources(tmp_path / "a"), 100))
+    [text] = generalisation.tell(summarised(sources(tmp_path / "a"), 100))
     assert "[Held-out source by held-out source](#held-out-source-by-held-out-source)" in text.text
     found = summarised(two_runs(tmp_path / "b", SOURCES), 100)
-    [text] = generalisation.section(found)
+    [text] = generalisation.tell(found)
     assert "is not measured: they were trained on every source" in text.text
     assert "`python train.py experiment=cross_dataset data.root=DIR`" in text.text
     found["data"]["external"] = "clinic"
-    [text] = generalisation.section(found)
+    [text] = generalisation.tell(found)
     assert text.text == "The whole report is about other data, clinic, and what the runs are worth there."
 
 
@@ -189,7 +189,7 @@ def test_a_falls_p_value_is_that_of_its_interval(numbers):
 def test_below_three_seeds_a_fall_is_shown_for_these_very_runs(tmp_path):
     found = summarised(cross(tmp_path, seeds=(0,)), 300)
     said = [
-        line for line in rendered(generalisation.section(found)).splitlines() if "on other sources than on its" in line
+        line for line in rendered(generalisation.tell(found)).splitlines() if "on other sources than on its" in line
     ]
     assert len(said) == 4
     assert all(line.endswith(": a difference is shown, for these very runs.") for line in said)
@@ -209,7 +209,7 @@ def test_sources_trained_on_under_other_seeds_have_no_seed_in_common(tmp_path):
         write_run(tmp_path / source, "cnn", seed, sizes, test=test, config={"data.train_on": source})
     found = summarised(tmp_path, 100)
     assert found["generalisation"]["lines"]["cnn"]["reason"].startswith("no seed in common")
-    text = rendered(generalisation.section(found))
+    text = rendered(generalisation.tell(found))
     assert (
         "- CNN's fall to other sources is not measured: no seed in common: montgomery was trained on under seed 0, "
         "shenzhen under seed 1." in text

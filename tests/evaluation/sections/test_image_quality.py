@@ -79,7 +79,7 @@ def test_the_drop_is_paired_by_patient(tmp_path):
     run = write_run(tmp_path / "run", datasets={"chestxray14": 200})
     write_degraded(run, {"noise": 0.2}, {"noise": (5,)})
     [some] = replicates(tmp_path).values()
-    found = image_quality.measured(some, 2000).block["levels"]["noise"]["5"]
+    found = image_quality.of_model(some, 2000).block["levels"]["noise"]["5"]
     test, degraded = some[0].test, some[0].first.degraded.sort_values("image_id", ignore_index=True)
     right = [((table["probability_abnormal"] > 0.5) == table["target_abnormal"]) for table in (test, degraded)]
     lost = (right[0].astype(int) - right[1]).groupby(test["patient_id"]).mean()
@@ -102,7 +102,7 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
     assert paired.shown(one, "noise")
     assert not paired.shown(one, "compression")
     assert one["metrics"]["noise"]["p_holm"] == pytest.approx(3 * one["metrics"]["noise"]["p"])
-    text = rendered(image_quality.section(numbers))
+    text = rendered(image_quality.tell(numbers))
     assert f"- CNN-LSTM loses most under noise: {drops[1]['noise']:.3f} of AUROC as the mean over its levels" in text
     assert "at the worst of them, deviation 40 grey levels." in text
     assert "CNN-LSTM's drop in AUROC under noise, the mean over its levels, is " in text
@@ -110,7 +110,7 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
 
 
 def test_the_table_goes_from_mild_to_severe_in_words(numbers):
-    blocks = image_quality.section(numbers)
+    blocks = image_quality.tell(numbers)
     [table] = [block for block in blocks if block.kind == "table"]
     assert [row[0] for row in table.rows] == [
         "as they are",
@@ -133,7 +133,7 @@ def test_the_table_goes_from_mild_to_severe_in_words(numbers):
 
 def test_no_shown_loss_is_called_none(tmp_path):
     write_degraded(write_run(tmp_path / "run"), {})
-    text = rendered(image_quality.section(summarised(tmp_path, 100)))
+    text = rendered(image_quality.tell(summarised(tmp_path, 100)))
     assert "95 % interval 0.000 to 0.000: no loss is shown (p 1.000, adjusted for all 3 degradations);" in text
 
 
@@ -146,7 +146,7 @@ def test_the_worst_of_many_drops_is_a_loss_only_where_it_is_more_than_selection(
 
 
 def test_the_p_values_of_drops_agree_with_their_intervals_and_are_adjusted_for_their_number(folder, numbers):
-    found = image_quality.measured(replicates(folder)["cnn_lstm"], 300)
+    found = image_quality.of_model(replicates(folder)["cnn_lstm"], 300)
     p = {kind: intervals.p_value(drop) for kind, drop in found.estimates.items()}
     for kind, (low, high) in found.block["drops"]["drop_interval"].items():
         assert (p[kind] < 0.05) == (low * high > 0), kind
@@ -162,7 +162,7 @@ def test_models_without_degraded_images_and_levels_one_lacks_are_named(tmp_path)
     assert found["models"]["cnn_lstm model.sequence=columns"]["image_quality"] is None
     for one in found["image_quality_comparisons"]:
         assert set(one["metrics"]) == {"noise"}
-    text = rendered(image_quality.section(found))
+    text = rendered(image_quality.tell(found))
     assert "| noise, deviation 40 grey levels | 0." in text
     assert "| not predicted |" in text
     assert "CNN-LSTM model.sequence=columns predicted no degraded images." in text
@@ -172,12 +172,12 @@ def test_a_level_that_a_seed_lacks_has_no_mean_over_seeds(tmp_path):
     for seed, levels in ((0, (5, 40)), (1, (5,))):
         write_degraded(write_run(tmp_path / str(seed), seed=seed), {"noise": 1.0}, {"noise": levels})
     [some] = replicates(tmp_path).values()
-    assert list(image_quality.measured(some, 100).block["levels"]["noise"]) == ["5"]
+    assert list(image_quality.of_model(some, 100).block["levels"]["noise"]) == ["5"]
 
 
 def test_runs_without_any_say_how_to_predict_them(tmp_path):
     write_run(tmp_path / "run")
-    [text] = image_quality.section(summarised(tmp_path, 100))
+    [text] = image_quality.tell(summarised(tmp_path, 100))
     assert "`python train.py experiment=robustness data.root=DIR`" in text.text
     assert "`python train.py resume=RUN degrade=standard`" in text.text
 
@@ -190,7 +190,7 @@ def test_one_class_has_no_drop(tmp_path):
     assert block["drop"]["auroc"] is None
     assert block["undefined"]["drop"]["auroc"] == "as they are: no image is normal"
     assert block["drop"]["accuracy"] is not None
-    text = rendered(image_quality.section(found))
+    text = rendered(image_quality.tell(found))
     assert "CNN: no drop is defined." in text
     assert "| undefined |" in text
 
@@ -200,9 +200,9 @@ def test_folds_are_pooled_and_a_fold_without_them_leaves_none(tmp_path):
     for run in tmp_path.iterdir():
         write_degraded(run, {"noise": 1.0})
     [some] = replicates(tmp_path).values()
-    found = image_quality.measured(some, 100).block["levels"]["noise"]["5"]
+    found = image_quality.of_model(some, 100).block["levels"]["noise"]["5"]
     rows = pd.concat([result.degraded for result in some[0].results]).query("degradation == 'noise' and level == 5")
     assert found["test"]["auroc"] == pytest.approx(roc_auc_score(rows.target_abnormal, rows.probability_abnormal))
     (tmp_path / "cnn_0_fold1" / "predictions" / "degraded_test.parquet").unlink()
     [some] = replicates(tmp_path).values()
-    assert image_quality.measured(some, 100) is None
+    assert image_quality.of_model(some, 100) is None

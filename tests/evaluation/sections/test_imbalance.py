@@ -12,7 +12,7 @@ def prevalences(folder, values=(0.05, 0.5), **more):
 
 def test_recall_specificity_and_the_gap_are_shown_by_share(tmp_path):
     numbers = summarised(prevalences(tmp_path), 100)
-    text = rendered(imbalance.section(numbers))
+    text = rendered(imbalance.tell(numbers))
     block = numbers["models"]["cnn_lstm data.train_prevalence=0.05"]
     low, high = block["test_interval"]["specificity"]
     assert f"{100 * block['test']['specificity']:.1f} [{100 * low:.1f} to {100 * high:.1f}]" in text
@@ -29,7 +29,7 @@ def test_the_claim_rests_on_the_gap_in_auroc_which_the_share_does_not_change(tmp
     numbers = summarised(prevalences(tmp_path, seeds=(0,)), 100)
     for one in numbers["gap_comparisons"]:
         one["metrics"]["auroc"]["p_holm"], one["metrics"]["accuracy"]["p_holm"] = 0.5, 0.001
-    assert "no difference in the gap between training and validation is shown" in rendered(imbalance.section(numbers))
+    assert "no difference in the gap between training and validation is shown" in rendered(imbalance.tell(numbers))
 
 
 def test_the_sources_own_share_stands_last_and_in_no_figure(tmp_path):
@@ -39,7 +39,7 @@ def test_the_sources_own_share_stands_last_and_in_no_figure(tmp_path):
             write_train(write_run(tmp_path / f"{share} {model}", model, config=config), draw=1)
     numbers = summarised(tmp_path, 100)
     train = numbers["models"]["cnn data.train_prevalence=0.9"]["settings"]["train"]
-    blocks = imbalance.section(numbers)
+    blocks = imbalance.tell(numbers)
     [table] = [block for block in blocks if block.kind == "table"]
     own = f"as the sources have it, {100 * train['abnormal'] / train['labelled']:.1f} %"
     assert [row[0] for row in table.rows] == ["90 %", "90 %", own, own]
@@ -50,7 +50,7 @@ def test_the_sources_own_share_stands_last_and_in_no_figure(tmp_path):
 
 
 def test_the_claim_is_judged_where_the_share_is_farthest_from_a_half(tmp_path):
-    text = rendered(imbalance.section(summarised(prevalences(tmp_path, (0.9, 0.75), seeds=(0,)), 100)))
+    text = rendered(imbalance.tell(summarised(prevalences(tmp_path, (0.9, 0.75), seeds=(0,)), 100)))
     assert "unbalanced data (90 % of the training images abnormal)" in text
 
 
@@ -58,18 +58,18 @@ def test_balanced_training_alone_says_nothing_on_the_claim(tmp_path):
     for share in (None, 0.5):
         for model in ("cnn", "cnn_lstm"):
             write_train(write_run(tmp_path / f"{share} {model}", model, config={"data.train_prevalence": share}))
-    assert "The study says" not in rendered(imbalance.section(summarised(tmp_path, 100)))
+    assert "The study says" not in rendered(imbalance.tell(summarised(tmp_path, 100)))
 
 
 def test_a_hole_and_undefined_metrics_are_shown_as_such(tmp_path):
     numbers = summarised(prevalences(tmp_path, seeds=(0,), without=[("cnn", 0.05)]), 100)
     block = numbers["models"]["cnn_lstm data.train_prevalence=0.05"]
     block["test"]["recall"], block["test_interval"]["recall"] = None, None
-    text = rendered(imbalance.section(numbers))
+    text = rendered(imbalance.tell(numbers))
     assert "| CNN | not run | not run | not run | not run | not run |" in text
     assert "| CNN-LSTM | undefined | " in text
 
 
 def test_runs_of_one_share_say_how_to_measure_it(tmp_path):
-    [text] = imbalance.section(summarised(two_runs(tmp_path), 100))
+    [text] = imbalance.tell(summarised(two_runs(tmp_path), 100))
     assert "`python train.py experiment=imbalance data.root=DIR` measures it" in text.text

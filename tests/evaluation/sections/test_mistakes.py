@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def keep(folder, ids, size=32, images=None):
 
 def section(folder, task="abnormal"):
     models, _ = grouping.group(collect([folder])[0])
-    return mistakes.section(models, {"task": task})
+    return mistakes.show({"task": task}, SimpleNamespace(models=models))
 
 
 def listed(blocks):

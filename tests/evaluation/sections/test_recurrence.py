@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
+from lungdet.evaluation import report
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections import choice, earlier_visits, recurrence
@@ -85,19 +86,20 @@ def summarised(models, draws=300):
         name: estimated([one.test for one in some], ("abnormal",), [0.0] * len(some), draws, ["auroc"])
         for name, some in models.items()
     }
-    which = [(name, LSTM) for name in models if name != LSTM]
+    pairs = [(name, LSTM) for name in models if name != LSTM]
     sequence = models[LSTM][0].first.run.config.model.sequence
+    study = SimpleNamespace(models=models, roles=roles, estimates=estimates, pairs=pairs, draws=draws)
     return {
         "task": "abnormal",
         "models": {name: {"settings": {"role": roles[name], "sequence": sequence}} for name in models},
-        "recurrence": recurrence.numbers(models, roles, estimates, which, draws),
-        "series": earlier_visits.numbers(models, roles, which, draws),
+        **recurrence.measure(study),
+        **earlier_visits.measure(study),
     }
 
 
 def verdict(numbers):
     [one] = numbers["recurrence"]
-    rendered(recurrence.section(numbers))
+    rendered(recurrence.tell(numbers))
     json.dumps(numbers, allow_nan=False)
     return recurrence.sentence(numbers, one)
 
@@ -171,10 +173,12 @@ def test_without_any_control_or_any_plain_cnn_lstm_it_is_not_measured():
     models = simulated(cohort(40), {"cnn": 1.0, "cnn_lstm": 1.0})
     numbers = summarised(models)
     assert numbers["recurrence"] == []
-    [text] = recurrence.section(numbers)
+    [text] = recurrence.tell(numbers)
     assert "is not measured: it takes a CNN-LSTM and its controls. `python train.py experiment=controls" in text.text
     shuffled = {LSTM: "cnn_lstm_shuffled", "cnn": "cnn"}
-    assert recurrence.numbers(models, shuffled, {}, [("cnn", LSTM)], 100) == []
+    assert recurrence.measure(SimpleNamespace(models=models, roles=shuffled, pairs=[("cnn", LSTM)])) == {
+        "recurrence": []
+    }
 
 
 def test_below_three_seeds_the_claim_is_about_these_very_runs():
@@ -203,7 +207,7 @@ def test_the_table_holds_every_model_on_both_kinds_of_cases():
         rows = replicate.test[inside]
         areas.append(roc_auc_score(rows["target_abnormal"], rows["logit_abnormal"]))
     assert one["cases"]["earlier"]["models"]["cnn_mlp"]["test"]["auroc"] == pytest.approx(np.mean(areas))
-    [shown] = [block for block in recurrence.section(numbers) if block.kind == "table"]
+    [shown] = [block for block in recurrence.tell(numbers) if block.kind == "table"]
     assert [row[0] for row in shown.rows] == ["CNN-LSTM", "CNN", "CNN-MLP", "CNN-LSTM shuffled", "length alone"]
     assert shown.rows[2][4].startswith(f"{np.mean(areas):.3f} [")
     assert shown.rows[0][2:4] == ["", ""]
@@ -248,7 +252,7 @@ def test_a_report_with_all_controls_names_them_and_advises_none(tmp_path: Path):
         assert said in text
     assert "=False" not in text
     assert "=True" not in text
-    [table] = choice.section(numbers)
+    [table] = choice.tell(numbers | {"advice": report.advice(numbers)})
     assert not any(
         name in cell for row in table.rows for cell in row for name in ("MLP", "pooled", "alone", "shuffled")
     )

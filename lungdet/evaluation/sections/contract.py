@@ -1,0 +1,148 @@
+"""What a section of the report is: one object, which says what it measures, how it tells it, and what follows from it.
+
+Every module of this package defines one or more; `SECTIONS` lists them in the report's order, and summary, answer,
+caveats, report and checklist walk that list.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.results import Result, Skipped
+from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.measure import Cuts, Scores
+from lungdet.evaluation.statistics.thresholds import Threshold
+from lungdet.page import document
+from lungdet.page.document import Block
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one report, and what is computed once for all its sections.
+
+    Attributes:
+        models: the replicates of each model, all tested on the same images.
+        identities: the configuration of each, see `grouping.identity`.
+        settings: what experiments vary, of each, see `summary.settings`.
+        roles: what each is to a comparison, see `grouping.role`.
+        pairs: which models are compared, see `grouping.pairs`.
+        thresholds: of each run folder by label, chosen on its validation predictions.
+        cuts: the same by model, for each replicate's pooled test images.
+        scores: each model's metrics on the whole test part.
+        draws: redrawn test parts that intervals are made of.
+        rule: that thresholds are chosen by, see `thresholds.RULES`; `at` is its value where it takes one.
+        at: see `rule`.
+        external: what other data was scored; None for the runs' own test part.
+        out: the report's folder.
+        skipped: runs that could not be evaluated.
+        costs: what `costs.measure` found, or None where it was not asked for.
+    """
+
+    models: Mapping[str, Sequence[Replicate]]
+    identities: Mapping[str, Mapping[str, str]]
+    settings: Mapping[str, Mapping[str, object]]
+    roles: Mapping[str, str]
+    pairs: Sequence[tuple[str, str]]
+    thresholds: Mapping[Path, Mapping[str, Threshold]]
+    cuts: Mapping[str, Sequence[Cuts]]
+    scores: Mapping[str, Scores]
+    draws: int
+    rule: str
+    at: float | None
+    external: str | None
+    out: Path
+    skipped: Sequence[Skipped]
+    costs: dict | None
+
+    @property
+    def first(self) -> Replicate:
+        """A replicate, for what all share: images tested, labels, task."""
+        return next(iter(self.models.values()))[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the models predict."""
+        return self.first.labels
+
+    @property
+    def task(self) -> str:
+        """Normal against abnormal (`abnormal`), or finding by finding (`findings`)."""
+        return self.first.first.run.config.task
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether phantoms were tested."""
+        return any(name.startswith("phantom") for name in self.first.test["dataset"])
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether anything says which images are of one patient."""
+        return self.first.patients_known(self.external is not None)
+
+    @property
+    def results(self) -> list[Result]:
+        """Every run."""
+        return [result for replicates in self.models.values() for one in replicates for result in one.results]
+
+    @property
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Each model's estimates on the whole test part at threshold 0.5, by metric."""
+        return {model: scores.estimates for model, scores in self.scores.items()}
+
+    def stored(self, replicates: Sequence[Replicate]) -> list[dict[str, dict]]:
+        """The thresholds of a model's runs as `thresholds.json` has them, by label."""
+        return [
+            {label: threshold.as_dict() for label, threshold in self.thresholds[result.run.folder].items()}
+            for one in replicates
+            for result in one.results
+        ]
+
+    def relative(self, folder: Path) -> str:
+        """A run folder as seen from the report, so that both can be moved together."""
+        return Path(os.path.relpath(folder.resolve(), self.out.resolve())).as_posix()
+
+
+@dataclass(frozen=True)
+class Written(document.Section):
+    """A section as a report has it, with the items of CLAIM 2024 that it answers."""
+
+    claim: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report; all but the title is left out where a section has none of it.
+
+    Attributes:
+        title: the heading, or how it follows from the summary.
+        anchor: what links call the section, by default made of the title.
+        measure: what it adds to the summary, JSON-ready; under `models` what it adds to each model's block.
+        meanings: what the keys that it adds mean, where a name does not tell.
+        tell: its text and tables, made of the summary alone; a section without a block is left out of the report.
+        show: what stands below and needs predictions or logs themselves.
+        caveats: what readers of the whole report have to keep in mind, a sentence each.
+        verdicts: what it adds to the answer at the head of the report, a sentence each.
+        advice: which model it speaks for: rows of a situation, what is advised, and a link to what that rests on.
+        claim: the items of CLAIM 2024 that it answers, by number (see `claim.ITEMS`).
+    """
+
+    title: str | Callable[[dict], str]
+    anchor: str | None = None
+    measure: Callable[[Study], dict] = lambda study: {}
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    tell: Callable[[dict], Sequence[Block]] = lambda summary: []
+    show: Callable[[dict, Study], Sequence[Block]] = lambda summary, study: []
+    caveats: Callable[[dict], list[str]] = lambda summary: []
+    verdicts: Callable[[dict], list[str]] = lambda summary: []
+    advice: Callable[[dict], list[list[str]]] = lambda summary: []
+    claim: tuple[int, ...] = ()
+
+    def written(self, summary: dict, study: Study) -> list[Written]:
+        """The section as the report has it: one, or none where there is nothing to say."""
+        blocks = [*self.tell(summary), *self.show(summary, study)]
+        if not blocks:
+            return []
+        title = self.title if isinstance(self.title, str) else self.title(summary)
+        return [Written(title, blocks, self.anchor, self.claim)]

@@ -1,0 +1,150 @@
+"""Data and split: which images were tested and learnt from, how they were prepared, and how they were split."""
+
+import math
+
+import pandas as pd
+
+from lungdet.evaluation.sections import comparability
+from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.measure import counts
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import counted, number, share_of, unit
+
+
+def measure(study: Study) -> dict:
+    """Which data was tested and learnt from, and how it was split."""
+    return {"data": _data(study), "split": _split(study)}
+
+
+def tell(summary: dict) -> list:
+    """Images and patients by part and by dataset, how images were resized, the split and its hashes."""
+    data, split = summary["data"], summary["split"]
+
+    def patients(counts: dict) -> str:
+        return f"{counts['patients']:,}" if data["patients_known"] else "not known"
+
+    def of_patients(counts: dict) -> str:
+        return f", {counts['patients']:,} patients" if data["patients_known"] else ""
+
+    said = []
+    if data["external"]:
+        said.append(
+            Text(
+                f"Other data was scored by finished runs: {data['external']}, {counted(data['test'], data)}, "
+                "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
+                "it started from, was trained or tuned on are left out, with them those who have an image that was "
+                f"learnt from under another name ({number(data['scored']['copies'], 'such image')}). "
+                f"{number(data['scored']['excluded'], 'image')} could not be used. What follows are the runs' own data "
+                "and split."
+            )
+        )
+    own = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
+    for name, source in data.get("sources", {}).items():
+        part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
+        own.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
+    resize = {
+        "squash": "squeezed to a square (`squash`, the study's way)",
+        "pad": "padded to a square (`pad`)",
+        "crop": "cropped to a square (`crop`)",
+    }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
+    own.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
+    own.append(
+        f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
+        f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
+    )
+    seed = "" if split.get("seed") is None else f", seed {split['seed']}"
+    hashes = ", ".join(f"`{value}`" for value in split["hashes"])
+    name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
+    own.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
+    said.append(Items([f"{line}." for line in own]))
+    said.append(Text(comparability.sentence(summary)))
+    rows = [
+        [
+            side if len(split["by_part"]) == 1 else f"{part}: {side}",
+            "all",
+            f"{block['images']:,}",
+            patients(block),
+            share_of(block["abnormal"], block["labelled"]),
+            block["hash"],
+        ]
+        for part, sides in split["by_part"].items()
+        for side, block in sides.items()
+    ]
+    [*_, last] = data["parts"].values()
+    scored = {"other data" if data["external"] else "test": data["test_datasets"]}
+    if len(data["parts"]) == 1:
+        scored = {"val": last["val_datasets"]} | scored
+    for part, datasets in scored.items():
+        for name, block in datasets.items():
+            if len(datasets) > 1 or part == "other data":
+                abnormal = share_of(block["abnormal"], block["labelled"])
+                rows.append([part, name, f"{block['images']:,}", patients(block), abnormal, ""])
+    said.append(Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2))
+    return said
+
+
+SECTION = Section(
+    "Data and split",
+    measure=measure,
+    meanings={"source_alone_auroc": "0.5 for a single dataset; null where the test part holds one class"},
+    tell=tell,
+    claim=(7, 8, 9, 10, 19, 20, 32, 33, 35, 36),
+)
+
+
+def source_alone(test: pd.DataFrame) -> float:
+    """AUROC of an answer that knows an image's source and nothing of its pixels: the source's own share of abnormal.
+
+    The shares are those of the test images themselves, so this is the most that the source could give away.
+    """
+    share = test.groupby("dataset").target_abnormal.transform("mean").fillna(0)
+    return metrics.auroc(test.target_abnormal, share)
+
+
+def _data(study: Study) -> dict:
+    """What the report says of the data: the environment's own facts, and counts of what was tested.
+
+    Of the sources tested on, `known_sources` were learnt from by a run that is tested on them, and `new_sources` were
+    not by one. `unsearched` says why images could not be compared with those that a run has learnt from. An
+    `external_test` is on other data, of no known source, none of it learnt from under another name.
+    """
+    replicate, external, test = study.first, study.external, study.first.test
+    recorded = replicate.first.run.environment.get("data", {})
+    tested = [({*result.test.dataset}, result.learnt_from) for result in study.results]
+    known = set().union(*[here & sources for here, sources in tested])
+    facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
+    alone = source_alone(test)
+    unsearched = {tuple(run.items()) for own in facts for run in own.get("unsearched", [])}
+    return recorded | {
+        "external": external,
+        "patients_known": study.patients_known,
+        "external_test": bool(external) and not known and not unsearched,
+        "known_sources": sorted(known),
+        "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),
+        "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
+        "unsearched": [dict(run) for run in sorted(unsearched)],
+        "scored": {key: max(own[key] for own in facts) for key in ("excluded", "copies")} if external else None,
+        "synthetic": study.synthetic,
+        "test": counts(test),
+        "test_datasets": {name: counts(rows) for name, rows in test.groupby("dataset")},
+        "parts": {
+            part: {
+                **{name: counts(table) for name, table in (("val", result.val), ("test", result.test))},
+                "val_datasets": {name: counts(rows) for name, rows in result.val.groupby("dataset")},
+            }
+            for part, result in replicate.parts.items()
+        },
+        "source_alone_auroc": None if math.isnan(alone) else alone,
+    }
+
+
+def _split(study: Study) -> dict:
+    """The split as the first run recorded it; of several parts, each one's images under `by_part`."""
+    run = study.first.first.run
+    split, fractions = run.environment["split"], run.config.data.get("fractions")
+    return split | {
+        "hashes": sorted({result.run.environment["split"]["hash"] for result in study.results}),
+        "fractions": None if fractions is None else list(fractions),
+        "by_part": {part: result.run.environment["split"]["parts"] for part, result in study.first.parts.items()},
+    }

@@ -1,0 +1,95 @@
+"""Runs: what went into the report and with what result, and what did not and why."""
+
+import math
+
+from lungdet.evaluation.gathering.grouping import differences, start_name
+from lungdet.evaluation.gathering.results import Result
+from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.statistics.measure import measured
+from lungdet.page.document import Items, Table, Text
+from lungdet.page.wording import figure, label
+
+
+def measure(study: Study) -> dict:
+    """Every run with what it chose and reached, each model's settings, and which runs could not be evaluated."""
+    models = {
+        model: {
+            "settings": study.settings[model],
+            "seeds": [one.seed for one in replicates],
+            "runs": [_run(study, part, result) for one in replicates for part, result in one.parts.items()],
+            "model": replicates[0].first.run.config.model._target_,
+        }
+        for model, replicates in study.models.items()
+    }
+    skipped = [(one, {"run": study.relative(one.folder), "reason": one.reason}) for one in study.skipped]
+    return {
+        "models": models,
+        "settings_that_differ": differences(list(study.identities.values()), shared_only=True),
+        "not_evaluated": [facts for one, facts in skipped if one.elsewhere is None],
+        "evaluated_elsewhere": [
+            facts | {"report": one.elsewhere} for one, facts in skipped if one.elsewhere is not None
+        ],
+    }
+
+
+def tell(summary: dict) -> list:
+    """Every run that went in, and those that did not with the reason."""
+    none = "none" if summary["task"] == "abnormal" else "by finding"
+    started_from = any(run["start"] for block in summary["models"].values() for run in block["runs"])
+    rows = [
+        [
+            label(model),
+            str(run["seed"]),
+            *([run["part"]] if summary["parts"] else []),
+            f"`{run['run']}`",
+            *(["none" if run["start"] is None else f"`{run['start']['run']}`"] if started_from else []),
+            run["started"] or "unknown",
+            run["git"] or "none",
+            none if run["threshold"] is None else f"{run['threshold']:.3f}",
+            *["undefined" if run["test"][m] is None else figure(m, run["test"][m]) for m in ("accuracy", "auroc")],
+        ]
+        for model, block in summary["models"].items()
+        for run in block["runs"]
+    ]
+    part = ["Tested on"] if summary["parts"] else []
+    start = ["Started from"] if started_from else []
+    columns = ["Model", "Seed", *part, "Folder", *start, "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
+    notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
+    found = [Table(columns, rows, columns.index("Threshold"), notes)]
+    if summary["not_evaluated"]:
+        lines = [f"`{one['run']}`: {one['reason']}" for one in summary["not_evaluated"]]
+        found += [Text("Found and not evaluated:"), Items(lines)]
+    if summary["evaluated_elsewhere"]:
+        lines = [f"`{one['run']}`: {one['reason']}: `{one['report']}`" for one in summary["evaluated_elsewhere"]]
+        found += [Text("Found beside these and evaluated in a report of their own:"), Items(lines)]
+    return found
+
+
+SECTION = Section("Runs", measure=measure, tell=tell, claim=(22, 23, 42))
+
+
+def _run(study: Study, part: str, result: Result) -> dict:
+    environment, scores = result.run.environment, measured(result.test, study.labels)
+    chosen = study.thresholds[result.run.folder]
+    return {
+        "run": study.relative(result.run.folder),
+        "seed": result.seed,
+        "part": part,
+        "started": environment.get("started"),
+        "git": environment.get("git"),
+        "start": _start(result),
+        "threshold": chosen["abnormal"].as_dict()["value"] if len(study.labels) == 1 else None,
+        "test": {metric: _none(value) for metric, value in scores.items()},
+    }
+
+
+def _start(result: Result) -> dict | None:
+    """The run that this one started from: its folder then, when it was started, and its name."""
+    start = result.run.start
+    if start is None:
+        return None
+    return {"run": start.config.run_dir, "started": start.environment.get("started"), "name": start_name(start)}
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else value
