@@ -48,15 +48,15 @@ def contradictions(manifest: pd.DataFrame) -> list[str]:
     sentences = []
     known = table[table["sex"].notna()]
     first = known.groupby("patient_id")["sex"].transform("first")
-    others = known[known["sex"] != first].drop_duplicates("patient_id")
-    if len(others):
+    changed = known[known["sex"] != first].drop_duplicates("patient_id")
+    if len(changed):
         firsts = known.drop_duplicates("patient_id").set_index("patient_id")
         examples = [
             f"{row.patient_id} is {firsts.at[row.patient_id, 'sex']} in {firsts.at[row.patient_id, 'image_id']}, "
             f"{row.sex} in {row.image_id}"
-            for row in others.head(2).itertuples()
+            for row in changed.head(2).itertuples()
         ]
-        sentences.append(_sentence(len(others), "have two sexes", examples))
+        sentences.append(_sentence(len(changed), "have two sexes", examples))
     aged = table[table["age"].notna()]
     before = aged.groupby("patient_id")[["age", "image_id"]].shift()
     younger = aged[aged["age"] < before["age"] - 1].drop_duplicates("patient_id")
@@ -70,8 +70,8 @@ def contradictions(manifest: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _sentence(count: int, what: str, examples: list[str]) -> str:
+def _sentence(count: int, contradiction: str, examples: list[str]) -> str:
     return (
-        f"{count:,} patients {what}: {'; '.join(examples)}{' ..' if count > 2 else ''}. Is an id given to several "
-        "people, or are values or the order of visits wrong?"
+        f"{count:,} patients {contradiction}: {'; '.join(examples)}{' ..' if count > 2 else ''}. Is an id given to "
+        "several people, or are values or the order of visits wrong?"
     )

@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from rich.progress import track
 
 from lungdet.data.phantoms.anatomy import Body, radiograph
 from lungdet.data.phantoms.canvas import Canvas
 from lungdet.data.phantoms.cohort import SOURCE_NAMES, Case, Knobs, Visit, cohort
 from lungdet.data.phantoms.exposure import expose, shape
 from lungdet.data.phantoms.lesions import FINDINGS, draw_lesion
+from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.machine import hardware
+from lungdet.machine.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -112,14 +113,15 @@ def _draw_all(folder: Path, cases: list[Case], knobs: Knobs, workers: int | None
         home = FOLDERS[source]
         for path in (f"{home}/images", f"{home}/CXR_png", f"{home}/ClinicalReadings", f"masks/{home}"):
             (folder / path).mkdir(parents=True)
-    threads, pool = cv2.getNumThreads(), ThreadPoolExecutor(workers or hardware.cores())
-    cv2.setNumThreads(1)  # the patients already keep the cores busy
-    try:
-        rows = pool.map(lambda case: _draw_case(folder, case, knobs), cases)
-        return [row for case in track(rows, "drawing phantoms", len(cases), transient=True) for row in case]
-    finally:
-        pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(threads)
+    pool, rows = ThreadPoolExecutor(workers or hardware.cores()), []
+    with opencv_on_one_thread(), progress("drawing phantom patients", len(cases)) as advance:
+        try:
+            for drawn in pool.map(lambda case: _draw_case(folder, case, knobs), cases):
+                rows += drawn
+                advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return rows
 
 
 def _draw_case(folder: Path, case: Case, knobs: Knobs) -> list[dict]:

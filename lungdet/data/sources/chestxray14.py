@@ -110,11 +110,11 @@ def official(root: Path) -> pd.Series:
         DatasetError: a list is missing, or a name is in both.
     """
     parts = {part: _listed(root / file) for part, file in LISTS.items()}
-    both = sorted(set(parts["train_val"]) & set(parts["test"]))
-    if both:
+    shared = sorted(set(parts["train_val"]) & set(parts["test"]))
+    if shared:
         lists = " and ".join(LISTS.values())
         raise DatasetError(
-            f"{root.absolute()}: {len(both)} images are in both {lists}, but belong in one: {first_few(both)}"
+            f"{root.absolute()}: {len(shared)} images are in both {lists}, but belong in one: {first_few(shared)}"
         )
     series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
     return pd.Series(series, name="official", dtype="str").rename_axis("image_id")

@@ -102,8 +102,8 @@ def _table_file(root: Path, release: int) -> Path:
         raise DatasetError(f"data.release={release}: the table was released in {' and '.join(map(str, RELEASES))}")
     path = root / RELEASES[release]
     if not path.is_file():
-        there = [year for year, name in RELEASES.items() if (root / name).is_file()]
-        advice = f"; that of {there[0]} is there: data.release={there[0]}" if there else f". Expected there: {LAYOUT}"
+        years = [year for year, name in RELEASES.items() if (root / name).is_file()]
+        advice = f"; that of {years[0]} is there: data.release={years[0]}" if years else f". Expected there: {LAYOUT}"
         raise DatasetError(
             f"chestxray14: there is no table {path.name} (data.release={release}) in {root.absolute()}{advice}"
         )

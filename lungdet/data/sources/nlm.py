@@ -59,7 +59,7 @@ def read(root: Path, collection: Collection) -> pd.DataFrame:
         DatasetError: no such folder, no image, or one number twice.
     """
     check_folder(root, collection.name, collection.layout)
-    base = next((b for b in (root, root / collection.archive) if (b / "CXR_png").is_dir()), root)
+    base = next((folder for folder in (root, root / collection.archive) if (folder / "CXR_png").is_dir()), root)
     files = _image_files(root, base / "CXR_png", collection)
     texts = _texts(base / "ClinicalReadings", [path.stem for path in files.values()])
     if not files:
@@ -114,8 +114,8 @@ def parse_reading(text: str) -> Reading:
 
 def same_patient(text: str, prefix: str) -> list[str]:
     """The numbers of other images that a reading says show the same patient: "(same pt as MCUCXR_0113_1)"."""
-    said = re.search(rf"same\s+p(?:atien)?t\.?\s+as((?:[\s,&]|and)*{prefix}_\d+_[01])+", text, re.IGNORECASE)
-    numbers = re.findall(rf"{prefix}_(\d+)_[01]", said[0], re.IGNORECASE) if said else []
+    statement = re.search(rf"same\s+p(?:atien)?t\.?\s+as((?:[\s,&]|and)*{prefix}_\d+_[01])+", text, re.IGNORECASE)
+    numbers = re.findall(rf"{prefix}_(\d+)_[01]", statement[0], re.IGNORECASE) if statement else []
     return [_number(digits) for digits in numbers]
 
 
@@ -128,25 +128,25 @@ def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, 
     """The images by their number, in order."""
     pattern = re.compile(rf"{collection.prefix}_(\d+)_[01]\.(?:png|jpe?g)", re.IGNORECASE)
     files: dict[str, Path] = {}
-    others = []
+    unnamed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = pattern.fullmatch(path.name)
         if not match:
-            others.append(path.name)
+            unnamed.append(path.name)
             continue
         number = _number(match[1])
         if number in files:
             twice = f"{files[number].relative_to(root)} and {path.relative_to(root)}"
             raise DatasetError(f"{collection.name}: image {number} is twice in {root.absolute()}, as {twice}; keep one")
         files[number] = path
-    if others:
+    if unnamed:
         log.info(
             "%s: %d files in %s are not named like %s_0001_0.png and are left out: %s",
             collection.name,
-            len(others),
+            len(unnamed),
             folder,
             collection.prefix,
-            first_few(others),
+            first_few(unnamed),
         )
     return dict(sorted(files.items()))
 
@@ -182,10 +182,10 @@ def _patients(numbers: list[str], texts: Mapping[str, str], collection: Collecti
     """
     groups = [set(group) for group in collection.repeated]
     for stem, text in texts.items():
-        if others := same_patient(text, collection.prefix):
-            group = {_number(stem.split("_")[1]), *others}
-            overlapping = [g for g in groups if g & group]
-            groups = [g for g in groups if not g & group] + [group.union(*overlapping)]
+        if numbers_named := same_patient(text, collection.prefix):
+            group = {_number(stem.split("_")[1]), *numbers_named}
+            overlapping = [known for known in groups if known & group]
+            groups = [known for known in groups if not known & group] + [group.union(*overlapping)]
     place = {number: (number, 0) for number in numbers}
     for group in map(sorted, groups):
         place.update({number: (group[0], visit) for visit, number in enumerate(group)})

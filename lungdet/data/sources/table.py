@@ -113,20 +113,20 @@ def read(csv: Path, root: Path) -> pd.DataFrame:
     if contradiction.any():
         row = contradiction.idxmax()
         raise DatasetError(f"{csv}, line {row + 2}: abnormal is 0, but {labels.loc[row, list(FINDINGS)].idxmax()} is 1")
-    there = np.array([(root / name).is_file() for name in path], dtype=bool)
-    if not there.any():
+    at_hand = np.array([(root / name).is_file() for name in path], dtype=bool)
+    if not at_hand.any():
         raise DatasetError(
             f"{csv}: none of the {len(path)} images is in {root.absolute()}, the first {path.iloc[0]}; "
             "column path is relative to data.root, which is the csv's folder unless set"
         )
-    if not there.all():
+    if not at_hand.all():
         log.warning(
             "table: %d of %d images are not there and are left out: %s",
-            (~there).sum(),
-            len(there),
-            first_few(path[~there]),
+            (~at_hand).sum(),
+            len(at_hand),
+            first_few(path[~at_hand]),
         )
-    return manifest(description[there], labels[there])
+    return manifest(description[at_hand], labels[at_hand])
 
 
 def _read_csv(csv: Path) -> pd.DataFrame:
@@ -134,7 +134,8 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     if not csv.is_file():
         raise DatasetError(f"data.table={csv}: there is no such file ({csv.absolute()})")
     with csv.open("rb") as file:
-        spoken = re.match(rb'(?:\xef\xbb\xbf)?"?sep=,"?\s*$', file.readline(99))  # Excel's own, before the header
+        # Excel's own, before the header.
+        separator_line = re.match(rb'(?:\xef\xbb\xbf)?"?sep=,"?\s*$', file.readline(99))
     try:
         # Only an empty cell is missing: "NA" in a column of labels is a mistake to be told, not to be guessed at.
         # Cells beyond the header are an error; without index_col=False the first column would become the index.
@@ -146,22 +147,22 @@ def _read_csv(csv: Path) -> pd.DataFrame:
                 keep_default_na=False,
                 skip_blank_lines=False,
                 index_col=False,
-                skiprows=1 if spoken else 0,
+                skiprows=1 if separator_line else 0,
             )
     except pd.errors.ParserWarning as error:
         raise DatasetError(f"{csv}: lines have more cells than the header; a cell with a comma needs quotes") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DatasetError(f"{csv}: not a comma-separated table in UTF-8 with a header ({error})") from error
-    table.index += 1 if spoken else 0
+    table.index += 1 if separator_line else 0
     table.columns = table.columns.map(plain)
     table = table.apply(lambda column: column.str.strip())
     table = table.where(table != "").dropna(how="all")
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
-        found = ", ".join(table.columns)
-        separator = next((s for s in ";\t|" if s in found), None)
+        columns = ", ".join(table.columns)
+        separator = next((sign for sign in ";\t|" if sign in columns), None)
         advice = f" The columns seem to be separated by {separator!r}; commas are needed" if separator else ""
-        raise DatasetError(f"{csv}: no column {' and no column '.join(missing)}; found {found}.{advice}")
+        raise DatasetError(f"{csv}: no column {' and no column '.join(missing)}; found {columns}.{advice}")
     if table.empty:
         raise DatasetError(f"{csv}: there is a header and no row")
     return table
@@ -225,11 +226,11 @@ def _refuse_spellings(names: pd.Series, within: pd.Series, csv: Path, advice: st
     twice = spellings[spellings.duplicated(["within", "folded"], keep=False)]
     if len(twice):
         groups = list(twice.groupby(["within", "folded"], sort=False)["name"])
-        (line, name), (other_line, other) = groups[0][1].head(2).items()
-        more = f" (and {len(groups) - 1} more such)" if len(groups) > 1 else ""
+        (line, name), (second_line, second) = groups[0][1].head(2).items()
+        further = f" (and {len(groups) - 1} more such)" if len(groups) > 1 else ""
         raise DatasetError(
-            f"{csv}, column {names.name}: {name!r} on line {line + 2} and {other!r} on line {other_line + 2} seem to "
-            f"be one and the same{more}; {advice}"
+            f"{csv}, column {names.name}: {name!r} on line {line + 2} and {second!r} on line {second_line + 2} seem to "
+            f"be one and the same{further}; {advice}"
         )
 
 
@@ -260,22 +261,22 @@ def _sex(table: pd.DataFrame, csv: Path) -> pd.Series:
 def _visits(table: pd.DataFrame, patient: pd.Series, csv: Path) -> pd.Series:
     if "visit" not in table:
         return patient.groupby(patient).cumcount()
-    given = _needed(table, "visit", csv)
+    visit = _needed(table, "visit", csv)
     order = pd.DataFrame({"patient_id": patient, "visit": _numbers(table, "visit", csv)})
     _refuse(
-        order.duplicated(), given, csv, "the patient has this visit on an earlier line; number the images of a visit"
+        order.duplicated(), visit, csv, "the patient has this visit on an earlier line; number the images of a visit"
     )
     return visits_in_order(order, ["visit"])
 
 
 def _paths(table: pd.DataFrame, root: Path, csv: Path) -> pd.Series:
     """The column `path` with forward slashes and nothing superfluous, all inside the root, as the disk writes it."""
-    given = _needed(table, "path", csv)
-    path = given.str.replace("\\", "/").map(posixpath.normpath)
+    cells = _needed(table, "path", csv)
+    path = cells.str.replace("\\", "/").map(posixpath.normpath)
     outside = path.str.match(r"/|\.\.(?:/|$)|[A-Za-z]:")
-    _refuse(outside, given, csv, "not inside data.root; give paths relative to it")
+    _refuse(outside, cells, csv, "not inside data.root; give paths relative to it")
     path = path.map(lambda name: name if name.isascii() else _on_disk(root, name))
-    _refuse(path.duplicated(), given, csv, "the image stands on an earlier line too")
+    _refuse(path.duplicated(), cells, csv, "the image stands on an earlier line too")
     return path
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from scipy.cluster.hierarchy import DisjointSet
 
 from lungdet.data.splitting.splits import PARTS, Split, SplitError
 from lungdet.data.store.alignment import at_most
-from lungdet.data.store.copies import VERSION, Groups, search
+from lungdet.data.store.copies import VERSION, search
 from lungdet.data.store.store import Store
 from lungdet.machine.writing import replacing
 
@@ -76,45 +77,45 @@ def refuse_copies(pairs: pd.DataFrame, split: Split, manifest: pd.DataFrame) -> 
     )
 
 
-def copied(store: Store, theirs: Store, images: Collection[str]) -> dict[str, str]:
+def copied(store: Store, reference: Store, images: Collection[str]) -> dict[str, str]:
     """The images of a store that are copies of some of another store's, each with the name of one it is a copy of.
 
     Args:
         store: searched.
-        theirs: the other one, prepared with the same `resize`; it may be the same store, or of another size.
-        images: the image ids in `theirs` whose copies are sought.
+        reference: the other one, prepared with the same `resize`; it may be the same store, or of another size.
+        images: the image ids in `reference` whose copies are sought.
     """
-    same = theirs.fingerprint == store.fingerprint
-    before = 0 if same else len(theirs.images)  # rows of `theirs` come first in the links
-    pairs, groups = links(store) if same else links(store, theirs), Groups()
+    alone = reference.fingerprint == store.fingerprint
+    offset = 0 if alone else len(reference.images)  # rows of `reference` come first in the links
+    pairs, groups = links(store) if alone else links(store, reference), DisjointSet(range(offset + len(store.images)))
     for a, b in zip(pairs["row_a"].tolist(), pairs["row_b"].tolist(), strict=True):
-        groups.join(a, b)
-    names = theirs.manifest["image_id"]
-    sought = {groups.of(row): names[row] for row in np.flatnonzero(names.isin(images)).tolist()}
-    own = {name: groups.of(before + row) for row, name in enumerate(store.manifest["image_id"])}
-    return {name: sought[group] for name, group in own.items() if group in sought}
+        groups.merge(a, b)
+    names = reference.manifest["image_id"]
+    sought = {groups[row]: names[row] for row in np.flatnonzero(names.isin(images)).tolist()}
+    group_of = {name: groups[offset + row] for row, name in enumerate(store.manifest["image_id"])}
+    return {name: sought[group] for name, group in group_of.items() if group in sought}
 
 
-def links(store: Store, theirs: Store | None = None) -> pd.DataFrame:
+def links(store: Store, reference: Store | None = None) -> pd.DataFrame:
     """The copies in a prepared store whoever the patients are (see `copies.search`), kept once they are found.
 
-    With `theirs` the copies in both stores, the rows of that one coming first.
+    With `reference` the copies in both stores, the rows of that one coming first.
     """
-    images = store.images if theirs is None else _Both(theirs.images, store.images)
-    kept = store.folder / f"copies-{VERSION}{'' if theirs is None else f'-{theirs.fingerprint[:12]}'}.parquet"
-    found = _read(kept, len(images))
-    if found is None:
+    images = store.images if reference is None else _Stacked(reference.images, store.images)
+    name = f"copies-{VERSION}{'' if reference is None else f'-{reference.fingerprint[:12]}'}.parquet"
+    pairs = _read(store.folder / name, len(images))
+    if pairs is None:
         with _one_at_a_time(store.folder):
-            found = _read(kept, len(images))  # another process may have searched while this one waited
-            if found is None:
+            pairs = _read(store.folder / name, len(images))  # another process may have searched while this one waited
+            if pairs is None:
                 if len(images) > 5000:
                     log.info("looking for images that stand twice among %s, once", f"{len(images):,}")
-                found = search(images)
-                _write(found, kept)
-    return found
+                pairs = search(images)
+                _write(pairs, store.folder / name)
+    return pairs
 
 
-class _Both(Sequence):
+class _Stacked(Sequence):
     """The images of two stores one after the other, the larger ones brought to the smaller side."""
 
     def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
@@ -128,52 +129,52 @@ class _Both(Sequence):
         return at_most(image, self.side)
 
 
-def between_patients(found: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+def between_patients(pairs: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Rows become image ids, and pairs of one patient fall out: a split keeps a patient whole anyway."""
     names, patients = (manifest[column].to_numpy() for column in ("image_id", "patient_id"))
-    found = found[patients[found["row_a"]] != patients[found["row_b"]]]
-    ids = {f"image_id_{side}": pd.Series(names[found[f"row_{side}"]], dtype="str") for side in "ab"}
-    return pd.DataFrame(ids).assign(kind=found["kind"].to_numpy(), correlation=found["correlation"].to_numpy())
+    pairs = pairs[patients[pairs["row_a"]] != patients[pairs["row_b"]]]
+    ids = {f"image_id_{side}": pd.Series(names[pairs[f"row_{side}"]], dtype="str") for side in "ab"}
+    return pd.DataFrame(ids).assign(kind=pairs["kind"].to_numpy(), correlation=pairs["correlation"].to_numpy())
 
 
 def _crossing(pairs: pd.DataFrame, part_of: dict[str, str]) -> list[tuple[str, str, str]]:
     """Copies in two parts: the two images and how they are known to be copies."""
-    groups, members = Groups(), {}
+    groups, members = DisjointSet({*pairs["image_id_a"], *pairs["image_id_b"]}), {}
     for a, b in zip(pairs["image_id_a"], pairs["image_id_b"], strict=True):
-        groups.join(a, b)
-    crossing, told = [], set()
+        groups.merge(a, b)
+    crossing, named = [], set()
     for a, b, kind, correlation in pairs[["image_id_a", "image_id_b", "kind", "correlation"]].itertuples(index=False):
         for image in (a, b):
             if image in part_of:
-                members.setdefault(groups.of(image), {}).setdefault(part_of[image], image)
+                members.setdefault(groups[image], {}).setdefault(part_of[image], image)
         if a in part_of and b in part_of and part_of[a] != part_of[b]:
             crossing.append((a, b, "identical" if kind == "identical" else f"correlation {correlation:.2f}"))
-            told.add(groups.of(a))
+            named.add(groups[a])
     for group, firsts in members.items():
-        if len(firsts) > 1 and group not in told:  # the image between them is in no part
+        if len(firsts) > 1 and group not in named:  # the image between them is in no part
             crossing.append((*list(firsts.values())[:2], "copies of an image that is in no part"))
     return crossing
 
 
-def _read(kept: Path, count: int) -> pd.DataFrame | None:
-    """What was kept, if it is there and whole."""
+def _read(file: Path, count: int) -> pd.DataFrame | None:
+    """The pairs of an earlier search, if its file is there and whole."""
     try:
-        found = pd.read_parquet(kept)[["row_a", "row_b", "kind", "correlation"]]
-        rows = found[["row_a", "row_b"]].to_numpy("int64")
+        pairs = pd.read_parquet(file)[["row_a", "row_b", "kind", "correlation"]]
+        rows = pairs[["row_a", "row_b"]].to_numpy("int64")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read (%s); the images are searched again", kept, error)
+        log.warning("%s cannot be read (%s); the images are searched again", file, error)
         return None
-    return found if ((rows >= 0) & (rows < count)).all() else None
+    return pairs if ((rows >= 0) & (rows < count)).all() else None
 
 
-def _write(found: pd.DataFrame, kept: Path) -> None:
+def _write(pairs: pd.DataFrame, file: Path) -> None:
     try:
-        with replacing(kept) as file:
-            found.to_parquet(file, index=False)
+        with replacing(file) as stream:
+            pairs.to_parquet(stream, index=False)
     except OSError as error:
-        log.info("what was found cannot be kept in %s (%s); it is searched for each time", kept.parent, error)
+        log.info("what was found cannot be kept in %s (%s); it is searched for each time", file.parent, error)
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def with_train_prevalence(split: Split, manifest: pd.DataFrame, prevalence: floa
             f"data.train_prevalence={prevalence}: of {images} training images (the rarer class has no more) "
             f"{positive} would be abnormal, and both classes are needed; take more images, or a number nearer to 0.5"
         )
-    kept = [*abnormal[:positive], *normal[: images - positive]]
-    left_out = train.loc[~train["image_id"].isin(kept), "image_id"]
+    sample = [*abnormal[:positive], *normal[: images - positive]]
+    left_out = train.loc[~train["image_id"].isin(sample), "image_id"]
     return _without(split, left_out, train_prevalence=prevalence)
 
 

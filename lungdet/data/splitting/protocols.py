@@ -101,8 +101,8 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
         raise SplitError(f"data.split_file={path}: no such file")
     table = pd.read_csv(path, dtype=str)
     if missing := {"image_id", "split"} - set(table.columns):
-        found = ", ".join(table.columns)
-        raise SplitError(f"{path}: column(s) {', '.join(sorted(missing))} missing; found are {found}")
+        columns = ", ".join(table.columns)
+        raise SplitError(f"{path}: column(s) {', '.join(sorted(missing))} missing; found are {columns}")
     wrong = table.loc[~table["split"].isin([*PARTS, UNUSED]), "split"]
     if len(wrong):
         raise SplitError(

@@ -94,8 +94,8 @@ class Split:
                 "labelled": int(rows["abnormal"].count()),
                 "abnormal": int(rows["abnormal"].sum()),
                 "datasets": {
-                    name: {"images": len(some), "patients": int(some["patient_id"].nunique())}
-                    for name, some in rows.groupby("dataset")
+                    name: {"images": len(images), "patients": int(images["patient_id"].nunique())}
+                    for name, images in rows.groupby("dataset")
                 },
             }
         return {**self.facts, "hash": self.hash, "parts": parts}

@@ -34,10 +34,10 @@ def aligned_correlation(first: np.ndarray, second: np.ndarray, negative: bool = 
     second = cv2.warpAffine(second, warp, (side, side), flags=_WARP, borderValue=float("nan"))
     edge = max(1, side // 28)  # the surroundings of what a crop cut off are not the same
     inner = np.s_[edge:-edge, edge:-edge]
-    both = np.isfinite(second[inner])
-    if both.mean() < 0.5:
+    overlap = np.isfinite(second[inner])
+    if overlap.mean() < 0.5:
         return 0.0
-    pair = first[inner][both], second[inner][both]
+    pair = first[inner][overlap], second[inner][overlap]
     return float(np.corrcoef(*pair)[0, 1]) if min(values.std() for values in pair) > 0 else 0.0
 
 

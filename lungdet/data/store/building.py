@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,22 +18,18 @@ import cv2
 import numpy as np
 import pandas as pd
 import PIL
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lungdet.data.store.depth import Outliers, outlying
 from lungdet.data.store.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
 from lungdet.data.store.partial import Partial, clear
 from lungdet.errors import InputError
 from lungdet.machine import hardware
+from lungdet.machine.progress import progress
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Raised whenever the same files and settings would give other pixels or another layout."""
-
-LINE_SECONDS = 60.0
-"""Between two lines of progress where there is no terminal to draw a bar in."""
 
 
 class StoreError(InputError):
@@ -108,11 +104,11 @@ def _disk(growing: Path) -> Iterator[None]:
 def _announce(growing: Path, target: Path, count: int, settings: Settings, workers: int) -> None:
     """Say what it will take on the disk, and refuse a disk that has less."""
     size = count * settings.size**2
-    there = (growing / "images.npy").stat().st_blocks * 512 if (growing / "images.npy").exists() else 0
+    written = (growing / "images.npy").stat().st_blocks * 512 if (growing / "images.npy").exists() else 0
     free = shutil.disk_usage(target.parent).free
-    if size - there > free:
+    if size - written > free:
         raise StoreError(
-            f"{target} needs {_size(size - there)} more, {target.parent} has {_size(free)} free; "
+            f"{target} needs {_size(size - written)} more, {target.parent} has {_size(free)} free; "
             "make space, or let data.store name a folder on a larger disk"
         )
     log.info(
@@ -123,7 +119,7 @@ def _announce(growing: Path, target: Path, count: int, settings: Settings, worke
 
 def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: int) -> None:
     """Every row that is not done yet; images of all parts of the manifest first, for an estimate that holds."""
-    todo = np.flatnonzero(~partial.done)
+    todo = np.flatnonzero(~partial.finished)
     if len(todo) < len(files):
         log.info("going on: %s of %s are done", f"{len(files) - len(todo):,}", f"{len(files):,}")
     sample = todo[:: max(len(todo) // 32, 10)]
@@ -146,7 +142,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
             rate = finished / (time.perf_counter() - began)
             log.info("about %s to go, at %.0f images/s", _duration((len(todo) - finished) / rate), rate)
 
-    with _progress(len(files), len(files) - len(todo)) as advance, opencv_on_one_thread():
+    with progress("preparing images", len(files), len(files) - len(todo)) as advance, opencv_on_one_thread():
         pool = ThreadPoolExecutor(workers)
         try:
             for row in todo:
@@ -183,28 +179,6 @@ def _read(path: str, size: int, settings: Settings) -> tuple[np.ndarray | None, 
         advice = "let this user read it (chmod), or move it away; " if isinstance(error, PermissionError) else ""
         raise StoreError(f"{path}: {error.strerror}; {advice}what is finished is kept, run again to go on") from error
     return pixels, largest, None
-
-
-@contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A bar in a terminal, else a line a minute; yields what to call after each image."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("", total=total, completed=done)
-            yield lambda: bar.advance(task)
-        return
-    said, count = time.monotonic(), done
-
-    def advance() -> None:
-        nonlocal said, count
-        count += 1
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            log.info("%s of %s images prepared", f"{count:,}", f"{total:,}")
-
-    yield advance
 
 
 def _size(count: int) -> str:

@@ -30,8 +30,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
 
 from lungdet.data.store.alignment import aligned_correlation, enough_correlation
+from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.machine import hardware
 
 log = logging.getLogger(__name__)
@@ -95,15 +97,15 @@ def propose(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     def compare(top: int) -> tuple[int, tuple]:
         """256 rows with all rows after them, in blocks that fit the processor's cache."""
         count, best = 0, _best([])
-        for left in range(top, len(hashes), 4096):
-            bits = np.bitwise_count(words[0, top : top + 256, None] ^ words[0, left : left + 4096])
+        for side in range(top, len(hashes), 4096):
+            bits = np.bitwise_count(words[0, top : top + 256, None] ^ words[0, side : side + 4096])
             for word in words[1:]:
-                bits += np.bitwise_count(word[top : top + 256, None] ^ word[left : left + 4096])
+                bits += np.bitwise_count(word[top : top + 256, None] ^ word[side : side + 4096])
             rows, columns = np.nonzero((bits <= DISTANCE) | (bits >= BITS - DISTANCE))
-            upper = rows + top < columns + left
+            upper = rows + top < columns + side
             if upper.any():
                 rows, columns = rows[upper], columns[upper]
-                best = _best([best, (rows + top, columns + left, bits[rows, columns])])
+                best = _best([best, (rows + top, columns + side, bits[rows, columns])])
                 count += len(rows)
         return count, best
 
@@ -138,31 +140,13 @@ def _confirm(images: Sequence[np.ndarray], a: np.ndarray, b: np.ndarray, negativ
     def compare(i: int) -> float:
         return aligned_correlation(images[a[i]], images[b[i]], negative=bool(negative[i]))
 
-    linked, pairs, enough = Groups(), [], enough_correlation(len(images[0]))
+    linked, pairs, enough = DisjointSet([*a, *b]), [], enough_correlation(len(images[0]))
     for start in range(0, len(a), 256):
-        todo = [i for i in range(start, min(start + 256, len(a))) if linked.of(a[i]) != linked.of(b[i])]
+        todo = [i for i in range(start, min(start + 256, len(a))) if not linked.connected(a[i], b[i])]
         for i, correlation in zip(todo, _in_threads(compare, todo), strict=True):
-            if correlation >= enough and linked.of(a[i]) != linked.of(b[i]):
-                linked.join(a[i], b[i])
+            if correlation >= enough and linked.merge(a[i], b[i]):
                 pairs.append((int(a[i]), int(b[i]), "near", correlation))
     return _frame(pairs)
-
-
-class Groups:
-    """Things that are linked, directly or through others (a disjoint-set forest)."""
-
-    def __init__(self) -> None:
-        self._above: dict[Any, Any] = {}
-
-    def of(self, thing: Any) -> Any:
-        """The one that stands for the group of `thing`."""
-        while (above := self._above.get(thing, thing)) != thing:
-            self._above[thing] = thing = self._above.get(above, above)
-        return thing
-
-    def join(self, one: Any, other: Any) -> None:
-        """Make the two groups one."""
-        self._above[self.of(other)] = self.of(one)
 
 
 def _frame(pairs: list[tuple]) -> pd.DataFrame:
@@ -170,21 +154,16 @@ def _frame(pairs: list[tuple]) -> pd.DataFrame:
     return frame.astype({"row_a": "int64", "row_b": "int64", "kind": "str", "correlation": "float64"})
 
 
-def _best(found: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best(blocks: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The most similar pairs, as many as are compared."""
-    if not found:
+    if not blocks:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8)
-    a, b, bits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    a, b, bits = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     order = np.argsort(np.minimum(bits, BITS - bits), kind="stable")[:COMPARED]
     return a[order], b[order], bits[order]
 
 
 def _in_threads(work: Callable[[int], Any], items: Sequence[int]) -> list:
     """`work` on every item, on every core: OpenCV holds no interpreter lock."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the items keep the cores busy
-    try:
-        with ThreadPoolExecutor(hardware.cores()) as pool:
-            return list(pool.map(work, items))
-    finally:
-        cv2.setNumThreads(before)
+    with opencv_on_one_thread(), ThreadPoolExecutor(hardware.cores()) as pool:
+        return list(pool.map(work, items))

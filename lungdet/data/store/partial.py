@@ -61,11 +61,11 @@ class Partial:
                 file.close()
 
     @property
-    def done(self) -> np.ndarray:
+    def finished(self) -> np.ndarray:
         """(count,) bool: prepared, or known to be unusable."""
-        done = self.largest >= 0
-        done[list(self.reasons)] = True
-        return done
+        finished = self.largest >= 0
+        finished[list(self.reasons)] = True
+        return finished
 
     def add(self, row: int, pixels: np.ndarray, largest: int) -> None:
         """One finished image: (size, size) uint8 or uint16, and the largest value in its file."""
@@ -105,14 +105,14 @@ class Partial:
             largest = int(self.largest[rows].max())
             depths[dataset] = settings.of(dataset).bits or depth(largest)
             log.info("%s: values up to %d in its 16-bit files, read as %d bit", dataset, largest, depths[dataset])
-            eight = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
+            greys = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
             for row in rows:
-                self._write(row, eight[_read(self._deep, row * 2 * self.size**2, self.size, np.uint16)])
-        good = np.flatnonzero(self.largest >= 0)
-        order = np.arange(len(good))
+                self._write(row, greys[_read(self._deep, row * 2 * self.size**2, self.size, np.uint16)])
+        usable = np.flatnonzero(self.largest >= 0)
+        order = np.arange(len(usable))
         # The last images move into the gaps. They also stay where they are until the store is whole, so that doing
         # this twice gives the same.
-        gaps, last = np.flatnonzero(self.largest[: len(order)] < 0), good[good >= len(order)]
+        gaps, last = np.flatnonzero(self.largest[: len(order)] < 0), usable[usable >= len(order)]
         for gap, row in zip(gaps, last, strict=True):
             self._write(gap, _read(self._images, self._start + row * self.size**2, self.size, np.uint8))
         order[gaps] = last
@@ -137,14 +137,14 @@ class Partial:
             self.reasons[row] = reason
 
     def _read_journal(self) -> None:
-        good = 0
+        length = 0
         for line in self._journal:
             try:
                 self._set(*json.loads(line if line.endswith(b"\n") else b""))
             except ValueError:  # cut off by the stop; its row is done again
                 break
-            good += len(line)
-        self._journal.seek(good)
+            length += len(line)
+        self._journal.seek(length)
         self._journal.truncate()
 
 

@@ -88,9 +88,9 @@ def prepare(
     files = _files(manifest, roots)
     fingerprint = _fingerprint(files, settings)
     target = Path(folder) / f"{_readable(datasets)}-{settings.size}-{settings.resize}-{fingerprint[:12]}"
-    made = not target.exists() and _make(target, files, manifest, settings, fingerprint, workers)
+    built = not target.exists() and _make(target, files, manifest, settings, fingerprint, workers)
     store = _open(target, manifest, settings, fingerprint)
-    if not made:
+    if not built:
         log.info("prepared store %s holds all %s images already", target, f"{len(store.images):,}")
     if len(store.excluded):
         first = "; ".join(f"{row.path}: {row.reason}" for row in store.excluded.head(3).itertuples())
@@ -135,14 +135,15 @@ def _files(manifest: pd.DataFrame, roots: Mapping[str, Path]) -> pd.DataFrame:
     files = manifest[["image_id", "dataset", "path"]].sort_values("image_id", ignore_index=True)
     roots = {dataset: str(root) for dataset, root in roots.items()}
     # Plain lists and os: this is most of what finding a store again takes. Listing the folders instead takes longer.
-    names = [os.path.join(roots[d], p) for d, p in zip(files["dataset"].tolist(), files["path"].tolist(), strict=True)]
+    paths = zip(files["dataset"].tolist(), files["path"].tolist(), strict=True)
+    names = [os.path.join(roots[dataset], path) for dataset, path in paths]
     sizes, times = np.full((2, len(names)), -1, np.int64)
     for row, name in enumerate(names):
         try:
-            found = os.stat(name)
+            status = os.stat(name)
         except OSError:
             continue
-        sizes[row], times[row] = found.st_size, found.st_mtime_ns
+        sizes[row], times[row] = status.st_size, status.st_mtime_ns
     return files.assign(file=names, bytes=sizes, time=times)
 
 

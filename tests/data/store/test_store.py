@@ -364,10 +364,10 @@ def test_a_torn_journal_line_costs_its_row_only(tmp_path):
     journal = tmp_path / "growing" / "journal"
     journal.write_bytes(journal.read_bytes()[:-4])
     with partial.Partial(tmp_path / "growing", 4, 4) as growing:
-        assert growing.done.tolist() == [True, True, False, False]
+        assert growing.finished.tolist() == [True, True, False, False]
         growing.add(3, square, 1)
     with partial.Partial(tmp_path / "growing", 4, 4) as growing:
-        assert growing.done.tolist() == [True, True, False, True]
+        assert growing.finished.tolist() == [True, True, False, True]
 
 
 def test_a_stop_while_finishing_is_repeated_without_harm(tmp_path):
@@ -375,7 +375,7 @@ def test_a_stop_while_finishing_is_repeated_without_harm(tmp_path):
     squares = np.random.default_rng(0).integers(1, 250, (5, 4, 4)).astype(np.uint8)
     for _ in range(3):
         with partial.Partial(tmp_path / "growing", 5, 4) as growing:
-            for row in np.flatnonzero(~growing.done):
+            for row in np.flatnonzero(~growing.finished):
                 if row in (0, 2):
                     growing.leave_out(int(row), "why")
                 else:
