@@ -161,7 +161,7 @@ def predict_on(result: "Result", config: DictConfig, name: str) -> "Result":
     Images are prepared as the run's own were; `score` refuses what the command line says otherwise.
     """
     from lungdet.runs.predictions import check
-    from lungdet.training.scoring import preparation, score
+    from lungdet.training.predicting import preparation, score
 
     # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
     joined = OmegaConf.merge(result.run.config, {"outputs": config.outputs})

@@ -9,23 +9,22 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-import train
 from lungdet.errors import InputError, RunError
 from lungdet.evaluation.costs.network import Network, Place
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
 from lungdet.runs import continuing, identity, starting
 from lungdet.runs.folder import Run, load_run
-from lungdet.training import pretraining
+from lungdet.training import fitting, pretraining
 from lungdet.training.checkpoints import Checkpoints
-from lungdet.training.scoring import score
+from lungdet.training.predicting import score
 from tests.calling import CHECKOUT
 from tests.fake_runs import write_run
 
 READERS: dict[str, Callable[[Run], object]] = {
     "evaluate": lambda run: Network(run, Place("cpu", "32-true", "contiguous_format", 32)),
     "evaluate data=..": lambda run: score(run, run.config.data),
-    "resume": train.build_model,
+    "resume": fitting.build_model,
 }
 OWN_MODELS = """
 import os
@@ -108,7 +107,7 @@ def test_a_checkpoint_that_holds_code_is_not_read(tmp_path: Path, which: str, re
         ("lungdet.models.gone.Gone", "No module named 'lungdet.models.gone'"),
         ("lungdet.models.cnn.CNNX", "there is no CNNX in lungdet.models.cnn"),
         ("lungdet.models.cnn.CNN.load_from_checkpoint", "not a package"),
-        ("lungdet.training.scoring.pd.read_pickle", "not a package"),
+        ("lungdet.training.predicting.pd.read_pickle", "not a package"),
         ("lungdet.sweeps.preceding.Preceding", "no model, backbone, dataset or augmentation"),
         ("lungdet.machine.launching.launch", "no model, backbone, dataset or augmentation"),
         ("lungdet.data.serving.loading.Path", "no model, backbone, dataset or augmentation"),

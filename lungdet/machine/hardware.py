@@ -174,8 +174,8 @@ def memory_in_use(device: "torch.device") -> int:
         return torch.cuda.max_memory_allocated(device)
     try:
         children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-        own = _status("self", "RssAnon") + _status("self", "RssShmem")
-        return own + sum(_status(pid, "RssAnon") for pid in itertools.chain(*children))
+        process = _status("self", "RssAnon") + _status("self", "RssShmem")
+        return process + sum(_status(pid, "RssAnon") for pid in itertools.chain(*children))
     except OSError:  # not Linux
         import resource
 

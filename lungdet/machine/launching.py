@@ -7,7 +7,6 @@ one machine or several, and each of them runs the whole command.
 import logging
 import logging.config
 import os
-import runpy
 import signal
 import threading
 import time
@@ -18,17 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
-from lungdet.training import interruption
-from lungdet.training.interruption import Interrupted
+from lungdet.machine.signals import Interrupted, raising
 
 T = TypeVar("T")
 
 PATIENCE = 10  # seconds that a process other than the first keeps its error back
 # What torch's launcher answers from its first use on, and leaves so: a later job in this process must be stoppable.
-_TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_ANSWERED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def wanted(trainer: DictConfig) -> int:
+def processes(trainer: DictConfig) -> int:
     """How many processes a trainer's configuration asks for, one a device.
 
     Raises:
@@ -41,18 +39,18 @@ def wanted(trainer: DictConfig) -> int:
             f"torchrun --nnodes={machines} --nproc-per-node=GPUS --rdzv-backend=c10d "
             "--rdzv-endpoint=FIRST_MACHINE:29400 train.py .. , or by SLURM (hydra/launcher=submitit_slurm)"
         )
-    wanted = _devices(trainer)
+    devices = _devices(trainer)
     started = ranks.count_here(), ranks.count() // ranks.count_here()
-    if ranks.count() > 1 and (wanted, machines) != started:  # else each trains alone, on its share of the images
+    if ranks.count() > 1 and (devices, machines) != started:  # else each trains alone, on its share of the images
         raise InputError(
             f"torchrun or SLURM has started {started[0]} processes on each of {started[1]} machines, the trainer is "
-            f"told of {wanted} on {machines}: give trainer.devices={started[0]} trainer.num_nodes={started[1]}"
+            f"told of {devices} on {machines}: give trainer.devices={started[0]} trainer.num_nodes={started[1]}"
         )
-    return wanted
+    return devices
 
 
 def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
-    """Call a function of a script in so many new processes at once; what rank 0 returns.
+    """Call a function in so many new processes at once, each of which imports it; what rank 0 returns.
 
     Raises:
         Interrupted: a signal came; the processes were ended.
@@ -75,11 +73,9 @@ def launch(function: Callable[..., T], *args: Any, processes: int) -> T:
         run_id=str(os.getpid()),
         max_restarts=0,
     )
-    # By file and name: a script is not importable where a launcher of Hydra's has sent the job elsewhere.
-    code = function.__code__
-    answers = {number: signal.getsignal(number) for number in _TAKEN}
+    answers = {number: signal.getsignal(number) for number in _ANSWERED}
     try:
-        return elastic_launch(config, _call)(code.co_filename, code.co_name, args, _logging())[0]
+        return elastic_launch(config, _call)(function, args, _logging())[0]
     except SignalException as error:  # to Hydra a job that failed, after which it would start the next one
         raise Interrupted(128 + error.sigval) from None
     except ChildFailedError as error:
@@ -106,15 +102,15 @@ def _devices(trainer: DictConfig) -> int:
         on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         return torch.cuda.device_count() if on_gpus else 1
     if isinstance(devices, int) or str(devices).isdigit():
-        wanted = int(devices)
+        count = int(devices)
     else:  # some by their numbers
-        wanted = len(devices.split(",") if isinstance(devices, str) else devices)
-    if wanted < 1:
+        count = len(devices.split(",") if isinstance(devices, str) else devices)
+    if count < 1:
         raise InputError(f"trainer.devices={devices}: at least one is needed")
-    return wanted
+    return count
 
 
-def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any:
+def _call(function: Callable[..., T], args: tuple, log_settings: dict | None) -> T:
     if log_settings is not None:
         logging.config.dictConfig(log_settings)
         ranks.quieten()
@@ -122,8 +118,8 @@ def _call(script: str, name: str, args: tuple, log_settings: dict | None) -> Any
 
     ranks.join()
     try:
-        with interruption.raising(), plain_errors(os.path.basename(script)):
-            return runpy.run_path(script)[name](*args)
+        with raising(), plain_errors("train.py"):
+            return function(*args)
     except Interrupted:
         raise
     except (Exception, SystemExit):

@@ -53,7 +53,7 @@ def quieten() -> None:
     if rank():
         everything = logging.getLogger()
         everything.setLevel(logging.ERROR)
-        for handler in [one for one in everything.handlers if isinstance(one, logging.FileHandler)]:
+        for handler in [handler for handler in everything.handlers if isinstance(handler, logging.FileHandler)]:
             everything.removeHandler(handler)
 
 
@@ -64,9 +64,9 @@ def agreed(value: T) -> T:
     import torch.distributed
 
     join()
-    told = [value]
-    torch.distributed.broadcast_object_list(told)
-    return told[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def gathered(value: T) -> list[T]:
@@ -76,9 +76,9 @@ def gathered(value: T) -> list[T]:
     import torch.distributed
 
     join()
-    told: list[T] = [value] * count()
-    torch.distributed.all_gather_object(told, value)
-    return told
+    values: list[T] = [value] * count()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
@@ -96,26 +96,26 @@ def one_first() -> Iterator[None]:
     join()
     # A group of its own, since nobody knows how long rank 0 takes: decoding a dataset may be hours.
     group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
-    done = [False]
+    success = [False]
     if rank():
-        torch.distributed.broadcast_object_list(done, group=group)
-        if not done[0]:
+        torch.distributed.broadcast_object_list(success, group=group)
+        if not success[0]:
             raise InputError("the first process failed, and says why")
         yield
         return
     try:
         yield
-        done = [True]
+        success = [True]
     finally:
-        torch.distributed.broadcast_object_list(done, group=group)
+        torch.distributed.broadcast_object_list(success, group=group)
 
 
 def environment_of_one() -> dict[str, str]:
     """The environment variables for a process that is to know nothing of the others."""
-    theirs = ("SLURM_NTASKS", "SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
-    told = (*theirs, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
+    slurm, rendezvous = ("SLURM_NTASKS", "SLURM_PROCID"), ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    group = (*slurm, *rendezvous, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_") and name not in told
+        name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_") and name not in group
     }
 
 

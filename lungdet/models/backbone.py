@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lungdet.errors import InputError
-from lungdet.training import pretraining
 
 
 class Backbone(nn.Module):
-    """What both backbones have: weights of another run to start from, and whether they stay as they are.
+    """What both backbones have: they may be left as they are, and start from another run's.
 
     Attributes:
         channels: C, of the feature map.
-        init_from: the run folder whose backbone this one starts from, or None; see `lungdet.training.pretraining`.
         frozen: whether training leaves it alone, running statistics of batch norm included.
     """
 
     channels: int
-    init_from: str | None
     frozen: bool
 
     def train(self, mode: bool = True) -> Self:
@@ -30,10 +28,14 @@ class Backbone(nn.Module):
         return super().train(mode and not self.frozen)
 
     def _start(self, init_from: str | None, frozen: bool) -> None:
-        """To be called once all layers are there."""
-        self.init_from, self.frozen = init_from, frozen
+        """To be called once all layers are there.
+
+        Raises:
+            ValueError: weights of another run are asked for, which who trains has to load: none are found here.
+        """
         if init_from is not None:
-            pretraining.load(self, init_from)
+            raise ValueError(f"init_from={init_from}: its weights are loaded by lungdet.training.pretraining.load")
+        self.frozen = frozen
         if frozen:
             self.requires_grad_(False).eval()
 
@@ -43,7 +45,7 @@ class ConvBackbone(Backbone, nn.Sequential):
 
     Args:
         widths: the channels of each block; each block halves height and width.
-        init_from: see `Backbone`.
+        init_from: the run folder whose backbone this one starts from: training reads it, and gives None here.
         frozen: see `Backbone`.
     """
 
@@ -64,7 +66,7 @@ class TimmBackbone(Backbone):
         name: timm's name of the model; `timm.list_models()` lists them.
         pretrained: load weights; from `weights` if given, else from the hub.
         weights: a local file with the model's weights.
-        init_from: see `Backbone`.
+        init_from: see `ConvBackbone`.
         frozen: see `Backbone`.
 
     Raises:
@@ -139,10 +141,10 @@ class TimmBackbone(Backbone):
             return tokens
         return patches.transpose(1, 2).unflatten(2, tuple(grid))
 
-    def _no_map(self, what: str) -> InputError:
+    def _no_map(self, features: str) -> InputError:
         return InputError(
-            f"model.backbone.name={self.name}: its features are no map but {what}, and a map (N, C, h, w) is needed; "
-            "choose another model"
+            f"model.backbone.name={self.name}: its features are no map but {features}, and a map (N, C, h, w) is "
+            "needed; choose another model"
         )
 
     def _refuse_size(self, image: Tensor, error: Exception) -> None:
@@ -176,6 +178,15 @@ def require_size(backbone: nn.Module, side: int) -> None:
         ) from error
     finally:
         backbone.train(training)
+
+
+def untrained(model: DictConfig) -> DictConfig:
+    """The same model's configuration, its weights fetched from nowhere: for one that gets its own, or needs none."""
+    model = model.copy()
+    for key, nothing in (("pretrained", False), ("weights", None), ("init_from", None)):
+        if OmegaConf.select(model, f"backbone.{key}"):
+            OmegaConf.update(model, f"backbone.{key}", nothing)
+    return model
 
 
 def _block(before: int, after: int) -> nn.Sequential:

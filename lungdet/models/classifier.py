@@ -1,6 +1,5 @@
 """Classifier: what training and testing a model means here, whatever its layers are; CNN and CNNLSTM derive from it."""
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -9,38 +8,30 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score, BinaryPrecision, BinaryRecall
+from torchmetrics import MeanMetric
 
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
+from lungdet.models.metrics import measure
 from lungdet.models.sequence import GAPS, SEQUENCES
-
-log = logging.getLogger(__name__)
-
-METRICS: dict[str, type[Metric]] = {
-    "accuracy": BinaryAccuracy,
-    "precision": BinaryPrecision,
-    "recall": BinaryRecall,
-    "f1": BinaryF1Score,
-    "auroc": BinaryAUROC,
-}
 
 
 class Classifier(lightning.LightningModule):
     """What every model here learns and how: loss, Adam, learning rate lowered when validation stalls, metrics.
 
     A model derives from this class and defines `forward(image, length, when, case) -> logits (N, O)`, of which only
-    the first two are always given; see `lungdet.data.serving.loading.Radiographs` for the batch. With `task=abnormal`
-    the O = 2 logits are normal's and abnormal's, and the loss is the study's categorical cross-entropy. With
-    `task=findings` there is one logit a finding and the loss is binary cross-entropy. Hyper-parameters live in the
+    the first two are always given: images (S, 1, H, W), how many are a case's (N,), and, as `Steps` takes them, when
+    each was taken and the case's number; see `lungdet.data.serving.loading.Radiographs` for the batch. With
+    `task=abnormal` the O = 2 logits are normal's and abnormal's, and the loss is the study's categorical cross-entropy.
+    With `task=findings` there is one logit a finding and the loss is binary cross-entropy. Hyper-parameters live in the
     run's config, not in the checkpoint.
 
     Legend: N cases, S images (S = N without series), H x W pixels, C channels, h x w grid, L labels, O outputs.
 
     Args:
         backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`; None of a model that sees no pixel.
+        hidden: units of the fully connected layer that every model ends in.
+        dropout: probability, before each fully connected layer.
         learning_rate: Adam's, at the start.
         weight_decay: Adam's L2 penalty.
         factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
@@ -52,12 +43,11 @@ class Classifier(lightning.LightningModule):
         task: of `lungdet.findings.TASKS`.
         class_weights: (`task=abnormal`) of normal and abnormal in the loss; `balanced` weighs each class by the
             inverse of its share of the training images; None weighs both alike.
-        seed: of dropout, drawn anew from (seed, epoch), so that a resumed run continues as it would have.
+        seed: of dropout, see `lungdet.training.callbacks.Seeding`.
 
     Attributes:
-        labels: the L manifest columns that are told.
+        labels: the L manifest columns that are predicted.
         outputs: O.
-        to_compile, compiled: whether training is to compile the backbone, and has.
         visits: the most images of a case that are looked at, 1 where it is the last alone.
         predictions: after validation, test or prediction, each case's `row` (N,) and `logit` (N, L), float32 log-odds,
             in ascending order of `row`, each once.
@@ -67,6 +57,8 @@ class Classifier(lightning.LightningModule):
         self,
         backbone: nn.Module | None,
         *,
+        hidden: int,
+        dropout: float,
         learning_rate: float,
         weight_decay: float = 0.0,
         factor: float = 0.5,
@@ -88,10 +80,10 @@ class Classifier(lightning.LightningModule):
         self.visits = visits if sequence == "visits" else 1
         if task not in TASKS:
             raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
+        self.hidden, self.dropout = hidden, dropout
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.to_compile = self.compiled = False
         self.factor, self.patience, self.seed = factor, patience, seed
         if class_weights is not None and task != "abnormal":
             raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
@@ -99,37 +91,16 @@ class Classifier(lightning.LightningModule):
         self.register_buffer("class_weights", torch.ones(2))  # in the checkpoint: who only predicts counts none
         if class_weights is not None and not self.balanced:
             self.class_weights = _two_weights(class_weights)
-        metrics = MetricCollection({name: metric() for name, metric in METRICS.items()})
-        self.metrics = nn.ModuleDict({part: metrics.clone(prefix=f"{part}/") for part in ("val", "test")})
         self.train_loss = MeanMetric(nan_strategy="disable")  # looking for NaN would wait for the GPU at each step
         self.predictions: dict[str, Tensor] = {}
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
-        """Count balanced class weights on the training part; find the batch norms that are near their start."""
-        norms = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.momentum]
-        self._fresh_norms = [(norm, norm.momentum) for norm in norms if norm.training and _fresh(norm)]
+        """Count balanced class weights on the training part."""
         if self.balanced:
             data = self.trainer.datamodule
             share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
             self.class_weights = torch.tensor([0.5 / (1 - share), 0.5 / share], device=self.device)
-
-    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
-        """Draw this epoch's dropout from (seed, epoch, rank), and average the first batches' statistics plainly.
-
-        Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum
-        that start is forgotten after some 50 batches only: on a few hundred radiographs, whole epochs in which
-        validation sees a network that does not exist.
-        """
-        if index == 0:
-            torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) % 2**63)
-        for norm, momentum in self._fresh_norms:  # counted in batches, of which a step may take several
-            norm.momentum = max(1 / (int(norm.num_batches_tracked) + 1), momentum)
-        self._fresh_norms = [(norm, momentum) for norm, momentum in self._fresh_norms if norm.momentum > momentum]
-        if self.to_compile and not self._fresh_norms:  # each momentum would be compiled anew, the ninth not at all
-            log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
-            self.backbone.compile()
-            self.to_compile, self.compiled = False, True
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """The loss of one batch; of several processes' batches together, once their gradients are averaged.
@@ -193,14 +164,14 @@ class Classifier(lightning.LightningModule):
         """The logits (N, O) of a batch."""
         return self(batch["image"], batch["length"], batch["when"], batch["case"])
 
-    def fully_connected(self, told: int, hidden: int, dropout: float) -> nn.Sequential:
-        """The head that every model ends in: what the study calls its fully connected layers, (N, told) -> (N, O)."""
+    def fully_connected(self, features: int) -> nn.Sequential:
+        """What every model ends in, and the study calls its fully connected layers: (N, features) -> (N, O)."""
         return nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(told, hidden),
+            nn.Dropout(self.dropout),
+            nn.Linear(features, self.hidden),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, self.outputs),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.hidden, self.outputs),
         )
 
     def classify(self, features: Tensor) -> Tensor:
@@ -241,9 +212,10 @@ class Classifier(lightning.LightningModule):
         target, logits = self._gather()
         loss = self._loss(logits, target)
         self.log(f"{part}/loss", loss)
-        target, logit = target.reshape(len(target), -1), self._log_odds(logits)
-        by_label = [self._measure(part, target[:, i], logit[:, i]) for i in range(len(self.labels))]
-        self.log_dict({name: torch.stack([one[name] for one in by_label]).nanmean() for name in by_label[0]})
+        columns = zip(target.reshape(len(target), -1).T, self._log_odds(logits).T, strict=True)
+        by_label = [measure(*column) for column in columns]
+        means = {name: torch.stack([values[name] for values in by_label]).nanmean() for name in by_label[0]}
+        self.log_dict({f"{part}/{name}": mean for name, mean in means.items()})
         return loss
 
     def _gather(self) -> tuple[Tensor, Tensor]:
@@ -264,34 +236,6 @@ class Classifier(lightning.LightningModule):
     def _log_odds(self, logits: Tensor) -> Tensor:
         """(N, O) -> (N, L): of two classes, abnormal's against normal's."""
         return (logits[:, 1] - logits[:, 0])[:, None] if len(self.labels) == 1 else logits
-
-    def _measure(self, part: str, target: Tensor, logit: Tensor) -> dict[str, Tensor]:
-        """Accuracy, precision, recall, F1 and AUROC of one label.
-
-        NaN without an image of each class, and where a logit is: torchmetrics would give such a network an AUROC of 1.
-        """
-        known = ~target.isnan()
-        metrics = self.metrics[part]
-        nothing_called = not (logit[known] > 0).any()
-        if len(target[known].unique()) < 2 or logit[known].isnan().any():
-            return {f"{part}/{name}": torch.tensor(float("nan"), device=target.device) for name in METRICS}
-        metrics.reset()
-        # Between 0 and 1, since torchmetrics guesses per call whether it got logits; in the logits' order and with
-        # 0 at one half, as probabilities are, which in fp32 tie above log-odds of some 16.
-        metrics.update(0.5 + 0.5 * F.softsign(logit[known]), target[known].int())
-        values = metrics.compute()
-        metrics.reset()
-        if nothing_called:  # torchmetrics says 0
-            values[f"{part}/precision"] = torch.full_like(values[f"{part}/precision"], float("nan"))
-        return values
-
-
-def _fresh(norm: _BatchNorm) -> bool:
-    """Whether the running statistics still hold much of their arbitrary start; weights from elsewhere do not."""
-    seen = int(norm.num_batches_tracked)
-    if seen == 0:
-        return bool((norm.running_mean == 0).all())
-    return seen < 1 / norm.momentum
 
 
 def _two_weights(weights: Sequence[float] | str) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lungdet.models import sequence
 from lungdet.models.classifier import Classifier
-from lungdet.models.sequence import Pooling, Steps
 
 
 class CNNMLP(Classifier):
@@ -15,30 +15,24 @@ class CNNMLP(Classifier):
     the LSTM's parameters, to within 1 %.
 
     Args:
-        backbone: (S, 1, H, W) -> (S, C, h, w).
-        hidden: units of the fully connected layer.
-        dropout: probability, before each fully connected layer and between these layers.
+        backbone, shared: see `Classifier`; `dropout` is that between these layers, too.
         layers: of the LSTM that is matched.
         width: of the LSTM that is matched.
-        training: see `Classifier`.
     """
 
-    def __init__(
-        self, backbone: nn.Module, *, hidden: int, dropout: float, layers: int, width: int, **training
-    ) -> None:
-        super().__init__(backbone, **training)
-        self.steps = Steps(backbone.channels, self.sequence, self.visits, self.gap)
-        read = self.steps.width
-        lstm = nn.LSTM(read, width, layers, device="meta")  # to be counted
+    def __init__(self, backbone: nn.Module, *, layers: int, width: int, **shared) -> None:
+        super().__init__(backbone, **shared)
+        self.steps = sequence.Steps(backbone.channels, self.sequence, self.visits, self.gap)
+        lstm = nn.LSTM(self.steps.width, width, layers, device="meta")  # to be counted
         parameters = sum(parameter.numel() for parameter in lstm.parameters())
-        units = round((parameters - width) / (read + 1 + 2 * width))
-        self.each = nn.Sequential(nn.Linear(read, units), nn.ReLU(inplace=True), nn.Dropout(dropout))
-        self.last, self.mean = Pooling("last", units), Pooling("mean", units)
+        units = round((parameters - width) / (self.steps.width + 1 + 2 * width))
+        self.each = nn.Sequential(nn.Linear(self.steps.width, units), nn.ReLU(inplace=True), nn.Dropout(self.dropout))
+        self.last, self.mean = sequence.Pooling("last", units), sequence.Pooling("mean", units)
         self.joined = nn.Sequential(nn.Linear(2 * units, width), nn.ReLU(inplace=True))
-        self.head = self.fully_connected(width, hidden, dropout)
+        self.head = self.fully_connected(width)
 
     def forward(self, image: Tensor, length: Tensor, when: Tensor | None = None, case: Tensor | None = None) -> Tensor:
-        """(S, 1, H, W), (N,) -> logits (N, O); `when` as in `Steps`."""
+        """(S, 1, H, W), (N,) -> logits (N, O)."""
         features = self.backbone(self.steps.images(image, length))
         steps, count = self.steps(features, length, when)  # (N, T, D), (N,)
         outcome = self.each(steps)

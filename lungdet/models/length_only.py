@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lungdet.models import sequence
 from lungdet.models.classifier import Classifier
-from lungdet.models.sequence import GAPS
 
 
 class LengthOnly(Classifier):
@@ -12,16 +12,14 @@ class LengthOnly(Classifier):
 
     Args:
         backbone: accepted so that one sweep can set it for all models; not used.
-        hidden: units of the fully connected layer.
-        dropout: probability, before each fully connected layer.
-        training: see `Classifier`.
+        shared: see `Classifier`.
     """
 
-    def __init__(self, backbone: nn.Module, *, hidden: int, dropout: float, **training) -> None:
-        super().__init__(None, **training)
-        self.head = self.fully_connected(2, hidden, dropout)
+    def __init__(self, backbone: nn.Module, **shared) -> None:
+        super().__init__(None, **shared)
+        self.head = self.fully_connected(2)
 
     def forward(self, image: Tensor, length: Tensor, when: Tensor | None = None, case: Tensor | None = None) -> Tensor:
         """(S, 1, H, W), (N,) -> logits (N, O); without `when`, visits are taken to be counted from the first image."""
-        visit = length - 1 if when is None else when[length.cumsum(0) - 1, GAPS.index("visit")]
+        visit = length - 1 if when is None else when[length.cumsum(0) - 1, sequence.GAPS.index("visit")]
         return self.classify(torch.stack([length, visit], dim=1).float().log1p())

@@ -26,13 +26,30 @@ class Steps(nn.Module):
         gap: (`visits`) the time since the image before is told too, of `GAPS`; None: it is not.
         shuffle: a control: the steps come in an order drawn for each case; of visits the last stays the last, and
             gaps stay in their places.
+        both_ways: whether the steps are going to be read from their end, too.
 
     Attributes:
         width: D.
+
+    Raises:
+        InputError: visits are to be read both ways.
     """
 
-    def __init__(self, channels: int, sequence: str, visits: int, gap: str | None, shuffle: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        sequence: str,
+        visits: int,
+        gap: str | None,
+        shuffle: bool = False,
+        both_ways: bool = False,
+    ) -> None:
         super().__init__()
+        if both_ways and sequence == "visits":
+            raise InputError(
+                "model.bidirectional=true: a series of visits is read in time order alone, or a later image would "
+                "change what is said of an earlier one; set it to false, or model.sequence to rows, columns or patches"
+            )
         self.sequence, self.visits, self.gap, self.shuffle = sequence, visits, gap, shuffle
         self.width = channels + (2 if gap else 0)
 
@@ -57,8 +74,8 @@ class Steps(nn.Module):
             steps = self._of_map(features).transpose(1, 2)
             count = torch.full_like(length, steps.shape[1])
         if self.shuffle:
-            kept = count - 1 if self.sequence == "visits" else count
-            steps = _shuffled(steps, kept, torch.zeros_like(count) if case is None else case)
+            movable = count - 1 if self.sequence == "visits" else count
+            steps = _shuffled(steps, movable, torch.zeros_like(count) if case is None else case)
         if self.gap:
             steps = torch.cat([steps, self._by_case(self._gaps(when, length), length).to(steps.dtype)], dim=2)
         return steps, count
@@ -89,32 +106,44 @@ class Pooling(nn.Module):
 
     Args:
         how: `last` (the last real step), `mean`, or `attention`: a mean weighted by a learnt score of each step.
+        width: D, or half of it where the steps were read both ways.
+        both_ways: the second half of each step was read from the end, where the first step is the last one.
+
+    Attributes:
         width: D.
     """
 
-    def __init__(self, how: str, width: int) -> None:
+    def __init__(self, how: str, width: int, both_ways: bool = False) -> None:
         super().__init__()
         if how not in POOLINGS:
             raise InputError(f"model.pooling={how}: one of {', '.join(POOLINGS)} is needed")
-        self.how = how
+        self.how, self.both_ways, self.width = how, both_ways, 2 * width if both_ways else width
         if how == "attention":
-            self.score = nn.Linear(width, 1)
+            self.score = nn.Linear(self.width, 1)
 
     def forward(self, steps: Tensor, count: Tensor) -> Tensor:
         """(N, T, D) of which `count` (N,) are real -> (N, D)."""
         place = torch.arange(steps.shape[1], device=steps.device)
+        if self.how == "last" and self.both_ways:
+            forth, back = steps.chunk(2, dim=2)
+            return torch.cat([_weighted(forth, place == count[:, None] - 1), back[:, 0]], dim=1)
         if self.how == "last":
-            weights = (place == count[:, None] - 1).to(steps.dtype)
+            weights = place == count[:, None] - 1
         elif self.how == "mean":
             weights = (place < count[:, None]) / count[:, None]
         else:
             weights = self.score(steps)[..., 0].float().masked_fill(place >= count[:, None], -torch.inf).softmax(1)
-        return (steps * weights[..., None].to(steps.dtype)).sum(1)
+        return _weighted(steps, weights)
 
 
 def last_images(image: Tensor, length: Tensor) -> Tensor:
     """(S, 1, H, W), (N,) -> (N, 1, H, W): each case's last."""
     return image[length.cumsum(0) - 1]
+
+
+def _weighted(steps: Tensor, weights: Tensor) -> Tensor:
+    """(N, T, D), (N, T) -> (N, D): the weighted sum."""
+    return (steps * weights[..., None].to(steps.dtype)).sum(1)
 
 
 def _shuffled(steps: Tensor, count: Tensor, case: Tensor) -> Tensor:

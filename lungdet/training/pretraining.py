@@ -1,17 +1,14 @@
 """Weights from another run: a backbone starts where that run's ended, and never on patients it is tested on."""
 
 import logging
-from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from lungdet.data.datamodule import RadiographDataModule
 from lungdet.errors import RunError, first_few
+from lungdet.models.backbone import Backbone
 from lungdet.runs.folder import Run, load_run
 from lungdet.runs.learnt import copies, learnt, why_unsearched
-
-if TYPE_CHECKING:
-    from lungdet.data.datamodule import RadiographDataModule
-    from lungdet.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +16,7 @@ PREFIX = "backbone."
 """Opens the names of a backbone's weights in a checkpoint."""
 
 
-def load(backbone: "Backbone", folder: str) -> None:
+def load(backbone: Backbone, folder: str) -> None:
     """Give the backbone the weights of a run's best epoch.
 
     Args:
@@ -30,16 +27,16 @@ def load(backbone: "Backbone", folder: str) -> None:
         RunError: no such run or checkpoint, or its backbone is another one.
     """
     run = start(folder)
-    kept = run.weights()
-    weights = {name.removeprefix(PREFIX): value for name, value in kept.items() if name.startswith(PREFIX)}
-    own = {name: value.shape for name, value in backbone.state_dict().items()}
-    unlike = [name for name in own if name not in weights or weights[name].shape != own[name]]
-    unlike += [name for name in weights if name not in own]
-    if unlike:
-        theirs = OmegaConf.to_container(run.config.model.backbone)
+    named = {name: value for name, value in run.weights().items() if name.startswith(PREFIX)}
+    weights = {name.removeprefix(PREFIX): value for name, value in named.items()}
+    shapes = {name: value.shape for name, value in backbone.state_dict().items()}
+    misfits = [name for name in shapes if name not in weights or weights[name].shape != shapes[name]]
+    misfits += [name for name in weights if name not in shapes]
+    if misfits:
         raise RunError(
-            f"model.backbone.init_from={folder}: its backbone is another one, {theirs}; {len(unlike)} of its weights "
-            f"do not fit, first {unlike[0]}"
+            f"model.backbone.init_from={folder}: its backbone is another one, "
+            f"{OmegaConf.to_container(run.config.model.backbone)}; {len(misfits)} of its weights do not fit, first "
+            f"{misfits[0]}"
         )
     backbone.load_state_dict(weights)
 
@@ -56,7 +53,7 @@ def start(folder: str) -> Run:
         raise RunError(f"model.backbone.init_from={error}") from error
 
 
-def require_unseen(run: Run, data: "RadiographDataModule") -> list[dict[str, str]]:
+def require_unseen(run: Run, data: RadiographDataModule) -> list[dict[str, str]]:
     """Passes only a run that learnt from nobody who is validated or tested on here; nor did those that it started from.
 
     Args:
@@ -71,31 +68,22 @@ def require_unseen(run: Run, data: "RadiographDataModule") -> list[dict[str, str
     """
     table = learnt(run)
     for part, parts in (("test", ("train", "val")), ("val", ("train",))):
-        here = data.manifest.iloc[data.rows(part)]
-        what = f"model.backbone.init_from={run.folder}: that run, or one that it started from, learnt from"
+        images = data.manifest.iloc[data.rows(part)]
+        leak = f"model.backbone.init_from={run.folder}: that run, or one that it started from, learnt from"
         advice = "Give both runs the same data, data.split and data.split_seed"
-        patients = sorted({*table["patient_id"][table["split"].isin(parts)]} & {*here["patient_id"]})
+        patients = sorted({*table["patient_id"][table["split"].isin(parts)]} & {*images["patient_id"]})
         if patients:
             raise RunError(
-                f"{what} {len(patients)} patient(s) of this run's {part} part: {first_few(patients)}. {advice}"
+                f"{leak} {len(patients)} patient(s) of this run's {part} part: {first_few(patients)}. {advice}"
             )
         copied = copies(run, data.store, parts)
-        same = [f"{name} (there {copied.of[name]})" for name in here["image_id"] if name in copied.of]
-        if same:
+        twins = [f"{name} (there {copied.of[name]})" for name in images["image_id"] if name in copied.of]
+        if twins:
             raise RunError(
-                f"{what} {len(same)} image(s) of this run's {part} part under other names: {first_few(same)}. "
+                f"{leak} {len(twins)} image(s) of this run's {part} part under other names: {first_few(twins)}. "
                 f"Take these out of the data. {advice}"
             )
     for facts in copied.unsearched:
         clause = why_unsearched(facts)
         log.warning("whether an image that is tested here was learnt from under another name is not known %s", clause)
     return copied.unsearched
-
-
-def untrained(model: DictConfig) -> DictConfig:
-    """The same model's configuration, its weights fetched from nowhere: for one that gets its own, or needs none."""
-    model = model.copy()
-    for key, nothing in (("pretrained", False), ("weights", None), ("init_from", None)):
-        if OmegaConf.select(model, f"backbone.{key}"):
-            OmegaConf.update(model, f"backbone.{key}", nothing)
-    return model

@@ -17,6 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from lungdet.machine import ranks
+
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
     from lungdet.runs.folder import Run
@@ -37,17 +39,19 @@ BLOCK = 1024  # images read from the store at a time
 
 
 def record(run: "Run", data: "RadiographDataModule") -> None:
-    """Write the shortcuts' predictions into the run folder and log the strongest one."""
+    """Write the shortcuts' predictions into the run folder and log the strongest one; the first process alone does."""
+    if ranks.rank():
+        return
     tables = predict(data)
     for part, table in tables.items():
         run.write_predictions(f"shortcuts_{part}", table)
-    found = _validation_auroc(tables["val"], data)
-    if found.empty:
+    areas = _validation_auroc(tables["val"], data)
+    if areas.empty:
         log.info("no shortcut can be tried: nothing beside the lungs differs between the training images")
     else:
         log.info(
             "strongest shortcut: %s, with a validation AUROC of %.3f%s",
-            "all that is known beside the pixels" if found.idxmax() == "all" else found.idxmax(), found.max(),
+            "all that is known beside the pixels" if areas.idxmax() == "all" else areas.idxmax(), areas.max(),
             " (mean over findings)" if len(data.serving.labels) > 1 else "",
         )  # fmt: skip
 
@@ -78,15 +82,14 @@ def predict(data: "RadiographDataModule") -> dict[str, pd.DataFrame]:
     for name, features in shortcuts.items():
         if not features.shape[1]:
             continue
-        of_part = {part: features[some] for part, some in rows.items()}
-        found = {part: {} for part in tables}
+        logits = {part: {} for part in tables}
         for label in data.serving.labels:
-            fitted = _fitted(of_part["train"], manifest[label].to_numpy()[rows["train"]])
+            regression = _fitted(features[rows["train"]], manifest[label].to_numpy()[rows["train"]])
             for part in tables:
-                found[part][f"logit_{label}"] = fitted(of_part[part])
+                logits[part][f"logit_{label}"] = regression(features[rows[part]])
         for part, table in tables.items():
             ids = manifest["image_id"].iloc[rows[part]].to_numpy()
-            table.append(pd.DataFrame({"image_id": ids, "shortcut": name, **found[part]}))
+            table.append(pd.DataFrame({"image_id": ids, "shortcut": name, **logits[part]}))
     columns = ["image_id", "shortcut", *[f"logit_{label}" for label in data.serving.labels]]
     return {
         part: pd.concat(table, ignore_index=True) if table else pd.DataFrame(columns=columns)
@@ -162,7 +165,8 @@ def _fitted(features: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], n
     """From features (N, d) to log-odds (N,), fitted where the label is known."""
     known = ~np.isnan(label)
     if len(np.unique(label[known])) < 2:
-        return lambda some: np.full(len(some), ONE_CLASS * (2 * label[known].mean() - 1) if known.any() else 0.0)
+        constant = ONE_CLASS * (2 * label[known].mean() - 1) if known.any() else 0.0
+        return lambda features: np.full(len(features), constant)
     # Newton's steps need few passes over many images and few features.
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it goes on with another solver
         model = LogisticRegression(C=STRENGTH, solver="newton-cholesky").fit(features[known], label[known])
@@ -172,7 +176,7 @@ def _fitted(features: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], n
 def _validation_auroc(table: pd.DataFrame, data: "RadiographDataModule") -> pd.Series:
     """AUROC of each shortcut on validation, the mean over the labels that have both classes there."""
     labels = data.manifest.set_index("image_id")
-    found = {}
+    means = {}
     for name, rows in table.groupby("shortcut", sort=False):
         areas = []
         for label in data.serving.labels:
@@ -181,5 +185,5 @@ def _validation_auroc(table: pd.DataFrame, data: "RadiographDataModule") -> pd.S
             if len(np.unique(target[known])) == 2:
                 areas.append(roc_auc_score(target[known], rows.loc[known, f"logit_{label}"]))
         if areas:
-            found[name] = float(np.mean(areas))
-    return pd.Series(found, dtype="float64")
+            means[name] = float(np.mean(areas))
+    return pd.Series(means, dtype="float64")

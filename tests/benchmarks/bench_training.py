@@ -15,9 +15,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-import train
 from lungdet.machine import hardware
 from lungdet.runs import starting
+from lungdet.training import fitting
 from tests.benchmarks.pairs import compare
 
 MODELS = ("cnn", "cnn_lstm")
@@ -78,7 +78,7 @@ def _composed(overrides: list[str]) -> DictConfig:
 
 def _framework(overrides: list[str]) -> float:
     with starting.start(_composed(overrides)) as run:
-        train.train(run)
+        fitting.train(run)
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
 
 
@@ -87,7 +87,7 @@ def _bare(overrides: list[str]) -> tuple[float, float]:
     config = _composed(overrides)
     torch.manual_seed(config.seed)
     model = instantiate(config.model)
-    data = train.build_data(config, model)
+    data = fitting.build_data(config, model)
     data.setup()
     arithmetic = hardware.choose("auto", "auto")
     bf16 = arithmetic.precision == "bf16-mixed"

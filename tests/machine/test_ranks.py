@@ -14,13 +14,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-import train
 from lungdet.data.serving.serving import Serving
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware, launching, ranks
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, find_runs, finish, load_run
+from lungdet.training import fitting
+from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT
 
 
@@ -59,7 +60,7 @@ def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
 
 def trained(folder: Path, table: Path, *changes: str) -> Run:
     with starting.start(configured(folder, table, *changes)) as run:
-        train.train(run)
+        fitting.train(run)
     return load_run(run.folder)
 
 
@@ -231,12 +232,12 @@ def test_batch_norm_is_of_all_images_where_several_gpus_train(
 ) -> None:
     config = configured(tmp_path, table)
     with starting.start(config) as run:
-        model = train.build_model(run)
+        model = fitting.build_model(run)
         monkeypatch.setattr(ranks, "count", lambda: processes)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
         monkeypatch.setattr(lightning, "Trainer", lambda **options: options)
         arithmetic = hardware.Arithmetic("32-true", "channels_last", "")
-        assert train.build_trainer(run, model, arithmetic)["sync_batchnorm"] is together
+        assert build_trainer(run, model, arithmetic)["sync_batchnorm"] is together
 
 
 def test_processes_that_do_not_train_the_same_are_refused(
@@ -252,7 +253,7 @@ def test_processes_that_do_not_train_the_same_are_refused(
 )
 def test_devices_are_counted_as_lightning_does(devices: object, processes: int) -> None:
     trainer = {"devices": devices, "accelerator": "cpu", "num_nodes": 1}
-    assert launching.wanted(OmegaConf.create(trainer)) == processes
+    assert launching.processes(OmegaConf.create(trainer)) == processes
 
 
 def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: pytest.MonkeyPatch) -> None:

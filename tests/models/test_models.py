@@ -17,6 +17,7 @@ from lungdet.models.backbone import ConvBackbone, TimmBackbone, _require_hub, re
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
+from lungdet.models.metrics import measure
 
 WIDTHS = (32, 64, 128, 256)
 
@@ -275,16 +276,15 @@ def test_findings_have_a_logit_each_and_their_loss_masks_what_is_unknown() -> No
 
 
 def test_a_finding_without_both_classes_or_with_a_logit_that_is_no_number_is_nan() -> None:
-    model = cnn(task="findings")
-    nothing = model._measure("test", torch.tensor([0.0, 0, float("nan")]), torch.zeros(3))
+    nothing = measure(torch.tensor([0.0, 0, float("nan")]), torch.zeros(3))
     assert all(value.isnan() for value in nothing.values())
-    diverged = model._measure("test", torch.tensor([0.0, 1]), torch.tensor([-1.0, float("nan")]))
+    diverged = measure(torch.tensor([0.0, 1]), torch.tensor([-1.0, float("nan")]))
     assert all(value.isnan() for value in diverged.values())
-    never = model._measure("test", torch.tensor([0.0, 1]), torch.tensor([-2.0, -1]))
-    assert never["test/precision"].isnan()
-    assert never["test/recall"] == 0
-    some = model._measure("test", torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
-    assert some["test/auroc"] == some["test/accuracy"] == 1
+    never = measure(torch.tensor([0.0, 1]), torch.tensor([-2.0, -1]))
+    assert never["precision"].isnan()
+    assert never["recall"] == 0
+    some = measure(torch.tensor([0.0, 1, float("nan")]), torch.tensor([-1.0, 2, 0]))
+    assert some["auroc"] == some["accuracy"] == 1
 
 
 @pytest.mark.parametrize(("side", "backbone"), [(15, ConvBackbone([2] * 4)), (64, TimmBackbone("inception_v3"))])
@@ -296,9 +296,9 @@ def test_images_too_small_for_a_backbone_are_refused_in_a_sentence(side: int, ba
 
 def test_images_that_all_are_surely_abnormal_are_ranked_while_training() -> None:
     logit, target = torch.tensor([17.0, 18, 30, 40, -20, -30]), torch.tensor([0.0, 1, 0, 1, 1, 0])
-    values = cnn()._measure("test", target, logit)
-    assert values["test/auroc"] == pytest.approx(roc_auc_score(target, logit))
-    assert values["test/accuracy"] == 0.5
+    values = measure(target, logit)
+    assert values["auroc"] == pytest.approx(roc_auc_score(target, logit))
+    assert values["accuracy"] == 0.5
 
 
 def test_class_weights_for_findings_and_an_unknown_task_are_refused() -> None:

@@ -114,10 +114,10 @@ def test_tasks_that_the_trainer_is_not_told_of_are_refused(monkeypatch, devices:
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     trainer = OmegaConf.create({"devices": devices, "num_nodes": nodes, "accelerator": "cpu"})
     if nodes == 2:
-        assert launching.wanted(trainer) == 2
+        assert launching.processes(trainer) == 2
     else:
         with pytest.raises(InputError, match=r"give trainer\.devices=2 trainer\.num_nodes=2"):
-            launching.wanted(trainer)
+            launching.processes(trainer)
 
 
 @pytest.fixture(scope="module")

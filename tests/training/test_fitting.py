@@ -21,7 +21,6 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-import train
 from lungdet.errors import InputError, RunError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware
@@ -30,8 +29,9 @@ from lungdet.models.classifier import Classifier
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, find_runs, load_run
-from lungdet.training import recording
-from lungdet.training.scoring import score
+from lungdet.training import callbacks, fitting, recording
+from lungdet.training.predicting import score
+from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT
 
 EVERY_SECOND, ACCUMULATED = "+trainer.check_val_every_n_epoch=2", "+trainer.accumulate_grad_batches=2"
@@ -66,7 +66,7 @@ def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
 
 def trained(config: DictConfig, *overrides: str) -> Run:
     with starting.start(config, overrides) as run:
-        train.train(run)
+        fitting.train(run)
     return load_run(run.folder)
 
 
@@ -125,8 +125,8 @@ def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: Run) -> None:
 
 def by_hand(run: Run, predictions: pd.DataFrame) -> np.ndarray:
     """The log-odds that a run's best weights give the images as they lie in the store."""
-    model = train.build_model(run).eval()
-    data = train.build_data(run.config, model)
+    model = fitting.build_model(run).eval()
+    data = fitting.build_data(run.config, model)
     data.setup()
     model.load_state_dict(weights(run, "best"))
     rows = [data.manifest["image_id"].tolist().index(name) for name in predictions["image_id"]]
@@ -233,7 +233,7 @@ def test_what_was_trained_on_is_named_and_the_test_part_is_the_same(table: Path,
 def test_a_run_whose_fit_is_done_only_predicts_when_resumed(table: Path, tmp_path: Path, monkeypatch) -> None:
     config = configured(tmp_path, table, "trainer.max_epochs=1", "resume=auto")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "predict", lambda *_: 1 / 0)
+        patch.setattr(fitting, "predict", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             trained(config)
     last = (tmp_path / "runs/new/checkpoints/last.ckpt").stat().st_mtime_ns
@@ -280,7 +280,7 @@ def test_training_that_ends_early_says_why(
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, tmp_path: Path, monkeypatch) -> None:
     config = configured(tmp_path, table)
     with starting.start(config) as run:
-        trainer = train.build_trainer(run, train.build_model(run), hardware.choose("32-true", "auto"))
+        trainer = build_trainer(run, fitting.build_model(run), hardware.choose("32-true", "auto"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # TMPDIR is not needed
     save, path = trainer.strategy.checkpoint_io.save_checkpoint, run.folder / "checkpoints" / "last.ckpt"
     save({"epoch": 1}, path)
@@ -298,7 +298,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, 
 def test_checkpoints_hold_weights_and_no_configuration(run: Run) -> None:
     checkpoint = torch.load(run.checkpoint("best"), weights_only=True)
     assert "hyper_parameters" not in checkpoint
-    model = train.build_model(run)
+    model = fitting.build_model(run)
     model.load_state_dict(checkpoint["state_dict"])
 
 
@@ -385,13 +385,13 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     )  # fmt: skip
     seen = {}
 
-    def note(patience: recording.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
-        data = trainer.datamodule
-        seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), model.to_compile, patience.patience)
+    def note(patience: callbacks.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
+        data, compiles = trainer.datamodule, isinstance(trainer.callbacks[-1], callbacks.Compiling)
+        seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), compiles, patience.patience)
         seen["data"] = (data.serving.workers, data.serving.loader, data.root, data.store.folder.parent)
-        model.to_compile = False  # a minute
+        trainer.callbacks.pop()  # a minute
 
-    monkeypatch.setattr(recording.Patience, "on_train_start", note)
+    monkeypatch.setattr(callbacks.Patience, "on_train_start", note)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
     more = trained(configured(tmp_path, table, *words), *words)
     assert seen == {
@@ -479,10 +479,10 @@ def test_a_quick_try_takes_whole_patients_of_both_classes(table: Path, tmp_path:
 def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "model.class_weights=balanced", "trainer.max_epochs=1")
     with starting.start(config) as run:
-        model = train.build_model(run)
-        data = train.build_data(run.config, model)
+        model = fitting.build_model(run)
+        data = fitting.build_data(run.config, model)
         data.setup()
-        trainer = train.build_trainer(run, model, hardware.choose("32-true", "auto"))
+        trainer = build_trainer(run, model, hardware.choose("32-true", "auto"))
         data.manifest.loc[data.rows("train")[:10], "abnormal"] = 0.0
         trainer.fit(model, data)
     share = data.manifest["abnormal"].iloc[data.rows("train")].mean()
@@ -493,12 +493,12 @@ def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tm
 def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(table: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, table, "trainer.max_epochs=1", "augment=none", "+trainer.limit_train_batches=1")
     with starting.start(config) as run:
-        model = train.build_model(run)
-        data = train.build_data(run.config, model)
+        model = fitting.build_model(run)
+        data = fitting.build_data(run.config, model)
         data.setup()
         first = []
         model.backbone[0][0].register_forward_hook(lambda _, __, output: first.append(output.detach()))
-        train.build_trainer(run, model, hardware.choose("32-true", "auto")).fit(model, data)
+        build_trainer(run, model, hardware.choose("32-true", "auto")).fit(model, data)
     assert torch.allclose(model.backbone[0][1].running_mean, first[0].mean((0, 2, 3)), atol=1e-6)
 
 

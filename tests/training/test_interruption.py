@@ -12,8 +12,8 @@ from tests.calling import CHECKOUT
 # One run, interrupted by a signal to itself.
 INTERRUPTED = """
 import logging, os, pathlib, signal, sys
-from lungdet.training import interruption
 from lungdet.runs.folder import Run
+from lungdet.training import interruption
 logging.basicConfig(format="%(message)s")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands it on ignored
 with interruption.advice(Run(pathlib.Path(sys.argv[1]))):

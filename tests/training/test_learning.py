@@ -15,6 +15,9 @@ import train
 from lungdet.machine import hardware
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, load_run
+from lungdet.training import fitting
+from lungdet.training.predicting import predict
+from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT, output
 
 pytestmark = pytest.mark.slow
@@ -38,7 +41,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, *changes: str) -> Run:
     with starting.start(configured(folder, *changes)) as run:
-        train.train(run)
+        fitting.train(run)
     return load_run(folder)
 
 
@@ -67,8 +70,8 @@ def test_permuted_labels_teach_nothing(model: str, outputs: Path, monkeypatch: p
     config = configured(outputs / f"permuted_{model}", *choices)
     with starting.start(config) as run:
         lightning.seed_everything(run.config.seed, verbose=False)
-        network = train.build_model(run)
-        data = train.build_data(run.config, network)
+        network = fitting.build_model(run)
+        data = fitting.build_data(run.config, network)
         data.setup()
         split = data.split
         monkeypatch.setattr(data, "_split", lambda: split)  # fit sets up again, and would draw by the permuted labels
@@ -78,9 +81,9 @@ def test_permuted_labels_teach_nothing(model: str, outputs: Path, monkeypatch: p
             rows = data.rows(part)
             labels[rows] = rng.permutation(labels[rows])
         true, manifest["abnormal"] = manifest["abnormal"].copy(), labels  # where the loaders take their targets from
-        trainer = train.build_trainer(run, network, hardware.choose("auto", "auto"))
+        trainer = build_trainer(run, network, hardware.choose("auto", "auto"))
         trainer.fit(network, data)
-        train.predict(run, trainer, network, data)
+        predict(run, trainer, network, data)
     test = data.rows("test")
     assert (data.store.manifest["abnormal"].to_numpy() == labels).all(), "the loaders had other labels"
     assert (labels[test] == true.to_numpy()[test]).all()
@@ -104,13 +107,13 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         "trainer.early_stopping=null",
     )
     with starting.start(config) as run:
-        network = train.build_model(run)
-        data = train.build_data(run.config, network)
+        network = fitting.build_model(run)
+        data = fitting.build_data(run.config, network)
         data.prepare_data()
         labels = data.store.manifest["abnormal"]
         rows = np.concatenate([np.flatnonzero(labels == value)[:16] for value in (0, 1)])
         loader = data.loader(rows, training=True)
-        trainer = train.build_trainer(run, network, hardware.choose("auto", "auto"))
+        trainer = build_trainer(run, network, hardware.choose("auto", "auto"))
         trainer.fit(network, loader, data.loader(rows, training=False))
     epochs = pd.read_csv(run.folder / "metrics.csv")
     assert epochs["val/accuracy"][epochs["val/loss"].idxmin()] == 1.0

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, prepare
 from lungdet.errors import InputError
-from lungdet.models.backbone import ConvBackbone
+from lungdet.models.backbone import ConvBackbone, untrained
 from lungdet.models.cnn import CNN
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import pretraining
+from lungdet.training.fitting import build_model
+from tests.calling import CHECKOUT
 
 PARTS = {"train": "ab", "val": "c", "test": "d"}
 
@@ -68,7 +71,8 @@ def test_the_backbone_is_the_other_runs_batch_norm_included(tmp_path: Path) -> N
     folder = run(tmp_path / "run")
     kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     for frozen in (False, True):
-        backbone = ConvBackbone([4, 8], init_from=folder, frozen=frozen)
+        backbone = ConvBackbone([4, 8], frozen=frozen)
+        pretraining.load(backbone, folder)
         assert all(torch.equal(value, kept[f"backbone.{name}"]) for name, value in backbone.state_dict().items())
         assert all(parameter.requires_grad is not frozen for parameter in backbone.parameters())
 
@@ -76,11 +80,23 @@ def test_the_backbone_is_the_other_runs_batch_norm_included(tmp_path: Path) -> N
 def test_another_backbone_a_missing_run_and_one_without_weights_are_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
     with pytest.raises(InputError, match=r"init_from=.*run: its backbone is another one, .*\[4, 8\].* do not fit"):
-        ConvBackbone([4, 16], init_from=folder)
+        pretraining.load(ConvBackbone([4, 16]), folder)
     with pytest.raises(InputError, match=r"model\.backbone\.init_from=nowhere: no such folder"):
-        ConvBackbone([4, 8], init_from="nowhere")
+        pretraining.load(ConvBackbone([4, 8]), "nowhere")
     (tmp_path / "run/checkpoints/best.ckpt").unlink()
     with pytest.raises(InputError, match=r"best\.ckpt: no such checkpoint"):
+        pretraining.load(ConvBackbone([4, 8]), folder)
+
+
+def test_a_model_is_built_with_them_and_a_backbone_alone_is_not_left_at_random(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    backbone = ["model.backbone.widths=[4,8]", f"model.backbone.init_from={folder}"]
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        config = compose("train", ["model=cnn_lstm", "data.image_size=32", f"run_dir={tmp_path}/new", *backbone])
+    model = build_model(Run(tmp_path / "new", config))
+    assert all(torch.equal(value, kept[f"backbone.{name}"]) for name, value in model.backbone.state_dict().items())
+    with pytest.raises(ValueError, match=f"init_from={folder}: its weights are loaded by"):
         ConvBackbone([4, 8], init_from=folder)
 
 
@@ -138,6 +154,6 @@ def test_whether_they_stand_there_under_other_names_is_not_known_without_the_pre
 
 def test_an_untrained_configuration_fetches_no_weights_and_leaves_the_original_alone() -> None:
     config = OmegaConf.create({"backbone": {"pretrained": True, "weights": "file", "init_from": "run", "widths": [4]}})
-    plain = pretraining.untrained(config)
+    plain = untrained(config)
     assert plain.backbone == {"pretrained": False, "weights": None, "init_from": None, "widths": [4]}
     assert config.backbone.init_from == "run"

@@ -68,7 +68,7 @@ class Network:
         import torch
         from lightning.fabric import Fabric
 
-        from lungdet.training.pretraining import untrained
+        from lungdet.models.backbone import untrained
 
         for package in ("fabric", "pytorch"):  # they announce the precision, as we did
             logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""A finished run scores other radiographs with its best epoch's weights."""
+"""A model predicts with its best weights: the run's own parts, its test images in poorer quality, other radiographs."""
 
 import logging
 from collections.abc import Sequence
@@ -6,22 +6,78 @@ from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 
 import lightning
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig
 
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.serving.degrade import Degradation
 from lungdet.data.store.store import Store
-from lungdet.errors import RunError, first_few
+from lungdet.errors import InputError, RunError, first_few
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
+from lungdet.machine.hardware import Arithmetic
+from lungdet.models.backbone import untrained
+from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION
 from lungdet.runs.learnt import copies, learnt, why_unsearched
 from lungdet.runs.predictions import prediction_table
-from lungdet.training import recording
-from lungdet.training.pretraining import untrained
+from lungdet.training.recording import quieten
 
 log = logging.getLogger(__name__)
+
+
+def predict(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule) -> dict[str, float]:
+    """Predict with the best epoch's weights and write it down: a sample of training, validation, test.
+
+    Returns:
+        The test part's loss and metrics.
+
+    Raises:
+        InputError: there is no best epoch.
+    """
+    best = run.checkpoint("best")
+    if not run.epochs["val/loss"].notna().any():
+        raise InputError(
+            f"{run.folder}: the validation loss was never a number, so training diverged; lower model.learning_rate, "
+            "or set trainer.gradient_clip_val=1.0"
+        )
+    sample = data.loader(data.train_sample(), training=False)
+    trainer.predict(model, sample, ckpt_path=best, return_predictions=False)
+    run.write_predictions("train", predicted(model, data, "train"))
+    trainer.validate(model, datamodule=data, ckpt_path=best, verbose=False)
+    run.write_predictions("val", predicted(model, data, "val"))
+    (test,) = trainer.test(model, datamodule=data, ckpt_path=best, verbose=False)
+    run.write_predictions("test", predicted(model, data, "test"))
+    return {name.removeprefix("test/"): value for name, value in sorted(test.items())}
+
+
+def predict_degraded(
+    run: Run,
+    trainer: lightning.Trainer,
+    model: Classifier,
+    data: RadiographDataModule,
+    degradations: Sequence[Degradation],
+) -> None:
+    """Predict the test images in each poorer quality and write down a row an image, kind and level, if there is any."""
+    tables, best = [], run.checkpoint("best")
+    for degradation in degradations:
+        images = data.loader(data.rows("test"), training=False, degradation=degradation)
+        trainer.predict(model, images, ckpt_path=best, return_predictions=False)
+        table = predicted(model, data, "test")
+        values = table.loc[:, table.columns.str.startswith(("logit_", "probability_"))]
+        tables.append(table[["image_id"]].assign(degradation=degradation.kind, level=degradation.level).join(values))
+    if tables:
+        run.write_predictions("degraded_test", pd.concat(tables, ignore_index=True))
+
+
+def predicted(model: Classifier, data: RadiographDataModule, part: str) -> pd.DataFrame:
+    """What the model has just predicted, with the hashes of the split and of the part that the images are of."""
+    table = _table(model, data.manifest)
+    table.attrs = {"split": data.split.hash, "part": data.split.part_hash(part)}
+    return table
 
 
 def preparation(run: Run) -> dict:
@@ -30,11 +86,11 @@ def preparation(run: Run) -> dict:
     `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
     one bright pixel among new images would darken them all.
     """
-    own, depths = run.config.data, run.data["bits"]
-    bits = own.bits
+    config, depths = run.config.data, run.data["bits"]
+    bits = config.bits
     if not isinstance(bits, int) and depths:
         bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
-    return {key: own[key] for key in PREPARATION} | {"bits": bits}
+    return {key: config[key] for key in PREPARATION} | {"bits": bits}
 
 
 def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.DataFrame:
@@ -64,9 +120,9 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         _require_same(run, "bits", depths.get(dataset, depth), depth)
     rows, facts = _unseen(run, data.store)
     model.load_state_dict(run.weights())
-    accelerator, arithmetic = _here(run)
+    accelerator, arithmetic = _arithmetic(run)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
-    recording.quieten()
+    quieten()
     # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
     with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
         data.trainer = trainer = lightning.Trainer(
@@ -78,15 +134,18 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.test(model, dataloaders=data.loader(rows, training=False), verbose=False)
-    predictions = model.predictions
-    manifest = data.store.manifest.iloc[predictions["row"].numpy()]
-    table = prediction_table(manifest, model.labels, predictions["logit"].numpy())
+        trainer.predict(model, data.loader(rows, training=False), return_predictions=False)
+    table = _table(model, data.store.manifest)
     table.attrs["scored"] = facts
     return table
 
 
-def _here(run: Run) -> tuple[str, hardware.Arithmetic]:
+def _table(model: Classifier, manifest: pd.DataFrame) -> pd.DataFrame:
+    rows, logit = (model.predictions[key].numpy() for key in ("row", "logit"))
+    return prediction_table(manifest.iloc[rows], model.labels, logit)
+
+
+def _arithmetic(run: Run) -> tuple[str, Arithmetic]:
     """Where and how to compute: as in training, or with a warning as this machine can."""
     trained = run.config.trainer
     accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
@@ -98,40 +157,40 @@ def _here(run: Run) -> tuple[str, hardware.Arithmetic]:
     return accelerator, arithmetic
 
 
-def _require_same(run: Run, key: str, own: object, asked: object) -> None:
-    if own != asked:
+def _require_same(run: Run, key: str, trained: object, value: object) -> None:
+    if trained != value:
         raise RunError(
-            f"{run.folder} was trained with data.{key}={own}, and data.{key}={asked} is asked for; leave data.{key} "
-            "out and the run's own is taken"
+            f"{run.folder} was trained with data.{key}={trained}, and data.{key}={value} is asked for; leave "
+            f"data.{key} out and the run's own is taken"
         )
 
 
-def _unseen(run: Run, store: Store) -> tuple["pd.Index", dict]:
+def _unseen(run: Run, store: Store) -> tuple[np.ndarray, dict]:
     """Rows of patients whom neither the run nor one that it started from has learnt from, whichever images it had.
 
     Who has an image that was learnt from under another name is such a patient, too. The facts are `score`'s.
     """
     manifest, known, copied = store.manifest, {*learnt(run)["patient_id"]}, copies(run, store)
-    seen = manifest["patient_id"].isin(known)
-    twice = manifest["image_id"].isin(copied.of) & ~seen
-    seen |= manifest["patient_id"].isin(manifest["patient_id"][twice])
+    familiar = manifest["patient_id"].isin(known)
+    twice = manifest["image_id"].isin(copied.of) & ~familiar
+    familiar |= manifest["patient_id"].isin(manifest["patient_id"][twice])
     for facts in copied.unsearched:
         log.warning("whether images were learnt from under another name is not known %s", why_unsearched(facts))
     if twice.any():
         named = first_few([f"{name} is {copied.of[name]}" for name in manifest["image_id"][twice]], 3)
         log.warning("%d images are copies of some that %s learnt from: %s", twice.sum(), run.name, named)
-    if seen.all():
+    if familiar.all():
         raise RunError(
             f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained or tuned on, "
             f"the first to {manifest['patient_id'].iloc[0]}; if these are other people, give their table a column "
             "dataset with another name"
         )
-    if seen.any():
+    if familiar.any():
         log.warning(
             "%d images of %d patients are left out: %s was trained or tuned on them",
-            seen.sum(),
-            manifest.loc[seen, "patient_id"].nunique(),
+            familiar.sum(),
+            manifest.loc[familiar, "patient_id"].nunique(),
             run.name,
         )
     facts = {"excluded": len(store.excluded), "copies": int(twice.sum()), "unsearched": copied.unsearched}
-    return manifest.index[~seen].to_numpy(), facts
+    return manifest.index[~familiar].to_numpy(), facts

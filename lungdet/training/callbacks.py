@@ -1,0 +1,126 @@
+"""What happens between the steps of a fit, beside recording: randomness, batch norm's start, compiling, its end."""
+
+import logging
+import math
+import signal
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import nn
+
+from lungdet.runs.folder import Run
+
+log = logging.getLogger(__name__)
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Seeding(Callback):
+    """Draws each epoch's dropout anew from (seed, epoch, rank), so that a resumed run continues as it would have."""
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
+    ) -> None:
+        """Before the first batch, when its loader has drawn what it draws."""
+        if index == 0:
+            torch.manual_seed(hash((module.seed, trainer.current_epoch, trainer.global_rank)) % 2**63)
+
+
+class WarmUp(Callback):
+    """Averages the first batches' statistics plainly, in each batch norm that is near its start.
+
+    Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum that
+    start is forgotten after some 50 batches only: on a few hundred radiographs, whole epochs in which validation sees a
+    network that does not exist.
+
+    Attributes:
+        momenta: of the batch norms that are still warming up, what their momentum is going to be.
+    """
+
+    def __init__(self) -> None:
+        self.momenta: dict[nn.Module, float] = {}
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Find them."""
+        norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and layer.momentum]
+        self.momenta = {norm: norm.momentum for norm in norms if norm.training and _fresh(norm)}
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
+    ) -> None:
+        """Weigh this batch as one of those so far."""
+        for norm, momentum in self.momenta.items():  # counted in batches, of which a step may take several
+            norm.momentum = max(1 / (int(norm.num_batches_tracked) + 1), momentum)
+        self.momenta = {norm: momentum for norm, momentum in self.momenta.items() if norm.momentum > momentum}
+
+
+class Compiling(Callback):
+    """Compiles the convolutional layers once batch norm has warmed up, and records that it has.
+
+    Before, each momentum would be compiled anew, the ninth not at all.
+    """
+
+    def __init__(self, run: Run, warm_up: WarmUp) -> None:
+        self.run, self.warm_up, self.compiled = run, warm_up, False
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
+    ) -> None:
+        """At the first batch after the warm-up."""
+        if not self.compiled and not self.warm_up.momenta:
+            log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
+            module.backbone.compile()
+            self.compiled = True
+            self.run.record(compiled=True)
+
+
+class Signals(Callback):
+    """Leaves SIGTERM to whoever answered it before.
+
+    Lightning would go on to the end of the step and end the program with status 0; with several processes it would have
+    them wait for each other at the signal, wherever each of them is.
+    """
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """Lightning takes the signal between this hook and the next ones."""
+        self._answer = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Give it back."""
+        if signal.getsignal(signal.SIGTERM) is not self._answer:  # as it is in a thread, which may set none
+            signal.signal(signal.SIGTERM, self._answer)
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+class Patience(EarlyStopping):
+    """Ends training when so many epochs have brought no lower validation loss.
+
+    It counts them where training is never to end so, too: a run that goes on may be given another patience, which
+    then holds for the epochs before as well.
+
+    Args:
+        epochs: how many; None: training does not end.
+    """
+
+    def __init__(self, epochs: int | None) -> None:
+        super().__init__("val/loss", patience=math.inf if epochs is None else epochs, check_finite=epochs is not None)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, with the patience that the run is continued with."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Train no epoch more than a run that was not cut."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def _fresh(norm: nn.Module) -> bool:
+    """Whether the running statistics still hold much of their arbitrary start; weights from elsewhere do not."""
+    batches = int(norm.num_batches_tracked)
+    if batches == 0:
+        return bool((norm.running_mean == 0).all())
+    return batches < 1 / norm.momentum

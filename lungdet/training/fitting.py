@@ -1,0 +1,165 @@
+"""One run: its model and data are built, described, fitted, and what they came to is predicted and recorded.
+
+On several devices each of them trains it in a process of its own, see `lungdet.machine.launching`.
+"""
+
+import logging
+import platform
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import lightning
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.serving.degrade import Degradation, degradations
+from lungdet.errors import InputError
+from lungdet.instantiation import instantiate
+from lungdet.machine import hardware, launching, ranks
+from lungdet.machine.commands import command, override
+from lungdet.machine.hardware import Arithmetic
+from lungdet.models.backbone import require_size, untrained
+from lungdet.models.classifier import Classifier
+from lungdet.runs.folder import Run, finish
+from lungdet.runs.identity import fingerprint, require_data
+from lungdet.training import pretraining, shortcuts
+from lungdet.training.predicting import predict, predict_degraded
+from lungdet.training.recording import quieten
+from lungdet.training.trainer import build_trainer, compile_backbone
+from lungdet.training.wandb import wandb_logger
+
+log = logging.getLogger("train")
+
+
+def train(run: Run, trust: Sequence[str] = ()) -> float:
+    """Fit the run's model, or go on fitting it, predict with its best weights and record what it cost.
+
+    Args:
+        run: as `starting.start` yields it.
+        trust: packages whose classes the configuration may name.
+
+    Returns:
+        The best validation loss.
+    """
+    processes = launching.processes(run.config.trainer)
+    if processes > 1 and ranks.count() == 1:
+        return launching.launch(train, run, trust, processes=processes)
+    quieten()
+    lightning.seed_everything(run.config.seed, verbose=False)
+    model = build_model(run, trust)
+    data = build_data(run.config, model, trust)
+    poorer = build_degradations(run.config)
+    options = run.config.trainer
+    arithmetic = hardware.choose(options.precision, options.memory_format, options.accelerator)
+    trainer = build_trainer(run, model, arithmetic)
+    prepare(run, data, trainer)
+    compile_backbone(run, trainer, model, data)
+    with wandb_logger(run) as trainer.logger:
+        describe(run, data, model, trainer, arithmetic)
+        shortcuts.record(run, data)
+        # Series differ in length from batch to batch, and what is kept would fit less and less.
+        with hardware.memory_kept() if model.visits == 1 else nullcontext():
+            fit(run, trainer, model, data)
+            test = predict(run, trainer, model, data)
+            predict_degraded(run, trainer, model, data, poorer)
+        return record(run, test)
+
+
+def build_model(run: Run, trust: Sequence[str] = ()) -> Classifier:
+    """The configured model, its backbone as the run of `model.backbone.init_from` ended.
+
+    Of a run that goes on or is done the weights are its own, fetched from nowhere else.
+    """
+    config, start = run.config.model, OmegaConf.select(run.config.model, "backbone.init_from")
+    model = instantiate(f"{run.folder}: model", untrained(config) if run.can_continue or start else config, trust)
+    if model.backbone is not None:
+        if start and not run.can_continue:
+            pretraining.load(model.backbone, start)
+        require_size(model.backbone, run.config.data.image_size)
+    return model
+
+
+def build_data(config: DictConfig, model: Classifier, trust: Sequence[str] = ()) -> RadiographDataModule:
+    """The configured radiographs, augmented as configured, in series where the model reads them."""
+    return instantiate("data", config.data, trust, augmentation=config.augment, seed=config.seed, visits=model.visits)
+
+
+def build_degradations(config: DictConfig) -> list[Degradation]:
+    """The poorer qualities that the test images are predicted in, too; usually none."""
+    levels = config.get("degrade")
+    return degradations(OmegaConf.to_container(levels) if levels else None)
+
+
+def prepare(run: Run, data: RadiographDataModule, trainer: lightning.Trainer) -> None:
+    """Prepare the images and split them.
+
+    Raises:
+        RunError: the run is of other data, or its weights start from a run that has learnt from who is tested here.
+    """
+    data.trainer = trainer
+    with ranks.one_first():
+        data.prepare_data()
+        data.setup()
+    require_data(run, data.identity, data.split)
+    if not run.can_continue and (folder := OmegaConf.select(run.config.model, "backbone.init_from")):
+        start = pretraining.start(folder)
+        run.record(unsearched=pretraining.require_unseen(start, data))
+        run.keep_start(start)
+
+
+def describe(
+    run: Run, data: RadiographDataModule, model: Classifier, trainer: lightning.Trainer, arithmetic: Arithmetic
+) -> None:
+    """Record what is trained on what and where, before it starts.
+
+    Raises:
+        InputError: several processes were started differently, or see different files.
+    """
+    facts = {"data": data.describe(), "split": data.split.describe(data.manifest)}
+    identity = {"computes": fingerprint(run.config), "store": data.store.fingerprint, "split": data.split.hash}
+    place = {"host": platform.node(), "device": str(trainer.strategy.root_device)}
+    processes = ranks.gathered(place | identity)
+    if any(process[key] != identity[key] for process in processes for key in identity):
+        raise InputError(f"the processes of this run do not train the same on the same data: {processes}")
+    run.begin(
+        **facts,
+        precision=arithmetic.precision,
+        memory_format=arithmetic.memory_format,
+        processes=[{key: process[key] for key in place} for process in processes],
+        hardware=hardware.describe(),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    if ranks.rank() == 0:
+        data.split.save(run.folder / "split.csv", data.manifest)
+    if (count := len(processes)) > 1:
+        cases = data.serving.batch_size
+        log.info("%d processes of %d cases a batch: %d a step", count, cases, count * cases)
+    if trainer.logger is not None:
+        trainer.logger.experiment.config.update({"found": facts}, allow_val_change=True)
+
+
+def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule) -> None:
+    """Train, from the last whole epoch if there is one, unless that is done."""
+    if not run.fitted:
+        run.record(compiled=False)  # until it is, see `lungdet.training.callbacks.Compiling`
+        trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
+        run.record(fitted=True)
+
+
+def record(run: Run, test: dict[str, float]) -> float:
+    """Record what the run cost, mark it as finished and return its best validation loss."""
+    epochs = run.epochs.set_index("epoch")
+    best = int(epochs["val/loss"].idxmin())
+    finish(
+        run,
+        test=test,
+        epochs=len(epochs),
+        best_epoch=best,
+        fit_seconds=float(epochs["seconds"].sum()),
+        images_per_second=float(epochs["images_per_second"].median()),
+        peak_memory_bytes=int(epochs["memory_bytes"].max()),
+    )
+    metrics = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
+    log.info("best epoch %d, on the test part: %s", best + 1, metrics)
+    log.info("evaluate with: %s", command("evaluate.py", override("runs", run.folder)))
+    return run.best_loss
