@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lungdet.machine.commands import command, override
+from lungdet.machine.commands import command, key_of, override
 
 NASTY = [
     "a b=c [1] ü $x 'q'", 'say "no"', "both ' and \"", "ends in \\", 'a\\"b', "${oc.env:HOME}", "a\\${b}", "$(touch x)",
@@ -41,3 +41,8 @@ def test_an_ordinary_folder_stands_bare(text: str) -> None:
 def test_a_folder_with_a_space_is_easily_read() -> None:
     assert command("evaluate.py", override("runs", "my runs=1")) == "python evaluate.py 'runs=\"my runs=1\"'"
     assert shlex.split(command("evaluate.py", override("runs", "my runs"))) == ["python", "evaluate.py", "runs=my runs"]
+
+
+@pytest.mark.parametrize("word", ["a.b=c=d", "+a.b=1", "++a.b=[1,2]", "~a.b", "~a.b=1", "a.b@c.d=e"])
+def test_the_key_that_a_word_of_the_command_line_is_about(word: str) -> None:
+    assert key_of(word) == "a.b"

@@ -9,12 +9,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-import train
-from lungdet.errors import RunError
 from lungdet.runs import listing, starting
 from lungdet.runs.folder import Run, find_runs, finish
-from lungdet.runs.multirun import sweep_folder
-from tests.calling import call
 from tests.runs.test_folder import config, cut_run
 
 
@@ -26,9 +22,9 @@ def epochs(run: Run, losses: list[float]) -> None:
 
 
 def lines(folder: Path) -> dict[str, dict[str, str]]:
-    found = find_runs(folder)
-    told = listing.varying(found, [listing.line(run, folder) for run in found])
-    return {one["run"].removeprefix("runs/"): one for one in told}
+    runs = find_runs(folder)
+    rows = listing.varying(runs, [listing.line(run, folder) for run in runs])
+    return {row["run"].removeprefix("runs/"): row for row in rows}
 
 
 def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> None:
@@ -37,7 +33,7 @@ def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> No
     with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/failed")):
         pass
     with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/running")):
-        assert {name: one["state"] for name, one in lines(tmp_path).items()} == {
+        assert {name: row["state"] for name, row in lines(tmp_path).items()} == {
             "cut": "cut",
             "failed": "no epoch",
             "finished": "finished",
@@ -52,24 +48,26 @@ def test_runs_of_another_user_are_listed(tmp_path: Path) -> None:
     cut_run(tmp_path, "cut")
     for lock in tmp_path.rglob(".lock"):
         lock.chmod(0o444)
-    assert {name: one["state"] for name, one in lines(tmp_path).items()} == {"cut": "cut", "finished": "finished"}
+    assert {name: row["state"] for name, row in lines(tmp_path).items()} == {"cut": "cut", "finished": "finished"}
 
 
 def test_metrics_are_those_of_the_best_epoch_by_validation_and_time_is_of_all(tmp_path: Path) -> None:
     epochs(cut_run(tmp_path, "a"), [0.9, 0.4, 0.6])
     with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/b")):
         pass
-    one, other = lines(tmp_path).values()
-    assert (one["epochs"], one["val loss"], one["val accuracy"], one["time"]) == ("3 of 3", "0.400", "0.100", "0:03:00")
-    assert (other["epochs"], other["val loss"], other["time"]) == ("0 of 3", "", "")
+    trained, begun = (
+        [row[name] for name in ("epochs", "val loss", "val accuracy", "time")] for row in lines(tmp_path).values()
+    )
+    assert trained == ["3 of 3", "0.400", "0.100", "0:03:00"]
+    assert begun == ["0 of 3", "", "", ""]
 
 
 def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -> None:
     for seed in (0, 1):
-        here = OmegaConf.merge(config(tmp_path), {"seed": seed, "run_dir": f"{tmp_path}/runs/{seed}"})
-        with starting.start(here, ["data=table", f"seed={seed}"]):
+        composed = OmegaConf.merge(config(tmp_path), {"seed": seed, "run_dir": f"{tmp_path}/runs/{seed}"})
+        with starting.start(composed, ["data=table", f"seed={seed}"]):
             pass
-    assert [one["with"] for one in lines(tmp_path).values()] == ["seed=0", "seed=1"]
+    assert [row["with"] for row in lines(tmp_path).values()] == ["seed=0", "seed=1"]
 
 
 def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(
@@ -78,31 +76,20 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
 ) -> None:
     for run in find_runs(multirun):
         OmegaConf.save({"trainer": {"max_epochs": 3}}, run.folder / "config.yaml")
-    (multirun / "foreign").mkdir()
-    OmegaConf.save({"trainer": {"max_epochs": "${oc.env:TOKEN}"}}, multirun / "foreign/config.yaml")
+    for name, epochs in (("foreign", "${oc.env:TOKEN}"), ("damaged", 3)):
+        (multirun / name).mkdir()
+        OmegaConf.save({"trainer": {"max_epochs": epochs}}, multirun / name / "config.yaml")
+    (multirun / "damaged/metrics.csv").write_text("epoch\n0\n")
     monkeypatch.setenv("TOKEN", "hunter2")
     command = [sys.executable, "-m", "lungdet.runs"]
-    told = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.count("not begun") == 2
-    assert "Not listed: " in told.stdout
-    assert "hunter2" not in told.stdout
-    assert "model=cnn_lstm seed=2" in told.stdout
+    listed = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.count("not begun") == 2
+    assert listed.stdout.count("Not listed: ") == 2
+    assert "damaged/metrics.csv is damaged" in listed.stdout
+    assert "hunter2" not in listed.stdout
+    assert "model=cnn_lstm seed=2" in listed.stdout
     wrong = subprocess.run([*command, str(multirun / "none")], capture_output=True, text=True)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("lungdet.runs: ")
     assert "no such folder" in wrong.stderr
-
-
-@pytest.mark.parametrize("name", ["a b", "../up", ".hidden", "", "a/b", "a=b", "a,b"])
-def test_a_sweep_is_named_so_that_shells_and_hydra_take_it(name: str) -> None:
-    assert sweep_folder("paper_2.1-b") == "paper_2.1-b"
-    with pytest.raises(RunError, match=r"sweep\.name="):
-        sweep_folder(name)
-
-
-def test_the_name_of_a_sweep_is_refused_where_there_is_one_job(tmp_path: Path) -> None:
-    done = call(train, "sweep.name=paper", f"outputs={tmp_path}", f"hydra.run.dir={tmp_path}/run")
-    assert done.returncode == 1
-    assert "train.py: sweep.name names the folder of several jobs: add -m" in done.stderr
-    assert find_runs(tmp_path) == []
