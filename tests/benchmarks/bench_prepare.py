@@ -1,4 +1,4 @@
-"""Preparation against plain decoding and resizing of the same files: what progress, journal and store cost."""
+"""Preparation against plain decoding and resizing of the same files: what progress, checkpoints and store cost."""
 
 import itertools
 import os

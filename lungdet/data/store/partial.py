@@ -1,7 +1,6 @@
-"""A prepared store in the making: rows of pixels, and a journal of which rows are finished, so that work can go on."""
+"""A prepared store in the making: rows of pixels, and which of them are finished, so that work can go on."""
 
 import io
-import json
 import logging
 import os
 import time
@@ -13,6 +12,7 @@ import numpy as np
 
 from lungdet.data.store.depth import depth
 from lungdet.data.store.images import Settings
+from lungdet.machine.writing import PARTIAL, replacing
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +21,12 @@ CHECKPOINT_SECONDS = 5.0
 
 
 class Partial:
-    """The folder that a store grows in; opened again after a stop, it knows what is done.
+    """The folder that a store grows in; opened again after a stop, it knows what is finished.
 
     `images.npy` takes 8-bit rows at their place at once. 16-bit rows wait in `deep.raw`, a file with holes, until all
-    are there and their dataset's depth is known. Rows are flushed to the disk before the journal says that they are
-    done. Rows are written as file blocks rather than through a map: on a full disk that is an error, not a crash.
+    are there and their dataset's depth is known. Rows are flushed to the disk before `rows.npy` says that they are
+    finished. Rows are written as file blocks rather than through a map: on a full disk that is an error, not a crash.
+    Rows that cannot be used are few, and tried again after a stop.
 
     Args:
         folder: made if missing.
@@ -35,16 +36,15 @@ class Partial:
 
     def __init__(self, folder: Path, count: int, size: int) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self.count, self.size = folder, count, size
-        self.largest = np.full(count, -1, np.int32)  # of the whole file, -1: not done
+        self.folder, self.size = folder, size
+        self.largest = np.full(count, -1, np.int32)  # of the whole file, -1: not finished
         self.deep = np.zeros(count, bool)  # from a 16-bit file
+        if (folder / "rows.npy").exists():
+            self.largest, self.deep = np.load(folder / "rows.npy")
+            self.deep = self.deep.astype(bool)
         self.reasons: dict[int, str] = {}  # why a row is left out
         self._start = len(_header(count, size))
-        self._images, self._deep, self._journal = (
-            _open(folder / name) for name in ("images.npy", "deep.raw", "journal")
-        )
-        self._read_journal()
-        self._unsaved: list[str] = []
+        self._images, self._deep = (_open(folder / name) for name in ("images.npy", "deep.raw"))
         self._saved = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -57,8 +57,8 @@ class Partial:
             if not (isinstance(error, OSError)):  # a disk that just refused a write is not asked for another
                 self.checkpoint()
         finally:
-            for file in (self._images, self._deep, self._journal):
-                file.close()
+            self._images.close()
+            self._deep.close()
 
     @property
     def finished(self) -> np.ndarray:
@@ -69,24 +69,27 @@ class Partial:
 
     def add(self, row: int, pixels: np.ndarray, largest: int) -> None:
         """One finished image: (size, size) uint8 or uint16, and the largest value in its file."""
-        if pixels.dtype == np.uint16:
+        deep = pixels.dtype == np.uint16
+        if deep:
             self._deep.seek(row * 2 * self.size**2)
             self._deep.write(pixels)
         else:
             self._write(row, pixels)
-        self._note(row, largest, pixels.dtype == np.uint16, "")
+        self.largest[row], self.deep[row] = largest, deep
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.checkpoint()
 
     def leave_out(self, row: int, reason: str) -> None:
         """One image that cannot be used."""
-        self._note(row, -1, False, reason)
+        self.reasons[row] = reason
 
     def checkpoint(self) -> None:
         """What is finished so far survives whatever comes."""
-        if self._unsaved:
-            _sync(self._images, self._deep)
-            self._journal.write("".join(self._unsaved).encode())
-            _sync(self._journal)
-        self._unsaved, self._saved = [], time.monotonic()
+        _sync(self._images)
+        _sync(self._deep)
+        with replacing(self.folder / "rows.npy") as file:
+            np.save(file, np.stack([self.largest, self.deep]))
+        self._saved = time.monotonic()
 
     def finish(self, datasets: np.ndarray, settings: Settings) -> tuple[np.ndarray, dict[str, int]]:
         """Bring 16-bit rows to 8 bits and close the gaps of left-out rows; may be stopped and repeated.
@@ -125,33 +128,11 @@ class Partial:
         self._images.seek(self._start + row * self.size**2)
         self._images.write(pixels)
 
-    def _note(self, row: int, largest: int, deep: bool, reason: str) -> None:
-        self._set(row, largest, deep, reason)
-        self._unsaved.append(json.dumps([int(row), int(largest), bool(deep), reason]) + "\n")
-        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
-            self.checkpoint()
-
-    def _set(self, row: int, largest: int, deep: bool, reason: str) -> None:
-        self.largest[row], self.deep[row] = largest, deep
-        if reason:
-            self.reasons[row] = reason
-
-    def _read_journal(self) -> None:
-        length = 0
-        for line in self._journal:
-            try:
-                self._set(*json.loads(line if line.endswith(b"\n") else b""))
-            except ValueError:  # cut off by the stop; its row is done again
-                break
-            length += len(line)
-        self._journal.seek(length)
-        self._journal.truncate()
-
 
 def clear(folder: Path, size: int) -> None:
     """Take away what only the making needed, once the store stands under its own name."""
-    for name in ("deep.raw", "journal"):
-        (folder / name).unlink()
+    for path in (folder / "deep.raw", folder / "rows.npy", *folder.glob(f".*{PARTIAL}")):
+        path.unlink()
     count = np.lib.format.open_memmap(folder / "images.npy", mode="r").shape[0]
     os.truncate(folder / "images.npy", len(_header(count, size)) + count * size**2)
 
@@ -173,7 +154,6 @@ def _read(file: BinaryIO, start: int, size: int, dtype: type) -> np.ndarray:
     return np.frombuffer(file.read(size * size * np.dtype(dtype).itemsize), dtype).reshape(size, size)
 
 
-def _sync(*files: BinaryIO) -> None:
-    for file in files:
-        file.flush()
-        os.fsync(file.fileno())
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
