@@ -1,7 +1,7 @@
 """What the numbers allow one to say: the answer in a sentence or two."""
 
 from lungdet.evaluation.sections import SECTIONS, by_part, choice
-from lungdet.evaluation.statistics import paired
+from lungdet.page import sentences
 from lungdet.page.wording import figure, join, label, number, percent
 
 MOST_QUOTED = 3
@@ -43,12 +43,12 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
         said = f"{label(name)}'s {what} is {figure(measure, value)}{unit} (95 % interval {between})"
         return f"{said}; no other model is here to compare."
     if len(comparisons) == 1:
-        return f"{join(each)} {what}: {paired.sentence(comparisons[0], measure)}"
-    shown = [one for one in comparisons if paired.shown(one, measure)]
+        return f"{join(each)} {what}: {sentences.difference(comparisons[0], measure)}"
+    shown = [one for one in comparisons if sentences.shown(one, measure)]
     verdict = f"a difference in {what} is shown in {len(shown)} of {len(comparisons)} comparisons"
     if len(shown) > MOST_QUOTED or not shown:
         return f"{verdict}." if shown else f"no difference in {what} is shown in {len(comparisons)} comparisons."
-    return f"{verdict}: {' '.join(paired.sentence(one, measure) for one in shown)}"
+    return f"{verdict}: {' '.join(sentences.difference(one, measure) for one in shown)}"
 
 
 def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:

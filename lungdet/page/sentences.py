@@ -44,16 +44,15 @@ def difference(
         clause = f"{second}'s {noun} is {size}{unit} {'above' if larger else 'below'} {first}'s"
     if cell["interval"] is None:
         return without_interval(clause, cell["undefined"])
-    return with_verdict(clause, metric, cell["interval"], verdict(comparison, key))
+    says = verdict(comparison["counts_seeds"], cell["p_holm"], cell["interval"])
+    return with_verdict(clause, metric, cell["interval"], says)
 
 
-def verdict(comparison: dict, key: str) -> str:
+def verdict(counts_seeds: bool, p_holm: float | None, ends: Sequence[float]) -> str:
     """What a difference with an interval shows, and why not where the interval alone would have."""
-    cell = comparison["metrics"][key]
-    if shown(comparison, key):
-        return f"a difference is shown{'' if comparison['counts_seeds'] else THESE_RUNS}"
-    low, high = cell["interval"]
-    adjusted = f" (p {p_value(cell['p_holm'])}, adjusted for all that is compared)" if low * high > 0 else ""
+    if p_holm is not None and p_holm < SIGNIFICANT:
+        return f"a difference is shown{'' if counts_seeds else THESE_RUNS}"
+    adjusted = f" (p {p_value(p_holm)}, adjusted for all that is compared)" if ends[0] * ends[1] > 0 else ""
     return f"no difference is shown{adjusted}"
 
 

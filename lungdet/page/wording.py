@@ -1,36 +1,11 @@
 """Wording: how the report names models and metrics and writes numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-STUDY = ("accuracy", "precision", "recall", "f1", "auroc")
-"""The study's four metrics, and AUROC."""
-FURTHER = (
-    "specificity",
-    "balanced_accuracy",
-    "mcc",
-    "average_precision",
-    "brier",
-    "log_loss",
-    "calibration_error",
-)
-"""What the second table adds."""
-
-NAMES = {
-    "accuracy": "Accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "specificity": "Specificity",
-    "balanced_accuracy": "Balanced accuracy",
-    "mcc": "Matthews' correlation",
-    "average_precision": "Average precision",
-    "brier": "Brier score",
-    "log_loss": "Log loss",
-    "calibration_error": "Calibration error",
-}
+METRIC_NAMES = {"f1": "F1", "auroc": "AUROC", "mcc": "Matthews' correlation", "brier": "Brier score"}
+"""Of metrics whose keys are not their names."""
 SHARES = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"}
-"""Shown in per cent, as the study does; the others as decimals."""
+"""Metrics shown in per cent, as the study does; the others as decimals."""
 
 MODEL_NAMES = {
     "cnn": "CNN",
@@ -89,9 +64,20 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def listed(entries: Mapping[str, Sequence[str]]) -> str:
+    """What belongs to each of several names: `CNN: 0.8, 0.9; CNN-LSTM: 0.7`."""
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in entries.items())
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name, at the head of a column say."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize())
+
+
 def in_a_sentence(metric: str) -> str:
     """A metric's name within a sentence."""
-    return NAMES[metric] if metric in ("auroc", "f1", "mcc") else NAMES[metric].lower()
+    name = metric_name(metric)
+    return name if metric in ("auroc", "f1", "mcc") else name.lower()
 
 
 def points(metric: str, difference: float) -> tuple[str, str]:

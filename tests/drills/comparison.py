@@ -14,7 +14,7 @@ from scipy import optimize, stats
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.intervals import difference, holm
 from lungdet.evaluation.statistics.measure import estimated
-from lungdet.page.wording import STUDY
+from lungdet.evaluation.statistics.metrics import STUDY
 from tests.simulated import cohort, several_seeds, table
 
 PATIENTS, SKILL, DRAWS = 300, 1.2, 500

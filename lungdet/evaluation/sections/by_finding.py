@@ -6,7 +6,7 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.page.document import Figure, Table, Text
-from lungdet.page.wording import NAMES, figure, finding_name, join, label, number, with_interval
+from lungdet.page.wording import figure, finding_name, join, label, metric_name, number, with_interval
 
 
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
@@ -69,7 +69,7 @@ SECTION = Section("Finding by finding", measure=measure, tell=tell, claim=(12, 3
 def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) -> Table:
     models = summary["models"]
     first = next(iter(models.values()))
-    columns = [f"{NAMES[metric]}, {label(model)}" for metric in metrics for model in models]
+    columns = [f"{metric_name(metric)}, {label(model)}" for metric in metrics for model in models]
     rows = []
     for finding in _measured(first):
         blocks = [one["findings"][finding] for one in models.values()]

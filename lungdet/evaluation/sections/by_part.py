@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, Replicate, expected, part_of
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
+from lungdet.evaluation.statistics.metrics import STUDY
 from lungdet.page.document import Table, Text
-from lungdet.page.wording import NAMES, STUDY, join, label, number, percent, value
+from lungdet.page.wording import join, label, metric_name, number, percent, value
 
 
 def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
@@ -79,7 +80,7 @@ def tell(summary: dict) -> list:
         )
     if summary["task"] != "abnormal":
         notes.append("In each part the mean is over the findings with both classes there.")
-    table = Table(["Model", what, "Images", "Abnormal", *[NAMES[metric] for metric in STUDY]], rows, 2, notes)
+    table = Table(["Model", what, "Images", "Abnormal", *[metric_name(metric) for metric in STUDY]], rows, 2, notes)
     return [*map(Text, caveats(summary)), table]
 
 

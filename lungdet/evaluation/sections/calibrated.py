@@ -6,7 +6,6 @@ Each run has a temperature of its own, with findings one for each; it scales tha
 import math
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -16,9 +15,9 @@ from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
 from lungdet.evaluation.statistics.cases import BINS
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
+from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table
-from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, axes, legend, of, svg
-from lungdet.page.wording import NAMES, finding_name, join, label, number, with_interval
+from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
 METRICS = ("calibration_error", "brier", "log_loss")
 STAGES = {"before": "as predicted", "after": "scaled"}
@@ -84,7 +83,7 @@ def tell(summary: dict) -> list:
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
     found = [Items([sentence(model, block) for model, block in blocks.items()])]
-    found.append(Table(["Model", "Probabilities", *[NAMES[metric] for metric in METRICS]], rows, 2, notes))
+    found.append(Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes))
     drawn = {model: block["reliability"] for model, block in blocks.items() if _drawable(block["reliability"])}
     return [*found, *([_picture(drawn)] if drawn else [])]
 
@@ -186,24 +185,16 @@ def _drawable(stages: Mapping[str, dict]) -> bool:
 
 def _picture(drawn: Mapping[str, dict]) -> Figure:
     """A colour a model, dashed after scaling; the area of a mark is its number of images."""
-    said = []
-    with plt.rc_context(STYLE):
-        picture, plot = axes(4.3, sum(map(len, drawn.values())))
-        plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
-        for place, (model, stages) in enumerate(drawn.items()):
-            for stage, bins in stages.items():
-                there = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
-                x, y, images = (np.array([bins[key][i] for i in there]) for key in ("said", "are", "images"))
-                name = f"{label(model)}, {STAGES[stage]}"
-                style = {"color": of(COLOURS, place), "zorder": 3 if stage == "before" else 2}
-                plot.plot(x, y, "-" if stage == "before" else "--", linewidth=2, label=name, **style)
-                plot.scatter(x, y, 200 * images / sum(bins["images"]), marker=of(MARKERS, place), **style)
-                pairs = [f"{one:.2f} said, {other:.2f} are" for one, other in zip(x, y, strict=True)]
-                said.append(f"{name}: {'; '.join(pairs)}")
-        limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02), "aspect": "equal"}
-        plot.set(xlabel="mean probability said", ylabel="share of abnormal images", **limits)
-        legend(picture, plot)
-        element = svg(picture, "reliability")
+    models, said = {}, []
+    for model, stages in drawn.items():
+        models[label(model)] = {}
+        for stage, bins in stages.items():
+            full = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
+            x, y, images = (np.array([bins[key][i] for i in full]) for key in ("said", "are", "images"))
+            models[label(model)][stage] = x, y, images / sum(bins["images"])
+            pairs = [f"{probability:.2f} said, {share:.2f} are" for probability, share in zip(x, y, strict=True)]
+            said.append(f"{label(model)}, {STAGES[stage]}: {'; '.join(pairs)}")
+    element = figures.reliability(models, STAGES)
     return Figure(
         "reliability",
         element,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lungdet.evaluation.gathering.grouping import CONTROLS
 from lungdet.evaluation.sections.contract import Section
-from lungdet.evaluation.statistics import paired
+from lungdet.page import sentences
 from lungdet.page.document import Table, Text
 from lungdet.page.wording import in_a_sentence, join, label
 
@@ -63,7 +63,7 @@ def preferred(summary: dict, one: dict, metrics: Sequence[str], called: Callable
     better = {
         metric: second if one["metrics"][metric]["difference"] > 0 else first
         for metric in metrics
-        if paired.shown(one, metric)
+        if sentences.shown(one, metric)
     }
     if len(set(better.values())) > 1:
         return "; ".join(f"{model} for {in_a_sentence(metric)}" for metric, model in better.items()) + ": each is shown"

@@ -5,15 +5,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
-
 from lungdet.evaluation.sections import gap, history
 from lungdet.evaluation.sections.choice import NOT_MEASURED, advised
 from lungdet.evaluation.sections.contract import Section
-from lungdet.evaluation.statistics import paired
+from lungdet.page import figures, sentences
 from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
-from lungdet.page.wording import NAMES, in_a_sentence, label, with_interval
+from lungdet.page.wording import difference, in_a_sentence, label, metric_name, with_interval
 
 Value = float | tuple[str, ...] | None
 """What a setting is set to; None: as the data has it."""
@@ -83,9 +80,9 @@ def tell(summary: dict) -> list:
         said = "How results change with the number of training patients is not measured: all runs had the same share"
         return [Text(f"{said} of them. {measures_it('learning_curve')}"), *gap.tell(summary)]
     least, measures = swept.values[0], measured_in(summary)
-    items = sentences(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
+    items = quoted_at_each(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
     said = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
-    columns = [*[NAMES[one] for one in measures], *[f"Gap in {in_a_sentence(one)}" for one in measures]]
+    columns = [*[metric_name(one) for one in measures], *[f"Gap in {in_a_sentence(one)}" for one in measures]]
     rows = [
         [share(value), trained_on(summary, name), label(line), *_cells(summary, name, measures)]
         for value, line, name in swept.cells
@@ -168,12 +165,12 @@ def trained_on(summary: dict, model: str | None) -> str:
     return "" if train is None else f"{train['images']:,}"
 
 
-def sentences(summary: dict, swept: Sweep, metrics: Sequence[str], where: Callable[[Value], str]) -> list[str]:
+def quoted_at_each(summary: dict, swept: Sweep, metrics: Sequence[str], where: Callable[[Value], str]) -> list[str]:
     """At each value what the comparisons show in these metrics of the test part, and in AUROC's gap."""
     found = []
     for value in swept.values:
         tested = swept.at(value, summary["comparisons"])
-        said = [paired.sentence(one, metric, swept.called) for one in tested for metric in metrics]
+        said = [sentences.difference(one, metric, called=swept.called) for one in tested for metric in metrics]
         gaps = swept.at(value, summary["gap_comparisons"])
         said += [gap.sentence(one, "auroc", swept.called) for one in gaps]
         if said:
@@ -196,7 +193,8 @@ def trends(summary: dict, swept: Sweep, metrics: Sequence[str], of_what: str) ->
             apart = before["interval"][1] < after["interval"][0] or after["interval"][1] < before["interval"][0]
             found.append(
                 f"From {share(start)} to {share(end)} {of_what}, {second} minus {first} in {in_a_sentence(metric)} "
-                f"goes from {_difference(metric, before)} to {_difference(metric, after)}; "
+                f"goes from {difference(before['difference'], before['interval'], metric)} to "
+                f"{difference(after['difference'], after['interval'], metric)}; "
                 + (
                     "the intervals, not adjusted for their number, lie apart."
                     if apart
@@ -216,27 +214,19 @@ def curves(
     summary: dict, swept: Sweep, places: Mapping[Value, float], ticks: Mapping[Value, str], along: str, name: str
 ) -> Figure:
     """AUROC on the test part and AUROC's gap over a setting's values that have a place, a line a model."""
-    panels = (("AUROC, test part", "test"), ("gap in AUROC", "gap"))
     values = [value for value in swept.values if value in places]
-    with plt.rc_context(STYLE):
-        height = 2.6 * len(panels) + 0.24 * len(swept.lines)
-        figure, plots = plt.subplots(len(panels), figsize=(WIDTH, height), sharex=True, layout="constrained")
-        span = max(places.values()) - min(places.values())
-        for plot, (title, key) in zip(plots, panels, strict=True):
-            if key == "gap":
-                plot.axhline(0, color=FAINT, linestyle=":", linewidth=1.5)
-            for i, (line, shift) in enumerate(zip(swept.lines, shifts(len(swept.lines), 0.012 * span), strict=True)):
-                blocks = [summary["models"].get(swept.lines[line].get(value)) for value in values]
-                blocks = blocks if key == "test" else [one and one["gap"] for one in blocks]
-                y, below, above = zip(*[reach(block, key) for block in blocks], strict=True)
-                x = [places[value] - shift for value in values]
-                style = {"color": of(COLOURS, i), "marker": of(MARKERS, i), "linewidth": 1.6, "capsize": 3}
-                plot.errorbar(x, y, yerr=(below, above), label=label(line), **style)
-            plot.set(ylabel=title)
-        plots[-1].set_xticks([places[value] for value in values], [ticks[value] for value in values])
-        plots[-1].set(xlabel=along)
-        legend(figure, plots[0])
-        element = svg(figure, name)
+    along_x, labels = [places[value] for value in values], [ticks[value] for value in values]
+    shift = 0.012 * (max(places.values()) - min(places.values()))
+    blocks = {
+        label(line): [summary["models"].get(models.get(value)) for value in values]
+        for line, models in swept.lines.items()
+    }
+    gaps = {line: [block and block["gap"] for block in of_line] for line, of_line in blocks.items()}
+    panels = [
+        figures.Panel(blocks, "test", along_x, (), ("", "AUROC, test part"), None, shift),
+        figures.Panel(gaps, "gap", along_x, labels, (along, "gap in AUROC"), 0, shift),
+    ]
+    element = figures.panels(panels, 2.6, name, {"sharex": True})
     said = "; ".join(
         f"{label(line)} "
         + ", ".join(
@@ -255,15 +245,6 @@ def curves(
     )
 
 
-def reach(block: dict | None, key: str, metric: str = "auroc") -> tuple[float, float, float]:
-    """A metric of a block, and how far its interval reaches below and above; NaN and 0 where there is none."""
-    value = None if block is None else block.get(key, {}).get(metric)
-    if value is None:
-        return math.nan, 0.0, 0.0
-    low, high = block[f"{key}_interval"][metric] or (value, value)
-    return value, max(value - low, 0.0), max(high - value, 0.0)
-
-
 def _value(settings: dict, key: str) -> Value:
     return tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
 
@@ -274,11 +255,6 @@ def _cells(summary: dict, model: str | None, metrics: Sequence[str]) -> list[str
     block = summary["models"][model]
     tested = [with_interval(block, "test", metric) for metric in metrics]
     return tested + [gap.cell(block["gap"], metric) for metric in metrics]
-
-
-def _difference(metric: str, found: dict) -> str:
-    value, low, high = (gap.signed(metric, number) for number in (found["difference"], *found["interval"]))
-    return f"{value} [{low} to {high}]"
 
 
 def _images(summary: dict, swept: Sweep, value: Value) -> str:

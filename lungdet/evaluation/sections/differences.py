@@ -6,9 +6,10 @@ from lungdet.evaluation.sections import starts
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
-from lungdet.page import figures
+from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
+from lungdet.page import figures, sentences
 from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.wording import FURTHER, NAMES, STUDY, label, p_value, points, unit
+from lungdet.page.wording import label, metric_name, p_value, points, unit
 
 MOST_FORESTS = 4
 """A sweep with more pairs has its differences in the table alone."""
@@ -20,14 +21,14 @@ def tell(summary: dict) -> list:
     if not comparisons:
         return [Text("There is no other model to compare with.")]
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
-    quoted = [paired.sentence(one, metric) for one in comparisons for metric in dict.fromkeys((measure, "auroc"))]
+    quoted = [sentences.difference(one, metric) for one in comparisons for metric in dict.fromkeys((measure, "auroc"))]
     rows, notes, several = [], {}, len(comparisons) > 1
     for one in comparisons:
         for metric in (*STUDY, *FURTHER):
             found = one["metrics"][metric]
             if "undefined" in found:
-                notes.setdefault(found["undefined"], []).append(NAMES[metric])
-            rows.append([*_pair(one, several), NAMES[metric], *_difference(metric, found)])
+                notes.setdefault(found["undefined"], []).append(metric_name(metric))
+            rows.append([*_pair(one, several), metric_name(metric), *_difference(metric, found)])
     seeds, drawn = all(one["counts_seeds"] for one in comparisons), unit(summary["data"])
     said = [
         f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
@@ -106,7 +107,8 @@ def _difference(metric: str, found: dict) -> list[str]:
 def _forest(one: dict, number: int) -> Figure:
     second = label(one["second"])
     said = "; ".join(
-        f"{NAMES[metric]} {' ['.join(_difference(metric, found)[:2])}]" for metric, found in one["metrics"].items()
+        f"{metric_name(metric)} {' ['.join(_difference(metric, found)[:2])}]"
+        for metric, found in one["metrics"].items()
     )
     name = f"differences-{number + 1}" if number else "differences"
     return Figure(

@@ -7,7 +7,6 @@ all cases, so that who merely repeats it has 0.5.
 
 import pandas as pd
 
-from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.choice import NOT_MEASURED
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.subgroups import FEW
@@ -15,8 +14,10 @@ from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
+from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import NAMES, finding_name, join, label, number, p_value, with_interval
+from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.wording import difference, finding_name, join, label, metric_name, number, p_value, with_interval
 
 CHANGES = {
     "appeared": "appeared (against: still absent)",
@@ -57,11 +58,11 @@ def measure(study: Study) -> dict:
                 enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group]})
             described[group] = block
         if described:
-            one = gap.differing(first, estimates[first], second, estimates[second])
+            one = paired.compare(first, estimates[first], second, estimates[second])
             for group, block in described.items():
                 one["metrics"][group] |= {"p": None} if block["few"] else {}
             found.append(one | {"groups": described, "longest": config.data.get("visits")})
-    return {"series": gap.adjusted(found)}
+    return {"series": paired.adjust(found)}
 
 
 def tell(summary: dict) -> list:
@@ -90,7 +91,7 @@ def advice(summary: dict) -> list[list[str]]:
         f"{label(one['second'] if found['difference'] > 0 else one['first'])} {where(group)}, which is shown"
         for one in summary["series"]
         for group, found in one["metrics"].items()
-        if paired.shown(one, group)
+        if sentences.shown(one, group)
     ]
     same = "no difference is shown, however long the series and whatever changed: as for all images"
     said = "; ".join(better) or (same if summary["series"] else NOT_MEASURED)
@@ -155,14 +156,14 @@ def _supporting(rows: pd.DataFrame, name: str) -> int:
 
 
 def _claim(one: dict) -> str:
-    seeds = "" if one["counts_seeds"] else ", for these very runs"
+    seeds = "" if one["counts_seeds"] else THESE_RUNS
     judged = [group for group, block in one["groups"].items() if not block["few"]]
     said = (
         f"{CLAIM} Here {label(one['second'])} reads a patient's visits and {label(one['first'])} the last image alone"
     )
     if not judged:
         return f"{said}: no group of cases is large enough to say whether that helps."
-    shown = [group for group in judged if paired.shown(one, group)]
+    shown = [group for group in judged if sentences.shown(one, group)]
     for what, more in (("gain", True), ("loss", False)):
         some = [where(group) for group in shown if (one["metrics"][group]["difference"] > 0) is more]
         if some or what == "gain":
@@ -172,9 +173,9 @@ def _claim(one: dict) -> str:
 
 def _shown(one: dict) -> list[str]:
     return [
-        gap.quotable(one, found, "auroc", f"AUROC {where(group)}")
-        for group, found in one["metrics"].items()
-        if paired.shown(one, group)
+        sentences.difference(one, group, "auroc", f"AUROC {where(group)}")
+        for group in one["metrics"]
+        if sentences.shown(one, group)
     ]
 
 
@@ -190,19 +191,14 @@ def _growth(one: dict) -> list[str]:
     ends = [one["metrics"][group] for group in (judged[0], judged[-1])]
     apart = ends[0]["interval"][1] < ends[1]["interval"][0] or ends[1]["interval"][1] < ends[0]["interval"][0]
     return [
-        f"{label(one['second'])} minus {label(one['first'])} in AUROC goes from {difference(ends[0])} "
-        f"{where(judged[0])} to {difference(ends[1])} {where(judged[-1])}; "
+        f"{label(one['second'])} minus {label(one['first'])} in AUROC goes from {_cell(ends[0])} "
+        f"{where(judged[0])} to {_cell(ends[1])} {where(judged[-1])}; "
         + ("the intervals lie apart." if apart else "the intervals overlap: that it grows is not shown.")
     ]
 
 
-def difference(found: dict) -> str:
-    """A difference in AUROC with its interval, as tables show it."""
-    if found["difference"] is None:
-        return "undefined"
-    ends = found["interval"]
-    said = "no interval" if ends is None else " to ".join(gap.signed("auroc", end) for end in ends)
-    return f"{gap.signed('auroc', found['difference'])} [{said}]"
+def _cell(cell: dict) -> str:
+    return difference(cell["difference"], cell["interval"], "auroc")
 
 
 def _table(one: dict) -> Table:
@@ -216,14 +212,17 @@ def _table(one: dict) -> Table:
         found = one["metrics"][group]
         cells = [with_interval(block["models"][name], "test", "auroc") for name in models]
         few = " (few)" if block["few"] else ""
-        rows.append(
-            [f"{named}{few}", cases, f"{block['patients']:,}", *cells, difference(found), p_value(found["p_holm"])]
-        )
+        rows.append([f"{named}{few}", cases, f"{block['patients']:,}", *cells, _cell(found), p_value(found["p_holm"])])
         if "undefined" in found:
             reasons.setdefault(found["undefined"], []).append(named)
     undefined = [f"Undefined: {', '.join(of)}: {why}." for why, of in reasons.items()]
     first, second = (label(name) for name in models)
-    columns = ["Cases", "With / without it", "Patients", *[f"{name}, {NAMES['auroc']}" for name in (first, second)]]
+    columns = [
+        "Cases",
+        "With / without it",
+        "Patients",
+        *[f"{name}, {metric_name('auroc')}" for name in (first, second)],
+    ]
     return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(one), *undefined])
 
 

@@ -15,9 +15,10 @@ from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
-from lungdet.evaluation.statistics.metrics import ensemble
+from lungdet.evaluation.statistics.metrics import STUDY, ensemble
+from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import NAMES, STUDY, label, with_interval
+from lungdet.page.wording import label, metric_name, with_interval
 
 
 def measure(study: Study) -> dict:
@@ -71,7 +72,8 @@ def tell(summary: dict) -> list:
         without |= not controls
         measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
         said += [
-            paired.sentence(each, measure, _called).replace(" The mean", " the mean") for each in one["comparisons"]
+            sentences.difference(each, measure, called=_called).replace(" The mean", " the mean")
+            for each in one["comparisons"]
         ]
     notes = [
         f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(found)}; of one model each seed with the "
@@ -82,7 +84,7 @@ def tell(summary: dict) -> list:
             "With a single seed of a model its two-seed mean, the control, is missing: whether two unlike networks are "
             "better than two alike is not measured. Train `seed=0,1` or more."
         )
-    return [Items(said), Table(["Model", *[NAMES[metric] for metric in STUDY]], rows, 1, notes)]
+    return [Items(said), Table(["Model", *[metric_name(metric) for metric in STUDY]], rows, 1, notes)]
 
 
 SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, claim=(27,))

@@ -11,7 +11,7 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.page.document import Caution, Table
-from lungdet.page.wording import NAMES, figure, in_a_sentence, join, label, points, value
+from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, points, value
 
 SOUGHT = {
     "youden": ("balanced_accuracy",),
@@ -72,7 +72,7 @@ def tell(summary: dict) -> list:
     )
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
     notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *[f"Undefined: {why}." for why in reasons]]
-    columns = ["Model", "Threshold", *[NAMES[metric] for metric in (*SOUGHT[rule], "accuracy")]]
+    columns = ["Model", "Threshold", *[metric_name(metric) for metric in (*SOUGHT[rule], "accuracy")]]
     return [Caution(warning), Table(columns, rows, 2, notes)]
 
 

@@ -1,28 +1,25 @@
 """Generalisation: what a model is worth on a source that it was not trained on, source by source."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import fmean
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Rectangle
-from scipy import stats
 
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
-from lungdet.evaluation.sections import by_part, gap
+from lungdet.evaluation.sections import by_part
 from lungdet.evaluation.sections.choice import NOT_MEASURED, preferred
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.data_need import Sweep, measured_in, measures_it, missing, sweep
 from lungdet.evaluation.statistics import paired
-from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, interval, variance
+from lungdet.evaluation.statistics.estimates import mean, minus, turned
+from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
+from lungdet.page import figures, sentences
 from lungdet.page.document import Figure, Items, Table, Text, slug
-from lungdet.page.drawing import INK, STYLE, WIDTH, svg
-from lungdet.page.wording import NAMES, in_a_sentence, join, label, points, with_interval
+from lungdet.page.wording import in_a_sentence, join, label, listed, metric_name, points, signed, with_interval
 
 METRICS = ("auroc", "accuracy")
+SIDES = ("on the own source", "on another source")
 
 
 def measure(study: Study) -> dict:
@@ -63,16 +60,16 @@ def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[
             lines[line]["reason"] = _apart(own)
             continue
         estimates[line] = _away(own, tested, draws)
-        for key, some in estimates[line].items():
-            enter(lines[line], key, some)
-        lines[line]["fall"] = _tested(estimates[line]["drop"])
+        for key, by_metric in estimates[line].items():
+            enter(lines[line], key, by_metric)
+        lines[line]["fall"] = paired.from_zero(estimates[line]["drop"])
     pairs = [pair for pair in combinations(estimates, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
     compared = {
-        key: [gap.differing(one, estimates[one][key], two, estimates[two][key]) for one, two in pairs]
+        key: [paired.compare(first, estimates[first][key], second, estimates[second][key]) for first, second in pairs]
         for key in ("others", "drop")
     }
     falls = [lines[line]["fall"] for line in estimates]
-    gap.adjusted([*falls, *[one for some in compared.values() for one in some]])
+    paired.adjust([*falls, *compared["others"], *compared["drop"]])
     return {"lines": lines, "comparisons": compared} if lines else None
 
 
@@ -122,7 +119,7 @@ def _preferred(summary: dict, one: dict, lines: Mapping[str, Mapping]) -> str:
 def sentence(one: dict, key: str, metric: str) -> str:
     """A comparison of two lines (`others` or `drop`) as a person quotes it."""
     what = {"others": "{} on sources not trained on", "drop": "fall in {} from the own source to others"}[key]
-    return gap.quotable(one, one["metrics"][metric], metric, what.format(in_a_sentence(metric)))
+    return sentences.difference(one, metric, metric, what.format(in_a_sentence(metric)))
 
 
 def fall(line: str, block: dict, metric: str) -> str:
@@ -133,15 +130,14 @@ def fall(line: str, block: dict, metric: str) -> str:
         return f"{label(line)}'s fall in {what} to other sources is undefined ({block['undefined']['drop'][metric]})."
     size, unit = points(metric, abs(value))
     way, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
-    said = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
+    clause = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
     if not float(size):
-        said = f"{label(line)}'s {what} is the same on other sources as on its own"
+        clause = f"{label(line)}'s {what} is the same on other sources as on its own"
     if ends is None:
-        return f"{said}, {over}; no interval ({block['undefined']['drop_interval'][metric]}): no difference is shown."
-    between = " to ".join(gap.signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
-    found = {**block["fall"]["metrics"][metric], "interval": ends}
-    verdict = paired.verdict(found, block["fall"]["counts_seeds"])
-    return f"{said}, 95 % interval {between}, {over}: {verdict}."
+        return sentences.without_interval(f"{clause}, {over}", block["undefined"]["drop_interval"][metric])
+    between = " to ".join(signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
+    verdict = sentences.verdict(block["fall"]["counts_seeds"], block["fall"]["metrics"][metric]["p_holm"], ends)
+    return f"{clause}, 95 % interval {between}, {over}: {verdict}."
 
 
 def _told_elsewhere(summary: dict) -> str:
@@ -176,20 +172,6 @@ def _apart(own: Mapping[str, Sequence[Replicate]]) -> str:
     return f"no seed in common: {', '.join(said)}"
 
 
-def _tested(drops: Mapping[str, Estimate]) -> dict:
-    """Whether drops differ from 0, like one of `paired.compared`'s without Holm's p; p goes with the interval."""
-    metrics = {}
-    for metric, drop in drops.items():
-        metrics[metric] = {"p": None}
-        if not math.isnan(interval(drop)[0]):
-            patients, seeds, freedom = variance(drop)
-            value, error = fmean(drop.values), math.sqrt(patients + seeds)
-            p = 2 * stats.t.sf(abs(value) / error, freedom) if error else float(value == 0)
-            metrics[metric]["p"] = float(p)
-    counts_seeds = min(len(drop.values) for drop in drops.values()) >= SEEDS_NEEDED
-    return {"counts_seeds": counts_seeds, "metrics": metrics}
-
-
 def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int) -> dict[str, dict[str, Estimate]]:
     """`others` and `drop` by metric: the mean over the sources trained on, of the seeds that all of them have."""
     seeds = _seeds(own)
@@ -200,30 +182,14 @@ def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: 
         on = {}
         for turn, name in enumerate(tested):
             found = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)
-            # Sources of as many patients are drawn alike; turned, each has draws of its own, the same for every model.
-            on[name] = {m: one._replace(draws=np.roll(one.draws, turn, axis=1)) for m, one in found.items()}
+            on[name] = {m: turned(estimate, turn) for m, estimate in found.items()}  # the same for every model
         for metric in METRICS:
             pairs[metric] += [(on[source][metric], on[name][metric]) for name in tested if name != source]
-    where = ("on the own source", "on another source")
+    # Each source trained on has as many others, so these are the means of the sources' means.
     return {
-        "others": {m: _mean(m, [(one.values, one.draws) for _, one in some], some) for m, some in pairs.items()},
-        "drop": {
-            m: _mean("gap", [(gap.less(own, one, where), own.draws - one.draws) for own, one in some], some)
-            for m, some in pairs.items()
-        },
+        "others": {m: mean([elsewhere for _, elsewhere in some]) for m, some in pairs.items()},
+        "drop": {m: mean([minus(*pair, SIDES) for pair in some]) for m, some in pairs.items()},
     }
-
-
-def _mean(metric: str, parts: Sequence[tuple], pairs: Sequence[tuple[Estimate, Estimate]]) -> Estimate:
-    """Over all pairs. Each source trained on has as many others, so this is the mean of the sources' means."""
-    values = [
-        next((v for v in some if math.isnan(v)), fmean(some)) for some in zip(*[v for v, _ in parts], strict=True)
-    ]
-    patients, supporting = (
-        min(getattr(one, of) for pair in pairs for one in pair) for of in ("patients", "supporting")
-    )
-    drawn = np.mean([draws for _, draws in parts], axis=0)
-    return Estimate(metric, values, drawn, patients, supporting)
 
 
 def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> Table:
@@ -237,7 +203,7 @@ def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> 
             ]
         rows.append([_sources(value), label(line), *cells])
     notes = [
-        f"{NAMES[metric]} at threshold 0.5, 95 % intervals" if metric == "accuracy" else "AUROC, 95 % intervals",
+        f"{metric_name(metric)} at threshold 0.5, 95 % intervals" if metric == "accuracy" else "AUROC, 95 % intervals",
         *missing(rows),
     ]
     notes[0] += (
@@ -257,34 +223,28 @@ def _sources(value: tuple[str, ...] | None) -> str:
 
 def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
     """A heat map a line: rows trained on, columns tested on, the own source framed."""
-    lines, rows = swept.lines, swept.values
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        height = len(lines) * (0.42 * len(rows) + 1.0)
-        figure, plots = plt.subplots(len(lines), figsize=(WIDTH, height), layout="constrained", squeeze=False)
-        for plot, (line, models) in zip(plots[:, 0], lines.items(), strict=True):
-            area = np.array([[_auroc(summary, models.get(row), name) for name in tested] for row in rows])
-            plot.pcolormesh(np.ma.masked_invalid(area), cmap="cividis", vmin=0.5, vmax=1, edgecolors="none")
-            for i, j in np.ndindex(area.shape):
-                missing = "not run" if rows[i] not in models else "undefined"
-                light = "#ffffff" if area[i, j] < 0.75 else "#000000"
-                said, colour = (missing, INK) if np.isnan(area[i, j]) else (f"{area[i, j]:.3f}", light)
-                plot.text(j + 0.5, i + 0.5, said, ha="center", va="center", color=colour)
-                if rows[i] in models and _own(summary, models[rows[i]], tested[j]):
-                    plot.add_patch(Rectangle((j + 0.03, i + 0.05), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6))
-            plot.set_xticks(np.arange(len(tested)) + 0.5, tested)
-            plot.set_yticks(np.arange(len(rows)) + 0.5, [_sources(row) for row in rows])
-            plot.set(title=label(line), ylim=(len(rows), 0), xlabel="tested on", ylabel="trained on")
-        element = svg(figure, "generalisation")
-    said = "; ".join(
-        f"{label(line)} trained on {_sources(row)}: "
-        + ", ".join(
-            f"{name} {with_interval(summary['models'][models[row]]['datasets'][name], 'test', 'auroc')}"
-            for name in tested
+    maps, texts, framed, words = {}, {}, {}, {}
+    for line, models in swept.lines.items():
+        title = label(line)
+        area = np.array([[_auroc(summary, models.get(row), name) for name in tested] for row in swept.values])
+        maps[title] = area
+        texts[title] = [
+            [f"{value:.3f}" if value == value else "undefined" if row in models else "not run" for value in values]
+            for row, values in zip(swept.values, area, strict=True)
+        ]
+        framed[title] = np.array(
+            [[row in models and bool(_own(summary, models[row], name)) for name in tested] for row in swept.values]
         )
-        for line, models in lines.items()
-        for row in rows
-        if row in models
-    )
+        words |= {
+            f"{title} trained on {_sources(row)}": [
+                f"{name} {with_interval(summary['models'][models[row]]['datasets'][name], 'test', 'auroc')}"
+                for name in tested
+            ]
+            for row in swept.values
+            if row in models
+        }
+    element = figures.heat_maps(maps, texts, framed, list(map(_sources, swept.values)), tested, "generalisation")
+    said = listed(words)
     return Figure(
         "generalisation",
         element,

@@ -11,9 +11,10 @@ from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.curves import curves
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.measure import THRESHOLDED, measured, over, scored
+from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.wording import BASELINE_NAMES, FURTHER, NAMES, STUDY, counted, figure, label, value, with_interval
+from lungdet.page.wording import BASELINE_NAMES, counted, figure, label, metric_name, value, with_interval
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
@@ -76,7 +77,7 @@ def study_table(summary: dict, dataset: str | None = None) -> Table:
             cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
             rows.append([f"{label(model)}, published, other data", "", *cells])
     said = _how_to_read(summary) if dataset is None else []
-    return Table(["Model", "Threshold", *[NAMES[m] for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
+    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
 
 
 def further_tables(summary: dict) -> list[Table]:
@@ -91,7 +92,7 @@ def further_tables(summary: dict) -> list[Table]:
         block = summary["baselines"][name]
         rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
         _explain(notes, block, "test", BASELINE_NAMES[name], called)
-    found = [Table(["Model", "Threshold", *[NAMES[metric] for metric in called]], rows, 2, _undefined(notes))]
+    found = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, _undefined(notes))]
     rows, notes = [], {}
     blocks = {label(model): block for model, block in summary["models"].items()}
     rows = [[name, *[with_interval(block, "test", metric) for metric in said]] for name, block in blocks.items()]
@@ -100,7 +101,7 @@ def further_tables(summary: dict) -> list[Table]:
     for name, block in blocks.items():
         _explain(notes, block, "test", name, said)
     reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
-    return [*found, Table(["Model", *[NAMES[metric] for metric in said]], rows, 1, [reads, *_undefined(notes)])]
+    return [*found, Table(["Model", *[metric_name(metric) for metric in said]], rows, 1, [reads, *_undefined(notes)])]
 
 
 def pictures(summary: dict, study: Study) -> list[Figure]:
@@ -137,7 +138,7 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
             ),
             f"{what}. "
             + "; ".join(
-                f"{labels[n]}: {NAMES[metric]} {value(b, 'test', metric)}" for n, b in summary["models"].items()
+                f"{labels[n]}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in summary["models"].items()
             )
             + ".",
             f"{caption}; mean over seeds, with the band that holds 95 % of redrawn test parts{pooled}. Dotted: chance.",
@@ -238,7 +239,7 @@ def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] 
     """Collects who lacks which metric by the reason, so that one reason is one note."""
     for metric, reason in block["undefined"].get(key, {}).items():
         if metric in names:
-            entry = f"{NAMES[metric]} of {who}"
+            entry = f"{metric_name(metric)} of {who}"
             notes.setdefault(reason, [])
             if entry not in notes[reason]:
                 notes[reason].append(entry)

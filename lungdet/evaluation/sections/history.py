@@ -1,14 +1,13 @@
 """History: training and validation loss by epoch, in which overfitting shows as it happens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Study
+from lungdet.page import figures
 from lungdet.page.document import Figure, Text
-from lungdet.page.drawing import COLOURS, STYLE, axes, legend, of, svg
 from lungdet.page.wording import label
 
 LOSSES = {"train/loss": "--", "val/loss": "-"}
@@ -27,7 +26,7 @@ def show(_: dict, study: Study) -> list:
     return [
         Figure(
             "history",
-            _picture(tables),
+            figures.losses({label(name): runs for name, runs in tables.items()}, LOSSES),
             f"Loss by epoch. Lowest validation loss: {least}.",
             "Loss by epoch, a line a run: dashed in training, with dropout and augmentation, solid in validation. The "
             "epoch of the lowest validation loss (dot) is the one that was tested.",
@@ -42,21 +41,3 @@ def _read(some: Sequence[Replicate]) -> list[pd.DataFrame]:
 
 def _lowest(table: pd.DataFrame) -> float:
     return table["val/loss"].min()
-
-
-def _picture(tables: Mapping[str, Sequence[pd.DataFrame]]) -> str:
-    with plt.rc_context(STYLE):
-        figure, plot = axes(3.4, len(tables))
-        for number, (name, some) in enumerate(tables.items()):
-            colour, said = of(COLOURS, number), label(name)
-            for table in some:
-                epochs = table["epoch"] + 1
-                for loss, line in LOSSES.items():
-                    plot.plot(epochs, table[loss], line, color=colour, linewidth=1.2, label=said)
-                    said = None
-                best = table["val/loss"].idxmin() if table["val/loss"].notna().any() else None
-                if best is not None:
-                    plot.plot(epochs[best], table["val/loss"][best], "o", color=colour, markersize=5)
-        plot.set(xlabel="epoch", ylabel="loss")
-        legend(figure, plot)
-        return svg(figure, "history")

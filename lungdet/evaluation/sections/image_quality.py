@@ -1,27 +1,25 @@
 """Image quality: what noise, blur, wrong exposure and compression of the test images cost each model."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from statistics import fmean
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.choice import NOT_MEASURED
 from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.evaluation.sections.data_need import measures_it, reach
-from lungdet.evaluation.statistics import intervals, paired
-from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, holm
+from lungdet.evaluation.sections.data_need import measures_it
+from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.estimates import mean, minus
+from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Scores, enter, estimated
+from lungdet.page import figures, sentences
 from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.drawing import COLOURS, FAINT, MARKERS, STYLE, WIDTH, legend, of, shifts, svg
-from lungdet.page.wording import label, number, p_value, with_interval
+from lungdet.page.sentences import SIGNIFICANT
+from lungdet.page.wording import difference, figure, label, listed, number, p_value, signed, with_interval
 
 METRICS = ("auroc", "accuracy")
+SIDES = ("as they are:", "degraded:")
 DRAWS = 500
 """Redrawn test parts at most, for fifteen levels and every seed: intervals take only the draws' deviation."""
 
@@ -57,12 +55,12 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Scores | None:
     for kind, level in sorted(keys, key=_place):
         some = [table[(table["degradation"] == kind) & (table["level"] == level)] for table in tables]
         there = estimated(some, labels, half, draws, METRICS)
-        dropped = {name: _minus(whole[name], there[name]) for name in METRICS}
+        dropped = {name: minus(whole[name], there[name], SIDES) for name in METRICS}
         drops.setdefault(kind, []).append(dropped["auroc"])
         levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": there, "drop": dropped})
-    means = {kind: _mean(some) for kind, some in drops.items()}
-    family = zip(means, holm([intervals.p_value(drop) for drop in means.values()]), strict=True)
-    p = {kind: None if math.isnan(value) else value for kind, value in family}
+    means = {kind: mean(of_levels) for kind, of_levels in drops.items()}
+    [losses] = paired.adjust([paired.from_zero(means)]) if means else [{"metrics": {}}]
+    p = {kind: cell["p_holm"] for kind, cell in losses["metrics"].items()}
     return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means}) | {"drop_p_holm": p}}, means)
 
 
@@ -79,8 +77,8 @@ def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]
         if one is not None and two is not None:
             both = [kind for kind in one.estimates if kind in two.estimates]
             some = [{kind: scores.estimates[kind] for kind in both} for scores in (one, two)]
-            compared.append(gap.differing(first, some[0], second, some[1]))
-    return gap.adjusted([one for one in compared if one["metrics"]])
+            compared.append(paired.compare(first, some[0], second, some[1]))
+    return paired.adjust([one for one in compared if one["metrics"]])
 
 
 def tell(summary: dict) -> list:
@@ -113,8 +111,8 @@ def tell(summary: dict) -> list:
     items = [_worst(label(model), block) for model, block in known.items()]
     for one in summary["image_quality_comparisons"]:
         items += [
-            gap.quotable(one, found, "auroc", f"drop in AUROC under {kind}, the mean over its levels,")
-            for kind, found in one["metrics"].items()
+            sentences.difference(one, kind, "auroc", f"drop in AUROC under {kind}, the mean over its levels,")
+            for kind in one["metrics"]
         ]
     table = Table(["Test images", *[label(model) for model in known]], rows, 1, notes)
     return [Items(items), table, _picture(summary, known, keys)]
@@ -139,7 +137,7 @@ def advice(summary: dict) -> list[list[str]]:
         f"{label(one['first'] if of['difference'] > 0 else one['second'])} loses less under {kind}, which is shown"
         for one in found
         for kind, of in one["metrics"].items()
-        if paired.shown(one, kind)
+        if sentences.shown(one, kind)
     ]
     same = "no difference in what that costs is shown: as for images as they are"
     said = "; ".join(less) or (same if found else NOT_MEASURED)
@@ -166,17 +164,6 @@ def _degraded(replicate: Replicate) -> pd.DataFrame | None:
     return pooled[everywhere]
 
 
-def _minus(whole: Estimate, there: Estimate) -> Estimate:
-    """The drop on an unbounded scale, seed by seed and draw by draw of the same patients."""
-    values = gap.less(whole, there, ("as they are:", "degraded:"))
-    return Estimate("gap", values, whole.draws - there.draws, whole.patients, whole.supporting)
-
-
-def _mean(drops: Sequence[Estimate]) -> Estimate:
-    values = [fmean(some) for some in zip(*[one.values for one in drops], strict=True)]
-    return drops[0]._replace(values=values, draws=np.mean([one.draws for one in drops], axis=0))
-
-
 def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
     block: dict = {"undefined": {}}
     for key, some in estimates.items():
@@ -194,11 +181,8 @@ def _place(key: tuple[str, float]) -> tuple:
 def _cell(block: dict | None) -> str:
     if block is None:
         return "not predicted"
-    ends, drop = block["drop_interval"]["auroc"], block["drop"]["auroc"]
-    if drop is None:
-        return "undefined"
-    said = "no interval" if ends is None else " to ".join(gap.signed("auroc", end) for end in ends)
-    return f"{with_interval(block, 'test', 'auroc').split(' ')[0]}; {gap.signed('auroc', drop)} [{said}]"
+    drop = difference(block["drop"]["auroc"], block["drop_interval"]["auroc"], "auroc")
+    return drop if drop == "undefined" else f"{figure('auroc', block['test']['auroc'])}; {drop}"
 
 
 def _worst(model: str, block: dict) -> str:
@@ -208,51 +192,45 @@ def _worst(model: str, block: dict) -> str:
         return f"{model}: no drop is defined."
     worst = max(drops, key=drops.__getitem__)
     ends = block["drops"]["drop_interval"][worst]
-    between = "no interval" if ends is None else f"95 % interval {' to '.join(gap.signed('auroc', e) for e in ends)}"
+    between = "no interval" if ends is None else f"95 % interval {' to '.join(signed('auroc', e) for e in ends)}"
     p = block["drops"]["drop_p_holm"][worst]
-    shown = "a loss is shown" if p is not None and p < 1 - LEVEL and drops[worst] > 0 else "no loss is shown"
+    shown = "a loss is shown" if p is not None and p < SIGNIFICANT and drops[worst] > 0 else "no loss is shown"
     shown += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
     some = {level: one["drop"]["auroc"] for level, one in block["levels"][worst].items()}
     level = max(some, key=some.__getitem__)
     at = called(worst, float(level)).split(", ")[-1]
     return (
-        f"{model} loses most under {worst}: {gap.signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
-        f"{between}: {shown}; {gap.signed('auroc', some[level])} at the worst of them, {at}."
+        f"{model} loses most under {worst}: {signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
+        f"{between}: {shown}; {signed('auroc', some[level])} at the worst of them, {at}."
     )
 
 
 def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str, float]]) -> Figure:
     """A panel a degradation, from the image as it is on; a line a model."""
-    kinds = {kind: [level for _, level in some] for kind, some in groupby(keys, key=lambda key: key[0])}
-    with plt.rc_context(STYLE):
-        height = 2.3 * len(kinds) + 0.24 * len(known)
-        figure, plots = plt.subplots(
-            len(kinds), figsize=(WIDTH, height), sharey=True, layout="constrained", squeeze=False
-        )
-        for plot, (kind, levels) in zip(plots[:, 0], kinds.items(), strict=True):
-            untouched = UNTOUCHED.get(kind)
-            places = levels if untouched is None else sorted({*levels, untouched}, key=lambda x: _place((kind, x)))
-            plot.axhline(0.5, color=FAINT, linestyle=":", linewidth=1.5)
-            for i, (model, block) in enumerate(known.items()):
-                of_level = {level: block["levels"].get(kind, {}).get(f"{level:g}") for level in levels}
-                of_level |= {} if untouched is None else {untouched: summary["models"][model]}
-                y, below, above = zip(*[reach(of_level[level], "test") for level in places], strict=True)
-                x = np.arange(len(places)) - shifts(len(known), 0.08)[i]
-                style = {"color": of(COLOURS, i), "marker": of(MARKERS, i), "linewidth": 1.6, "capsize": 3}
-                plot.errorbar(x, y, yerr=(below, above), label=label(model), **style)
-            ticks = ["as is" if level == untouched else f"{level:g}" for level in places]
-            plot.set_xticks(range(len(places)), ticks)
-            plot.set(ylabel="AUROC", xlabel=f"{kind}: {UNITS.get(kind, ('', 'level'))[1]}")
-        legend(figure, plots[0, 0])
-        element = svg(figure, "image-quality")
-    said = "; ".join(
-        f"{called(kind, level)}: "
-        + ", ".join(
-            f"{label(model)} {with_interval(block['levels'][kind][f'{level:g}'], 'test', 'auroc')}"
+    panels = []
+    for kind, of_kind in groupby(keys, key=lambda key: key[0]):
+        levels, untouched = [level for _, level in of_kind], UNTOUCHED.get(kind)
+        places = levels if untouched is None else sorted({*levels, untouched}, key=lambda level: _place((kind, level)))
+        lines = {
+            label(model): [
+                summary["models"][model] if level == untouched else block["levels"].get(kind, {}).get(f"{level:g}")
+                for level in places
+            ]
             for model, block in known.items()
-            if f"{level:g}" in block["levels"].get(kind, {})
-        )
-        for kind, level in keys
+        }
+        ticks = ["as is" if level == untouched else f"{level:g}" for level in places]
+        names = (f"{kind}: {UNITS.get(kind, ('', 'level'))[1]}", "AUROC")
+        panels.append(figures.Panel(lines, "test", range(len(places)), ticks, names, 0.5, 0.08))
+    element = figures.panels(panels, 2.3, "image-quality", {"sharey": True})
+    said = listed(
+        {
+            called(kind, level): [
+                f"{label(model)} {with_interval(block['levels'][kind][f'{level:g}'], 'test', 'auroc')}"
+                for model, block in known.items()
+                if f"{level:g}" in block["levels"].get(kind, {})
+            ]
+            for kind, level in keys
+        }
     )
     return Figure(
         "image-quality",

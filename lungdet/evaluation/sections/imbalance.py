@@ -9,14 +9,14 @@ from lungdet.evaluation.sections.data_need import (
     curves,
     measures_it,
     missing,
-    sentences,
+    quoted_at_each,
     share,
     sweep,
     trained_on,
     trends,
 )
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import NAMES, label, percent, with_interval
+from lungdet.page.wording import label, metric_name, percent, with_interval
 
 METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
 
@@ -32,13 +32,13 @@ def tell(summary: dict) -> list:
     rarest = min(set_to, key=lambda value: min(value, 1 - value))
     where = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
     said = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), where, ["auroc"])
-    items = sentences(summary, swept, measures, _where)
+    items = quoted_at_each(summary, swept, measures, _where)
     items += trends(summary, swept._replace(values=set_to), measures, "abnormal in training")
     rows = [
         [_called(summary, value, name), trained_on(summary, name), label(line), *_cells(summary, name)]
         for value, line, name in swept.cells
     ]
-    columns = ["Abnormal in training", "Images", "Model", *[NAMES[metric] for metric in METRICS], "Gap in AUROC"]
+    columns = ["Abnormal in training", "Images", "Model", *[metric_name(metric) for metric in METRICS], "Gap in AUROC"]
     places, ticks = {value: value for value in set_to}, {value: share(value) for value in set_to}
     return [
         *([Text(said)] if said else []),

@@ -1,14 +1,15 @@
 """Recurrence: whether it is the LSTM's reading of an order that helps, or its parameters and its steps alone."""
 
 from lungdet.evaluation.gathering.grouping import CONTROLS
-from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.evaluation.sections.earlier_visits import DRAWS, difference
+from lungdet.evaluation.sections.earlier_visits import DRAWS
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
+from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import NAMES, join, label, p_value, with_interval
+from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.wording import difference, join, label, metric_name, p_value, with_interval
 
 WHAT = {
     "cnn": "the CNN, which sees the last image and no sequence",
@@ -58,11 +59,11 @@ def measure(study: Study) -> dict:
             blocks: dict[str, dict] = {name: {} for name in names}
             for name, block in blocks.items():
                 enter(block, "test", some[name])
-            compared = [gap.differing(other, some[other], lstm, some[lstm]) for other in others]
+            compared = [paired.compare(other, some[other], lstm, some[lstm]) for other in others]
             cases[key] |= {"models": blocks, "comparisons": compared}
         both = [one for case in cases.values() for one in case["comparisons"]]
-        deciding = gap.adjusted([one for one in both if roles[one["first"]] in DECIDE])
-        gap.adjusted([one for one in both if roles[one["first"]] not in DECIDE])
+        deciding = paired.adjust([one for one in both if roles[one["first"]] in DECIDE])
+        paired.adjust([one for one in both if roles[one["first"]] not in DECIDE])
         missing = [role for role in DECIDE if role not in {roles[name] for name in others}]
         helps = not missing and all(_better(one) for one in deciding)
         found.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
@@ -85,7 +86,7 @@ def tell(summary: dict) -> list:
     found: list = []
     for one in summary["recurrence"]:
         quoted = [
-            gap.quotable(compared, compared["metrics"]["auroc"], "auroc", f"AUROC on {CASES[key]}")
+            sentences.difference(compared, "auroc", "auroc", f"AUROC on {CASES[key]}")
             for key, compared in _deciding(summary, one)
         ]
         found += [Items([sentence(summary, one), *quoted]), _table(summary, one)]
@@ -122,7 +123,7 @@ def sentence(summary: dict, one: dict) -> str:
         )
     reasons = [f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in one["missing"]]
     for key, compared in deciding:
-        if paired.shown(compared, "auroc") and not _better(compared):
+        if sentences.shown(compared, "auroc") and not _better(compared):
             reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
         elif not _better(compared):
             reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
@@ -135,12 +136,12 @@ def verdict(summary: dict, one: dict) -> str:
     if not one["helps"]:
         return f"No effect of the recurrence{of} is shown"
     seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, one))
-    return f"The recurrence{of} helps{'' if seeds else ', for these very runs'}"
+    return f"The recurrence{of} helps{'' if seeds else THESE_RUNS}"
 
 
 def _better(compared: dict) -> bool:
     """Whether the CNN-LSTM's AUROC is shown to be above the other's."""
-    return paired.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
+    return sentences.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
 
 
 def _deciding(summary: dict, one: dict) -> list[tuple[str, dict]]:
@@ -167,11 +168,11 @@ def _table(summary: dict, one: dict) -> Table:
     rows = [[label(name)] for name in one["cases"]["all"]["models"]]
     columns = ["Model"]
     for key, case in one["cases"].items():
-        columns += [f"{NAMES['auroc']}, {CASES[key]}", f"{label(lstm)} minus it", "p"]
+        columns += [f"{metric_name('auroc')}, {CASES[key]}", f"{label(lstm)} minus it", "p"]
         cells = [["", ""]]
         for compared in case["comparisons"]:
             found = compared["metrics"]["auroc"]
-            cells.append([difference(found), p_value(found["p_holm"])])
+            cells.append([difference(found["difference"], found["interval"], "auroc"), p_value(found["p_holm"])])
             if "undefined" in found:
                 reasons.setdefault(found["undefined"], {})[CASES[key]] = None
         for row, block, cell in zip(rows, case["models"].values(), cells, strict=True):

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -19,11 +18,12 @@ from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
-from lungdet.evaluation.statistics.measure import Cuts, enter, lacking
+from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw_certain
 from lungdet.machine import hardware
+from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table
-from lungdet.page.drawing import COLOURS, MARKERS, STYLE, axes, legend, of, svg
-from lungdet.page.wording import NAMES, figure, finding_name, label, percent, points, with_interval
+from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
 
 KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""
@@ -66,7 +66,9 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
     for per_cent in KEPT:
         at = {name: values[:, :, per_cent - 1] for name, values in found.items()}
         some = {name: estimate(name, values, name, per_cent / 100) for name, values in at.items()}
-        kept[str(per_cent)] = _block(some | {"gain": estimate("gap", at["accuracy"] - whole)})
+        gain = estimate("gap", at["accuracy"] - whole)
+        kept[str(per_cent)] = _block(some | {"gain": gain})
+        withdraw_certain(kept[str(per_cent)], "test", {"gain": gain})
     risk = {"area": estimate("area", 1 - found["accuracy"].mean(axis=-1)), "error": estimate("error", 1 - whole)}
     return {
         "kept": kept,
@@ -176,7 +178,7 @@ def tell(summary: dict) -> list:
     return [
         Items(said),
         _picture(reached),
-        Table(["Model", "Kept, %", *[NAMES[metric] for metric in METRICS]], rows, 2, notes),
+        Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
 
@@ -210,7 +212,7 @@ def sentence(model: str, block: dict) -> str:
         said += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(rest)}, by {size}{unit}"
     if ends is None:
         return f"{said}; no interval ({found[str(QUOTED)]['undefined']['test_interval']['gain']}): no gain is shown."
-    these = "" if len(block["seeds"]) >= SEEDS_NEEDED else ", for these very runs"
+    these = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
     verdict = (
         f"a gain is shown{these}" if ends[0] > 0 else f"a loss is shown{these}" if ends[1] < 0 else "no gain is shown"
     )
@@ -250,10 +252,6 @@ KINDS = {
 def _block(estimates: dict[str, Estimate]) -> dict:
     block: dict = {}
     enter(block, "test", estimates)
-    for name, one in estimates.items():
-        if one.metric == "gap" and block["test_interval"][name] and np.ptp(one.draws.mean(axis=0)) < 1e-12:
-            block["test_interval"][name] = None
-            block["undefined"].setdefault("test_interval", {})[name] = "it is the same for all redrawn patients"
     return block
 
 
@@ -276,25 +274,15 @@ def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) ->
 
 
 def _picture(blocks: dict[str, dict]) -> Figure:
-    with plt.rc_context(STYLE):
-        drawn, plot = axes(3.4, len(blocks))
-        for place, (model, block) in enumerate(blocks.items()):
-            kept, style = block["kept"].values(), {"color": of(COLOURS, place)}
-            ends = [one["test_interval"]["accuracy"] or [math.nan] * 2 for one in kept]
-            low, high = 100 * np.array(ends).T
-            value = [100 * one["test"]["accuracy"] for one in kept]
-            plot.fill_between(KEPT, low, high, alpha=0.18, linewidth=0, **style)
-            plot.plot(KEPT, value, marker=of(MARKERS, place), linewidth=2, label=label(model), **style)
-        plot.set(xlabel="images kept, per cent", ylabel="accuracy on them, per cent", xlim=(101, 49))
-        legend(drawn, plot)
-        element = svg(drawn, "referral")
-    each = "; ".join(
-        f"{label(model)}: "
-        + ", ".join(
-            f"{figure('accuracy', block['kept'][str(per_cent)]['test']['accuracy'])} on {per_cent} %"
-            for per_cent in LISTED
-        )
-        for model, block in blocks.items()
+    element = figures.kept({label(model): list(block["kept"].values()) for model, block in blocks.items()}, KEPT)
+    each = listed(
+        {
+            label(model): [
+                f"{figure('accuracy', block['kept'][str(per_cent)]['test']['accuracy'])} on {per_cent} %"
+                for per_cent in LISTED
+            ]
+            for model, block in blocks.items()
+        }
     )
     return Figure(
         "referral",

@@ -6,7 +6,6 @@ patient with images in two of them (views, visits) is drawn for both, and no gap
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -17,16 +16,18 @@ from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.page.document import Items, Table, Text
+from lungdet.page.sentences import THESE_RUNS
 from lungdet.page.wording import (
-    NAMES,
     figure,
     in_a_sentence,
     join,
     label,
+    metric_name,
     number,
     percent,
     points,
@@ -159,7 +160,7 @@ def sentence(model: str, block: dict) -> str:
     largest, others = gaps[0], [gap for gap in gaps[1:] if gap["shown"]]
     if largest["difference"] < 1e-12:
         return f"{label(model)} has the same {in_a_sentence(measure)} in all groups that are large enough to judge."
-    seeds = "" if len(block["seeds"]) >= SEEDS_NEEDED else ", for these very runs"
+    seeds = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
     said = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(found, largest)}"
     if len(gaps) > 1:
         low, high = (points(measure, end)[0] for end in largest["interval_of_largest"])
@@ -207,24 +208,19 @@ def _measured(
     for key, at, names in (("test", [0.0] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
         by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
         at_half = at_half or by_label
-        mean = {name: _mean(name, [one[name] for one in by_label.values()], len(own)) for name in names}
-        enter(block, key, {name: one._replace(patients=block["patients"]) for name, one in mean.items()})
+        means = {
+            name: _over_findings(name, [by_name[name] for by_name in by_label.values()], len(own)) for name in names
+        }
+        enter(block, key, {name: estimate._replace(patients=block["patients"]) for name, estimate in means.items()})
     return block, at_half
 
 
-def _mean(metric: str, estimates: Sequence[Estimate], seeds: int) -> Estimate:
+def _over_findings(metric: str, estimates: Sequence[Estimate], seeds: int) -> Estimate:
     """The mean over findings, in a draw over those that are there."""
-    if not estimates:
-        nothing = Undefined("no finding is there both present and absent")
-        return Estimate(metric, [nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
-    values = []
-    for column in zip(*[one.values for one in estimates], strict=True):
-        missing = [value for value in column if math.isnan(value)]
-        values.append(missing[0] if missing else fmean(column))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
-        drawn = np.nanmean([one.draws for one in estimates], axis=0)
-    return estimates[0]._replace(values=values, draws=drawn, supporting=min(one.supporting for one in estimates))
+    if estimates:
+        return mean(estimates, over_defined=True)
+    nothing = Undefined("no finding is there both present and absent")
+    return Estimate(metric, [nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
 
 
 def _gap(
@@ -234,11 +230,10 @@ def _gap(
     shared = [name for name in one[1] if name in two[1]]
     if not shared:
         return None
-    found = [(group, _mean(metric, [by_label[name] for name in shared], 0)) for group, by_label in (one, two)]
+    found = [(group, mean([by_label[name] for name in shared], over_defined=True)) for group, by_label in (one, two)]
     (lower, below), (higher, above) = sorted(found, key=lambda pair: fmean(pair[1].values))
-    values = [b - a for a, b in zip(below.values, above.values, strict=True)]
-    fewest = min(below.supporting, above.supporting)
-    estimate = Estimate("gap", values, above.draws - below.draws, fewest, fewest)
+    estimate = minus(above, below)
+    estimate = estimate._replace(patients=estimate.supporting)
     ends = fmean(below.values), fmean(above.values)
     return Gap(attribute, (lower, higher), ends, estimate, _unseen(below) + _unseen(above), shared)
 
@@ -292,7 +287,7 @@ def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:
             reasons |= dict.fromkeys(one["undefined"].get("test", {}).values())
     notes = [f"Undefined: {reason}." for reason in reasons]
     columns = [attribute.capitalize(), "Model", "Images / patients", "Abnormal, %", *findings]
-    return Table([*columns, *[NAMES[metric] for metric in METRICS]], rows, 2, notes)
+    return Table([*columns, *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
 
 
 def _quoted(found: dict, gap: dict) -> str:

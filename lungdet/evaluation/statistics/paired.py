@@ -1,16 +1,14 @@
 """Paired: how much models differ on the same test patients, with intervals and p-values."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
-from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, difference, holm, p_value
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm, p_value
 from lungdet.evaluation.statistics.metrics import FURTHER, METRICS, STUDY
-from lungdet.page.wording import in_a_sentence, label, points
-from lungdet.page.wording import p_value as p_text
 
 SIGNS = 10_000
 """Random exchanges of the two models that a permutation test makes."""
@@ -125,41 +123,6 @@ def permuted(
         name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (signs + 1)
         for name, count in as_large.items()
     }
-
-
-def shown(one: dict, metric: str) -> bool:
-    """Whether a comparison shows a difference: Holm's p is below 0.05."""
-    p = one["metrics"][metric]["p_holm"]
-    return p is not None and p < 1 - LEVEL
-
-
-def sentence(one: dict, metric: str = "accuracy", called: Callable[[str], str] = label) -> str:
-    """A comparison as a person quotes it: the difference, its interval and what is shown."""
-    found = one["metrics"][metric]
-    first, second = called(one["first"]), called(one["second"])
-    if found["difference"] is None:
-        return f"{second} and {first}: no difference in {in_a_sentence(metric)} can be measured ({found['undefined']})."
-    size, unit = points(metric, abs(found["difference"]))
-    larger = found["difference"] > 0
-    if float(size) == 0:
-        said = f"{second} and {first} have the same {in_a_sentence(metric)}"
-    elif metric == "accuracy":
-        said = f"{second} is {size}{unit} {'more' if larger else 'less'} accurate than {first}"
-    else:
-        said = f"{second}'s {in_a_sentence(metric)} is {size}{unit} {'above' if larger else 'below'} {first}'s"
-    if found["interval"] is None:
-        return f"{said}; no interval ({found['undefined']}): no difference is shown."
-    low, high = (points(metric, end)[0] for end in found["interval"])
-    return f"{said}, 95 % interval {low} to {high}: {verdict(found, one['counts_seeds'])}."
-
-
-def verdict(found: dict, counts_seeds: bool) -> str:
-    """What a difference with an interval shows, and why not where the interval alone would have."""
-    if found["p_holm"] is not None and found["p_holm"] < 1 - LEVEL:
-        return f"a difference is shown{'' if counts_seeds else ', for these very runs'}"
-    low, high = found["interval"]
-    adjusted = f" (p {p_text(found['p_holm'])}, adjusted for all that is compared)" if low * high > 0 else ""
-    return f"no difference is shown{adjusted}"
 
 
 def _case(table: pd.DataFrame, label: str) -> Case:

@@ -3,7 +3,7 @@
 import pytest
 
 from lungdet.evaluation.sections import data_need
-from lungdet.evaluation.statistics import paired
+from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import rendered, summarised, write_train
 from tests.fake_runs import two_runs, write_run
 
@@ -85,7 +85,7 @@ def test_the_table_holds_results_and_gap_at_each_share(numbers):
 def test_each_share_has_a_sentence_from_the_comparison_and_the_trend_one_with_intervals(numbers):
     text = rendered(data_need.tell(numbers))
     [least] = [one for one in numbers["comparisons"] if one["second"].endswith("0.1")]
-    assert paired.shown(least, "accuracy")
+    assert sentences.shown(least, "accuracy")
     size = f"{abs(least['metrics']['auroc']['difference']):.3f}"
     assert "- With 10 % of the training patients: CNN-LSTM is " in text
     assert f"CNN-LSTM's AUROC is {size} below CNN's" in text

@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lungdet.evaluation.sections import earlier_visits
-from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.visits import groups, label_before
 from lungdet.findings import FINDINGS
+from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import rendered
 from tests.evaluation.sections.test_recurrence import LSTM, cohort, replicates, simulated, summarised
 
@@ -31,7 +31,7 @@ def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_l
     for name, of in (("reading", reading), ("repeating", repeating)):
         numbers = summarised({"cnn": replicates(table, poor), LSTM: replicates(table, of)})
         [one] = numbers["series"]
-        gains[name] = {group: paired.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
+        gains[name] = {group: sentences.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
         text = rendered(earlier_visits.tell(numbers))
         if name == "reading":
             assert "a gain in AUROC is shown where any finding appeared, where any finding cleared" in text
@@ -90,7 +90,7 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
         "effusion cleared",
         "effusion unchanged",
     ]
-    assert paired.shown(one, "effusion appeared")
+    assert sentences.shown(one, "effusion appeared")
     assert one["groups"]["1"]["findings"] == ["effusion"]
     settings = {"settings": {"role": "cnn_lstm", "sequence": "visits"}}
     text = rendered(earlier_visits.tell({"models": {LSTM: settings}, "series": [one]}))

@@ -11,7 +11,7 @@ from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
-from lungdet.page import document
+from lungdet.page import document, sentences
 from tests.evaluation.gathering.test_parts import folds
 from tests.fake_runs import consistent, predictions, two_runs, write_run
 
@@ -110,7 +110,7 @@ def test_a_larger_gap_is_found_and_told_in_a_sentence(overfitting):
     [one] = numbers["gap_comparisons"]
     gaps = [numbers["models"][name]["gap"]["gap"]["accuracy"] for name in ("cnn", "cnn_lstm")]
     assert one["metrics"]["accuracy"]["difference"] == pytest.approx(gaps[1] - gaps[0])
-    assert paired.shown(one, "accuracy")
+    assert sentences.shown(one, "accuracy")
     assert one["counts_seeds"]
     said = gap.sentence(one, "accuracy")
     assert said.startswith("CNN-LSTM's gap in accuracy between training and validation is ")
@@ -125,7 +125,7 @@ def test_a_larger_gap_is_found_and_told_in_a_sentence(overfitting):
 def test_p_is_adjusted_over_all_pairs_and_metrics():
     made = [{"metrics": {"accuracy": {"p": 0.01}, "auroc": {"p": None}}}, {"metrics": {"auroc": {"p": 0.04}}}]
     made.append({"metrics": {"auroc": {"p": 0.03}}})
-    found = [value["p_holm"] for one in gap.adjusted(made) for value in one["metrics"].values()]
+    found = [value["p_holm"] for one in paired.adjust(made) for value in one["metrics"].values()]
     assert found == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
 
 
@@ -138,7 +138,7 @@ def test_models_alike_on_both_sides_have_no_difference(tmp_path):
     numbers = summarised(tmp_path)
     [one] = numbers["gap_comparisons"]
     assert one["metrics"]["auroc"]["difference"] == 0
-    assert not paired.shown(one, "auroc")
+    assert not sentences.shown(one, "auroc")
     assert "CNN-LSTM and CNN have the same gap in AUROC" in gap.sentence(one, "auroc")
     said = gap.claim([one], "on little data")
     assert said.endswith("here no difference in the gap between training and validation is shown.")

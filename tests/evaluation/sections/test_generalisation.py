@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import generalisation
-from lungdet.evaluation.statistics import paired
+from lungdet.page import sentences
 from tests.evaluation.gathering.test_parts import sources
 from tests.evaluation.sections.test_gap import rendered, replicates, summarised
 from tests.fake_runs import predictions, two_runs, write_run
@@ -90,7 +90,7 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
     lines = numbers["generalisation"]["lines"]
     difference = lines["cnn_lstm"]["drop"]["auroc"] - lines["cnn"]["drop"]["auroc"]
     assert fall["metrics"]["auroc"]["difference"] == pytest.approx(difference)
-    assert paired.shown(fall, "auroc")
+    assert sentences.shown(fall, "auroc")
     assert others["metrics"]["auroc"]["difference"] < 0
     family = [fall, others, *[line["fall"] for line in lines.values()]]  # all that the section says is shown or not
     found = [found for one in family for found in one["metrics"].values()]

@@ -9,7 +9,8 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import image_quality
-from lungdet.evaluation.statistics import intervals, paired
+from lungdet.evaluation.statistics import intervals
+from lungdet.page import sentences
 from tests.evaluation.gathering.test_parts import folds
 from tests.evaluation.sections.test_gap import rendered, replicates, summarised
 from tests.fake_runs import predictions, write_run
@@ -99,8 +100,8 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
     [one] = numbers["image_quality_comparisons"]
     drops = [numbers["models"][name]["image_quality"]["drops"]["drop"] for name in ("cnn", "cnn_lstm")]
     assert one["metrics"]["noise"]["difference"] == pytest.approx(drops[1]["noise"] - drops[0]["noise"])
-    assert paired.shown(one, "noise")
-    assert not paired.shown(one, "compression")
+    assert sentences.shown(one, "noise")
+    assert not sentences.shown(one, "compression")
     assert one["metrics"]["noise"]["p_holm"] == pytest.approx(3 * one["metrics"]["noise"]["p"])
     text = rendered(image_quality.tell(numbers))
     assert f"- CNN-LSTM loses most under noise: {drops[1]['noise']:.3f} of AUROC as the mean over its levels" in text

@@ -14,10 +14,11 @@ from lungdet.evaluation import report
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections import choice, earlier_visits, recurrence
-from lungdet.evaluation.statistics import paired, visits
+from lungdet.evaluation.statistics import visits
 from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
 from lungdet.findings import FINDINGS
+from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import rendered
 from tests.fake_runs import evaluate, predictions, write_run
 from tests.simulated import several_seeds
@@ -132,7 +133,7 @@ def test_without_an_effect_none_is_claimed_and_every_comparison_that_shows_none_
 def test_a_control_that_is_as_good_forbids_the_claim_whatever_else_is_beaten(strong, name):
     numbers = summarised(simulated(cohort(), WEAKER | {"cnn_lstm": 2.0, strong: 2.0}))
     by_model = {one["first"]: one for one in numbers["recurrence"][0]["cases"]["all"]["comparisons"]}
-    assert paired.shown(by_model["cnn"], "auroc")
+    assert sentences.shown(by_model["cnn"], "auroc")
     assert not numbers["recurrence"][0]["helps"]
     said = verdict(numbers)
     assert said.count("not shown to be better than") == 2
@@ -149,7 +150,7 @@ def test_a_gain_that_cases_with_an_order_of_earlier_visits_do_not_have_is_not_th
     early = np.where(visits.earlier_visits(table) < 2, 5.0, 0.8)
     numbers = summarised(simulated(table, WEAKER | {"cnn_lstm": early}))
     all_cases = numbers["recurrence"][0]["cases"]["all"]["comparisons"]
-    assert all(paired.shown(one, "auroc") and one["metrics"]["auroc"]["difference"] > 0 for one in all_cases)
+    assert all(sentences.shown(one, "auroc") and one["metrics"]["auroc"]["difference"] > 0 for one in all_cases)
     assert not numbers["recurrence"][0]["helps"]
     said = verdict(numbers)
     assert "on cases with two or more earlier visits CNN-LSTM is not shown to be better than CNN-MLP" in said

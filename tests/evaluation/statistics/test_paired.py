@@ -6,6 +6,7 @@ from scipy import stats
 
 from lungdet.evaluation.statistics import metrics, paired
 from lungdet.evaluation.statistics.measure import estimated
+from lungdet.page import sentences
 from tests.simulated import cohort, several_seeds, table
 
 
@@ -58,8 +59,8 @@ def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone
     assert not one["counts_seeds"]
     accuracy = one["metrics"]["accuracy"]
     assert accuracy["p"] == accuracy["p_permutation"]
-    assert paired.shown(one, "accuracy")
-    said = paired.sentence(one)
+    assert sentences.shown(one, "accuracy")
+    said = sentences.difference(one, "accuracy")
     low, high = (100 * end for end in accuracy["interval"])
     assert said == (
         f"CNN-LSTM is {100 * accuracy['difference']:.1f} points more accurate than CNN, 95 % interval {low:.1f} to "
@@ -71,8 +72,8 @@ def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone
 def test_from_three_seeds_on_the_spread_over_seeds_counts():
     one = compared(*models(3))
     assert one["counts_seeds"]
-    assert not paired.shown(one, "accuracy")
-    assert paired.sentence(one).endswith(": no difference is shown.")
+    assert not sentences.shown(one, "accuracy")
+    assert sentences.difference(one, "accuracy").endswith(": no difference is shown.")
     p = [one["metrics"][name]["p"] for name in ("accuracy", "precision", "recall", "f1", "auroc")]
     assert [one["metrics"][name]["p_holm"] for name in ("accuracy", "precision", "recall", "f1", "auroc")] != p
     assert "p" not in one["metrics"]["brier"]
@@ -91,7 +92,7 @@ def test_one_class_or_one_patient_gives_a_reason_and_no_claim(change):
     one = compared([change(first[0])], [change(second[0])])
     assert one["metrics"]["auroc"]["interval"] is None
     assert one["metrics"]["auroc"]["undefined"]
-    assert not paired.shown(one, "auroc")
-    said = paired.sentence(one, "auroc")
+    assert not sentences.shown(one, "auroc")
+    said = sentences.difference(one, "auroc")
     assert "no difference" in said
     assert one["metrics"]["auroc"]["undefined"] in said
