@@ -3,16 +3,14 @@
 import json
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text as RichText
 
 from lungdet.evaluation.answer import answer
 from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.sections import SECTIONS, choice, claim
 from lungdet.evaluation.sections.contract import Study
 from lungdet.machine.writing import write_text
+from lungdet.page import console as printing
 from lungdet.page import document
 from lungdet.page.document import Document, Table
 from lungdet.page.wording import join, label
@@ -58,15 +56,8 @@ def advice(summary: dict) -> list[list[str]]:
 
 def show(written: Document, out: Path, console: Console | None = None) -> None:
     """Prints the answer, the study's table and where the report is; without colour or cut when not in a terminal."""
-    console = console or Console()
-    if not console.is_terminal:  # a file has no width: nothing is folded or cut
-        console = Console(file=console.file, width=1000, color_system=None)
+    console = printing.opened(console)
     [table] = [block for block in written.sections[0].blocks if isinstance(block, Table)]
-    shown = RichTable(box=SIMPLE, pad_edge=False)
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if number < table.left else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*[RichText(document.plain(cell)) for cell in row])
-    console.print(shown)
-    for text in (*table.notes, written.answer, f"report: {out / 'report.html'}"):
-        console.print(RichText(document.plain(text)), soft_wrap=True)
+    printing.show_table(console, table)
+    for text in (written.answer, f"report: {out / 'report.html'}"):
+        printing.say(console, text)

@@ -17,8 +17,8 @@ from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS
 from lungdet.evaluation.sections.contract import Study
 from lungdet.evaluation.statistics import thresholds
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.measure import Cuts, scored
-from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.evaluation.statistics.thresholds import Threshold
 
 

@@ -1,6 +1,6 @@
 """Sentences: a comparison of two models as a person quotes it, and what its p-value shows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lungdet.page.wording import in_a_sentence, label, p_value, points, signed
 
@@ -65,6 +65,12 @@ def with_verdict(clause: str, metric: str, ends: Sequence[float], verdict: str) 
 def without_interval(clause: str, reason: str, noun: str = "difference") -> str:
     """A clause that has no interval."""
     return f"{clause}; no interval ({reason}): no {noun} is shown."
+
+
+def undefined(cells: Mapping[str, Sequence[str] | None]) -> list[str]:
+    """Notes below a table: each reason that something is undefined for once, with what, where the rows do not tell."""
+    named = {reason: f"{', '.join(names)}: " if names else "" for reason, names in cells.items()}
+    return [f"Undefined: {names}{reason}." for reason, names in named.items()]
 
 
 THESE_RUNS = ", for these very runs"

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
+from lungdet.page import figures
 from lungdet.page.document import Figure, Table, Text
-from lungdet.page.wording import figure, finding_name, join, label, metric_name, number, with_interval
+from lungdet.page.sentences import undefined
+from lungdet.page.wording import figure, finding_name, join, label, listed, metric_name, number, with_interval
 
 
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
@@ -43,7 +45,7 @@ def tell(summary: dict) -> list:
         for name, reason in model["findings"][finding]["undefined"].get("at_validation_threshold", {}).items()
         if name in ("recall", "specificity")
     }
-    called += [f"Undefined: {reason}." for reason in sorted(reasons)]
+    called += undefined(dict.fromkeys(sorted(reasons)))
     return [
         Text(over(summary)),
         _table(summary, "test", ("auroc", "average_precision"), ranked),
@@ -103,19 +105,18 @@ def over(summary: dict) -> str:
 
 def pictures(summary: dict, labels: dict[str, str]) -> list[Figure]:
     """AUROC by finding, a mark a model; no figure where no finding can be measured."""
-    from lungdet.page import figures
-
     names = _measured(next(iter(summary["models"].values())))
     if not names:
         return []
-    areas = "; ".join(
-        f"{finding_name(finding)}: "
-        + ", ".join(
-            f"{labels[model]} {figure('auroc', block['findings'][finding]['test']['auroc'])}"
-            for model, block in summary["models"].items()
-            if block["findings"][finding]["test"]["auroc"] is not None
-        )
-        for finding in names
+    areas = listed(
+        {
+            finding_name(finding): [
+                f"{labels[model]} {figure('auroc', block['findings'][finding]['test']['auroc'])}"
+                for model, block in summary["models"].items()
+                if block["findings"][finding]["test"]["auroc"] is not None
+            ]
+            for finding in names
+        }
     )
     return [
         Figure(

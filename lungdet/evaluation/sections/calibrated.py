@@ -17,6 +17,7 @@ from lungdet.evaluation.statistics.cases import BINS
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table
+from lungdet.page.sentences import undefined
 from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
 METRICS = ("calibration_error", "brier", "log_loss")
@@ -77,7 +78,7 @@ def tell(summary: dict) -> list:
             cells = [with_interval(block[stage], "test", metric) for metric in METRICS]
             rows.append([label(model), said, *cells])
             reasons |= dict.fromkeys(block[stage]["undefined"].get("test", {}).values())
-    notes = [HOW, *[f"Undefined: {reason}." for reason in reasons]]
+    notes = [HOW, *undefined(reasons)]
     if any(not ENDS[0] < value < ENDS[1] for block in blocks.values() for value in _temperatures(block)):
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":

@@ -16,7 +16,7 @@ from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
 from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import difference, finding_name, join, label, metric_name, number, p_value, with_interval
 
 CHANGES = {
@@ -215,7 +215,6 @@ def _table(one: dict) -> Table:
         rows.append([f"{named}{few}", cases, f"{block['patients']:,}", *cells, _cell(found), p_value(found["p_holm"])])
         if "undefined" in found:
             reasons.setdefault(found["undefined"], []).append(named)
-    undefined = [f"Undefined: {', '.join(of)}: {why}." for why, of in reasons.items()]
     first, second = (label(name) for name in models)
     columns = [
         "Cases",
@@ -223,7 +222,7 @@ def _table(one: dict) -> Table:
         "Patients",
         *[f"{name}, {metric_name('auroc')}" for name in (first, second)],
     ]
-    return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(one), *undefined])
+    return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(one), *undefined(reasons)])
 
 
 def _notes(one: dict) -> list[str]:

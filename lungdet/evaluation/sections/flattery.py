@@ -8,9 +8,10 @@ import pandas as pd
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import thresholds
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
-from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.page.document import Caution, Table
+from lungdet.page.sentences import undefined
 from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, points, value
 
 SOUGHT = {
@@ -71,7 +72,7 @@ def tell(summary: dict) -> list:
         "threshold that validation chose."
     )
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
-    notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *[f"Undefined: {why}." for why in reasons]]
+    notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *undefined(reasons)]
     columns = ["Model", "Threshold", *[metric_name(metric) for metric in (*SOUGHT[rule], "accuracy")]]
     return [Caution(warning), Table(columns, rows, 2, notes)]
 

@@ -1,6 +1,6 @@
 """The sections with the study's metrics: tables and figures of a summary's numbers, which they only put into words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -14,7 +14,8 @@ from lungdet.evaluation.statistics.measure import THRESHOLDED, measured, over, s
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.wording import BASELINE_NAMES, counted, figure, label, metric_name, value, with_interval
+from lungdet.page.sentences import undefined
+from lungdet.page.wording import BASELINE_NAMES, counted, figure, label, listed, metric_name, value, with_interval
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
@@ -77,7 +78,7 @@ def study_table(summary: dict, dataset: str | None = None) -> Table:
             cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
             rows.append([f"{label(model)}, published, other data", "", *cells])
     said = _how_to_read(summary) if dataset is None else []
-    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*said, *_undefined(notes)])
+    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*said, *undefined(notes)])
 
 
 def further_tables(summary: dict) -> list[Table]:
@@ -92,7 +93,7 @@ def further_tables(summary: dict) -> list[Table]:
         block = summary["baselines"][name]
         rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
         _explain(notes, block, "test", BASELINE_NAMES[name], called)
-    found = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, _undefined(notes))]
+    found = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, undefined(notes))]
     rows, notes = [], {}
     blocks = {label(model): block for model, block in summary["models"].items()}
     rows = [[name, *[with_interval(block, "test", metric) for metric in said]] for name, block in blocks.items()]
@@ -101,15 +102,17 @@ def further_tables(summary: dict) -> list[Table]:
     for name, block in blocks.items():
         _explain(notes, block, "test", name, said)
     reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
-    return [*found, Table(["Model", *[metric_name(metric) for metric in said]], rows, 1, [reads, *_undefined(notes)])]
+    return [*found, Table(["Model", *[metric_name(metric) for metric in said]], rows, 1, [reads, *undefined(notes)])]
 
 
 def pictures(summary: dict, study: Study) -> list[Figure]:
     """The four metrics, and ROC and precision-recall curves or the AUROC by finding."""
     labels = {name: label(name) for name in study.models} | BASELINE_NAMES
-    four = "; ".join(
-        f"{labels[name]}: " + ", ".join(f"{m} {value(block, 'test', m)}" for m in STUDY[:4])
-        for name, block in summary["models"].items()
+    four = listed(
+        {
+            labels[name]: [f"{metric} {value(block, 'test', metric)}" for metric in STUDY[:4]]
+            for name, block in summary["models"].items()
+        }
     )
     mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
     four_metrics = Figure(
@@ -243,10 +246,6 @@ def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] 
             notes.setdefault(reason, [])
             if entry not in notes[reason]:
                 notes[reason].append(entry)
-
-
-def _undefined(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    return [f"Undefined: {', '.join(entries)}: {reason}." for reason, entries in notes.items()]
 
 
 def _baseline(replicate: Replicate, answer: float | None) -> dict:

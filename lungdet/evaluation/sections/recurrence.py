@@ -8,7 +8,7 @@ from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import difference, join, label, metric_name, p_value, with_interval
 
 WHAT = {
@@ -177,8 +177,7 @@ def _table(summary: dict, one: dict) -> Table:
                 reasons.setdefault(found["undefined"], {})[CASES[key]] = None
         for row, block, cell in zip(rows, case["models"].values(), cells, strict=True):
             row += [with_interval(block, "test", "auroc"), *cell]
-    undefined = [f"Undefined on {join(list(on))}: {why}." for why, on in reasons.items()]
-    return Table(columns, rows, 1, [*_notes(summary, one), *undefined])
+    return Table(columns, rows, 1, [*_notes(summary, one), *undefined(reasons)])
 
 
 def _notes(summary: dict, one: dict) -> list[str]:

@@ -22,7 +22,7 @@ from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw
 from lungdet.machine import hardware
 from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table
-from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.sentences import THESE_RUNS, undefined, with_verdict, without_interval
 from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
 
 KEPT = tuple(range(100, 45, -5))
@@ -211,13 +211,12 @@ def sentence(model: str, block: dict) -> str:
         changes = "raises" if gain > 0 else "lowers"
         said += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(rest)}, by {size}{unit}"
     if ends is None:
-        return f"{said}; no interval ({found[str(QUOTED)]['undefined']['test_interval']['gain']}): no gain is shown."
+        return without_interval(said, found[str(QUOTED)]["undefined"]["test_interval"]["gain"], "gain")
     these = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
     verdict = (
         f"a gain is shown{these}" if ends[0] > 0 else f"a loss is shown{these}" if ends[1] < 0 else "no gain is shown"
     )
-    low, high = (points("accuracy", end)[0] for end in ends)
-    return f"{said}, 95 % interval {low} to {high}: {verdict}."
+    return with_verdict(said, "accuracy", ends, verdict)
 
 
 def matrix(summary: dict) -> Table:
@@ -237,7 +236,7 @@ def matrix(summary: dict) -> Table:
                 reasons |= dict.fromkeys(one["undefined"].values())
     several = any(len(block["seeds"]) > 1 for block in models.values())
     notes = ["Images with a known label" + (", means over seeds." if several else ".")]
-    notes += [f"Undefined: {reason}." for reason in reasons]
+    notes += undefined(reasons)
     return Table([*(["Finding", "Model"] if findings else ["Model", "Threshold"]), *KINDS.values()], rows, 2, notes)
 
 

@@ -16,12 +16,12 @@ from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
-from lungdet.evaluation.statistics.metrics import Undefined
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.sentences import THESE_RUNS
+from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import (
     figure,
     in_a_sentence,
@@ -285,7 +285,7 @@ def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:
             cells = [with_interval(one, "test", metric) for metric in METRICS]
             rows.append([f"{group}{few}", label(model), *support, *over, *cells])
             reasons |= dict.fromkeys(one["undefined"].get("test", {}).values())
-    notes = [f"Undefined: {reason}." for reason in reasons]
+    notes = undefined(reasons)
     columns = [attribute.capitalize(), "Model", "Images / patients", "Abnormal, %", *findings]
     return Table([*columns, *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
 

@@ -10,7 +10,7 @@ from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import flattery
 from lungdet.evaluation.statistics import metrics, thresholds
-from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
 from tests.fake_runs import fold_of, predictions, write_run

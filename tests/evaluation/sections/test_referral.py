@@ -11,7 +11,7 @@ from lungdet.evaluation.gathering import grouping
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import referral
 from lungdet.evaluation.statistics.bootstrap import multiplicities
-from lungdet.evaluation.statistics.metrics import Undefined
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
 from tests.fake_runs import consistent, fold_of, predictions, write_run

@@ -384,7 +384,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
 
 
 def test_a_threshold_that_could_not_be_chosen_is_undefined_in_every_group(tmp_path):
-    from lungdet.evaluation.statistics.metrics import Undefined
+    from lungdet.evaluation.statistics.cases import Undefined
 
     found = subgroups.of_model(replicates(tmp_path, described(80)), [{"abnormal": Undefined("one class")}], 20)
     block = found["attributes"]["view"]["PA"]
