@@ -146,12 +146,11 @@ class RadiographDataModule(lightning.LightningDataModule):
         return {"split": self.split.hash, "parts": parts, "fingerprint": self.store.fingerprint}
 
     def describe(self) -> dict:
-        """What a run folder records of its data: the store, each source's data sheet and counts of images and patients.
+        """What a run folder records of its data: the store, and its sources.
 
         `bits` is the depth that each dataset's 16-bit files were read with. Where `patients_known` is false, nothing
         says whose an image is, and each counts as a patient.
         """
-        counts = self.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {
             "fingerprint": self.store.fingerprint,
             "identity": self.identity,
@@ -165,10 +164,13 @@ class RadiographDataModule(lightning.LightningDataModule):
             "image_size": self.settings.size,
             "resize": self.settings.resize,
             "visits": self.serving.visits,
-            "sources": {
-                name: asdict(self.sheets.get(name, Sheet())) | row for name, row in counts.to_dict("index").items()
-            },
+            "sources": self.sources(),
         }
+
+    def sources(self) -> dict[str, dict]:
+        """Each dataset's data sheet, and how many images and patients of it are prepared."""
+        counts = self.store.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
+        return {name: asdict(self.sheets.get(name, Sheet())) | row for name, row in counts.to_dict("index").items()}
 
     @cached_property
     def requested(self) -> pd.DataFrame:

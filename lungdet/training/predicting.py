@@ -104,8 +104,8 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
 
     Returns:
         See `lungdet.runs.predictions`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
-        how many were left out as copies of images learnt from (`copies`), and why some runs' images could not be
-        compared (`unsearched`).
+        how many were left out as copies of images learnt from (`copies`), why some runs' images could not be compared
+        (`unsearched`), and what is known of each dataset (`sources`).
 
     Raises:
         RunError: the images would be prepared otherwise than in training, or all are of patients it has learnt from.
@@ -136,7 +136,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         )
         trainer.predict(model, data.loader(rows, training=False), return_predictions=False)
     table = _table(model, data.store.manifest)
-    table.attrs["scored"] = facts
+    table.attrs["scored"] = facts | {"sources": data.sources()}
     return table
 
 

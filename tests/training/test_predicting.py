@@ -106,7 +106,10 @@ def test_the_runs_own_images_under_other_names_are_left_out_with_their_patients(
     pd.DataFrame(rows).assign(dataset="clinic").to_csv(tmp_path / "renamed.csv", index=False)
     scored = score(run, OmegaConf.merge(run.config.data, {"table": str(tmp_path / "renamed.csv"), "root": None}))
     assert scored["patient_id"].tolist() == [f"clinic/z{i}" for i in (3, 4, 5, 6, 7)]
-    assert scored.attrs["scored"] == {"excluded": 0, "copies": 3, "unsearched": []}
+    facts = scored.attrs["scored"]
+    assert {**facts, "sources": [*facts["sources"]]} == {
+        "excluded": 0, "copies": 3, "unsearched": [], "sources": ["clinic"],
+    }  # fmt: skip
     assert "3 images are copies of some that run learnt from: clinic/z0 is table/0_1" in caplog.text
 
     shutil.rmtree(data.store.folder)

@@ -1,7 +1,7 @@
 """PhantomDataModule: synthetic radiographs with known truth, read by the real datasets' own readers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -68,25 +68,9 @@ class PhantomDataModule(CombinedDataModule):
         for name, sheet in CombinedDataModule.sheets.items()
     }
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        patients: Mapping[str, int],
-        series: int,
-        size: int,
-        prevalence: float,
-        difficulty: float,
-        shortcut: float,
-        signal: str,
-        label_noise: float,
-        masks: bool,
-        phantom_seed: int,
-        **keys,
-    ) -> None:
-        self.knobs = Knobs(
-            patients, series, size, prevalence, difficulty, shortcut, signal, label_noise, masks, phantom_seed
-        )
+    def __init__(self, root: str | Path, *, phantom_seed: int = 0, **keys) -> None:
+        names = {field.name for field in fields(Knobs)} - {"seed"}  # which is the run's own
+        self.knobs = Knobs(seed=phantom_seed, **{name: keys.pop(name) for name in names & keys.keys()})
         if self.knobs.signal == "order" and keys.get("limit") is not None:
             raise InputError(
                 f"data.limit={keys['limit']}: it could take one of two twins and leave the other, and then the last "

@@ -27,22 +27,8 @@ NAMED = 10
 """Pairs that an error names."""
 
 
-def find_copies(images: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images of different patients that are copies of each other; two visits of one patient are no alarm.
-
-    Args:
-        images: (N, H, H) uint8, a memory map or an array.
-        manifest: N rows, row i describing `images[i]`.
-
-    Returns:
-        `image_id_a`, `image_id_b`, `kind` ("identical": the same pixels, or "near") and `correlation`. Of k copies of
-        one image not all pairs are given, but enough to name each and to link them all.
-    """
-    return between_patients(search(images), manifest)
-
-
 def store_copies(store: Store) -> pd.DataFrame:
-    """What `find_copies` finds in a prepared store; searched once, then kept in the store's folder."""
+    """The copies between patients in a prepared store; searched once, then kept in the store's folder."""
     return between_patients(links(store), store.manifest)
 
 
@@ -50,7 +36,7 @@ def refuse_copies(pairs: pd.DataFrame, split: Split, manifest: pd.DataFrame) -> 
     """Refuse a split in which an image stands in two parts.
 
     Args:
-        pairs: from `find_copies` or `store_copies`.
+        pairs: from `between_patients`.
         split: who is in train, validation and test; images that are in none of them do no harm, but link their copies.
         manifest: tells the patients.
 
@@ -130,7 +116,16 @@ class _Stacked(Sequence):
 
 
 def between_patients(pairs: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Rows become image ids, and pairs of one patient fall out: a split keeps a patient whole anyway."""
+    """Images of different patients that are copies of each other; two visits of one patient are no alarm.
+
+    Args:
+        pairs: from `lungdet.data.store.copies.search`.
+        manifest: row i describing image i of those searched.
+
+    Returns:
+        `image_id_a`, `image_id_b`, `kind` ("identical": the same pixels, or "near") and `correlation`. Of k copies of
+        one image not all pairs are given, but enough to name each and to link them all.
+    """
     names, patients = (manifest[column].to_numpy() for column in ("image_id", "patient_id"))
     pairs = pairs[patients[pairs["row_a"]] != patients[pairs["row_b"]]]
     ids = {f"image_id_{side}": pd.Series(names[pairs[f"row_{side}"]], dtype="str") for side in "ab"}

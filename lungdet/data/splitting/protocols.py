@@ -52,11 +52,7 @@ def official(
 
 
 def folds(
-    manifest: pd.DataFrame,
-    fold: int,
-    of: int = 5,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    seed: int = 0,
+    manifest: pd.DataFrame, fold: int, of: int = 5, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
 ) -> Split:
     """One of several folds as the test part: over all folds, each patient is tested once.
 

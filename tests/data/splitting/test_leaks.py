@@ -85,6 +85,10 @@ def cropped_after_resizing(image: np.ndarray, rng: np.random.Generator) -> np.nd
 CHANGES: list[Callable] = [recompressed, cropped, cropped_after_resizing, brightened, resized]
 
 
+def copies_between_patients(images: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:
+    return leaks.between_patients(copies.search(images), manifest)
+
+
 def planted(originals: list[np.ndarray], seed: int) -> np.ndarray:
     """A copy of each, changed in one of the ways; every sixth in all of them."""
     rng = np.random.default_rng(seed)
@@ -100,7 +104,7 @@ def test_changed_copies_are_found_and_nothing_else_is() -> None:
     originals = films(90)
     changed = planted(list(originals[:60]), seed=1)
     images = np.concatenate([originals, changed])
-    pairs = leaks.find_copies(images, each_its_own(len(images)))
+    pairs = copies_between_patients(images, each_its_own(len(images)))
     assert list(pairs.columns) == ["image_id_a", "image_id_b", "kind", "correlation"]
     found = set(zip(pairs["image_id_a"], pairs["image_id_b"], strict=True))
     true = {(f"clinic/{i}", f"clinic/{90 + i}") for i in range(60)}
@@ -112,7 +116,7 @@ def test_changed_copies_are_found_and_nothing_else_is() -> None:
 def test_the_same_pixels_are_identical_and_a_negative_is_near() -> None:
     images = films(6)
     images = np.concatenate([images, images[2:3], 255 - images[4:5]])
-    pairs = leaks.find_copies(images, each_its_own(8))
+    pairs = copies_between_patients(images, each_its_own(8))
     assert pairs[["image_id_a", "image_id_b", "kind"]].to_numpy().tolist() == [
         ["clinic/2", "clinic/6", "identical"],
         ["clinic/4", "clinic/7", "near"],
@@ -124,8 +128,8 @@ def test_the_same_pixels_are_identical_and_a_negative_is_near() -> None:
 def test_two_images_of_one_patient_are_no_alarm() -> None:
     images = films(3)
     images = np.concatenate([images, images[:1], planted([images[1]], 0)])
-    assert leaks.find_copies(images, table(["a", "b", "c", "a", "b"])).empty
-    assert len(leaks.find_copies(images, table(["a", "b", "c", "d", "e"]))) == 2
+    assert copies_between_patients(images, table(["a", "b", "c", "a", "b"])).empty
+    assert len(copies_between_patients(images, table(["a", "b", "c", "d", "e"]))) == 2
     assert len(copies.search(images)) == 2  # `check` reports them
 
 
@@ -138,12 +142,12 @@ def test_another_exposure_of_the_same_chest_is_no_copy() -> None:
     hashes = copies.perceptual_hashes(np.array([first, second]))
     assert len(copies.propose(hashes)[0]) == 1  # alike enough to be compared
     assert 0.3 < aligned_correlation(first, second) < enough_correlation(SIDE)
-    assert leaks.find_copies(np.array([first, second]), each_its_own(2)).empty
+    assert copies_between_patients(np.array([first, second]), each_its_own(2)).empty
 
 
 def test_every_one_of_many_copies_is_named_and_linked_without_naming_all_pairs() -> None:
     images = np.concatenate([films(2)[[0] * 30], films(3, seed=5), planted([films(2)[0]] * 6, seed=2)])
-    pairs = leaks.find_copies(images, each_its_own(len(images)))
+    pairs = copies_between_patients(images, each_its_own(len(images)))
     assert len(pairs) == 35
     named = set(pairs["image_id_a"]) | set(pairs["image_id_b"])
     assert named == {f"clinic/{i}" for i in (*range(30), *range(33, 39))}
@@ -155,9 +159,9 @@ def test_any_size_of_square_can_be_searched(side: int) -> None:
     images = np.concatenate(
         [images, images[:1], np.full((2, side, side), 7, np.uint8), np.zeros((1, side, side), "u1")]
     )
-    pairs = leaks.find_copies(images, each_its_own(len(images)))
+    pairs = copies_between_patients(images, each_its_own(len(images)))
     assert pairs["image_id_b"].tolist() == ["clinic/5", "clinic/7"]
-    assert leaks.find_copies(images[:1], each_its_own(1)).empty
+    assert copies_between_patients(images[:1], each_its_own(1)).empty
 
 
 def test_proposals_are_all_pairs_of_few_differing_bits() -> None:
@@ -295,7 +299,7 @@ def test_of_200_copies_of_real_originals_95_in_100_are_found(real: Store, real_d
     manifest = each_its_own(len(images)).assign(
         patient_id=[*real.manifest["patient_id"], *(f"copy/{i}" for i in range(200))]
     )
-    pairs = leaks.find_copies(images, manifest)
+    pairs = copies_between_patients(images, manifest)
     twins = {row: len(real.manifest) + i for i, row in enumerate(rows.tolist())}
     same = leaks.links(real)[["row_a", "row_b"]].to_numpy().tolist()
     allowed = set(twins.items()) | {(x, twins[y]) for p in same for x, y in (p, p[::-1]) if y in twins}
