@@ -54,6 +54,20 @@ def test_an_archive_is_unpacked_whole(tmp_path, name, body):
     assert not (tmp_path / "aside").exists()
 
 
+def test_names_with_the_slashes_of_windows_are_folders_too(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped({r"images\a.png": b"a"}))
+    unpacking.unpack(tmp_path / "a.zip", tmp_path / "target", tmp_path / "aside")
+    assert (tmp_path / "target" / "images" / "a.png").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("again", ["images/a.png", "images/a.png/b", "images\\a.png"])
+def test_a_name_that_is_in_an_archive_twice_overwrites_nothing(tmp_path, again):
+    (tmp_path / "a.tar.gz").write_bytes(tarred(GOOD, tarfile.TarInfo(again)))
+    with pytest.raises(unpacking.ArchiveError, match=r"twice, or as a file and a folder"):
+        unpacking.unpack(tmp_path / "a.tar.gz", tmp_path / "target", tmp_path / "aside")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
 @pytest.mark.parametrize(("name", "body"), [("a.zip", zipped(GOOD)), ("a.tar.gz", tarred(GOOD))])
 def test_a_truncated_archive_leaves_nothing(tmp_path, name, body):
     for length in (len(body) - 4, len(body) * 2 // 3, 5, 0):

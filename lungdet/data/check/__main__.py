@@ -48,10 +48,10 @@ def examine(data: "RadiographDataModule") -> dict:
     A split that training would refuse (`data.setup`) is reported, not raised, together with the numbers of its parts.
 
     Returns:
-        `title`, `sentences` (the gist), `store` (fingerprint, settings), `split` (name and hashes, None without one),
-        `refused` (why training would not start, or None), `official` (by dataset, `official.verify`), `copies`,
-        `left_out`, `odd` (names by kind), `patients_known`, `doubts` (sentences: who is who, depth of 16-bit files),
-        `advice`, `numbers` (`fingerprint.describe`), all JSON-ready; `tables` and `sheet` for those who show them.
+        `title`, `store` (fingerprint, settings), `split` (name and hashes, None without one), `refused` (why training
+        would not start, or None), `official` (by dataset, `official.verify`), `copies`, `left_out`, `odd` (names by
+        kind), `patients_known`, `doubts` (sentences: who is who, depth of 16-bit files), `advice`, `numbers`
+        (`fingerprint.describe`), all JSON-ready; `tables` and `sheet` for those who show them.
     """
     from lungdet.data.check import advice, contact, fingerprint, inspection, official, tables
     from lungdet.data.splitting import leaks
