@@ -164,10 +164,10 @@ class RadiographDataModule(lightning.LightningDataModule):
             "image_size": self.settings.size,
             "resize": self.settings.resize,
             "visits": self.serving.visits,
-            "sources": self.sources(),
+            "sources": self.source_facts(),
         }
 
-    def sources(self) -> dict[str, dict]:
+    def source_facts(self) -> dict[str, dict]:
         """Each dataset's data sheet, and how many images and patients of it are prepared."""
         counts = self.store.manifest.groupby("dataset")["patient_id"].agg(images="size", patients="nunique")
         return {name: asdict(self.sheets.get(name, Sheet())) | row for name, row in counts.to_dict("index").items()}

@@ -136,7 +136,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         )
         trainer.predict(model, data.loader(rows, training=False), return_predictions=False)
     table = _table(model, data.store.manifest)
-    table.attrs["scored"] = facts | {"sources": data.sources()}
+    table.attrs["scored"] = facts | {"sources": data.source_facts()}
     return table
 
 

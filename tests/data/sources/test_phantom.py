@@ -337,6 +337,15 @@ def test_a_knob_out_of_range_is_named(change, named):
         knobs(**change)
 
 
+def test_a_run_records_that_its_images_are_drawn(tmp_path: Path):
+    data = module(tmp_path, {"image_size": 32, "store": tmp_path / "prepared"})
+    data.setup()
+    sources = data.describe()["sources"]
+    assert {name: (facts["synthetic"], facts["patients"]) for name, facts in sources.items()} == {
+        f"phantom-{name}": (True, count) for name, count in FEW.items()
+    }
+
+
 def test_a_source_may_be_named_as_its_real_dataset_is(tmp_path: Path):
     loading = {"image_size": 32, "store": tmp_path / "prepared"}
     real = module(tmp_path, loading | {"train_on": ["shenzhen", "montgomery"], "held_out": "chestxray14"})
