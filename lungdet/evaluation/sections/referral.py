@@ -19,6 +19,7 @@ from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw_certain
+from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED, Scale
 from lungdet.machine import hardware
 from lungdet.page import figures
 from lungdet.page.document import Figure, Items, Table
@@ -58,18 +59,18 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
     found = curves(tables, labels, draws)
     patients, resting = int(tables[0]["patient_id"].nunique()), _resting(tables[0], labels)
 
-    def estimate(name: str, values: np.ndarray, metric: str = "accuracy", share: float = 1.0) -> Estimate:
+    def estimate(values: np.ndarray, metric: str = "accuracy", share: float = 1.0, scale: Scale = SHARE) -> Estimate:
         by_seed = [Undefined(METRICS[metric]) if math.isnan(value) else float(value) for value in values[:, 0]]
-        return Estimate(name, by_seed, values[:, 1:], patients, max(1, int(share * resting[metric])))
+        return Estimate(by_seed, values[:, 1:], patients, max(1, int(share * resting[metric])), scale)
 
     kept, whole = {}, found["accuracy"][:, :, -1]
     for per_cent in KEPT:
         at = {name: values[:, :, per_cent - 1] for name, values in found.items()}
-        some = {name: estimate(name, values, name, per_cent / 100) for name, values in at.items()}
-        gain = estimate("gap", at["accuracy"] - whole)
-        kept[str(per_cent)] = _block(some | {"gain": gain})
+        reached = {name: estimate(values, name, per_cent / 100) for name, values in at.items()}
+        gain = estimate(at["accuracy"] - whole, scale=UNBOUNDED)
+        kept[str(per_cent)] = _block(reached | {"gain": gain})
         withdraw_certain(kept[str(per_cent)], "test", {"gain": gain})
-    risk = {"area": estimate("area", 1 - found["accuracy"].mean(axis=-1)), "error": estimate("error", 1 - whole)}
+    risk = {"area": estimate(1 - found["accuracy"].mean(axis=-1)), "error": estimate(1 - whole)}
     return {
         "kept": kept,
         "risk": _block(risk),

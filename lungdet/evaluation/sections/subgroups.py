@@ -99,7 +99,7 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
             attributes[attribute][group] = block | {"few": not enough}
             if group != UNKNOWN:
                 judged[group] = enough
-        gaps += [_gap(attribute, *pair, measure) for pair in itertools.combinations(judged.items(), 2)]
+        gaps += [_gap(attribute, *pair) for pair in itertools.combinations(judged.items(), 2)]
     gaps = [gap for gap in gaps if gap is not None]
     found = sorted([_described(gap, len(gaps)) for gap in gaps], key=lambda gap: -gap["difference"])
     return {"measure": measure, "attributes": attributes, "left_out": left_out, "gaps": found}
@@ -208,24 +208,20 @@ def _measured(
     for key, at, names in (("test", [0.0] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
         by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
         at_half = at_half or by_label
-        means = {
-            name: _over_findings(name, [by_name[name] for by_name in by_label.values()], len(own)) for name in names
-        }
+        means = {name: _over_findings([by_name[name] for by_name in by_label.values()], len(own)) for name in names}
         enter(block, key, {name: estimate._replace(patients=block["patients"]) for name, estimate in means.items()})
     return block, at_half
 
 
-def _over_findings(metric: str, estimates: Sequence[Estimate], seeds: int) -> Estimate:
+def _over_findings(estimates: Sequence[Estimate], seeds: int) -> Estimate:
     """The mean over findings, in a draw over those that are there."""
     if estimates:
         return mean(estimates, over_defined=True)
     nothing = Undefined("no finding is there both present and absent")
-    return Estimate(metric, [nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
+    return Estimate([nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
 
 
-def _gap(
-    attribute: str, one: tuple[str, dict[str, Estimate]], two: tuple[str, dict[str, Estimate]], metric: str
-) -> Gap | None:
+def _gap(attribute: str, one: tuple[str, dict[str, Estimate]], two: tuple[str, dict[str, Estimate]]) -> Gap | None:
     """Between two groups, over the labels that both can be judged by; None where there is none."""
     shared = [name for name in one[1] if name in two[1]]
     if not shared:

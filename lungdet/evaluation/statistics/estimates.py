@@ -9,6 +9,7 @@ import numpy as np
 
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.intervals import Estimate
+from lungdet.evaluation.statistics.scales import UNBOUNDED
 
 
 def mean(estimates: Sequence[Estimate], over_defined: bool = False) -> Estimate:
@@ -42,11 +43,11 @@ def minus(minuend: Estimate, subtrahend: Estimate, sides: tuple[str, str] = ("",
         ]
         values.append(Undefined(missing[0]) if missing else pair[0] - pair[1])
     return Estimate(
-        "gap",
         values,
         minuend.draws - subtrahend.draws,
         min(minuend.patients, subtrahend.patients),
         min(minuend.supporting, subtrahend.supporting),
+        UNBOUNDED,
     )
 
 

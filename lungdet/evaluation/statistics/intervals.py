@@ -18,8 +18,7 @@ import numpy as np
 from scipy import stats
 
 from lungdet.evaluation.statistics.cases import Undefined
-from lungdet.evaluation.statistics.metrics import METRICS
-from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED
+from lungdet.evaluation.statistics.scales import SHARE, Scale
 
 SEEDS_NEEDED = 3
 """With fewer, the spread over seeds cannot be told from a difference between models."""
@@ -34,14 +33,14 @@ class Estimate(NamedTuple):
     """A metric of a model: its value under each of S seeds, and in redrawn test parts (S, B).
 
     `patients` were drawn from; `supporting` are those of them on whose images the metric rests (the abnormal ones for
-    recall). `centre` is where the interval is centred if not at the mean over seeds.
+    recall). Its interval is symmetric on `scale`, about `centre` if not about the mean over seeds.
     """
 
-    metric: str
     values: Sequence[float]
     draws: np.ndarray
     patients: int
     supporting: int
+    scale: Scale = SHARE
     centre: float | None = None
 
 
@@ -72,7 +71,7 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     if reason := _no_interval(estimate):
         return Undefined(reason), Undefined(reason)
     patients, seeds, freedom = variance(estimate)
-    scale = _SCALES.get(estimate.metric, SHARE)
+    scale = estimate.scale
     if not math.isfinite(scale.to(value)):
         away = (1 - LEVEL) / 2
         exact = away ** (1 / estimate.supporting)
@@ -181,6 +180,3 @@ def _no_interval(estimate: Estimate) -> str | None:
             f"{estimate.patients} patients"
         )
     return None
-
-
-_SCALES = {name: metric.scale for name, metric in METRICS.items()} | {"gap": UNBOUNDED}

@@ -116,11 +116,11 @@ def estimated(
     for place, name in enumerate(names):
         by_label = by_seed[:, :, place]
         estimates[name] = Estimate(
-            name,
             [value[name] for value in values],
             by_label[:, 0] if len(measurable) == 1 else _mean_over_findings(by_label),
             len(patients),
             _supporting(METRICS[name], tables[0], measurable),
+            METRICS[name].scale,
             _centre(cases, patient, METRICS[name]),
         )
     return estimates

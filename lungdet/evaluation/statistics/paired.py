@@ -53,11 +53,11 @@ def compared(
     return adjust(comparisons)
 
 
-def compare(first: str, ours: Mapping[str, Estimate], second: str, theirs: Mapping[str, Estimate]) -> dict:
+def compare(first: str, of_first: Mapping[str, Estimate], second: str, of_second: Mapping[str, Estimate]) -> dict:
     """Two models' estimates by name, second minus first: `difference`, `interval`, `p` and why it is `undefined`."""
     cells = {}
-    for name in ours:
-        value, low, high, p = difference(ours[name], theirs[name])
+    for name in of_first:
+        value, low, high, p = difference(of_first[name], of_second[name])
         undefined = math.isnan(low)
         cells[name] = {
             "difference": _none(value),
@@ -65,7 +65,7 @@ def compare(first: str, ours: Mapping[str, Estimate], second: str, theirs: Mappi
             "p": _none(p),
             **({"undefined": getattr(low, "reason", "it is undefined")} if undefined else {}),
         }
-    return {"first": first, "second": second, "counts_seeds": _counts_seeds(ours, theirs), "metrics": cells}
+    return {"first": first, "second": second, "counts_seeds": _counts_seeds(of_first, of_second), "metrics": cells}
 
 
 def from_zero(estimates: Mapping[str, Estimate]) -> dict:

@@ -10,13 +10,15 @@ from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import replicate
 from lungdet.evaluation.statistics.cases import Case
 from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, p_value, variance
+from lungdet.evaluation.statistics.scales import CORRELATION, LOSS, UNBOUNDED
 from tests.simulated import cohort, several_seeds
 
 
 def estimate(name: str, seeds: list[np.ndarray], y: np.ndarray, patient: np.ndarray, draws: int = 2000) -> Estimate:
     drawn = replicate([Case(y, p) for p in seeds], patient, draws, metrics=(metrics.METRICS[name],))[:, 0]
     patients = patient.max() + 1
-    return Estimate(name, [metrics.METRICS[name](y, p) for p in seeds], drawn, patients, patients)
+    values = [metrics.METRICS[name](y, p) for p in seeds]
+    return Estimate(values, drawn, patients, patients, metrics.METRICS[name].scale)
 
 
 def delong_by_patient(y: np.ndarray, first: np.ndarray, second: np.ndarray, patient: np.ndarray) -> float:
@@ -63,7 +65,7 @@ def test_one_image_a_patient_gives_the_interval_of_a_share():
 
 def test_seeds_that_differ_widen_the_interval_and_two_of_them_do_not():
     draws = np.random.default_rng(0).normal(0.8, 0.01, (1, 3000))
-    alike = Estimate("accuracy", [0.8, 0.8, 0.8], np.repeat(draws, 3, axis=0), 200, 200)
+    alike = Estimate([0.8, 0.8, 0.8], np.repeat(draws, 3, axis=0), 200, 200)
     apart = alike._replace(values=[0.7, 0.8, 0.9], draws=draws + np.array([[-0.1], [0], [0.1]]))
     low, high = interval(apart)
     narrow = interval(alike)
@@ -83,7 +85,7 @@ def test_a_difference_is_students_and_with_unequal_numbers_of_seeds_welchs():
     for seeds, equal in ((4, True), (3, False)):
         values = one, two[:seeds]
         # No draw differs: nothing is left open by patients, and seeds are all there is.
-        first, second = (Estimate("mcc", list(v), np.repeat(v[:, None], 50, axis=1), 200, 200) for v in values)
+        first, second = (Estimate(list(v), np.repeat(v[:, None], 50, axis=1), 200, 200) for v in values)
         found, expected = difference(first, second), stats.ttest_ind(values[1], values[0], equal_var=equal)
         assert found.p == pytest.approx(expected.pvalue)
         assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
@@ -114,12 +116,12 @@ def test_a_constant_answer_has_an_auroc_of_one_half_and_nothing_beside_it():
 
 def test_there_is_no_interval_where_nothing_can_be_redrawn_and_it_says_why():
     p = np.array([0.2, 0.4, 0.9])
-    low, high = interval(Estimate("accuracy", [0.5], np.full((1, 0), np.nan), 1, 1))
+    low, high = interval(Estimate([0.5], np.full((1, 0), np.nan), 1, 1))
     assert math.isnan(low)
     assert "single patient" in high.reason
     rare = estimate("auroc", [np.resize(p, 30)], np.eye(30)[0], np.arange(30), 500)
     assert "undefined in" in interval(rare)[0].reason
-    missing = Estimate("auroc", [metrics.Undefined("no image is normal")], np.full((1, 9), np.nan), 9, 9)
+    missing = Estimate([metrics.Undefined("no image is normal")], np.full((1, 9), np.nan), 9, 9)
     assert interval(missing)[0].reason == "no image is normal"
     nothing = difference(rare, rare)
     assert math.isnan(nothing.p)
@@ -154,7 +156,7 @@ def test_intervals_hold_the_truth_and_false_claims_are_rare():
 
 
 def test_a_difference_that_no_draw_changes_is_not_certain_either():
-    sure, wrong = (Estimate("auroc", [value], np.full((1, 300), value), 3, 3) for value in (1.0, 0.0))
+    sure, wrong = (Estimate([value], np.full((1, 300), value), 3, 3) for value in (1.0, 0.0))
     found = difference(wrong, sure)
     assert found.value == 1
     assert math.isnan(found.p)
@@ -163,7 +165,7 @@ def test_a_difference_that_no_draw_changes_is_not_certain_either():
 
 @pytest.mark.parametrize(("value", "side"), [(1.0, 1), (-1.0, -1)])
 def test_a_correlation_on_its_edge_lies_in_its_interval(value, side):
-    low, high = interval(Estimate("mcc", [value], np.full((1, 300), value), 30, 30))
+    low, high = interval(Estimate([value], np.full((1, 300), value), 30, 30, CORRELATION))
     assert low <= value <= high
     assert sorted((abs(low), abs(high)))[0] == pytest.approx(2 * 0.025 ** (1 / 30) - 1)
 
@@ -171,7 +173,7 @@ def test_a_correlation_on_its_edge_lies_in_its_interval(value, side):
 def test_the_p_value_of_a_difference_that_is_measured_seed_by_seed_is_students():
     values = 0.02 + 0.02 * np.random.default_rng(0).normal(size=5)
     # No draw differs: seeds are all there is.
-    one = Estimate("gap", list(values), np.repeat(values[:, None], 50, axis=1), 200, 200)
+    one = Estimate(list(values), np.repeat(values[:, None], 50, axis=1), 200, 200, UNBOUNDED)
     assert p_value(one) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert p_value(one._replace(values=[0.0], draws=np.zeros((1, 50)))) == 1
     assert math.isnan(p_value(one._replace(values=[0.1], draws=np.full((1, 50), 0.1))))
@@ -179,5 +181,5 @@ def test_the_p_value_of_a_difference_that_is_measured_seed_by_seed_is_students()
 
 def test_losses_whose_squared_variance_is_no_number_any_more_have_an_interval():
     drawn = 1e-90 * np.random.default_rng(0).random((1, 200))  # of a model that is sure and right, sharpened further
-    low, high = interval(Estimate("log_loss", [5e-91], drawn, 30, 30))
+    low, high = interval(Estimate([5e-91], drawn, 30, 30, LOSS))
     assert 0 <= low < 5e-91 < high < 1e-88
