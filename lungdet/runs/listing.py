@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,27 +25,21 @@ def main() -> None:
     folder = parser.parse_args().folder
     with plain_errors("lungdet.runs"):
         runs = find_runs(folder)
-    refused = {run: reason for run in runs if (reason := _refused(run))}
-    listed = [run for run in runs if run not in refused]
-    lines = [line(run, folder) for run in listed]
-    missing = [job for plan in sorted(folder.rglob("multirun.yaml")) for job in never_run(plan.parent)]
-    rows = [*varying(listed, lines), *(_not_begun(job, folder) for job in missing)]
+        missing = [job for plan in sorted(folder.rglob("multirun.yaml")) for job in never_run(plan.parent)]
+    lines, refusals = {}, []
+    for run in runs:
+        try:
+            lines[run] = line(run, folder)
+        except RunError as error:
+            refusals.append(error)
+    rows = [*varying(lines), *(_not_begun(job, folder) for job in missing)]
     Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
-    for reason in refused.values():
-        print(f"Not listed: {reason}")
-    if any(row["state"] == "cut" for row in lines):
+    for refusal in refusals:
+        print(f"Not listed: {refusal}")
+    if any(row["state"] == "cut" for row in rows):
         print("A run that was cut goes on with: python train.py resume=RUN; a multirun with a name, as it was started.")
-    if any(row["state"] == "no epoch" for row in lines):
+    if any(row["state"] == "no epoch" for row in rows):
         print("Why a run has no epoch stands in its train.log, or in the terminal that it was started in.")
-
-
-def _refused(run: Run) -> str | None:
-    """Why a run is not read, if it is not."""
-    try:
-        run.config, run.environment, run.epochs  # noqa: B018
-    except RunError as error:
-        return str(error)
-    return None
 
 
 def state(run: Run) -> str:
@@ -73,13 +67,13 @@ def line(run: Run, folder: Path) -> dict[str, str]:
     }
 
 
-def varying(runs: Sequence[Run], lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def varying(lines: Mapping[Run, dict[str, str]]) -> list[dict[str, str]]:
     """The lines, each with what its run's command line said that not every run's did."""
-    commands = [[word.lstrip("+") for word in run.environment.get("overrides", [])] for run in runs]
+    commands = [[word.lstrip("+") for word in run.environment.get("overrides", [])] for run in lines]
     common = set.intersection(*map(set, commands)) if commands else set()
     return [
         row | {"with": " ".join(word for word in words if word not in common)}
-        for row, words in zip(lines, commands, strict=True)
+        for row, words in zip(lines.values(), commands, strict=True)
     ]
 
 

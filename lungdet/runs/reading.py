@@ -25,16 +25,9 @@ def read_config(path: Path) -> DictConfig:
     """A run's configuration.
 
     Raises:
-        RunError: it cannot be read, or refers to something outside of itself, such as a variable of the environment.
+        RunError: see `read_yaml`; or it refers to something outside of itself, such as a variable of the environment.
     """
-    try:
-        config = read_yaml(path)
-        if not OmegaConf.is_dict(config):
-            raise ValueError("no keys in it")
-    except RunError:
-        raise
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise damaged(path, error) from error
+    config = read_yaml(path)
     for key, value in _texts(OmegaConf.to_container(config, resolve=False)):
         if "${" in value:
             raise RunError(
@@ -48,20 +41,20 @@ def read_yaml(path: Path) -> DictConfig:
     """A configuration that stands in a file.
 
     Raises:
-        RunError: it holds an alias: a few lines of them, written out, are longer than any memory; or it is nested so
-            deeply that reading it would not end either.
+        RunError: it cannot be read; it holds an alias: a few lines of them, written out, are longer than any memory; or
+            it is nested so deeply that reading it would not end either.
     """
-    text, depth = path.read_text(encoding="utf-8"), 0
-    for event in yaml.parse(text):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise RunError(f"{path}, line {event.start_mark.line + 1}: nested more than {DEEPEST} deep; it is damaged")
-        if isinstance(event, yaml.AliasEvent):
-            raise RunError(
-                f"{path}, line {event.start_mark.line + 1}: *{event.anchor} stands for something else, which train.py "
-                "never writes and which may be longer than memory; write there what it stands for"
-            )
-    return OmegaConf.load(io.StringIO(text))  # a plain word is refused, other than by `create`
+    try:
+        text = path.read_text(encoding="utf-8")
+        _require_finite(text, path)
+        config = OmegaConf.load(io.StringIO(text))  # a plain word is refused, other than by `create`
+        if not OmegaConf.is_dict(config):
+            raise ValueError("no keys in it")
+    except RunError:
+        raise
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise damaged(path, error) from error
+    return config
 
 
 def read_facts(path: Path) -> dict:
@@ -117,6 +110,19 @@ def require_whole(checkpoint: Path) -> None:
 def damaged(path: Path, error: Exception) -> RunError:
     """What to raise of a file of a run that cannot be read."""
     return RunError(f"{path} is damaged ({error}); put a copy of it back, or start a new run in another folder")
+
+
+def _require_finite(text: str, path: Path) -> None:
+    depth = 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RunError(f"{path}, line {event.start_mark.line + 1}: nested more than {DEEPEST} deep; it is damaged")
+        if isinstance(event, yaml.AliasEvent):
+            raise RunError(
+                f"{path}, line {event.start_mark.line + 1}: *{event.anchor} stands for something else, which train.py "
+                "never writes and which may be longer than memory; write there what it stands for"
+            )
 
 
 @lru_cache(maxsize=1024)

@@ -22,8 +22,7 @@ def epochs(run: Run, losses: list[float]) -> None:
 
 
 def lines(folder: Path) -> dict[str, dict[str, str]]:
-    runs = find_runs(folder)
-    rows = listing.varying(runs, [listing.line(run, folder) for run in runs])
+    rows = listing.varying({run: listing.line(run, folder) for run in find_runs(folder)})
     return {row["run"].removeprefix("runs/"): row for row in rows}
 
 

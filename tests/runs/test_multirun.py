@@ -56,6 +56,12 @@ def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multir
     assert never_run(tmp_path) == []
 
 
+def test_a_damaged_multirun_is_refused_by_file(multirun):
+    (multirun / "multirun.yaml").write_text("hydra: [")
+    with pytest.raises(RunError, match=r"multirun\.yaml is damaged"):
+        never_run(multirun)
+
+
 def test_the_report_lists_them(multirun, tmp_path):
     for number, model in ((0, "cnn"), (2, "cnn_lstm")):
         path = multirun / f"{number}_job" / "environment.json"
