@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import evaluate
 from lungdet.evaluation.gathering.results import EvaluationError
-from lungdet.training import scoring
+from lungdet.training import predicting
 from tests.calling import CHECKOUT, call
 from tests.fake_runs import predictions, write_run
 
@@ -112,7 +112,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
         table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": []}
         return table
 
-    monkeypatch.setattr(scoring, "score", score)
+    monkeypatch.setattr(predicting, "score", score)
     with hydra.initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", [f"runs={run}", *arguments], return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards
