@@ -68,11 +68,8 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
         trust: packages whose classes the runs may name.
 
     Returns:
-        JSON-ready. `models`: each one's `parameters`, `flops`, `training_images_per_second`, `images_per_second`,
-        `latency_ms`, `peak_memory_bytes` (see `MEANING`) and `ratios` to the model `against`; or `reason`, why it could
-        not be measured. Beside them the conditions: `device`, `cores`, `threads`, `torch`, `precision`,
-        `memory_format`, `image_size`, `batch_size`, `rounds`, `others_cores`, `quiet`, and `remarks`: sentences
-        on what is not as a run has it. Where nothing could be measured at all, `reason` alone.
+        JSON-ready, see `MEANING`: the conditions, `remarks` on what is not as a run has it, and under `models` what
+        each costs, or `reason`, why it could not be measured. Where nothing could be measured at all, `reason` alone.
     """
     turns, remarks = _Turns(runs), list[str]()
     try:

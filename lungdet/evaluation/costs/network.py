@@ -39,13 +39,9 @@ class Place(NamedTuple):
 
 
 def choose(accelerator: str, precision: str, memory_format: str, image_size: int) -> tuple[Place, list[str]]:
-    """Where and how training with these settings would compute on this machine; remarks tell what is not as they say.
+    """Where and how training with these settings of `trainer` and `data` would compute on this machine.
 
-    Args:
-        accelerator: as `trainer.accelerator` has it.
-        precision: as `trainer.precision` has it.
-        memory_format: as `trainer.memory_format` has it.
-        image_size: side of the images, pixels.
+    Remarks tell what is not as they say.
     """
     import torch
 
