@@ -10,7 +10,8 @@ from scipy.special import expit
 
 from lungdet.data.splitting.splits import Split, hash_of
 from lungdet.evaluation import report, summary
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.families import require_pairs
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.statistics.metrics import log_odds
 from lungdet.findings import FINDINGS
@@ -220,10 +221,10 @@ def two_runs(folder: Path, datasets: dict[str, int] | None = None, seeds: tuple[
 def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None, draws=200, unsearched=()):
     """The whole evaluation without Hydra: (summary, document, folder of the report)."""
     results, skipped = collect([folder])
-    grouping.require_pairs(results, hashes=external is None)
+    require_pairs(results, hashes=external is None)
     for result in results if external else []:
         result.test.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": list(unsearched)}
-    models, left_out = grouping.group(results)
+    models, left_out = group(results)
     out = out or folder / "report"
     study = summary.study_of(models, skipped + left_out, rule, at, out, draws, external)
     numbers = summary.summarise(study)

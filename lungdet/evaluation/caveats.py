@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from lungdet.evaluation.answer import seeds
-from lungdet.evaluation.gathering.grouping import STARTED_FROM
+from lungdet.evaluation.gathering.models import STARTED_FROM
 from lungdet.evaluation.sections import SECTIONS, search
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import finding_name, join, label, number, percent, unit

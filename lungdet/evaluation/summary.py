@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lungdet.evaluation.gathering.grouping import identity, module, pairs, role
+from lungdet.evaluation.gathering.models import Model, identity, pairs
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS
@@ -35,7 +35,7 @@ def summarise(study: Study) -> dict:
 
 
 def study_of(
-    models: Mapping[str, Sequence[Replicate]],
+    models: Mapping[Model, Sequence[Replicate]],
     skipped: Sequence[Skipped],
     rule: str,
     at: float | None,
@@ -49,7 +49,7 @@ def study_of(
     The thresholds are stored in the runs' folders.
 
     Args:
-        models: the replicates of each model, tested on the same images (see `grouping`).
+        models: the replicates of each model, tested on the same images (see `gathering.models`).
         skipped: runs that could not be evaluated.
         rule: of the threshold chosen on validation, see `thresholds.RULES`; `at` its value where it takes one.
         at: see `rule`.
@@ -66,8 +66,7 @@ def study_of(
     return Study(
         models=models,
         identities=identities,
-        settings={model: settings(replicates) for model, replicates in models.items()},
-        roles={model: role(facts) for model, facts in identities.items()},
+        settings={model: settings(model, replicates) for model, replicates in models.items()},
         pairs=pairs(identities),
         thresholds=chosen,
         cuts=cuts,
@@ -85,20 +84,20 @@ def study_of(
     )
 
 
-def settings(replicates: Sequence[Replicate]) -> dict:
+def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
     """What experiments vary of a model: the class and its role, what it reads, and what it was trained on.
 
     `frozen`: whether its convolutional layers stayed as they began; None of a model without. `learnt_from`: the sources
     of its training and validation images, and those of the runs that it started from.
     """
     result = replicates[0].first
-    model, data = result.run.config.model, result.run.config.data
+    network, data = result.run.config.model, result.run.config.data
     train_on = data.get("train_on")
     return {
-        "base": module(model._target_),
-        "role": role(identity(result.run)),
-        "sequence": model.get("sequence"),
-        "frozen": OmegaConf.select(model, "backbone.frozen"),
+        "base": model.base,
+        "role": model.role,
+        "sequence": network.get("sequence"),
+        "frozen": OmegaConf.select(network, "backbone.frozen"),
         "train_on": [train_on] if isinstance(train_on, str) else None if train_on is None else list(train_on),
         "train_fraction": data.get("train_fraction", 1.0),
         "train_prevalence": data.get("train_prevalence"),

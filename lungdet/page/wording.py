@@ -1,6 +1,7 @@
 """Wording: how the report names models and metrics and writes numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 METRIC_NAMES = {"f1": "F1", "auroc": "AUROC", "mcc": "Matthews' correlation", "brier": "Brier score"}
 """Of metrics whose keys are not their names."""
@@ -25,17 +26,23 @@ BASELINE_NAMES = {
 }
 
 
-def label(model: str) -> str:
+class Named(Protocol):
+    """A model as far as its name goes: the module of its class, and the settings that tell it from others of it."""
+
+    base: str
+    settings: Mapping[str, object]
+
+
+def label(model: Named) -> str:
     """A model as a text calls it: by its usual name or its module's, with what tells it from others of its class.
 
     Of `FLAGS` a word is said where one is set, and nothing where it is not.
     """
-    base, *rest = model.split(" ")
-    words = {f"{flag}={value}": word if value == "True" else "" for flag, word in FLAGS.items() for value in _VALUES}
-    return " ".join(filter(None, [MODEL_NAMES.get(base, base), *[words.get(part, part) for part in rest]]))
-
-
-_VALUES = ("True", "False", "none")
+    words = [
+        f"{key}={value}" if key not in FLAGS else FLAGS[key] if value is True else ""
+        for key, value in model.settings.items()
+    ]
+    return " ".join(filter(None, [MODEL_NAMES.get(model.base, model.base), *words]))
 
 
 def finding_name(finding: str) -> str:
@@ -59,9 +66,9 @@ def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def join(parts: list[str]) -> str:
+def join(parts: list[str], last: str = "and") -> str:
     """`a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
 def listed(entries: Mapping[str, Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.serving.degrade import Degradation
@@ -17,6 +17,7 @@ from lungdet.data.store.store import Store
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
+from lungdet.machine.commands import key_of
 from lungdet.machine.hardware import Arithmetic
 from lungdet.models.backbone import untrained
 from lungdet.models.classifier import Classifier
@@ -91,6 +92,26 @@ def preparation(run: Run) -> dict:
     if not isinstance(bits, int) and depths:
         bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
     return {key: config[key] for key in PREPARATION} | {"bits": bits}
+
+
+def predict_on(run: Run, config: DictConfig, overrides: Sequence[str], name: str) -> pd.DataFrame:
+    """Predictions of the data that a configuration names, kept as the run's `predictions/<name>.parquet`.
+
+    Images are prepared as the run's own were; `score` refuses what these words of the command line say otherwise.
+    """
+    # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
+    joined = OmegaConf.merge(run.config, {"outputs": config.outputs})
+    joined.data = config.data
+    keys = {key_of(override) for override in overrides}
+    for key, value in preparation(run).items():
+        if f"data.{key}" not in keys:
+            joined.data[key] = value
+    table = score(run, joined.data, config.trust)
+    path = run.folder / "predictions" / f"{name}.parquet"
+    if path.is_file() and {*run.predictions(name)["image_id"]} != {*table["image_id"]}:
+        log.warning("%s: predictions of other images stood there and are replaced", path)
+    run.write_predictions(name, table)
+    return table
 
 
 def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.DataFrame:

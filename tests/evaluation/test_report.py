@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from lungdet.evaluation import report
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import comparability, data_and_split
 from lungdet.evaluation.statistics import metrics, thresholds
@@ -36,7 +36,7 @@ def test_numbers_are_means_and_sample_deviations_over_seeds(of_three_seeds):
     _, _, out = of_three_seeds
     written = json.loads((out / "metrics.json").read_text())
     results, _ = collect([out.parent])
-    for name, replicates in grouping.group(results)[0].items():
+    for name, replicates in group(results)[0].items():
         runs = [one.first for one in replicates]
         block = written["models"][name]
         for metric in metrics.METRICS:
@@ -370,3 +370,28 @@ def test_other_data_without_patients_is_told_by_its_predictions(tmp_path):
         numbers, written, _ = evaluate(two_runs(tmp_path / name, test=table), external="table-clinic")
         assert numbers["data"]["patients_known"] is known
         assert ("of 15 patients of other data" in written.answer) is known
+
+
+def test_names_and_settings_that_look_like_the_programs_own_words_pass_through_unharmed(tmp_path):
+    sources = {"x, 0.5 of train": 40, "without y + z": 30}
+    notes = ("rows, model.frozen=True", "none data.train_fraction=0.1, b")
+    for model in ("cnn", "cnn_lstm"):
+        for note in notes:
+            for source in sources:
+                test = predictions({source: sources[source]}, seed=7, draw=len(model + note))
+                more = {"split": without_source(source), "config": {"model.note": note, "data.held_out": source}}
+                write_run(tmp_path / f"{model} {note} {source}", model, 0, sources, test=test, **more)
+    numbers, written, out = evaluate(tmp_path)
+    assert numbers["parts"]["present"] == sorted(sources)
+    assert not numbers["parts"]["missing"]
+    assert {block["settings"]["role"] for block in numbers["models"].values()} == {"cnn", "cnn_lstm"}
+    pairs = {(f"cnn model.note={note}", f"cnn_lstm model.note={other}") for note in notes for other in notes}
+    assert {(comparison["first"], comparison["second"]) for comparison in numbers["comparisons"]} == pairs
+    assert "without y + z and x, 0.5 of train each held out in turn" in written.answer
+    assert written.title == "Chest radiographs, normal or abnormal: evaluation of CNN and CNN-LSTM"
+    text = (out / "report.md").read_text()
+    for note in notes:
+        for source in sources:
+            assert f"| CNN-LSTM model.note={note} | {source} | {sources[source]} |" in text
+        assert f"The mean of CNN model.note={note} and CNN-LSTM model.note={note}" in text
+    assert "Trained on 50 %" not in text

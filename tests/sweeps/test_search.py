@@ -23,7 +23,9 @@ from optuna.trial import TrialState
 import evaluate
 import train
 from lungdet.evaluation import caveats, report, summary
-from lungdet.evaluation.gathering import grouping, trials
+from lungdet.evaluation.gathering import trials
+from lungdet.evaluation.gathering.families import require_pairs
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.machine.commands import override
 from lungdet.runs.folder import find_runs
@@ -318,8 +320,8 @@ def trial(folder: Path, model: str, number: int, loss: float | None, **more) -> 
 def reported(folder: Path) -> tuple[dict, str]:
     results, skipped = collect([folder])
     results = trials.best(results)
-    grouping.require_pairs(results)
-    models, left_out = grouping.group(results)
+    require_pairs(results)
+    models, left_out = group(results)
     study = summary.study_of(models, skipped + left_out, "youden", None, folder / "report", 200)
     numbers = summary.summarise(study)
     report.write(numbers, study)

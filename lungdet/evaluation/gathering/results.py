@@ -1,6 +1,5 @@
 """Results: the runs that are to be evaluated, with their predictions read and checked."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,14 @@ A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.js
 
 class EvaluationError(InputError):
     """Runs that cannot be evaluated or may not be compared; the message names them and says what to do."""
+
+
+class UnusableRunError(EvaluationError):
+    """A run that cannot be evaluated, and the reason."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,10 @@ def collect(folders: Sequence[str | Path]) -> tuple[list[Result], list[Skipped]]
         for run in runs:
             try:
                 results.setdefault(run.folder.resolve(), read(run))
+            except UnusableRunError as error:
+                skipped.setdefault(run.folder.resolve(), Skipped(run.folder, error.reason))
             except (RunError, EvaluationError) as error:
-                reason = str(error).removeprefix(f"{run.folder}: ")
-                skipped.setdefault(run.folder.resolve(), Skipped(run.folder, reason))
+                skipped.setdefault(run.folder.resolve(), Skipped(run.folder, str(error)))
         if not runs:
             raise EvaluationError(f"{folder}: no run in it; {A_RUN}")
     if not results:
@@ -129,15 +137,15 @@ def read(run: Run) -> Result:
     except RunError:
         raise
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
-        raise EvaluationError(
-            f"{run.folder}: config.yaml or environment.json is damaged ({error}); train the run anew"
-        ) from error
+        reason = f"config.yaml or environment.json is damaged ({error}); train the run anew"
+        raise UnusableRunError(run.folder, reason) from error
     if not run.finished and in_use(run):
-        raise EvaluationError(f"{run.folder}: it is being trained; evaluate it when it has finished")
+        raise UnusableRunError(run.folder, "it is being trained; evaluate it when it has finished")
     if not {"hash", "protocol"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
-        raise EvaluationError(
-            f"{run.folder}: its environment.json records no split, so the test part is unknown: it ended before it "
-            "trained (train.log may say why), or is of an earlier version; train anew"
+        raise UnusableRunError(
+            run.folder,
+            "its environment.json records no split, so the test part is unknown: it ended before it trained "
+            "(train.log may say why); train anew",
         )
     where = f"run {run.folder}"
     tables = {part: check(_table(run, part), labels, f"{where}, {part} predictions") for part in ("test", "val")}
@@ -145,9 +153,10 @@ def read(run: Run) -> Result:
         _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
     both = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
     if both:
-        raise EvaluationError(
-            f"{run.folder}: {len(both)} patient(s) stand in the predictions of validation and of test, the first is "
-            f"{min(both)}: thresholds would be chosen on patients that are tested"
+        raise UnusableRunError(
+            run.folder,
+            f"{len(both)} patient(s) stand in the predictions of validation and of test, the first is {min(both)}: "
+            "thresholds would be chosen on patients that are tested",
         )
     train = _optional(run, "train")
     return Result(
@@ -157,11 +166,6 @@ def read(run: Run) -> Result:
         train=None if train is None else check(train, labels, f"{where}, train predictions"),
         degraded=_of_test_images(run, "degraded_test", ["degradation", "level"], tables["test"], labels),
     )
-
-
-def common_parent(folders: Sequence[Path]) -> Path:
-    """The innermost folder that holds them all; of a single one, itself."""
-    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
 
 
 def _table(run: Run, part: str) -> pd.DataFrame:

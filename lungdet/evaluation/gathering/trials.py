@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lungdet.evaluation.gathering.grouping import identity
+from lungdet.evaluation.gathering.models import identity
 from lungdet.evaluation.gathering.parts import part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Trial
 

@@ -6,7 +6,7 @@ Each section speaks for itself (`Section.advice`); the words they share stand he
 
 from collections.abc import Callable, Sequence
 
-from lungdet.evaluation.gathering.grouping import CONTROLS
+from lungdet.evaluation.gathering.models import CONTROLS
 from lungdet.evaluation.sections.contract import Section
 from lungdet.page import sentences
 from lungdet.page.document import Table, Text
@@ -58,7 +58,7 @@ def advised(
 
 def preferred(summary: dict, one: dict, metrics: Sequence[str], called: Callable[[str], str] = label) -> str:
     """Which of two models a comparison speaks for, and why."""
-    names = join([in_a_sentence(metric) for metric in metrics]).replace(" and ", " or ")
+    names = join([in_a_sentence(metric) for metric in metrics], "or")
     first, second = called(one["first"]), called(one["second"])
     better = {
         metric: second if one["metrics"][metric]["difference"] > 0 else first
@@ -77,13 +77,12 @@ def cheaper(summary: dict, one: dict, called: Callable[[str], str] = label) -> s
     """The cheaper of two models and the reason: FLOPs, and where they are not measured or the same, parameters."""
     pair = (one["first"], one["second"])
     measured = (summary.get("efficiency") or {}).get("models", {})
-    for what, costs in (
-        ("{:.4g} against {:.4g} billion FLOPs an image", [measured.get(name, {}).get("flops") for name in pair]),
-        ("{:,.0f} against {:,.0f} parameters", [summary["models"][name]["parameters"] for name in pair]),
+    for form, scale, costs in (
+        ("{:.4g} against {:.4g} billion FLOPs an image", 1e9, [measured.get(name, {}).get("flops") for name in pair]),
+        ("{:,.0f} against {:,.0f} parameters", 1, [summary["models"][name]["parameters"] for name in pair]),
     ):
         if None in costs or costs[0] == costs[1]:
             continue
-        scale = 1e9 if "FLOPs" in what else 1
-        said = what.format(*[cost / scale for cost in sorted(costs)])
-        return f"{called(pair[costs.index(min(costs))])}, the cheaper one ({said})"
+        sizes = form.format(*[cost / scale for cost in sorted(costs)])
+        return f"{called(pair[costs.index(min(costs))])}, the cheaper one ({sizes})"
     return "either, as nothing measured tells which is cheaper"

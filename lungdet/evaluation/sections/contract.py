@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result, Skipped
 from lungdet.evaluation.statistics.intervals import Estimate
@@ -24,10 +25,9 @@ class Study:
 
     Attributes:
         models: the replicates of each model, all tested on the same images.
-        identities: the configuration of each, see `grouping.identity`.
+        identities: the configuration of each, see `models.identity`.
         settings: what experiments vary, of each, see `summary.settings`.
-        roles: what each is to a comparison, see `grouping.role`.
-        pairs: which models are compared, see `grouping.pairs`.
+        pairs: which models are compared, see `models.pairs`.
         thresholds: of each run folder by label, chosen on its validation predictions.
         cuts: the same by model, for each replicate's pooled test images.
         scores: each model's metrics on the whole test part.
@@ -40,14 +40,13 @@ class Study:
         costs: what `costs.measure` found, or None where it was not asked for.
     """
 
-    models: Mapping[str, Sequence[Replicate]]
-    identities: Mapping[str, Mapping[str, str]]
-    settings: Mapping[str, Mapping[str, object]]
-    roles: Mapping[str, str]
-    pairs: Sequence[tuple[str, str]]
+    models: Mapping[Model, Sequence[Replicate]]
+    identities: Mapping[Model, Mapping[str, str]]
+    settings: Mapping[Model, Mapping[str, object]]
+    pairs: Sequence[tuple[Model, Model]]
     thresholds: Mapping[Path, Mapping[str, Threshold]]
-    cuts: Mapping[str, Sequence[Cuts]]
-    scores: Mapping[str, Scores]
+    cuts: Mapping[Model, Sequence[Cuts]]
+    scores: Mapping[Model, Scores]
     draws: int
     rule: str
     at: float | None
@@ -87,7 +86,7 @@ class Study:
         return [result for replicates in self.models.values() for one in replicates for result in one.results]
 
     @property
-    def estimates(self) -> dict[str, dict[str, Estimate]]:
+    def estimates(self) -> dict[Model, dict[str, Estimate]]:
         """Each model's estimates on the whole test part at threshold 0.5, by metric."""
         return {model: scores.estimates for model, scores in self.scores.items()}
 

@@ -1,10 +1,10 @@
 """Need for data: how results, and the gap between training and validation, change with the training patients."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import gap, history
 from lungdet.evaluation.sections.choice import NOT_MEASURED, advised
 from lungdet.evaluation.sections.contract import Section
@@ -27,14 +27,14 @@ class Sweep(NamedTuple):
     """
 
     values: list[Value]
-    lines: dict[str, dict[Value, str]]
+    lines: dict[Model, dict[Value, Model]]
     told: tuple[str, ...]
 
-    def line(self, model: str) -> str:
-        """A model's name without the settings that are told."""
-        return re.sub(rf" data\.({'|'.join(self.told)})=.*?(?= [\w.]+=|$)", "", model)
+    def line(self, model: Model) -> Model:
+        """A model without the settings that are told."""
+        return model.without([f"data.{key}" for key in self.told])
 
-    def called(self, model: str) -> str:
+    def called(self, model: Model) -> str:
         """A model as a text calls it that has said what the setting is."""
         return label(self.line(model))
 
@@ -44,7 +44,7 @@ class Sweep(NamedTuple):
         return len(self.values) > 1
 
     @property
-    def cells(self) -> list[tuple[Value, str, str | None]]:
+    def cells(self) -> list[tuple[Value, Model, Model | None]]:
         """Value by value every line, with its model there or None where it was not run."""
         return [(value, line, models.get(value)) for value in self.values for line, models in self.lines.items()]
 

@@ -37,11 +37,11 @@ def measure(study: Study) -> dict:
         that are `few`. `groups`: each one's counts (`abnormal` are the positive cases), `findings` that a mean is over,
         and AUROC by model. `longest`: how many images are read at most.
     """
-    models, roles = study.models, study.roles
+    models = study.models
     found = []
     for first, second in study.pairs:
         config = models[second][0].first.run.config
-        if (roles[first], roles[second]) != ("cnn", "cnn_lstm") or config.model.get("sequence") != "visits":
+        if (first.role, second.role) != ("cnn", "cnn_lstm") or config.model.get("sequence") != "visits":
             continue
         replicates, seeds = [*models[first], *models[second]], len(models[first])
         estimates: dict[str, dict[str, Estimate]] = {first: {}, second: {}}
@@ -49,14 +49,15 @@ def measure(study: Study) -> dict:
         for group, (labels, inside) in groups(models[first][0].test, models[first][0].labels).items():
             rows = models[first][0].test[inside]
             judged = tuple(name for name in labels if _supporting(rows, name) >= FEW)
-            block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | {"few": not judged, "models": {}}
+            block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | group._asdict()
+            block |= {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
             tables, half = [one.test[inside] for one in replicates], [0.0] * len(replicates)
             both = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])["auroc"]  # drawn once
             for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
-                estimates[name][group] = both._replace(values=both.values[own], draws=both.draws[own])
-                enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group]})
-            described[group] = block
+                estimates[name][group.name] = both._replace(values=both.values[own], draws=both.draws[own])
+                enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group.name]})
+            described[group.name] = block
         if described:
             one = paired.compare(first, estimates[first], second, estimates[second])
             for group, block in described.items():
@@ -88,7 +89,7 @@ def tell(summary: dict) -> list:
 def advice(summary: dict) -> list[list[str]]:
     """Which model for series: the better one in each group where a difference is shown."""
     better = [
-        f"{label(one['second'] if found['difference'] > 0 else one['first'])} {where(group)}, which is shown"
+        f"{label(one['second' if found['difference'] > 0 else 'first'])} {where(one['groups'][group])}, which is shown"
         for one in summary["series"]
         for group, found in one["metrics"].items()
         if sentences.shown(one, group)
@@ -112,12 +113,12 @@ SECTION = Section(
 )
 
 
-def where(group: str) -> str:
+def where(group: dict) -> str:
     """The cases of a group, within a sentence: `where pneumonia appeared`."""
-    if group in LENGTHS:
-        return "where there is no earlier image" if group == "1" else f"in series of {group} images"
-    finding, change = group.split(" ")
-    return f"where {_called(finding)} {'was as at the visit before' if change == 'unchanged' else change}"
+    if group["length"]:
+        return "where there is no earlier image" if group["length"] == "1" else f"in series of {group['length']} images"
+    change = "was as at the visit before" if group["change"] == "unchanged" else group["change"]
+    return f"where {_called(group['finding'])} {change}"
 
 
 CLAIM = (
@@ -165,7 +166,7 @@ def _claim(one: dict) -> str:
         return f"{said}: no group of cases is large enough to say whether that helps."
     shown = [group for group in judged if sentences.shown(one, group)]
     for what, more in (("gain", True), ("loss", False)):
-        some = [where(group) for group in shown if (one["metrics"][group]["difference"] > 0) is more]
+        some = [where(one["groups"][group]) for group in shown if (one["metrics"][group]["difference"] > 0) is more]
         if some or what == "gain":
             said += f"; a {what} in AUROC is shown {join(some)}{seeds}" if some else "; no gain in AUROC is shown"
     return f"{said} ({number(len(judged), 'group')} judged)."
@@ -173,7 +174,7 @@ def _claim(one: dict) -> str:
 
 def _shown(one: dict) -> list[str]:
     return [
-        sentences.difference(one, group, "auroc", f"AUROC {where(group)}")
+        sentences.difference(one, group, "auroc", f"AUROC {where(one['groups'][group])}")
         for group in one["metrics"]
         if sentences.shown(one, group)
     ]
@@ -192,7 +193,7 @@ def _growth(one: dict) -> list[str]:
     apart = ends[0]["interval"][1] < ends[1]["interval"][0] or ends[1]["interval"][1] < ends[0]["interval"][0]
     return [
         f"{label(one['second'])} minus {label(one['first'])} in AUROC goes from {_cell(ends[0])} "
-        f"{where(judged[0])} to {_cell(ends[1])} {where(judged[-1])}; "
+        f"{where(one['groups'][judged[0]])} to {_cell(ends[1])} {where(one['groups'][judged[-1]])}; "
         + ("the intervals lie apart." if apart else "the intervals overlap: that it grows is not shown.")
     ]
 
@@ -204,10 +205,10 @@ def _cell(cell: dict) -> str:
 def _table(one: dict) -> Table:
     models, rows, reasons = (one["first"], one["second"]), [], {}
     for group, block in one["groups"].items():
-        named = f"series of {group} image{'' if group == '1' else 's'}"
-        if group not in LENGTHS:
-            finding, change = group.split(" ")
-            named = f"{_called(finding)} {CHANGES[change]}"
+        if block["length"]:
+            named = f"series of {block['length']} image{'' if block['length'] == '1' else 's'}"
+        else:
+            named = f"{_called(block['finding'])} {CHANGES[block['change']]}"
         cases = f"{block['abnormal']:,} / {block['labelled'] - block['abnormal']:,}"
         found = one["metrics"][group]
         cells = [with_interval(block["models"][name], "test", "auroc") for name in models]
@@ -226,7 +227,7 @@ def _table(one: dict) -> Table:
 
 
 def _notes(one: dict) -> list[str]:
-    followed = {group.split(" ")[0] for group in one["groups"] if group not in LENGTHS}
+    followed = {block["finding"] for block in one["groups"].values() if block["finding"]}
     by_finding = any("findings" in block for block in one["groups"].values())
     said = [
         f"A series holds all of a patient's images up to the one to classify; at most {one['longest']} are read. Few: "

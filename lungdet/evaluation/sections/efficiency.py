@@ -61,11 +61,7 @@ def advice(summary: dict) -> list[list[str]]:
     found, said = summary.get("efficiency") or {}, []
     for name, one in found.get("models", {}).items():
         ratio = one.get("ratios", {}).get("latency_ms")
-        if (
-            ratio is None
-            or name not in summary["models"]
-            or summary["models"][name]["settings"]["base"] == found["against"].split(" ")[0]
-        ):
+        if ratio is None or name not in summary["models"] or name.base == found["against"].base:
             continue
         against, this = label(found["against"]), label(name)
         times = f"{this}'s latency is {ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}) of {against}'s"

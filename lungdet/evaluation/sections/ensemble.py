@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.gathering.grouping import CONTROLS
+from lungdet.evaluation.gathering.models import CONTROLS, Model
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
@@ -29,13 +29,14 @@ def measure(study: Study) -> dict:
     are combined with nothing.
     """
     found = []
-    for first, second in [pair for pair in study.pairs if study.roles[pair[0]] not in CONTROLS]:
+    for first, second in [pair for pair in study.pairs if pair[0].role not in CONTROLS]:
         by_seed = [{replicate.seed: replicate.test for replicate in study.models[name]} for name in (first, second)]
         shared = [seed for seed in by_seed[0] if seed in by_seed[1]]
         if not shared:
             continue
         one, two = ([some[seed] for seed in shared] for some in by_seed)
         labels = study.labels
+        members = {f"{a} + {b}": (a, b) for a, b in ((first, second), (first, first), (second, second))}
         rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=True)]}
         for name, tables in ((first, one), (second, two)):
             if len(tables) > 1:
@@ -51,7 +52,7 @@ def measure(study: Study) -> dict:
             blocks[name] = {}
             enter(blocks[name], "test", some)
         compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
-        found.append({"models": blocks, "comparisons": compared, "seeds": shared})
+        found.append({"models": blocks, "comparisons": compared, "seeds": shared, "members": members})
     return {"combined": found}
 
 
@@ -63,17 +64,17 @@ def tell(summary: dict) -> list:
     rows, said, without = [], [], False
     for one in found:
         [both, *controls] = one["models"]
-        for name in both.split(" + "):
+        called = {mean: _called(*one["members"][mean]) for mean in one["models"]}
+        for name in one["members"][both]:
             rows.append([label(name), *[with_interval(summary["models"][name], "test", m) for m in STUDY]])
         rows += [
-            [_called(name), *[with_interval(block, "test", metric) for metric in STUDY]]
-            for name, block in one["models"].items()
+            [_capitalised(called[mean]), *[with_interval(block, "test", metric) for metric in STUDY]]
+            for mean, block in one["models"].items()
         ]
         without |= not controls
         measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
         said += [
-            sentences.difference(each, measure, called=_called).replace(" The mean", " the mean")
-            for each in one["comparisons"]
+            _capitalised(sentences.difference(each, measure, called=called.__getitem__)) for each in one["comparisons"]
         ]
     notes = [
         f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(found)}; of one model each seed with the "
@@ -96,9 +97,13 @@ def _seeds(found: Sequence[dict]) -> str:
     return f"seeds {' or '.join(said)}"
 
 
-def _called(name: str) -> str:
-    one, two = name.split(" + ")
-    return f"The mean of two {label(one)}s" if one == two else f"The mean of {label(one)} and {label(two)}"
+def _called(first: Model, second: Model) -> str:
+    """The mean of two models, or of two seeds of one, within a sentence."""
+    return f"the mean of two {label(first)}s" if first == second else f"the mean of {label(first)} and {label(second)}"
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _mean(one: pd.DataFrame, two: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lungdet.evaluation.statistics.measure import counts, enter, estimated, lack
 from lungdet.page import sentences
 from lungdet.page.document import Items, Table, Text
 from lungdet.page.sentences import THESE_RUNS
-from lungdet.page.wording import FLAGS, difference, in_a_sentence, join, label, metric_name, number, with_interval
+from lungdet.page.wording import difference, in_a_sentence, join, label, metric_name, number, with_interval
 
 METRICS = ("accuracy", "auroc", "log_loss")
 """What gaps are measured in. Of the loss the smaller is the better: there overfitting is a gap below 0."""
@@ -66,7 +66,7 @@ def compared(gaps: Mapping[str, Gap], pairs: Sequence[tuple[str, str]]) -> list[
 
     Args:
         gaps: of each model.
-        pairs: see `grouping.pairs`.
+        pairs: see `models.pairs`.
     """
     return paired.adjust(
         [
@@ -130,7 +130,7 @@ def sentence(comparison: dict, metric: str, called: Callable[[str], str] = label
 
 def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOTED) -> str | None:
     """What comparisons of gaps say of the study's claim that the CNN-LSTM overfits more; None without both models."""
-    of_study = [pair for pair in comparisons if [_studied(pair[key]) for key in ("first", "second")] == STUDIED]
+    of_study = [pair for pair in comparisons if [pair["first"].role, pair["second"].role] == STUDIED]
     if not of_study:
         return None
     larger = {
@@ -159,12 +159,6 @@ SHARES_DIFFER = (
     "Accuracy and log loss change with the share of abnormal images: where training and validation differ in it, their "
     "gap is not overfitting alone. AUROC's is."
 )
-
-
-def _studied(model: str) -> str | None:
-    """A model's module; of a control None."""
-    base, *told = model.split(" ")
-    return None if {f"{flag}=True" for flag in FLAGS} & {*told} else base
 
 
 def _unmeasurable(replicates: Sequence[Replicate]) -> str | None:

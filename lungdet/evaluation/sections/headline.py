@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections import by_finding, referral
 from lungdet.evaluation.sections.contract import Section, Study, Written
@@ -21,8 +22,8 @@ BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": N
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
 where validation knows nothing of a finding."""
 PUBLISHED = {
-    "cnn": {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
-    "cnn_lstm": {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},
+    Model("cnn"): {"accuracy": 0.925, "precision": 0.908, "recall": 0.897, "f1": 0.902},
+    Model("cnn_lstm"): {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},
 }
 """The study's own table, on other images than anybody's here."""
 

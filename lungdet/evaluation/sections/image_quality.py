@@ -69,7 +69,7 @@ def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]
 
     Args:
         found: what `of_model` gave for each model.
-        which: see `grouping.pairs`.
+        which: see `models.pairs`.
     """
     compared = []
     for first, second in which:

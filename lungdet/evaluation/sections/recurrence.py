@@ -1,6 +1,6 @@
 """Recurrence: whether it is the LSTM's reading of an order that helps, or its parameters and its steps alone."""
 
-from lungdet.evaluation.gathering.grouping import CONTROLS
+from lungdet.evaluation.gathering.models import CONTROLS
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.sections.earlier_visits import DRAWS
 from lungdet.evaluation.statistics import paired
@@ -36,13 +36,13 @@ def measure(study: Study) -> dict:
         with two or more earlier visits are there where it reads visits and any case has them. Holm's p is over the
         comparisons that decide, and over the others apart.
     """
-    models, roles = study.models, study.roles
+    models = study.models
     found = []
-    for lstm in [name for name in models if roles[name] == "cnn_lstm"]:
-        others = [first for first, second in study.pairs if second == lstm and roles[first] != "cnn_lstm"]
-        if not {roles[name] for name in others} & CONTROLS:
+    for lstm in [name for name in models if name.role == "cnn_lstm"]:
+        others = [first for first, second in study.pairs if second == lstm and first.role != "cnn_lstm"]
+        if not {name.role for name in others} & CONTROLS:
             continue
-        others.sort(key=lambda name: [*WHAT, roles[name]].index(roles[name]))
+        others.sort(key=lambda name: [*WHAT, name.role].index(name.role))
         names, first = [lstm, *others], models[lstm][0]
         on = {"all": {name: {"auroc": study.estimates[name]["auroc"]} for name in names}}
         cases = {"all": counts(first.test)}
@@ -62,9 +62,9 @@ def measure(study: Study) -> dict:
             compared = [paired.compare(other, some[other], lstm, some[lstm]) for other in others]
             cases[key] |= {"models": blocks, "comparisons": compared}
         both = [one for case in cases.values() for one in case["comparisons"]]
-        deciding = paired.adjust([one for one in both if roles[one["first"]] in DECIDE])
-        paired.adjust([one for one in both if roles[one["first"]] not in DECIDE])
-        missing = [role for role in DECIDE if role not in {roles[name] for name in others}]
+        deciding = paired.adjust([one for one in both if one["first"].role in DECIDE])
+        paired.adjust([one for one in both if one["first"].role not in DECIDE])
+        missing = [role for role in DECIDE if role not in {name.role for name in others}]
         helps = not missing and all(_better(one) for one in deciding)
         found.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
     return {"recurrence": found}
@@ -150,12 +150,8 @@ def _deciding(summary: dict, one: dict) -> list[tuple[str, dict]]:
         (key, compared)
         for key, case in one["cases"].items()
         for compared in case["comparisons"]
-        if _role(summary, compared["first"]) in DECIDE
+        if compared["first"].role in DECIDE
     ]
-
-
-def _role(summary: dict, model: str) -> str:
-    return summary["models"][model]["settings"]["role"]
 
 
 def _adds(summary: dict, lstm: str | None) -> str:
@@ -181,7 +177,7 @@ def _table(summary: dict, one: dict) -> Table:
 
 
 def _notes(summary: dict, one: dict) -> list[str]:
-    named = {name: _role(summary, name) for name in one["cases"]["all"]["models"] if name != one["model"]}
+    named = {name: name.role for name in one["cases"]["all"]["models"] if name != one["model"]}
     mean = "" if summary["task"] == "abnormal" else ", the mean over findings"
     said = [
         f"AUROC{mean}, 95 % intervals. That the recurrence helps is said where the CNN-LSTM is better than the model "

@@ -2,7 +2,7 @@
 
 import math
 
-from lungdet.evaluation.gathering.grouping import differences, start_name
+from lungdet.evaluation.gathering.models import differences, start_name
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import measured

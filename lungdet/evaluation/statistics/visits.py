@@ -1,6 +1,7 @@
 """Visits: how many images of its patient a case has before it, and what has changed since the visit before."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,29 @@ LENGTHS = {"1": 1, "2": 2, "3": 3, "4 to 7": 4, "8 or more": 8}
 """By group its shortest series, the image to classify counted."""
 
 
-def groups(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+class Group(NamedTuple):
+    """Cases that are judged together: those in which a `finding` made a `change`, or whose series has a `length`."""
+
+    finding: str | None = None
+    change: str | None = None
+    length: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What its numbers are filed under: `pneumonia appeared`, `4 to 7`."""
+        return self.length or f"{self.finding} {self.change}"
+
+
+def groups(table: pd.DataFrame, labels: Sequence[str]) -> dict[Group, tuple[tuple[str, ...], np.ndarray]]:
     """Labelled cases by what changed since the visit before, and by the length of their series.
 
     A model that calls images normal or abnormal is asked about a finding where nothing else made the patient abnormal,
     now or at the visit before. A case is in no group of a finding that is unknown at either, or without a visit before.
 
     Returns:
-        By group, `pneumonia appeared` or `4 to 7`, the labels that AUROC is of and which images (N,) are in it.
+        By group the labels that AUROC is of and which images (N,) are in it.
     """
-    by_change: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    by_change: dict[Group, tuple[tuple[str, ...], np.ndarray]] = {}
     for finding in FOLLOWED:
         label = finding if finding in labels else "abnormal"
         if label not in labels or f"target_{finding}" not in table:
@@ -29,11 +43,11 @@ def groups(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, tuple[tuple[
         alone = (now == table[f"target_{label}"].to_numpy()) & (before == label_before(table, label))
         if alone.any():
             changes = {"appeared": before == 0, "cleared": before == 1, "unchanged": before == now}
-            by_change |= {f"{finding} {change}": ((label,), alone & inside) for change, inside in changes.items()}
+            by_change |= {Group(finding, change): ((label,), alone & inside) for change, inside in changes.items()}
     known = table[[f"target_{name}" for name in labels]].notna().any(axis=1)
     length = pd.cut(earlier_visits(table) + 1, [*LENGTHS.values(), np.inf], right=False, labels=list(LENGTHS))
-    by_length = {name: (tuple(labels), (known & (length == name)).to_numpy()) for name in LENGTHS}
-    return by_change | {name: group for name, group in by_length.items() if group[1].any()}
+    by_length = {Group(length=name): (tuple(labels), (known & (length == name)).to_numpy()) for name in LENGTHS}
+    return by_change | {group: cases for group, cases in by_length.items() if cases[1].any()}
 
 
 def earlier_visits(table: pd.DataFrame) -> np.ndarray:

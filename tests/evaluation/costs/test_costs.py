@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from lungdet.evaluation.costs import costs, network
+from lungdet.evaluation.gathering.models import Model
 from lungdet.machine import hardware
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
@@ -22,11 +23,12 @@ from tests.calling import CHECKOUT
 from tests.fake_runs import write_run
 
 SIZE, BATCH = 64, 4
+PLAIN, RECURRENT = Model("cnn"), Model("cnn_lstm")
 CHOICES = {
-    "cnn": ["model=cnn"],
-    "cnn_lstm": ["model=cnn_lstm"],
-    "cnn_lstm model.sequence=patches": ["model=cnn_lstm", "model.sequence=patches"],
-    "cnn model.backbone.name=resnet18": [
+    PLAIN: ["model=cnn"],
+    RECURRENT: ["model=cnn_lstm"],
+    Model("cnn_lstm", {"model.sequence": "patches"}): ["model=cnn_lstm", "model.sequence=patches"],
+    Model("cnn", {"model.backbone.name": "resnet18"}): [
         "model=cnn",
         "model/backbone=timm",
         "model.backbone.pretrained=true",
@@ -70,7 +72,7 @@ def found(runs: dict[str, Run]) -> dict:
 
 def test_that_a_model_reads_series_is_remarked(runs: dict[str, Run], tmp_path: Path) -> None:
     visits = make_run(tmp_path / "run", "model=cnn_lstm", "model.sequence=visits", "model.gap=age", "data.visits=3")
-    found = costs.measure({"cnn": runs["cnn"], "cnn_lstm": visits})
+    found = costs.measure({PLAIN: runs["cnn"], RECURRENT: visits})
     assert found["remarks"][0].endswith("as so many single images; it is read by CNN-LSTM.")
     assert found["models"]["cnn_lstm"]["flops"]
 
@@ -174,7 +176,7 @@ def test_models_take_turns_and_each_round_begins_with_another(
             return true(self, image, length, when, case)
 
         monkeypatch.setattr(model, "forward", forward)
-    costs.measure({name: runs[name] for name in ("cnn", "cnn_lstm")})
+    costs.measure({name: runs[name] for name in (PLAIN, RECURRENT)})
     there, back = ["CNN", "CNNLSTM"], ["CNNLSTM", "CNN"]
     steps = [name for name, images, training in calls if training][-6:]
     passes = [name for name, images, training in calls if not training and images == BATCH][-18:]
@@ -208,7 +210,7 @@ def test_a_model_that_cannot_be_built_says_why_and_the_others_are_measured(
     OmegaConf.save(OmegaConf.create(config), run.folder / "config.yaml")
     if key == "file":
         (run.folder / "config.yaml").unlink()
-    found = costs.measure({"broken": Run(run.folder), "cnn": runs["cnn"]})
+    found = costs.measure({Model("broken"): Run(run.folder), PLAIN: runs["cnn"]})
     assert reason in found["models"]["broken"]["reason"]
     assert found["models"]["cnn"]["flops"]
     assert found["against"] == "cnn"
@@ -220,23 +222,23 @@ def test_a_model_that_fails_on_these_images_says_why(runs: dict[str, Run], monke
         raise RuntimeError("no kernel for this")
 
     monkeypatch.setattr(CNNLSTM, "training_step", training_step)
-    found = costs.measure({name: runs[name] for name in ("cnn", "cnn_lstm")})
+    found = costs.measure({name: runs[name] for name in (PLAIN, RECURRENT)})
     assert found["models"]["cnn_lstm"] == {"reason": "RuntimeError: no kernel for this"}
     assert found["models"]["cnn"]["latency_ms"]
-    alone = costs.measure({"cnn_lstm": runs["cnn_lstm"]})
+    alone = costs.measure({RECURRENT: runs["cnn_lstm"]})
     assert alone == {"reason": "CNN-LSTM: RuntimeError: no kernel for this"}
 
 
 def test_runs_without_a_whole_configuration_give_a_reason(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "run"))
-    found = costs.measure({"cnn": run})
+    found = costs.measure({PLAIN: run})
     assert found["reason"].startswith("no run's config.yaml has all of data.image_size")
 
 
 def test_what_a_run_has_otherwise_is_remarked(runs: dict[str, Run], tmp_path: Path) -> None:
     other = make_run(tmp_path / "run", "data.image_size=32", "trainer.accelerator=gpu", "model=cnn_lstm")
     other.record(parameters=5)
-    found = costs.measure({"cnn": runs["cnn"], "cnn_lstm": other})
+    found = costs.measure({PLAIN: runs["cnn"], RECURRENT: other})
     assert found["image_size"] == SIZE
     size, accelerator, parameters = found["remarks"]
     assert size == "The runs differ in `data.image_size` (CNN 64, CNN-LSTM 32); all were measured as CNN has it."
@@ -247,7 +249,7 @@ def test_what_a_run_has_otherwise_is_remarked(runs: dict[str, Run], tmp_path: Pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_run_of_a_gpu_is_measured_on_what_is_here_and_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "trainer.accelerator=cuda", "trainer.precision=16-mixed")
-    found = costs.measure({"cnn": run})
+    found = costs.measure({PLAIN: run})
     assert found["precision"] == hardware.fastest("cpu").precision
     assert "`trainer.accelerator=cuda` is not on this machine" in found["remarks"][0]
     assert "`trainer.precision=16-mixed` is for GPUs" in found["remarks"][1]
@@ -255,7 +257,7 @@ def test_a_run_of_a_gpu_is_measured_on_what_is_here_and_says_so(tmp_path: Path) 
 
 def test_a_batch_that_would_take_too_long_is_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "STEP", 0.0)
-    found = costs.measure({"cnn": make_run(tmp_path / "run", "data.batch_size=9")})
+    found = costs.measure({PLAIN: make_run(tmp_path / "run", "data.batch_size=9")})
     assert found["batch_size"] == costs.PROBE
     assert found["remarks"] == ["Measured on batches of 4 images: the run's 9 would take too long here."]
 
@@ -269,5 +271,5 @@ def test_a_busy_machine_is_not_quiet(
         return None if share is None else share * os.cpu_count() * time.perf_counter()
 
     monkeypatch.setattr(costs, "_cpu_seconds_of_others", others)
-    found = costs.measure({"cnn": runs["cnn"]})
+    found = costs.measure({PLAIN: runs["cnn"]})
     assert found["quiet"] is quiet

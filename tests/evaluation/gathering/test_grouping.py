@@ -12,10 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.errors import RunError
-from lungdet.evaluation.gathering import grouping
-from lungdet.evaluation.gathering.grouping import group, require_pairs
+from lungdet.evaluation.gathering import models as gathered
+from lungdet.evaluation.gathering.families import require_pairs
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
-from lungdet.page.wording import label
+from lungdet.page.wording import FLAGS, label
 from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
 from tests.fake_runs import evaluate, predictions, write_run
@@ -151,7 +152,7 @@ def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
 
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", ["degrade=standard"]), resolve=False)
-    assert keys(config) >= grouping.NOT_THE_MODEL
+    assert keys(config) >= gathered.NOT_THE_MODEL
 
 
 def test_variants_of_one_class_are_told_apart_by_the_keys_that_differ(tmp_path):
@@ -222,13 +223,14 @@ def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_t
     assert list(group(collect([run])[0])[0]) == ["cnn_lstm model.shuffle=True"]
     write_run(tmp_path / "plain", "cnn_lstm", config=plain)
     models = group(collect([tmp_path])[0])[0]
-    assert {label(name): grouping.role(grouping.identity(some[0].first.run)) for name, some in models.items()} == {
+    assert {label(model): model.role for model in models} == {
         "CNN-LSTM": "cnn_lstm",
         "CNN-LSTM shuffled": "cnn_lstm_shuffled",
     }
-    both = "cnn_lstm data.train_fraction=0.1 model.frozen=True model.sequence=visits model.shuffle=none"
-    assert label(both) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
-    assert [label(name) for name in ("cnn_mlp", "pool", "length_only")] == ["CNN-MLP", "pooled steps", "length alone"]
+    settings = {"data.train_fraction": 0.1, "model.frozen": True, "model.sequence": "visits", "model.shuffle": "none"}
+    assert label(Model("cnn_lstm", settings)) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
+    bases = ("cnn_mlp", "pool", "length_only")
+    assert [label(Model(base)) for base in bases] == ["CNN-MLP", "pooled steps", "length alone"]
 
 
 def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
@@ -240,8 +242,17 @@ def test_one_seed_twice_in_a_model_is_refused_naming_both_runs(tmp_path):
 def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_path):
     write_run(tmp_path / "a", "cnn", 0)
     write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
-    identities = [grouping.identity(result.run) for result in collect([tmp_path])[0]]
-    assert grouping.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]
+    identities = [gathered.identity(result.run) for result in collect([tmp_path])[0]]
+    assert gathered.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]
+
+
+def pairs(configurations: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
+    """Which of these configurations are compared, by the names that a test gives them."""
+    models = {}
+    for name, configuration in configurations.items():
+        flags = {flag: True for flag in FLAGS if configuration.get(flag) == "True"}
+        models[Model(gathered.module(configuration["model._target_"]), {"name": name} | flags)] = configuration
+    return [(first.settings["name"], second.settings["name"]) for first, second in gathered.pairs(models)]
 
 
 def test_models_alike_but_for_their_class_are_the_ones_compared():
@@ -253,14 +264,14 @@ def test_models_alike_but_for_their_class_are_the_ones_compared():
         for target in ("cnn", "lstm")
         for fraction in ("1", "2")
     }
-    assert grouping.pairs(four) == [("cnn 1", "lstm 1"), ("cnn 2", "lstm 2")]
+    assert pairs(four) == [("cnn 1", "lstm 1"), ("cnn 2", "lstm 2")]
     two = {name: one for name, one in four.items() if name.startswith("cnn")}
-    assert grouping.pairs(two) == [("cnn 1", "cnn 2")]
-    assert grouping.pairs({"cnn 1": four["cnn 1"]}) == []
+    assert pairs(two) == [("cnn 1", "cnn 2")]
+    assert pairs({"cnn 1": four["cnn 1"]}) == []
 
 
 def configuration(model: str, **settings: str) -> dict[str, str]:
-    """What `grouping.identity` gives of a model of `conf/model`."""
+    """What `models.identity` gives of a model of `conf/model`."""
     base = model.removesuffix("_shuffled").removesuffix("_frozen")
     own = {"model._target_": f"lungdet.models.{base}.X", "model.sequence": "rows", "data.train_fraction": "1.0"}
     if base == "cnn_lstm":
@@ -277,16 +288,16 @@ SEVEN = ("cnn", "cnn_lstm", "cnn_lstm_frozen", "cnn_lstm_shuffled", "cnn_mlp", "
 
 def test_every_control_is_compared_with_the_cnn_lstm_and_with_nothing_else():
     models = {name: configuration(name) for name in SEVEN}
-    assert grouping.pairs(models) == [(name, "cnn_lstm") for name in SEVEN if name != "cnn_lstm"]
-    assert grouping.pairs({name: models[name] for name in ("cnn", "cnn_lstm")}) == [("cnn", "cnn_lstm")]
+    assert pairs(models) == [(name, "cnn_lstm") for name in SEVEN if name != "cnn_lstm"]
+    assert pairs({name: models[name] for name in ("cnn", "cnn_lstm")}) == [("cnn", "cnn_lstm")]
     alone = {name: models[name] for name in ("cnn_lstm", "cnn_lstm_shuffled")}
-    assert grouping.pairs(alone) == [("cnn_lstm_shuffled", "cnn_lstm")]
+    assert pairs(alone) == [("cnn_lstm_shuffled", "cnn_lstm")]
 
 
 def test_a_cnn_lstm_of_before_there_were_controls_is_one():
     older = {key: one for key, one in configuration("cnn_lstm").items() if key not in ("model.shuffle", "model.frozen")}
     models = {"cnn": configuration("cnn"), "cnn_lstm": older, "pool": configuration("pool")}
-    assert grouping.pairs(models) == [("cnn", "cnn_lstm"), ("pool", "cnn_lstm")]
+    assert pairs(models) == [("cnn", "cnn_lstm"), ("pool", "cnn_lstm")]
 
 
 def test_in_a_sweep_over_data_each_cnn_lstm_meets_the_models_of_its_own_settings():
@@ -295,7 +306,7 @@ def test_in_a_sweep_over_data_each_cnn_lstm_meets_the_models_of_its_own_settings
         for name in ("cnn", "cnn_lstm", "cnn_lstm_shuffled", "pool")
         for share in ("0.1", "1.0")
     }
-    assert grouping.pairs(models) == [
+    assert pairs(models) == [
         (f"{name} {share}", f"cnn_lstm {share}")
         for name in ("cnn", "cnn_lstm_shuffled", "pool")
         for share in ("0.1", "1.0")
@@ -308,7 +319,7 @@ def test_of_several_cnn_lstms_the_cnn_meets_each_and_a_control_the_one_that_it_c
         for name in ("cnn_lstm", "cnn_lstm_shuffled", "pool")
         for sequence in ("columns", "rows")
     }
-    assert grouping.pairs(models) == [
+    assert pairs(models) == [
         ("cnn", "cnn_lstm columns"),
         ("cnn", "cnn_lstm rows"),
         *[
@@ -318,9 +329,9 @@ def test_of_several_cnn_lstms_the_cnn_meets_each_and_a_control_the_one_that_it_c
         ],
     ]
     two = {name: one for name, one in models.items() if name.startswith("cnn_lstm ")}
-    assert grouping.pairs(two) == [("cnn_lstm columns", "cnn_lstm rows")]
+    assert pairs(two) == [("cnn_lstm columns", "cnn_lstm rows")]
     wide = configuration("cnn_lstm", model_width="256")
-    assert grouping.pairs({"cnn": models["cnn"], "narrow": configuration("cnn_lstm"), "wide": wide}) == [
+    assert pairs({"cnn": models["cnn"], "narrow": configuration("cnn_lstm"), "wide": wide}) == [
         ("cnn", "narrow"),
         ("cnn", "wide"),
     ]
@@ -328,4 +339,4 @@ def test_of_several_cnn_lstms_the_cnn_meets_each_and_a_control_the_one_that_it_c
 
 def test_without_a_cnn_lstm_models_are_paired_by_class_as_ever():
     models = {name: configuration(name) for name in ("cnn", "cnn_lstm_frozen", "cnn_lstm_shuffled")}
-    assert grouping.pairs(models) == [("cnn", "cnn_lstm_frozen"), ("cnn", "cnn_lstm_shuffled")]
+    assert pairs(models) == [("cnn", "cnn_lstm_frozen"), ("cnn", "cnn_lstm_shuffled")]

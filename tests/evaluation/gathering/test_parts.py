@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.families import require_one_part
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import metrics
 from tests.fake_runs import evaluate, fold_of, predictions, without_source, write_run
@@ -40,7 +41,7 @@ def test_folds_of_one_model_are_one_test_with_each_image_once(tmp_path):
     numbers, written, _ = evaluate(folds(tmp_path, seeds=(0, 1)))
     assert list(numbers["models"]) == ["cnn", "cnn_lstm"]
     assert numbers["data"]["test"]["images"] == 30 + 40 + 50
-    models, _ = grouping.group(collect([tmp_path])[0])
+    models, _ = group(collect([tmp_path])[0])
     for name, replicates in models.items():
         assert [one.seed for one in replicates] == [0, 1]
         pooled = replicates[1].test
@@ -161,7 +162,7 @@ def test_another_fraction_of_the_training_patients_is_another_model(tmp_path):
         run = write_run(tmp_path / str(fraction), test=test, split=split, config={"data.train_fraction": fraction})
         environment = (run / "environment.json").read_text()
         (run / "environment.json").write_text(environment.replace('"hash": "split', f'"hash": "split{fraction}'))
-    assert list(grouping.group(collect([tmp_path])[0])[0]) == [
+    assert list(group(collect([tmp_path])[0])[0]) == [
         "cnn data.train_fraction=0.1",
         "cnn data.train_fraction=1.0",
     ]
@@ -171,8 +172,8 @@ def test_networks_of_several_folds_do_not_score_other_data_together(tmp_path):
     folds(tmp_path, models=("cnn",))
     results, _ = collect([tmp_path])
     with pytest.raises(EvaluationError, match="networks of several folds"):
-        grouping.require_one_part(results)
-    grouping.require_one_part(results[:1])
+        require_one_part(results)
+    require_one_part(results[:1])
 
 
 def test_a_single_folds_network_on_other_data_misses_no_fold(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import special
 
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import calibrated
 from lungdet.evaluation.statistics import calibration, cases, metrics
@@ -33,14 +33,14 @@ def replicates(folder, *runs: tuple[pd.DataFrame, pd.DataFrame], **more) -> list
     """One model under as many seeds, each with its validation and test predictions."""
     for seed, (val, test) in enumerate(runs):
         write_run(folder / f"run{seed}", "cnn", seed, val=val, test=test, **more)
-    [some] = grouping.group(collect([folder])[0])[0].values()
+    [some] = group(collect([folder])[0])[0].values()
     return some
 
 
 def rendered(found: dict, task: str = "abnormal") -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    models = {name: {"seeds": [0], "calibrated": found} for name in ("cnn", "cnn_lstm")}
+    models = {Model(name): {"seeds": [0], "calibrated": found} for name in ("cnn", "cnn_lstm")}
     content = calibrated.tell({"task": task, "models": models})
     whole = document.Document("title", "answer", [document.Section("Calibration", content)])
     assert "<table>" in document.html(whole)
@@ -91,7 +91,7 @@ def test_each_folds_images_are_scaled_at_their_own_runs_temperature(tmp_path):
             tmp_path / f"fold{fold}", "cnn", 0, val=sure_by(factor, 10 + fold), test=sure_by(factor, 20 + fold),
             split=fold_of(fold, 2), config={"data.fold": fold},
         )  # fmt: skip
-    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    [[one]] = group(collect([tmp_path])[0])[0].values()
     found = calibrated.of_model([one], 20)
     assert [row["part"] for row in found["temperatures"]] == ["fold 0", "fold 1"]
     y, logit = [], []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import data_need
 from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import rendered, summarised, write_train
@@ -41,10 +42,9 @@ def test_models_are_lines_over_the_setting(numbers):
 
 def test_a_line_keeps_what_else_tells_models_apart():
     swept = data_need.Sweep([], {}, ("train_on",))
-    name = "cnn_lstm data.train_on=['chestxray14', 'shenzhen'] model.sequence=rows"
-    assert swept.line(name) == "cnn_lstm model.sequence=rows"
-    assert swept.line("cnn_lstm model.sequence=rows data.train_on=None") == "cnn_lstm model.sequence=rows"
-    assert swept.line("cnn data.train_only=1") == "cnn data.train_only=1"
+    model = Model("cnn_lstm", {"data.train_on": ["chestxray14", "shenzhen"], "model.sequence": "rows"})
+    assert swept.line(model) == "cnn_lstm model.sequence=rows"
+    assert swept.line(Model("cnn", {"data.train_only": 1})) == "cnn data.train_only=1"
 
 
 def test_runs_of_several_experiments_are_told_apart(tmp_path):
@@ -62,9 +62,9 @@ def test_runs_of_several_experiments_are_told_apart(tmp_path):
 
 def test_models_that_the_settings_do_not_tell_apart_are_lines_of_their_own():
     settings = {"base": "cnn", "train_fraction": 1.0}
-    names = ("cnn data.train_fraction=none", "cnn data.train_fraction=1.0")
-    models = {name: {"settings": settings} for name in names} | {
-        "cnn data.train_fraction=0.1": {"settings": {"train_fraction": 0.1}}
+    alike = [Model("cnn", {"data.train_fraction": fraction}) for fraction in ("none", 1.0)]
+    models = {model: {"settings": settings} for model in alike} | {
+        Model("cnn", {"data.train_fraction": 0.1}): {"settings": {"train_fraction": 0.1}}
     }
     swept = data_need.sweep({"models": models}, "train_fraction")
     assert sorted(name for line in swept.lines.values() for name in line.values()) == sorted(models)

@@ -8,11 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from lungdet.evaluation.sections import earlier_visits
 from lungdet.evaluation.statistics.intervals import holm
-from lungdet.evaluation.statistics.visits import groups, label_before
+from lungdet.evaluation.statistics.visits import Group, groups, label_before
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import rendered
-from tests.evaluation.sections.test_recurrence import LSTM, cohort, replicates, simulated, summarised
+from tests.evaluation.sections.test_recurrence import CNN, LSTM, cohort, replicates, simulated, summarised
 
 
 def of_labels(table, logit):
@@ -29,14 +29,14 @@ def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_l
     repeating = of_labels(table, 0.8 * (table["truth"].to_numpy() - 0.5) + 3.0 * before)
     gains = {}
     for name, of in (("reading", reading), ("repeating", repeating)):
-        numbers = summarised({"cnn": replicates(table, poor), LSTM: replicates(table, of)})
+        numbers = summarised({CNN: replicates(table, poor), LSTM: replicates(table, of)})
         [one] = numbers["series"]
         gains[name] = {group: sentences.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
         text = rendered(earlier_visits.tell(numbers))
         if name == "reading":
             assert "a gain in AUROC is shown where any finding appeared, where any finding cleared" in text
             found = one["metrics"]["abnormal appeared"]
-            rows = table[groups(table, ("abnormal",))["abnormal appeared"][1]]
+            rows = table[groups(table, ("abnormal",))[Group("abnormal", "appeared")][1]]
             areas = [
                 np.mean([roc_auc_score(rows["target_abnormal"], p[rows.index]) for p in some])
                 for some in (poor, reading)
@@ -64,7 +64,7 @@ def test_small_groups_are_listed_without_a_claim_and_outside_the_family():
     [shown] = [block for block in earlier_visits.tell(numbers) if block.kind == "table"]
     assert "any finding cleared (against: still there) (few)" in [row[0] for row in shown.rows]
     block = one["groups"]["abnormal cleared"]
-    expected = table[groups(table, ("abnormal",))["abnormal cleared"][1]]["target_abnormal"]
+    expected = table[groups(table, ("abnormal",))[Group("abnormal", "cleared")][1]]["target_abnormal"]
     assert (block["abnormal"], block["labelled"]) == (expected.sum(), len(expected))
 
 
@@ -79,11 +79,10 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
         return [dict.fromkeys(labels, np.zeros(len(table))) | {"effusion": p} for p in of_labels(table, skill * truth)]
 
     models = {
-        "cnn": replicates(table, model(0.5), task="findings"),
+        CNN: replicates(table, model(0.5), task="findings"),
         LSTM: replicates(table, model(3.0), task="findings"),
     }
-    roles = {"cnn": "cnn", LSTM: "cnn_lstm"}
-    study = SimpleNamespace(models=models, roles=roles, pairs=[("cnn", LSTM)], draws=200)
+    study = SimpleNamespace(models=models, pairs=[(CNN, LSTM)], draws=200)
     [one] = earlier_visits.measure(study)["series"]
     assert [group for group in one["groups"] if " " in group and group[0].isalpha()] == [
         "effusion appeared",

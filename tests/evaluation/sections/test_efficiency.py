@@ -2,10 +2,11 @@
 
 import pytest
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import efficiency
 from lungdet.page.document import Document, Items, Section, Table, Text, html, markdown
 
-CNN, LSTM, PATCHES = "cnn", "cnn_lstm", "cnn_lstm model.sequence=patches"
+CNN, LSTM, PATCHES = Model("cnn"), Model("cnn_lstm"), Model("cnn_lstm", {"model.sequence": "patches"})
 
 
 def spread(median: float, wide: float = 0.1) -> dict[str, float]:
@@ -96,7 +97,7 @@ def test_the_section_compares_with_the_first_model(found: dict, count: int) -> N
 
 @pytest.mark.parametrize("nothing", [None, {"reason": "the configuration is gone"}])
 def test_the_section_says_that_nothing_was_measured_and_shows_what_the_runs_recorded(nothing: dict | None) -> None:
-    said, table = report(nothing, ["cnn", "cnn_lstm"]).sections[0].blocks
+    said, table = report(nothing, [CNN, LSTM]).sections[0].blocks
     assert isinstance(said, Text)
     assert "not measured: " in said.text
     assert nothing is None or nothing["reason"] in said.text
@@ -106,8 +107,8 @@ def test_the_section_says_that_nothing_was_measured_and_shows_what_the_runs_reco
 
 def test_the_section_shows_what_is_not_known_as_unknown(found: dict) -> None:
     block = dict.fromkeys(("parameters", "fit_seconds", "epochs", "best_epoch")) | {"hardware": ["None"]}
-    nothing = found | {"models": {"cnn": found["models"]["cnn"] | {"peak_memory_bytes": None}}}
-    *_, table = efficiency.tell({"models": {"cnn": block}, "efficiency": nothing})
+    nothing = found | {"models": {CNN: found["models"][CNN] | {"peak_memory_bytes": None}}}
+    *_, table = efficiency.tell({"models": {CNN: block}, "efficiency": nothing})
     rows = {title: cells for title, *cells in table.rows}
     assert rows["Peak memory, MiB"] == rows["Time an epoch"] == rows["Time to the best epoch"] == ["unknown"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import flattery
 from lungdet.evaluation.statistics import metrics, thresholds
@@ -20,14 +20,14 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = grouping.group(collect([folder])[0])[0].values()
+    [some] = group(collect([folder])[0])[0].values()
     return some
 
 
 def rendered(found: dict, rule: str = "youden", seeds: int = 1) -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    models = {name: {"seeds": list(range(seeds)), "flattery": found} for name in ("cnn", "cnn_lstm")}
+    models = {Model(name): {"seeds": list(range(seeds)), "flattery": found} for name in ("cnn", "cnn_lstm")}
     content = flattery.tell({"task": "abnormal", "models": models, "threshold": {"rule": rule}})
     whole = document.Document("title", "answer", [document.Section("Flattery", content)])
     assert 'class="caution"' in document.html(whole)
@@ -84,14 +84,14 @@ def test_a_fixed_threshold_flatters_nobody(tmp_path):
     some = replicates(tmp_path, predictions({"chestxray14": 20}))
     found = flattery.of_model(some, [{"abnormal": 0.3}], "fixed", 0.3)
     assert found is None
-    assert flattery.tell({"models": {"cnn": {"flattery": None}}, "threshold": {"rule": "fixed"}}) == []
+    assert flattery.tell({"models": {Model("cnn"): {"flattery": None}}, "threshold": {"rule": "fixed"}}) == []
 
 
 def test_each_fold_is_judged_at_the_threshold_of_its_own_test_labels(tmp_path):
     for fold in range(2):
         table = predictions({"chestxray14": 60}, seed=fold, skill=0.5)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
-    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    [[one]] = group(collect([tmp_path])[0])[0].values()
     cut = pd.Series(np.full(120, 0.4))
     found = flattery.of_model([one], [{"abnormal": cut}], "youden", None)
     right = []
@@ -108,7 +108,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
         table = predictions({"chestxray14": 40}, seed=fold)
         table["target_abnormal"] = table.target_abnormal * fold
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
-    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    [[one]] = group(collect([tmp_path])[0])[0].values()
     found = flattery.of_model([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
     assert found["at_test_threshold"]["accuracy"] is None
     reason = "there is no threshold: no image is abnormal among the 40 labelled test images"

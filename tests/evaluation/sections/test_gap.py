@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from lungdet.evaluation import summary
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
@@ -24,13 +24,13 @@ def write_train(run, skill=3.0, seed=2000, draw=0, images=80, labels=("abnormal"
 
 
 def replicates(folder):
-    return grouping.group(collect([folder])[0])[0]
+    return group(collect([folder])[0])[0]
 
 
 def summarised(folder, draws=200):
     """The summary of a folder of runs."""
     results, skipped = collect([folder])
-    models, left_out = grouping.group(results)
+    models, left_out = group(results)
     return summary.summarise(summary.study_of(models, skipped + left_out, "youden", None, folder / "report", draws))
 
 

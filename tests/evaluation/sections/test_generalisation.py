@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import generalisation
 from lungdet.page import sentences
@@ -198,7 +199,7 @@ def test_below_three_seeds_a_fall_is_shown_for_these_very_runs(tmp_path):
 def test_a_fall_that_is_one_of_many_is_not_shown_by_its_own_interval(numbers):
     block = numbers["generalisation"]["lines"]["cnn"]
     block = block | {"fall": {"counts_seeds": True, "metrics": {"auroc": {"p": 0.03, "p_holm": 0.12}}}}
-    said = generalisation.fall("cnn", block, "auroc")
+    said = generalisation.fall(Model("cnn"), block, "auroc")
     assert said.endswith(": no difference is shown (p 0.120, adjusted for all that is compared).")
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lungdet.data.splitting.splits import hash_of
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
@@ -53,7 +53,7 @@ def keep(folder, ids, size=32, images=None):
 
 
 def section(folder, task="abnormal"):
-    models, _ = grouping.group(collect([folder])[0])
+    models, _ = group(collect([folder])[0])
     return mistakes.show({"task": task}, SimpleNamespace(models=models))
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
 from lungdet.evaluation import report
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections import choice, earlier_visits, recurrence
@@ -24,13 +25,13 @@ from tests.fake_runs import evaluate, predictions, write_run
 from tests.simulated import several_seeds
 
 ROLES = {
-    "cnn": "cnn",
-    "cnn_lstm model.frozen=False model.shuffle=False": "cnn_lstm",
-    "cnn_lstm model.frozen=False model.shuffle=True": "cnn_lstm_shuffled",
-    "cnn_mlp": "cnn_mlp",
-    "length_only": "length_only",
+    Model("cnn"): "cnn",
+    Model("cnn_lstm", {"model.frozen": False, "model.shuffle": False}): "cnn_lstm",
+    Model("cnn_lstm", {"model.frozen": False, "model.shuffle": True}): "cnn_lstm_shuffled",
+    Model("cnn_mlp"): "cnn_mlp",
+    Model("length_only"): "length_only",
 }
-LSTM = list(ROLES)[1]
+CNN, LSTM, SHUFFLED = list(ROLES)[:3]
 CONTROLS = {
     "cnn_mlp": {"model._target_": "lungdet.models.cnn_mlp.CNNMLP"},
     "pool": {"model._target_": "lungdet.models.pool.Pool"},
@@ -89,7 +90,7 @@ def summarised(models, draws=300):
     }
     pairs = [(name, LSTM) for name in models if name != LSTM]
     sequence = models[LSTM][0].first.run.config.model.sequence
-    study = SimpleNamespace(models=models, roles=roles, estimates=estimates, pairs=pairs, draws=draws)
+    study = SimpleNamespace(models=models, estimates=estimates, pairs=pairs, draws=draws)
     return {
         "task": "abnormal",
         "models": {name: {"settings": {"role": roles[name], "sequence": sequence}} for name in models},
@@ -176,10 +177,8 @@ def test_without_any_control_or_any_plain_cnn_lstm_it_is_not_measured():
     assert numbers["recurrence"] == []
     [text] = recurrence.tell(numbers)
     assert "is not measured: it takes a CNN-LSTM and its controls. `python train.py experiment=controls" in text.text
-    shuffled = {LSTM: "cnn_lstm_shuffled", "cnn": "cnn"}
-    assert recurrence.measure(SimpleNamespace(models=models, roles=shuffled, pairs=[("cnn", LSTM)])) == {
-        "recurrence": []
-    }
+    shuffled = SimpleNamespace(models={CNN: models[CNN], SHUFFLED: models[LSTM]}, pairs=[(CNN, SHUFFLED)])
+    assert recurrence.measure(shuffled) == {"recurrence": []}
 
 
 def test_below_three_seeds_the_claim_is_about_these_very_runs():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import referral
 from lungdet.evaluation.statistics.bootstrap import multiplicities
@@ -23,7 +23,7 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = grouping.group(collect([folder])[0])[0].values()
+    [some] = group(collect([folder])[0])[0].values()
     return some
 
 
@@ -56,7 +56,7 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     """Both sections of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     block = {"seeds": list(range(seeds)), "referral": found}
-    summary = {"task": task, "models": {"cnn": block, "cnn_lstm": block}}
+    summary = {"task": task, "models": {Model("cnn"): block, Model("cnn_lstm"): block}}
     sections = [
         document.Section("Referral", referral.tell(summary)),
         document.Section("Confusion matrix", [referral.matrix(summary)]),
@@ -183,7 +183,7 @@ def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path
     for fold in range(2):
         table = predictions({"chestxray14": 40 + 40 * fold}, seed=fold, skill=1.5)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
-    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    [[one]] = group(collect([tmp_path])[0])[0].values()
     test = one.test
     cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))
     found = referral.of_model([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]

@@ -3,6 +3,7 @@
 import pytest
 
 from lungdet.evaluation import report
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import comparability, shortcuts
 from lungdet.evaluation.statistics import metrics
@@ -35,7 +36,7 @@ def summary_with(areas: dict[str, float], models: dict[str, float]) -> dict:
     [(0.61, 0.9, True), (0.59, 0.9, False), (0.55, 0.59, True), (0.55, 0.61, False), (0.49, 0.5, False)],
 )
 def test_a_shortcut_is_a_caveat_when_it_is_strong_or_near_a_model(area, model, warns):
-    caveats = shortcuts.caveats(summary_with({"age": area}, {"cnn": model}))
+    caveats = shortcuts.caveats(summary_with({"age": area}, {Model("cnn"): model}))
     assert bool(caveats) == warns
     for said in caveats:
         assert f"age {area:.3f}" in said

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lungdet.evaluation.gathering import grouping
+from lungdet.evaluation.gathering import models
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics import metrics
@@ -37,7 +38,7 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     """One model under as many seeds."""
     for seed, table in enumerate(tables):
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
-    [some] = grouping.group(collect([folder])[0])[0].values()
+    [some] = models.group(collect([folder])[0])[0].values()
     return some
 
 
@@ -45,7 +46,7 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     block = {"seeds": list(range(seeds)), "subgroups": found}
-    content = subgroups.tell({"task": task, "models": {"cnn": block, "cnn_lstm": block}})
+    content = subgroups.tell({"task": task, "models": {Model("cnn"): block, Model("cnn_lstm"): block}})
     whole = document.Document("title", "answer", [document.Section("Subgroups", content)])
     assert "<table>" in document.html(whole) or not found["attributes"]
     return document.markdown(whole)
@@ -261,7 +262,7 @@ def test_a_gap_that_is_shown_is_named_where_a_larger_one_is_not(tmp_path):
     group = {"test": {"specificity": None}}
     attributes = {gap["attribute"]: dict.fromkeys(gap["groups"], group) for gap in gaps}
     block = {"seeds": [0, 1, 2], "subgroups": {"measure": "recall", "gaps": gaps, "attributes": attributes}}
-    assert subgroups.sentence("cnn", block) == (
+    assert subgroups.sentence(Model("cnn"), block) == (
         "CNN: the largest gap in recall is by age: 50.0 % in 18 to 39 and 80.0 % in 40 to 59, 30.0 points apart, 95 % "
         "interval 5.0 to 55.0. The largest of 3 gaps is large by selection alone; the interval that allows for their "
         "number is -10.0 to 70.0: no difference is shown. Shown is that by sex: 60.0 % in female and 80.0 % in male, "
@@ -371,7 +372,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
     for fold in range(2):
         table = described(120, seed=fold)
         write_run(tmp_path / f"fold{fold}", "cnn", 0, test=table, split=fold_of(fold, 2), config={"data.fold": fold})
-    [[one]] = grouping.group(collect([tmp_path])[0])[0].values()
+    [[one]] = models.group(collect([tmp_path])[0])[0].values()
     first = one.parts["fold 0"].test["image_id"]
     cut = pd.Series(np.where(one.test["image_id"].isin(first), -1.4, 0.8))
     found = subgroups.of_model([one], [{"abnormal": cut}], 30)

@@ -37,7 +37,7 @@ def test_the_label_before_is_that_of_the_last_visit_and_unknown_where_that_is():
 
 
 def test_cases_are_grouped_by_what_changed_and_by_the_length_of_their_series():
-    found = {name: np.flatnonzero(inside).tolist() for name, (_, inside) in groups(TABLE, ("abnormal",)).items()}
+    found = {group.name: np.flatnonzero(inside).tolist() for group, (_, inside) in groups(TABLE, ("abnormal",)).items()}
     assert found == {
         "abnormal appeared": [0, 2],  # one appeared, one is still absent; c's visit before is unlabelled
         "abnormal cleared": [4, 5, 12],  # two cleared, one is still there
@@ -50,7 +50,7 @@ def test_cases_are_grouped_by_what_changed_and_by_the_length_of_their_series():
         "3": [0, 5, 8, 12],
     }
     of_findings = groups(TABLE, ("pneumonia",))
-    assert {name: np.flatnonzero(inside).tolist() for name, (_, inside) in of_findings.items()} == {
+    assert {group.name: np.flatnonzero(inside).tolist() for group, (_, inside) in of_findings.items()} == {
         "pneumonia appeared": [0, 2, 5],
         "pneumonia cleared": [4],
         "pneumonia unchanged": [2, 5],
@@ -63,8 +63,6 @@ def test_cases_are_grouped_by_what_changed_and_by_the_length_of_their_series():
 def test_four_to_seven_and_eight_or_more_images_are_long_series():
     table = pd.DataFrame({"patient_id": 0, "visit": range(12), "target_abnormal": 0.0})
     found = {
-        name: int(inside.sum())
-        for name, (_, inside) in groups(table, ("abnormal",)).items()
-        if name in "1234 to 78 or more"
+        group.length: int(inside.sum()) for group, (_, inside) in groups(table, ("abnormal",)).items() if group.length
     }
     assert found == {"1": 1, "2": 1, "3": 1, "4 to 7": 4, "8 or more": 5}

@@ -1,0 +1,68 @@
+"""What an evaluation is asked for: which runs, on which data, and where the report goes."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.evaluation.gathering.results import EvaluationError
+from lungdet.evaluation.statistics import thresholds
+
+FEWEST_DRAWS = 100
+
+
+class Request(NamedTuple):
+    """Folders of runs; the name of the other data that they score, or None; the report's folder."""
+
+    folders: list[Path]
+    data: str | None
+    out: Path
+
+
+def read(config: DictConfig) -> Request:
+    """What the configuration asks for, as far as it can be told without reading a run.
+
+    Raises:
+        EvaluationError: no runs, too few draws, data without a table, or a place where no report can be.
+        ThresholdError: no such rule, or not with this value.
+    """
+    if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
+        raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
+    if not isinstance(config.draws, int) or config.draws < FEWEST_DRAWS:
+        raise EvaluationError(f"draws={config.draws}: intervals are made of at least {FEWEST_DRAWS}")
+    if config.threshold.rule is not None:
+        thresholds.check(config.threshold.rule, config.threshold.at)
+    folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
+    data = None if config.get("data") is None else name_of(config.data)
+    out = Path(config.out or common_parent(folders) / f"report{f'-{data}' if data else ''}")
+    if config.out is None and out.is_symlink():  # of whoever wrote the runs
+        raise EvaluationError(
+            f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"
+        )
+    if out.exists() and not out.is_dir():
+        raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
+    return Request(folders, data, out)
+
+
+def common_parent(folders: list[Path]) -> Path:
+    """The innermost folder that holds them all; of a single one, itself."""
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
+def name_of(data: DictConfig) -> str:
+    """What predictions and report on other data are called: the data's name; of a user's table the file's stem.
+
+    A table's name ends in a hash of where table and images lie: another table of that name is another report.
+    """
+    choice = HydraConfig.get().runtime.choices["data"]
+    if choice != "table":
+        return choice
+    if OmegaConf.is_missing(data, "table"):
+        raise EvaluationError("data=table: which one? say data.table=FILE.csv")
+    places = [Path(place).expanduser().resolve() for place in (data.table, data.root) if place is not None]
+    digest = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:6]
+    return f"table-{re.sub(r'[^A-Za-z0-9.-]+', '-', Path(data.table).stem)[:100]}-{digest}"
