@@ -77,17 +77,15 @@ def test_damaged_predictions_are_refused_by_run_part_and_count(tmp_path, part):
     table = predictions({"chestxray14": 68})
     nan = table.copy()
     nan.loc[[3, 5], "probability_abnormal"] = np.nan
-    with pytest.raises(
-        EvaluationError, match=rf"nan, {part} predictions: .* on 2 of 68 images, the first is chestxray14/"
-    ):
+    with pytest.raises(RunError, match=rf"nan, {part} predictions: .* on 2 of 68 images, the first is chestxray14/"):
         collect([write_run(tmp_path / "nan", **{part: nan})])
     twice = table.copy()
     twice.loc[3, "image_id"] = twice.image_id[0]
-    with pytest.raises(EvaluationError, match=f"{part} predictions: 1 image.* more than once.*{twice.image_id[0]}"):
+    with pytest.raises(RunError, match=f"{part} predictions: 1 image.* more than once.*{twice.image_id[0]}"):
         collect([write_run(tmp_path / "twice", **{part: twice})])
-    with pytest.raises(EvaluationError, match=f"{part} predictions: no column dataset"):
+    with pytest.raises(RunError, match=f"{part} predictions: no column dataset"):
         collect([write_run(tmp_path / "lacking", **{part: table.drop(columns="dataset")})])
-    with pytest.raises(EvaluationError, match="no image in the table"):
+    with pytest.raises(RunError, match="no image in the table"):
         collect([write_run(tmp_path / "empty", **{part: table.iloc[:0]})])
 
 
@@ -151,7 +149,7 @@ def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
         return set(config) | {key for node in config.values() if isinstance(node, dict) for key in keys(node)}
 
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", ["degrade=standard"]), resolve=False)
+        config = OmegaConf.to_container(compose("train", ["degrade=standard"], return_hydra_config=True), resolve=False)
     assert keys(config) >= gathered.NOT_THE_MODEL
 
 

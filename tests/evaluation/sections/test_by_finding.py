@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from lungdet.errors import RunError
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
@@ -83,7 +84,7 @@ def test_damaged_log_odds_of_one_finding_is_named(tmp_path):
     table = predictions({"chestxray14": 20}, labels=FINDINGS)
     table.loc[3, "probability_edema"] = np.nan
     run = write_run(tmp_path / "run", test=table, task="findings")
-    with pytest.raises(EvaluationError, match="logit_edema is NaN or infinite on 1 of 20"):
+    with pytest.raises(RunError, match="logit_edema is NaN or infinite on 1 of 20"):
         collect([run])
 
 
