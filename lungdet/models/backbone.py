@@ -223,19 +223,14 @@ def _require_hub(name: str) -> None:
         try:
             get_hf_file_metadata(hf_hub_url(repository, file, revision=revision or None), timeout=5)
             return
-        except HfHubHTTPError as error:
-            if error.response.status_code not in (401, 403, 404):  # the hub itself is in trouble
-                raise _unreachable(name, config.hf_hub_id, error, instead) from error
         except Exception as error:
-            raise _unreachable(name, config.hf_hub_id, error, instead) from error
+            lacking = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404)
+            if not lacking:  # the hub itself is in trouble
+                raise InputError(
+                    f"model.backbone.pretrained=true: the weights of {name} ({config.hf_hub_id}) are not in the local "
+                    f"cache and the hub cannot be reached ({type(error).__name__}); connect to it, or {instead}"
+                ) from error
     raise InputError(
         f"model.backbone.pretrained=true: the hub was reached, but gives no {' or '.join(files)} of {config.hf_hub_id} "
         f"for {name}; {instead}"
-    )
-
-
-def _unreachable(name: str, repository: str, error: Exception, instead: str) -> InputError:
-    return InputError(
-        f"model.backbone.pretrained=true: the weights of {name} ({repository}) are not in the local cache and the hub "
-        f"cannot be reached ({type(error).__name__}); connect to it, or {instead}"
     )

@@ -5,8 +5,8 @@ import math
 import signal
 from typing import Any
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
@@ -20,9 +20,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Seeding(Callback):
     """Draws each epoch's dropout anew from (seed, epoch, rank), so that a resumed run continues as it would have."""
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
         """Before the first batch, when its loader has drawn what it draws."""
         if index == 0:
             torch.manual_seed(hash((module.seed, trainer.current_epoch, trainer.global_rank)) % 2**63)
@@ -42,14 +40,12 @@ class WarmUp(Callback):
     def __init__(self) -> None:
         self.momenta: dict[nn.Module, float] = {}
 
-    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Find them."""
         norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and layer.momentum]
         self.momenta = {norm: norm.momentum for norm in norms if norm.training and _fresh(norm)}
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
         """Weigh this batch as one of those so far."""
         for norm, momentum in self.momenta.items():  # counted in batches, of which a step may take several
             norm.momentum = max(1 / (int(norm.num_batches_tracked) + 1), momentum)
@@ -65,9 +61,7 @@ class Compiling(Callback):
     def __init__(self, run: Run, warm_up: WarmUp) -> None:
         self.run, self.warm_up, self.compiled = run, warm_up, False
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: dict, index: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
         """At the first batch after the warm-up."""
         if not self.compiled and not self.warm_up.momenta:
             log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
@@ -83,11 +77,11 @@ class Signals(Callback):
     them wait for each other at the signal, wherever each of them is.
     """
 
-    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Lightning takes the signal between this hook and the next ones."""
         self._answer = signal.getsignal(signal.SIGTERM)
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Give it back."""
         if signal.getsignal(signal.SIGTERM) is not self._answer:  # as it is in a thread, which may set none
             signal.signal(signal.SIGTERM, self._answer)
@@ -112,7 +106,7 @@ class Patience(EarlyStopping):
         """Go on counting, with the patience that the run is continued with."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Train no epoch more than a run that was not cut."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True

@@ -52,10 +52,10 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     options = run.config.trainer
     arithmetic = hardware.choose(options.precision, options.memory_format, options.accelerator)
     trainer = build_trainer(run, model, arithmetic)
-    prepare(run, data, trainer)
+    prepare(run, trainer, data)
     compile_backbone(run, trainer, model, data)
     with wandb_logger(run) as trainer.logger:
-        describe(run, data, model, trainer, arithmetic)
+        describe(run, trainer, model, data, arithmetic)
         shortcuts.record(run, data)
         # Series differ in length from batch to batch, and what is kept would fit less and less.
         with hardware.memory_kept() if model.visits == 1 else nullcontext():
@@ -90,7 +90,7 @@ def build_degradations(config: DictConfig) -> list[Degradation]:
     return degradations(OmegaConf.to_container(levels) if levels else None)
 
 
-def prepare(run: Run, data: RadiographDataModule, trainer: lightning.Trainer) -> None:
+def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) -> None:
     """Prepare the images and split them.
 
     Raises:
@@ -108,7 +108,7 @@ def prepare(run: Run, data: RadiographDataModule, trainer: lightning.Trainer) ->
 
 
 def describe(
-    run: Run, data: RadiographDataModule, model: Classifier, trainer: lightning.Trainer, arithmetic: Arithmetic
+    run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arithmetic: Arithmetic
 ) -> None:
     """Record what is trained on what and where, before it starts.
 

@@ -207,11 +207,8 @@ def _unseen(run: Run, store: Store) -> tuple[np.ndarray, dict]:
             "dataset with another name"
         )
     if familiar.any():
-        log.warning(
-            "%d images of %d patients are left out: %s was trained or tuned on them",
-            familiar.sum(),
-            manifest.loc[familiar, "patient_id"].nunique(),
-            run.name,
-        )
+        patients = manifest.loc[familiar, "patient_id"].nunique()
+        message = "%d images of %d patients are left out: %s was trained or tuned on them"
+        log.warning(message, familiar.sum(), patients, run.name)
     facts = {"excluded": len(store.excluded), "copies": int(twice.sum()), "unsearched": copied.unsearched}
     return manifest.index[~familiar].to_numpy(), facts

@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pandas as pd
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from lungdet.machine import hardware, ranks
@@ -30,14 +30,12 @@ class Record(Callback):
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
 
-    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Count the memory of this run, not of one before it in the same process."""
         if module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(module.device)
 
-    def on_load_checkpoint(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let a run folder be moved: Lightning forgets the best epoch where its checkpoints lie elsewhere.
 
         No path is taken from the checkpoint, which may be anybody's: Lightning deletes what was the best before.
@@ -51,14 +49,14 @@ class Record(Callback):
                 state["best_k_models"] = dict.fromkeys([path] * bool(state["best_k_models"]), state["best_model_score"])
                 state["dirpath"] = str(folder)
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock; note the learning rate, which validation may lower for the next epoch."""
         self._images, self._started = 0, time.perf_counter()
         self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._validation = {}
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: dict, index: int
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int
     ) -> None:
         """Count images."""
         self._images += len(batch["image"]) * trainer.world_size
@@ -66,12 +64,12 @@ class Record(Callback):
             torch.cuda.synchronize(module.device)  # the host runs ahead
         self._stopped = time.perf_counter()
 
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Note what validation gave: Lightning's own record of it outlasts the epoch."""
         metrics = trainer.callback_metrics.items()
         self._validation = {name: float(value) for name, value in metrics if name.startswith("val/")}
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the row and the line; log pace and learning rate, to W&B too."""
         loss = float(module.train_loss.compute())  # of all processes
         if not trainer.is_global_zero:
@@ -95,7 +93,7 @@ class Record(Callback):
             trainer.current_epoch + 1, end, loss, validation, *pace.values(),
         )  # fmt: skip
 
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Say why training ends before its last epoch."""
         if trainer.should_stop and trainer.current_epoch != trainer.max_epochs:
             log.info(
@@ -125,7 +123,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 
-def _reason(trainer: lightning.Trainer) -> str:
+def _reason(trainer: Trainer) -> str:
     """What made training end early; Lightning keeps it to itself."""
     stopping, loss = trainer.early_stopping_callback, trainer.callback_metrics.get("val/loss")
     if stopping is not None and stopping.wait_count >= stopping.patience:
