@@ -225,11 +225,9 @@ class Classifier(lightning.LightningModule):
         if self.trainer.world_size > 1:
             row, target, logits = (self.all_gather(tensor).flatten(0, 1) for tensor in (row, target, logits))
         # Ranks see some cases twice so that all make the same number of steps: count each once.
-        row, inverse = row.unique(return_inverse=True)
-        first = torch.full_like(row, len(inverse)).scatter_reduce(
-            0, inverse, torch.arange(len(inverse), device=row.device), "amin"
-        )
-        target, logits = target[first], logits[first]
+        order = row.argsort(stable=True)
+        once = order[row[order].diff(prepend=row.new_tensor([-1])) != 0]
+        row, target, logits = row[once], target[once], logits[once]
         self.predictions = {"row": row.cpu(), "logit": self._log_odds(logits).cpu()}
         return target, logits
 

@@ -12,8 +12,7 @@ from lungdet.runs.learnt import copies, learnt, why_unsearched
 
 log = logging.getLogger(__name__)
 
-PREFIX = "backbone."
-"""Opens the names of a backbone's weights in a checkpoint."""
+PREFIX = "backbone."  # opens the names of a backbone's weights in a checkpoint
 
 
 def load(backbone: Backbone, folder: str) -> None:
