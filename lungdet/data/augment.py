@@ -79,15 +79,10 @@ class Augmentation:
         if self._affine is None and self._flip is None:
             return None
         drawn = [self._drawn(name, (height, width)) for name in draws]
-        angle, scale, right, down, flipped = np.array(drawn, np.float64).reshape(-1, 5).T
-        # albumentations turns and scales about the centre, then shifts, then flips; this is the way back.
-        angle = np.deg2rad(angle)
-        cos, sin, mirror = np.cos(angle) / scale, np.sin(angle) / scale, 1 - 2 * flipped
-        turn = np.stack([cos, -sin, sin, cos], 1).reshape(-1, 2, 2)
-        mirrored = turn * np.stack([mirror, np.ones_like(mirror)], 1)[:, None]
-        centre, shift = np.array([(width - 1) / 2, (height - 1) / 2]), np.stack([right, down], 1)
-        offset = centre - mirrored @ centre - np.einsum("nij,nj->ni", turn, shift)
-        return np.concatenate([mirrored, offset[:, :, None]], 2).astype(np.float32)
+        matrices = self._forward(drawn, height, width)
+        flipped = np.array([flip for *_, flip in drawn], bool)
+        matrices[flipped] = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]) @ matrices[flipped]
+        return np.linalg.inv(matrices)[:, :2].astype(np.float32)
 
     def _forward(self, drawn: Sequence[tuple], height: int, width: int) -> np.ndarray:
         """Matrices (N, 3, 3) as albumentations makes them, before the flip: from a pixel's place to that afterwards."""
