@@ -73,6 +73,9 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     patients, seeds, freedom = variance(estimate)
     scale = estimate.scale
     if not math.isfinite(scale.to(value)):
+        if math.isinf(scale.high):
+            nothing = Undefined("no image costs anything, and nothing says how much others would")
+            return nothing, nothing
         away = (1 - LEVEL) / 2
         exact = away ** (1 / estimate.supporting)
         inner = scale.low + exact * (scale.high - scale.low)

@@ -23,7 +23,7 @@ SHARE = Scale(
     1.0,
 )
 CORRELATION = Scale(lambda x: math.atanh(x) if abs(x) < 1 else math.inf, math.tanh, lambda x: 1 / (1 - x**2), -1.0, 1.0)
-LOSS = Scale(math.log, math.exp, lambda x: 1 / x, 0.0, math.inf)
+LOSS = Scale(lambda x: math.log(x) if x > 0 else -math.inf, math.exp, lambda x: 1 / x, 0.0, math.inf)
 CLIPPED = Scale(lambda x: x, lambda x: min(max(x, 0.0), 1.0), lambda x: 1.0, 0.0, 1.0)
 """From 0 to 1, and no share of anything."""
 UNBOUNDED = Scale(lambda x: x, lambda x: x, lambda x: 1.0, -math.inf, math.inf)

@@ -183,3 +183,9 @@ def test_losses_whose_squared_variance_is_no_number_any_more_have_an_interval():
     drawn = 1e-90 * np.random.default_rng(0).random((1, 200))  # of a model that is sure and right, sharpened further
     low, high = interval(Estimate([5e-91], drawn, 30, 30, LOSS))
     assert 0 <= low < 5e-91 < high < 1e-88
+
+
+def test_a_loss_of_nothing_has_no_interval_and_says_why():
+    low, high = interval(Estimate([0.0], np.zeros((1, 200)), 30, 30, LOSS))
+    assert math.isnan(low)
+    assert "no image costs anything" in high.reason
