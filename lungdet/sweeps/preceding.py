@@ -32,14 +32,7 @@ class Preceding(Callback):
         self._run, self._overrides = Run(Path(folder)) if folder else None, dict(overrides)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first job of a sweep."""
-        self._make(config)
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Before a job by itself."""
-        self._make(config)
-
-    def _make(self, config: DictConfig) -> None:
+        """Comes before the first job of a sweep."""
         if self._run is None:
             return
         try:
@@ -48,6 +41,9 @@ class Preceding(Callback):
                     self._train(config.get("trust") or ())
         except InputError as error:  # Hydra would only warn of it
             sys.exit(str(error))
+
+    on_run_start = on_multirun_start
+    """Comes before a job by itself."""
 
     def _train(self, trust: Sequence[str]) -> None:
         log.info("first, the run that the others start from: %s", self._run.folder)
