@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import RunError
 from lungdet.machine.commands import key_of
 from lungdet.runs.folder import Run
-
-if TYPE_CHECKING:
-    from lungdet.data.splitting.splits import Split
 
 NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust")
 """Groups that decide where a run lies, how it goes on and who is told, not what it computes."""
@@ -60,13 +56,13 @@ def decides(override: str) -> bool:
     return group not in NOT_THE_EXPERIMENT and not (group == "data" and key in NOT_THE_DATA)
 
 
-def require_data(run: Run, identity: dict[str, dict], split: "Split | None" = None) -> None:
+def require_data(run: Run, identity: dict[str, dict], split: str | None = None) -> None:
     """Passes only the data that a run is of, where it has recorded any.
 
     Args:
         run: which may be trained on, or taken for done.
         identity: of the data as they are now, see `RadiographDataModule.identity`.
-        split: as it is drawn now, where it is: from the same data another version may draw another one.
+        split: its hash as drawn now, where it is: from the same data another version may draw another one.
 
     Raises:
         RunError: they differ; the message says in what.
@@ -87,10 +83,10 @@ def require_data(run: Run, identity: dict[str, dict], split: "Split | None" = No
             "are in another folder (sweep.name=NAME, hydra.run.dir=FOLDER)"
         )
     before = run.environment.get("split")
-    if split is not None and before is not None and before["hash"] != split.hash:
+    if split is not None and before is not None and before["hash"] != split:
         raise RunError(
             f"{run.folder} was trained on split {before['hash']} ({before['name']}), the data now give split "
-            f"{split.hash} ({split.name}): start a new run"
+            f"{split}: start a new run"
         )
 
 

@@ -100,7 +100,7 @@ def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) ->
     with ranks.one_first():
         data.prepare_data()
         data.setup()
-    require_data(run, data.identity, data.split)
+    require_data(run, data.identity, data.split.hash)
     if not run.can_continue and (folder := OmegaConf.select(run.config.model, "backbone.init_from")):
         start = pretraining.start(folder)
         run.record(unsearched=pretraining.require_unseen(start, data))
