@@ -2,6 +2,7 @@
 
 import pytest
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.page import sentences
 
 
@@ -9,7 +10,7 @@ def comparison(difference: float | None, interval: list[float] | None, p: float 
     """The CNN-LSTM minus the CNN in accuracy, AUROC and something under noise, of three seeds."""
     cell = {"difference": difference, "interval": interval, "p": p, "p_holm": p, **more}
     cells = {"accuracy": cell, "auroc": cell, "noise": cell}
-    return {"first": "cnn", "second": "cnn_lstm", "counts_seeds": True, "metrics": cells}
+    return {"first": Model("cnn"), "second": Model("cnn_lstm"), "counts_seeds": True, "metrics": cells}
 
 
 def test_accuracy_is_told_in_points_and_other_metrics_as_above_or_below():

@@ -6,6 +6,7 @@ Legend: N images, P patients, K sums, (..) test parts, b of them at a time. All 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -38,6 +39,11 @@ class Case(NamedTuple):
     y: np.ndarray
     logit: np.ndarray
     threshold: float | np.ndarray = 0.0
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, label: str, threshold: float | np.ndarray = 0.0) -> "Case":
+        """One label of a table of predictions."""
+        return cls(table[f"target_{label}"].to_numpy(np.float64), table[f"logit_{label}"].to_numpy(), threshold)
 
     def sums(self, patient: np.ndarray, patients: int) -> np.ndarray:
         """By patient (P, K): what `Sums.of` takes the total of, `patient` (N,) being each image's, 0 .. P-1."""

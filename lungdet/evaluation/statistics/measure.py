@@ -100,12 +100,8 @@ def estimated(
     measurable = [label for label in labels if len(labels) == 1 or lacking(tables[0], label) is None]
     patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)
     cases = [
-        Case(
-            table[f"target_{label}"].to_numpy(np.float64),
-            table[f"logit_{label}"].to_numpy(),
-            _cut(table, label, c),
-        )
-        for table, c in zip(tables, cuts, strict=True)
+        Case.of(table, label, _cut(table, label, cut))
+        for table, cut in zip(tables, cuts, strict=True)
         for label in measurable
     ]
     by_seed = np.full((len(tables), len(measurable), len(names), draws), np.nan)

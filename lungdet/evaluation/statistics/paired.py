@@ -101,7 +101,7 @@ def permuted(
     """
     patient, patients = pd.factorize(first[0]["patient_id"], sort=True)
     of_first, of_second = (
-        np.stack([_case(table, label).sums(patient, len(patients)) for table in tables]) for tables in (first, second)
+        np.stack([Case.of(table, label).sums(patient, len(patients)) for table in tables]) for tables in (first, second)
     )  # (S, P, K)
     middle, half = (of_first + of_second).sum(axis=1) / 2, (of_second - of_first) / 2
 
@@ -123,10 +123,6 @@ def permuted(
         name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (signs + 1)
         for name, count in as_large.items()
     }
-
-
-def _case(table: pd.DataFrame, label: str) -> Case:
-    return Case(table[f"target_{label}"].to_numpy(np.float64), table[f"logit_{label}"].to_numpy())
 
 
 def _counts_seeds(*models: Mapping[str, Estimate]) -> bool:

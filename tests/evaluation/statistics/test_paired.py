@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.statistics import metrics, paired
 from lungdet.evaluation.statistics.measure import estimated
 from lungdet.page import sentences
@@ -20,9 +21,9 @@ def models(seeds: int, patients: int = 80, better: float = 0.0, seed: int = 0):
 
 
 def compared(first, second) -> dict:
-    tables = {"cnn": first, "cnn_lstm": second}
+    tables = {Model("cnn"): first, Model("cnn_lstm"): second}
     estimates = {name: estimated(some, ("abnormal",), [0.0] * len(some), 500) for name, some in tables.items()}
-    [one] = paired.compared(estimates, tables, ("abnormal",), [("cnn", "cnn_lstm")])
+    [one] = paired.compared(estimates, tables, ("abnormal",), [tuple(tables)])
     return one
 
 
