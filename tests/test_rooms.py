@@ -1,0 +1,82 @@
+"""The house: every module imports from rooms below its own, and none leads back to itself."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.calling import CHECKOUT
+
+FLOORS = [
+    {"lungdet.errors"},
+    {"lungdet.findings", "lungdet.instantiation", "lungdet.machine"},
+    {"lungdet.page"},
+    {"lungdet.data", "lungdet.models"},
+    {"lungdet.runs"},
+    {"lungdet.training", "lungdet.evaluation", "lungdet.inference"},
+    {"lungdet.sweeps"},
+    {"train", "evaluate"},
+]
+"""The rooms, lowest first; those of one floor do not know each other."""
+STATISTICS = "lungdet.evaluation.statistics"
+IMPURE = ("torch", "lungdet.page", "lungdet.evaluation.gathering", "lungdet.evaluation.sections")
+"""What a statistic needs nothing of: it is numbers in, numbers out."""
+
+
+def within(module: str, room: str) -> bool:
+    return f"{module}.".startswith(f"{room}.")
+
+
+def imports() -> dict[str, set[str]]:
+    """By module what it imports, be it at its top, in a function or for types alone."""
+    paths = [CHECKOUT / "train.py", CHECKOUT / "evaluate.py", *(CHECKOUT / "lungdet").rglob("*.py")]
+    names = {
+        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths
+    }
+    graph = {}
+    for name, path in names.items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        parts = {
+            inner if (inner := f"{node.module}.{alias.name}") in names else node.module
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        graph[name] = whole | parts
+    return graph
+
+
+def floor(module: str) -> int | None:
+    return next((i for i, rooms in enumerate(FLOORS) for room in rooms if within(module, room)), None)
+
+
+def test_every_module_imports_from_its_own_room_and_from_floors_below():
+    upward = {
+        f"{module} imports {name}"
+        for module, names in imports().items()
+        for name in names
+        if floor(module) is not None and floor(name) is not None and floor(name) >= floor(module)
+        if not any(within(module, room) and within(name, room) for room in FLOORS[floor(module)])
+    }
+    assert not upward
+    assert [module for module in imports() if floor(module) is None] == ["lungdet"]  # every room has its floor
+
+
+def test_no_module_leads_back_to_itself():
+    list(TopologicalSorter({name: names - {name} for name, names in imports().items()}).static_order())
+
+
+def test_statistics_know_neither_torch_nor_how_they_are_shown():
+    known = [(name, other) for name, names in imports().items() for other in names if within(name, STATISTICS)]
+    assert known
+    assert not [(name, other) for name, other in known for room in IMPURE if within(other, room)]
+
+
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py"])
+def test_only_sweeps_start_a_program_by_its_path(program):
+    room = CHECKOUT / "lungdet/sweeps"
+    starting = [path for path in (CHECKOUT / "lungdet").rglob("*.py") if f'/ "{program}"' in path.read_text()]
+    assert starting
+    assert all(room in Path(path).parents for path in starting)
