@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungdet.errors import InputError
-from lungdet.machine.commands import command
+from lungdet.machine.commands import command, key_of
 from lungdet.runs.identity import decides
 from lungdet.runs.multirun import differing
 
@@ -81,7 +81,7 @@ class Combination:
         outcome = f"lowest validation loss {best.value:.4f} of {finished} finished trials ({failed} failed)"
         log.info("%s: %s: %s, in %s", self.label, outcome, " ".join(values), folder)
         seed = int(next((word.removeprefix("seed=") for word in self.overrides if word.startswith("seed=")), 0))
-        overrides = [word for word in self.overrides if not re.match(r"(sweep|seed)\b", word)]
+        overrides = [word for word in self.overrides if key_of(word).partition(".")[0] not in ("sweep", "seed")]
         seeds = f"seed={seed + 1},{seed + 2},{seed + 3}"
         log.info("with other seeds: %s", command("train.py -m", *overrides, *values, seeds))
 
