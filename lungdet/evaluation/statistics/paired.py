@@ -35,8 +35,8 @@ def compared(
     """
     comparisons = []
     for first, second in pairs:
-        both = [{name: estimates[model][name] for name in (*STUDY, *FURTHER)} for model in (first, second)]
-        comparison = compare(first, both[0], second, both[1])
+        by_metric = [{name: estimates[model][name] for name in (*STUDY, *FURTHER)} for model in (first, second)]
+        comparison = compare(first, by_metric[0], second, by_metric[1])
         exchangeable = len(labels) == 1 and len(tables[first]) == len(tables[second])
         exchanged = permuted(tables[first], tables[second], labels[0]) if exchangeable else {}
         for name, cell in comparison["metrics"].items():
