@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 from lungdet.page.drawing import COLOURS, FAINT, INK, MARKERS, STYLE, WIDTH, axes, legend, of, shifts, svg
-from lungdet.page.wording import finding_name, metric_name
+from lungdet.page.wording import metric_name
 
 
 def curves(
@@ -90,7 +90,7 @@ def findings(summary: dict, labels: Mapping[str, str], names: Sequence[str]) -> 
             style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6}
             plot.errorbar(value, place + shift[number], xerr=spread, capsize=3, label=labels[model], **style)
         plot.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4), xlabel="AUROC")
-        plot.set_yticks(place, [finding_name(name).replace(" (proxy for cancer)", "") for name in names])
+        plot.set_yticks(place, [name.replace("_", " ") for name in names])
         plot.grid(axis="y", visible=False)
         legend(figure, plot)
         return svg(figure, "findings")

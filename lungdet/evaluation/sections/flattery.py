@@ -8,7 +8,6 @@ import pandas as pd
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import thresholds
-from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.page.document import Caution, Table
 from lungdet.page.sentences import undefined
@@ -114,9 +113,9 @@ def _on_test(one: Replicate, rule: str, at: float | None) -> Cuts:
     for name in one.labels:
         of_image = []
         for result in one.results:
-            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"logit_{name}"], rule, at)
+            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"logit_{name}"], rule, at, "test")
             if math.isnan(picked.logit):
-                found.setdefault(name, Undefined(picked.logit.reason.replace("validation", "test")))
+                found.setdefault(name, picked.logit)
             of_image.append(pd.Series(picked.logit, result.test["image_id"]))
         found.setdefault(name, one.test["image_id"].map(pd.concat(of_image)))
     return found

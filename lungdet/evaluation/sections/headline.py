@@ -135,7 +135,7 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
                 {name: one[kind] for name, one in found.items()},
                 kind,
                 {
-                    name: f"{labels[name]}, {short} {value(block, 'test', metric).split(' ')[0]}"
+                    name: f"{labels[name]}, {short} {_alone(block['test'][metric], metric)}"
                     for name, block in summary["models"].items()
                 },
                 share,
@@ -200,6 +200,10 @@ class EachDataset(Section):
 
 
 DATASETS = EachDataset("Dataset by dataset", measure=measure_by_dataset, claim=(30,))
+
+
+def _alone(value: float | None, metric: str) -> str:
+    return "undefined" if value is None else figure(metric, value)
 
 
 def _how_to_read(summary: dict) -> list[str]:

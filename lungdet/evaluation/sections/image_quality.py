@@ -149,8 +149,13 @@ SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, 
 
 def called(kind: str, level: float) -> str:
     """A degradation as tables call it."""
-    said = f"{kind}, {UNITS.get(kind, ('level {:g}', ''))[0].format(level)}"
-    return said + (" (brighter)" if level < 1 else " (darker)") if kind == "exposure" and level != 1 else said
+    return f"{kind}, {level_name(kind, level)}"
+
+
+def level_name(kind: str, level: float) -> str:
+    """How much an image is degraded, in the unit of the kind."""
+    size = UNITS.get(kind, ("level {:g}", ""))[0].format(level)
+    return size + (" (brighter)" if level < 1 else " (darker)") if kind == "exposure" and level != 1 else size
 
 
 def _degraded(replicate: Replicate) -> pd.DataFrame | None:
@@ -198,7 +203,7 @@ def _worst(model: str, block: dict) -> str:
     shown += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
     some = {level: one["drop"]["auroc"] for level, one in block["levels"][worst].items()}
     level = max(some, key=some.__getitem__)
-    at = called(worst, float(level)).split(", ")[-1]
+    at = level_name(worst, float(level))
     return (
         f"{model} loses most under {worst}: {signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
         f"{between}: {shown}; {signed('auroc', some[level])} at the worst of them, {at}."

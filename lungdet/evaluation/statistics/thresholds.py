@@ -49,7 +49,7 @@ class Threshold(NamedTuple):
         return {"value": float(special.expit(self.logit)), **self._asdict()}
 
 
-def choose(y: ArrayLike, logit: ArrayLike, rule: str, at: float | None = None) -> Threshold:
+def choose(y: ArrayLike, logit: ArrayLike, rule: str, at: float | None = None, part: str = "validation") -> Threshold:
     """The threshold a rule picks on validation labels `y` and log-odds `logit`, both (N,).
 
     Candidates lie half-way between neighbouring log-odds, and below and above all of them. Of equally good ones (`f1`,
@@ -65,7 +65,7 @@ def choose(y: ArrayLike, logit: ArrayLike, rule: str, at: float | None = None) -
     abnormal, normal = int(np.sum(y == 1)), int(np.sum(y == 0))
     # Each rule needs the class it counts; youden needs both.
     if (not abnormal and rule != "specificity") or (not normal and rule in ("youden", "specificity")):
-        reason = f"{NO_NORMAL if abnormal else NO_ABNORMAL} among the {len(y)} labelled validation images"
+        reason = f"{NO_NORMAL if abnormal else NO_ABNORMAL} among the {len(y)} labelled {part} images"
         return Threshold(Undefined(reason), rule, at, len(y))
     candidate, hits, alarms = _candidates(y, logit)
     recall, specificity = hits / (abnormal or 1), 1 - alarms / (normal or 1)
