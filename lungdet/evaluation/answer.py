@@ -18,37 +18,37 @@ def answer(summary: dict) -> str:
     external = summary["data"]["external"]
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
     patients = f" of {number(test['patients'], 'patient')}" if summary["data"]["patients_known"] else ""
-    other = f" of other data, {external}" if external else by_part.tested(summary)
-    where = f"On {number(test['images'], images)}{patients}{other} ({seeds(summary)})"
+    data = f" of other data, {external}" if external else by_part.tested(summary)
+    where = f"On {number(test['images'], images)}{patients}{data} ({seeds(summary)})"
     if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
-        what = "accuracy" if measure == "accuracy" else "AUROC"
-        return f"{where} no {what} is defined: {'; '.join(sorted(reasons))}."
-    said = f"{where} {_compared(summary, measure, reached)}"
-    said += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
-    return " ".join([said, *verdicts])
+        noun = "accuracy" if measure == "accuracy" else "AUROC"
+        return f"{where} no {noun} is defined: {'; '.join(sorted(reasons))}."
+    sentence = f"{where} {_compared(summary, measure, reached)}"
+    sentence += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
+    return " ".join([sentence, *verdicts])
 
 
 def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     """The models' numbers beside each other, and what they show."""
     counted = next(iter(summary["models"].values())).get("macro", {}).get("findings")
-    what = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
+    noun = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
     unit = " %" if measure == "accuracy" else ""
-    each = [f"{label(name)} {figure(measure, value)}{unit}" for name, value in reached.items()]
+    values = [f"{label(name)} {figure(measure, value)}{unit}" for name, value in reached.items()]
     comparisons = summary["comparisons"]
     if not comparisons:
         [[name, value]] = reached.items()
         ends = next(iter(summary["models"].values()))["test_interval"][measure]
         between = "no interval" if ends is None else " to ".join(figure(measure, end) for end in ends)
-        said = f"{label(name)}'s {what} is {figure(measure, value)}{unit} (95 % interval {between})"
-        return f"{said}; no other model is here to compare."
+        sentence = f"{label(name)}'s {noun} is {figure(measure, value)}{unit} (95 % interval {between})"
+        return f"{sentence}; no other model is here to compare."
     if len(comparisons) == 1:
-        return f"{join(each)} {what}: {sentences.difference(comparisons[0], measure)}"
-    shown = [one for one in comparisons if sentences.shown(one, measure)]
-    verdict = f"a difference in {what} is shown in {len(shown)} of {len(comparisons)} comparisons"
-    if len(shown) > MOST_QUOTED or not shown:
-        return f"{verdict}." if shown else f"no difference in {what} is shown in {len(comparisons)} comparisons."
-    return f"{verdict}: {' '.join(sentences.difference(one, measure) for one in shown)}"
+        return f"{join(values)} {noun}: {sentences.difference(comparisons[0], measure)}"
+    differing = [comparison for comparison in comparisons if sentences.shown(comparison, measure)]
+    verdict = f"a difference in {noun} is shown in {len(differing)} of {len(comparisons)} comparisons"
+    if len(differing) > MOST_QUOTED or not differing:
+        return f"{verdict}." if differing else f"no difference in {noun} is shown in {len(comparisons)} comparisons."
+    return f"{verdict}: {' '.join(sentences.difference(comparison, measure) for comparison in differing)}"
 
 
 def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:

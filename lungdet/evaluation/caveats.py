@@ -31,86 +31,86 @@ def caveats(summary: dict) -> list[str]:
 
 def _of_images(data: dict) -> list[str]:
     """Whether real radiographs were tested, unseen ones, and whose they are."""
-    found = []
+    doubts = []
     if data["synthetic"]:
-        found.append("The images are synthetic phantoms: nothing here says how a model reads real radiographs.")
+        doubts.append("The images are synthetic phantoms: nothing here says how a model reads real radiographs.")
     if data["external"] and data["known_sources"]:
-        found.append(
+        doubts.append(
             f"No external test: {join(data['known_sources'])} was learnt from too; these are images of patients that "
             "the runs had not seen."
         )
     if not data["patients_known"]:
-        found.append(
+        doubts.append(
             "Nothing says which images are of one patient: each counts as a patient of its own, and `patients` means "
             "images wherever the word stands below. Images of one patient may have been trained on and tested, which "
             "flatters, and intervals are too narrow then. Give the table a column `patient_id`."
         )
     if data["unsearched"]:
         doubt = "Whether this is an external test is not known. " if data["external"] else ""
-        found.append(
+        doubts.append(
             f"{doubt}These images may have been learnt from under other names: they could not be compared with those "
             f"{join([why_unsearched(run) for run in data['unsearched']])}."
         )
-    return found
+    return doubts
 
 
 def _of_seeds(summary: dict) -> list[str]:
     """Too few seeds, or not the same."""
-    found = []
+    doubts = []
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
-        found.append(
+        doubts.append(
             f"{seeds(summary).capitalize()} a model: an interval from fewer than {SEEDS_NEEDED} seeds covers the "
             f"choice of test {unit(summary['data'])}s only, so what is said holds of these very runs and not of the "
             "models. Train more: `python train.py -m model=cnn,cnn_lstm seed=0,1,2`."
         )
     if len({tuple(block["seeds"]) for block in summary["models"].values()}) > 1:
         counts = [f"{label(name)} {', '.join(map(str, block['seeds']))}" for name, block in summary["models"].items()]
-        found.append(f"The models were not trained with the same seeds: {'; '.join(counts)}.")
-    return found
+        doubts.append(f"The models were not trained with the same seeds: {'; '.join(counts)}.")
+    return doubts
 
 
 def _of_labels(summary: dict) -> list[str]:
     """What the labels are worth, and what the study's published numbers are about."""
-    data, datasets, found = summary["data"], list(summary["data"]["test_datasets"]), []
+    data, datasets, doubts = summary["data"], list(summary["data"]["test_datasets"]), []
     sources = sorted({*datasets, *data["learnt_from"]})
     if summary["published"]:
-        found.append(
+        doubts.append(
             "The study's published rows do not compare: they are on other images, and its text does not say whether "
             "patients or images were split. Which results share this protocol: [Data and split](#data-and-split)."
         )
     if "chestxray14" in sources:
-        found.append(
+        doubts.append(
             "ChestX-ray14's labels were mined from reports by text analysis, not read from the images: a part of "
             "them is wrong, wherever this source was learnt from or tested on."
         )
     if len(sources) > 1:
-        found.append(_pooled(summary, sources))
+        doubts.append(_pooled(summary, sources))
     recorded = any("dataset" in (block["shortcuts"] or {}) for block in summary["models"].values())
     if len(datasets) > 1 and data["source_alone_auroc"] is not None and not recorded:
-        found.append(
+        doubts.append(
             f"The source alone predicts the label with an AUROC of {data['source_alone_auroc']:.3f} (each image "
             "given its dataset's share of abnormal images): a model may gain as much by recognising the source."
         )
-    return found
+    return doubts
 
 
 def _of_runs(summary: dict) -> list[str]:
     """In what the runs differ, and which are missing."""
-    found = []
+    doubts = []
     if summary["settings_that_differ"]:
         expected = {"model._target_", STARTED_FROM, *search.searched(summary)}
         keys = [f"`{key}`" for key in summary["settings_that_differ"] if key not in expected]
         if keys:
-            found.append(f"The models differ in more than their class: {join(keys)}.")
+            doubts.append(f"The models differ in more than their class: {join(keys)}.")
     conditions = {(tuple(block["hardware"]), tuple(block["precision"])) for block in summary["models"].values()}
     if len(conditions) > 1 or any(len(part) > 1 for condition in conditions for part in condition):
-        found.append("Not all runs used the same hardware and precision: their times and memory cannot be compared.")
+        doubts.append("Not all runs used the same hardware and precision: their times and memory cannot be compared.")
     if summary["not_evaluated"]:
-        found.append(
+        doubts.append(
             f"{number(len(summary['not_evaluated']), 'run')} could not be evaluated (listed under Runs); every mean "
             "is over the rest."
         )
-    return found
+    return doubts
 
 
 def _pooled(summary: dict, sources: list[str]) -> str:
@@ -128,17 +128,17 @@ def _pooled(summary: dict, sources: list[str]) -> str:
 
 def _about_parts(summary: dict) -> list[str]:
     """Findings or classes that the test part lacks, unlabelled images, validation unlike test."""
-    data, found = summary["data"], []
+    data, doubts = summary["data"], []
     if summary["task"] != "abnormal":
         counted = next(iter(summary["models"].values()))["macro"]
         if counted["left_out"]:
             names = join([finding_name(finding) for finding in counted["left_out"]])
-            found.append(
+            doubts.append(
                 f"Means are over {counted['findings']} of {counted['of']} findings: {names} can't be measured on these "
                 "images."
             )
-        return found
-    found += [
+        return doubts
+    doubts += [
         f"{dataset}: every labelled test image is {'abnormal' if counts['abnormal'] else 'normal'} "
         f"({counts['labelled']} images), so metrics that need both are undefined there."
         for dataset, counts in data["test_datasets"].items()
@@ -146,35 +146,35 @@ def _about_parts(summary: dict) -> list[str]:
     ]
     unlabelled = data["test"]["images"] - data["test"]["labelled"]
     if unlabelled:
-        found.append(f"{number(unlabelled, 'test image')} without a label count in no metric.")
+        doubts.append(f"{number(unlabelled, 'test image')} without a label count in no metric.")
     for part, sides in data["parts"].items():
         shares = [side["abnormal"] / side["labelled"] for side in (sides["val"], sides["test"]) if side["labelled"]]
-        if any(abs(one - other) > 0.1 for one, other in pairwise(shares)):
+        if any(abs(share - next_share) > 0.1 for share, next_share in pairwise(shares)):
             where = f"{part}: " if summary["parts"] else ""
-            found.append(
+            doubts.append(
                 f"{where}{percent(shares[0])} of the validation images are abnormal and {percent(shares[1])} of the "
                 "test images: a threshold chosen on the one need not suit the other."
             )
-    return found
+    return doubts
 
 
 def _about_size(summary: dict) -> list[str]:
     """Which differences this test part could not show, and whether its intervals can be trusted."""
-    patients, found = number(summary["data"]["test"]["patients"], unit(summary["data"])), []
+    patients, doubts = number(summary["data"]["test"]["patients"], unit(summary["data"])), []
     if summary["task"] == "abnormal":
-        ends = [one["metrics"]["accuracy"]["interval"] for one in summary["comparisons"]]
+        ends = [comparison["metrics"]["accuracy"]["interval"] for comparison in summary["comparisons"]]
         ends = ends or [block["test_interval"]["accuracy"] for block in summary["models"].values()]
         half = max((high - low for low, high in filter(None, ends)), default=0) / 2
         if half > STUDY_DIFFERENCE:
-            what = "a difference between models" if summary["comparisons"] else "an accuracy"
-            found.append(
-                f"The test part is small: with {patients} {what} is known to about "
+            subject = "a difference between models" if summary["comparisons"] else "an accuracy"
+            doubts.append(
+                f"The test part is small: with {patients} {subject} is known to about "
                 f"±{100 * half:.1f} points of accuracy, while the study's two models lie {100 * STUDY_DIFFERENCE:.1f} "
                 "points apart."
             )
     if summary["data"]["test"]["patients"] < FEW_PATIENTS:
-        found.append(
+        doubts.append(
             f"Intervals from {patients} are rough: in simulated studies of 40 patients, intervals "
             f"of 95 % held the truth in {COVERAGE_AT_40}."
         )
-    return found
+    return doubts

@@ -79,7 +79,10 @@ def begin(
         if run.elsewhere is None:
             log.warning("not evaluated: %s: %s", run.folder, run.reason)
     for model, replicates in models.items():
-        runs, seeds = sum(len(one.parts) for one in replicates), ", ".join(str(one.seed) for one in replicates)
+        runs, seeds = (
+            sum(len(replicate.parts) for replicate in replicates),
+            ", ".join(str(replicate.seed) for replicate in replicates),
+        )
         parts = f" on {', '.join(replicates[0].parts)}" if len(replicates[0].parts) > 1 else ""
         log.info("%s: %s, seed %s%s", label(model), number(runs, "run"), seeds, parts)
     replicate = next(iter(models.values()))[0]

@@ -58,10 +58,10 @@ def study_of(
         external: what other data was scored, or None for the runs' own test part.
         costs: what `costs.measure` returned, or None where it was not asked for.
     """
-    results = [result for replicates in models.values() for one in replicates for result in one.results]
+    results = [result for replicates in models.values() for replicate in replicates for result in replicate.results]
     labels = results[0].labels
     chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
-    cuts = {model: [_cuts(one, chosen) for one in replicates] for model, replicates in models.items()}
+    cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
     identities = {model: identity(replicates[0].first.run) for model, replicates in models.items()}
     return Study(
         models=models,
@@ -71,7 +71,7 @@ def study_of(
         thresholds=chosen,
         cuts=cuts,
         scores={
-            model: scored([one.test for one in replicates], labels, cuts[model], draws)
+            model: scored([replicate.test for replicate in replicates], labels, cuts[model], draws)
             for model, replicates in models.items()
         },
         draws=draws,
@@ -102,7 +102,9 @@ def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
         "train_fraction": data.get("train_fraction", 1.0),
         "train_prevalence": data.get("train_prevalence"),
         "train": result.run.environment["split"]["parts"].get("train"),
-        "learnt_from": sorted(set().union(*[result.learnt_from for one in replicates for result in one.results])),
+        "learnt_from": sorted(
+            set().union(*[result.learnt_from for replicate in replicates for result in replicate.results])
+        ),
     }
 
 

@@ -30,23 +30,23 @@ def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
     """
     first = results[0]
     parts: dict[str, Result] = {}
-    for other in results:
-        part = part_of(other.run)
-        both = f"runs {first.run.folder} and {other.run.folder} cannot be compared"
-        if other.labels != first.labels:
+    for second in results:
+        part = part_of(second.run)
+        refusal = f"runs {first.run.folder} and {second.run.folder} cannot be compared"
+        if second.labels != first.labels:
             raise EvaluationError(
-                f"{both}: one was trained with task={first.run.config.task}, one with task={other.run.config.task}; "
-                "evaluate them one at a time"
+                f"{refusal}: one was trained with task={first.run.config.task}, one with "
+                f"task={second.run.config.task}; evaluate them one at a time"
             )
         if part.family != part_of(first.run).family:
-            raise EvaluationError(_other_test(first, other, both))
-        _require_same(parts.setdefault(part.name, other), other, hashes)
+            raise EvaluationError(_other_test(first, second, refusal))
+        _require_same(parts.setdefault(part.name, second), second, hashes)
     tests = list(parts.values())
-    for one, two in itertools.combinations(tests, 2):
-        twice = one.test.image_id[one.test.image_id.isin(two.test.image_id)]
+    for first, second in itertools.combinations(tests, 2):
+        twice = first.test.image_id[first.test.image_id.isin(second.test.image_id)]
         if len(twice):
             raise EvaluationError(
-                f"runs {one.run.folder} and {two.run.folder} cannot be taken together: both were tested on "
+                f"runs {first.run.folder} and {second.run.folder} cannot be taken together: both were tested on "
                 f"{len(twice)} image(s), the first is {twice.iloc[0]}; they were split from different data"
             )
 
@@ -81,7 +81,7 @@ def divided(
     whole = [
         Family(
             families[name],
-            [*skipped, *[_elsewhere(other, folder, broken) for other, folder in named if other != name]],
+            [*skipped, *[_elsewhere(family, folder, broken) for family, folder in named if family != name]],
             out / name,
         )
         for name in families
@@ -99,46 +99,46 @@ def require_one_part(results: Sequence[Result]) -> None:
     """
     parts = {part_of(result.run): result.run.folder for result in results}
     if len(parts) > 1:
-        one, two, *_ = parts.values()
+        first, second, *_ = parts.values()
         raise EvaluationError(
-            f"runs {one} and {two} cannot be scored on other data together: they are networks of several folds or "
+            f"runs {first} and {second} cannot be scored on other data together: they are networks of several folds or "
             "held-out sources; name those of one"
         )
 
 
-def _require_same(first: Result, other: Result, hashes: bool) -> None:
+def _require_same(first: Result, second: Result, hashes: bool) -> None:
     """The same images with the same labels, every target that both recorded."""
-    both = f"runs {first.run.folder} and {other.run.folder} cannot be compared"
-    if hashes and first.test_hash != other.test_hash:
-        raise EvaluationError(_other_test(first, other, both))
-    if not first.test.image_id.equals(other.test.image_id):
-        alone = sorted(set(first.test.image_id) ^ set(other.test.image_id))
+    refusal = f"runs {first.run.folder} and {second.run.folder} cannot be compared"
+    if hashes and first.test_hash != second.test_hash:
+        raise EvaluationError(_other_test(first, second, refusal))
+    if not first.test.image_id.equals(second.test.image_id):
+        alone = sorted(set(first.test.image_id) ^ set(second.test.image_id))
         raise EvaluationError(
-            f"{both}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
-            f"(hash {first.test_hash} and {other.test_hash})"
+            f"{refusal}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
+            f"(hash {first.test_hash} and {second.test_hash})"
         )
     for column in ("patient_id", "dataset"):
-        unlike = first.test[column] != other.test[column]
+        unlike = first.test[column] != second.test[column]
         if unlike.any():
             name = first.test.image_id[unlike].iloc[0]
             raise EvaluationError(
-                f"{both}: {column} differs on {int(unlike.sum())} image(s), the first is {name}; they were trained "
+                f"{refusal}: {column} differs on {int(unlike.sum())} image(s), the first is {name}; they were trained "
                 "with different tables"
             )
-    for column in first.test.columns.intersection(other.test.columns):
-        one, two = first.test[column], other.test[column]
-        if column.startswith("target_") and not np.array_equal(one, two, equal_nan=True):
-            name = first.test.image_id[(one != two) & ~(one.isna() & two.isna())].iloc[0]
+    for column in first.test.columns.intersection(second.test.columns):
+        labels, second_labels = first.test[column], second.test[column]
+        if column.startswith("target_") and not np.array_equal(labels, second_labels, equal_nan=True):
+            name = first.test.image_id[(labels != second_labels) & ~(labels.isna() & second_labels.isna())].iloc[0]
             raise EvaluationError(
-                f"{both}: their labels differ, first {column.removeprefix('target_')} on {name} (hash "
-                f"{first.test_hash} and {other.test_hash}); they were trained with different tables or releases of "
+                f"{refusal}: their labels differ, first {column.removeprefix('target_')} on {name} (hash "
+                f"{first.test_hash} and {second.test_hash}); they were trained with different tables or releases of "
                 "the labels"
             )
 
 
-def _other_test(first: Result, other: Result, both: str) -> str:
+def _other_test(first: Result, second: Result, refusal: str) -> str:
     return (
-        f"{both}: their test parts differ (hash {first.test_hash} and {other.test_hash}). Train both with the "
+        f"{refusal}: their test parts differ (hash {first.test_hash} and {second.test_hash}). Train both with the "
         "same data, data.split and data.split_seed, or evaluate them one at a time"
     )
 

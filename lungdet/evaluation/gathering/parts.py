@@ -103,18 +103,24 @@ def common(models: Mapping[str, Sequence[Replicate]]) -> tuple[dict[str, list[Re
     Raises:
         EvaluationError: no part is common to all.
     """
-    replicates = [(f"{name}, seed {one.seed}", one) for name, some in models.items() for one in some]
-    shared = set.intersection(*[set(one.parts) for _, one in replicates])
+    replicates = [(f"{name}, seed {replicate.seed}", replicate) for name, runs in models.items() for replicate in runs]
+    shared = set.intersection(*[set(replicate.parts) for _, replicate in replicates])
     if not shared:
-        has = "\n".join(f"  {who}: {', '.join(one.parts)}" for who, one in replicates)
-        raise EvaluationError(f"no fold or held-out source was run by every model under every seed; there are\n{has}")
-    order = dict.fromkeys([*expected([result for _, one in replicates for result in one.results]), *sorted(shared)])
-    kept, left_out = {}, []
-    for name, some in models.items():
-        kept[name] = [Replicate({part: one.parts[part] for part in order if part in shared}) for one in some]
-        for one in some:
-            for part in one.parts.keys() - shared:
-                lacking = next(who for who, other in replicates if part not in other.parts)
+        listing = "\n".join(f"  {name}: {', '.join(replicate.parts)}" for name, replicate in replicates)
+        raise EvaluationError(
+            f"no fold or held-out source was run by every model under every seed; there are\n{listing}"
+        )
+    order = dict.fromkeys(
+        [*expected([result for _, replicate in replicates for result in replicate.results]), *sorted(shared)]
+    )
+    complete, left_out = {}, []
+    for name, runs in models.items():
+        complete[name] = [
+            Replicate({part: replicate.parts[part] for part in order if part in shared}) for replicate in runs
+        ]
+        for replicate in runs:
+            for part in replicate.parts.keys() - shared:
+                lacking = next(name for name, partner in replicates if part not in partner.parts)
                 reason = f"{part} is left out: it was not run, or not finished, by {lacking}"
-                left_out.append(Skipped(one.parts[part].run.folder, reason))
-    return kept, sorted(left_out, key=lambda skipped: skipped.folder)
+                left_out.append(Skipped(replicate.parts[part].run.folder, reason))
+    return complete, sorted(left_out, key=lambda skipped: skipped.folder)

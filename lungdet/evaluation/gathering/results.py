@@ -120,7 +120,7 @@ def collect(folders: Sequence[str | Path]) -> tuple[list[Result], list[Skipped]]
         if not runs:
             raise EvaluationError(f"{folder}: no run in it; {A_RUN}")
     if not results:
-        reasons = "\n".join(f"  {one.folder}: {one.reason}" for one in skipped.values())
+        reasons = "\n".join(f"  {run.folder}: {run.reason}" for run in skipped.values())
         raise EvaluationError(f"no run can be evaluated:\n{reasons}")
     return list(results.values()), list(skipped.values())
 
@@ -151,11 +151,11 @@ def read(run: Run) -> Result:
     tables = {part: check(_table(run, part), labels, f"{where}, {part} predictions") for part in ("test", "val")}
     for part, table in tables.items():
         _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
-    both = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
-    if both:
+    leaked = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
+    if leaked:
         raise UnusableRunError(
             run.folder,
-            f"{len(both)} patient(s) stand in the predictions of validation and of test, the first is {min(both)}: "
+            f"{len(leaked)} patient(s) stand in the predictions of validation and of test, the first is {min(leaked)}: "
             "thresholds would be chosen on patients that are tested",
         )
     train = _optional(run, "train")
@@ -179,11 +179,11 @@ def _table(run: Run, part: str) -> pd.DataFrame:
 
 def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part: str) -> None:
     """Only the images of the part that the run's split recorded: all of them, and no others."""
-    found = hash_of(table["image_id"])
-    if recorded is not None and found != recorded:
+    actual = hash_of(table["image_id"])
+    if recorded is not None and actual != recorded:
         anew = command("train.py", override("resume", run))
         raise EvaluationError(
-            f"{run}/predictions/{part}.parquet: its {len(table)} images (hash {found}) are not those of the {part} "
+            f"{run}/predictions/{part}.parquet: its {len(table)} images (hash {actual}) are not those of the {part} "
             f"part that the run recorded (hash {recorded}); predict anew with: {anew}"
         )
 
@@ -207,9 +207,9 @@ def _of_test_images(
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
-            said = " ".join(str(part) for part in key)
+            value = " ".join(str(part) for part in key)
             raise EvaluationError(
-                f"{where}: the images of {by[0]} {said} are not those of test.parquet; "
+                f"{where}: the images of {by[0]} {value} are not those of test.parquet; "
                 f"delete that file to evaluate the run without it"
             )
     return table.merge(described, on="image_id", validate="many_to_one")

@@ -19,24 +19,25 @@ def best(results: Sequence[Result]) -> list[Result]:
         EvaluationError: no trial of a search recorded a validation loss.
     """
     keys = set().union(*[_searched(result) for result in results])
-    kept = [result for result in results if not _searched(result)]
+    chosen = [result for result in results if not _searched(result)]
     searches: dict[tuple, list[Result]] = {}
     for result in results:
         if _searched(result):
-            rest = {key: value for key, value in identity(result.run).items() if not _within(key, keys)}
-            which = (result.seed, part_of(result.run).name, tuple(sorted(rest.items())))
-            searches.setdefault(which, []).append(result)
-    for some in searches.values():
-        trials = [_trial(result) for result in some]
-        found = [(trial.loss, place) for place, trial in enumerate(trials) if trial.loss is not None]
-        if not found:
+            fixed = {key: value for key, value in identity(result.run).items() if not _within(key, keys)}
+            search = (result.seed, part_of(result.run).name, tuple(sorted(fixed.items())))
+            searches.setdefault(search, []).append(result)
+    for candidates in searches.values():
+        trials = [_trial(result) for result in candidates]
+        losses = [(trial.loss, place) for place, trial in enumerate(trials) if trial.loss is not None]
+        if not losses:
             raise EvaluationError(
-                f"{some[0].run.folder}/metrics.csv: no validation loss in it or in those of the search's other trials, "
-                "so which was the best is not known; name the run to evaluate without sweep.searched in its config.yaml"
+                f"{candidates[0].run.folder}/metrics.csv: no validation loss in it or in those of the search's other "
+                "trials, so which was the best is not known; name the run to evaluate without sweep.searched in its "
+                "config.yaml"
             )
-        _, place = min(found)
-        kept.append(replace(some[place], trials=tuple(trials)))
-    return kept
+        _, place = min(losses)
+        chosen.append(replace(candidates[place], trials=tuple(trials)))
+    return chosen
 
 
 def _searched(result: Result) -> list[str]:
@@ -46,7 +47,7 @@ def _searched(result: Result) -> list[str]:
 
 def _within(key: str, searched: set[str]) -> bool:
     """Whether a key, or the group that it belongs to, was searched."""
-    groups = {one.replace("/", ".") for one in searched}
+    groups = {key_or_group.replace("/", ".") for key_or_group in searched}
     return key in groups or any(key.startswith(f"{group}.") for group in groups)
 
 

@@ -14,7 +14,7 @@ from lungdet.page.wording import figure, finding_name, join, label, listed, metr
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
     """A block like the model's own for each finding, with the thresholds that each run chose for it."""
     return {
-        finding: scored([one.test for one in replicates], (finding,), cuts, draws).block
+        finding: scored([replicate.test for replicate in replicates], (finding,), cuts, draws).block
         | {"thresholds": [chosen[finding] for chosen in thresholds]}
         for finding in replicates[0].labels
     }
@@ -74,12 +74,12 @@ def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) ->
     columns = [f"{metric_name(metric)}, {label(model)}" for metric in metrics for model in models]
     rows = []
     for finding in _measured(first):
-        blocks = [one["findings"][finding] for one in models.values()]
+        blocks = [block["findings"][finding] for block in models.values()]
         support = f"{blocks[0]['abnormal']:,} / {blocks[0]['labelled']:,}"
         rows.append(
-            [finding_name(finding), support, *[with_interval(one, key, name) for name in metrics for one in blocks]]
+            [finding_name(finding), support, *[with_interval(block, key, name) for name in metrics for block in blocks]]
         )
-    mean = [with_interval(one, key, name) for name in metrics for one in models.values()]
+    mean = [with_interval(block, key, name) for name in metrics for block in models.values()]
     rows.append([f"mean over {number(len(rows), 'finding')}", "", *mean])
     return Table(["Finding", "Abnormal / known", *columns], rows, 1, notes)
 

@@ -16,7 +16,7 @@ def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     part = part_of(replicate.first.run)
     if part.kind == ALONE:
         return None
-    whole = expected([result for some in models.values() for one in some for result in one.results])
+    whole = expected([result for replicates in models.values() for run in replicates for result in run.results])
     return {
         "kind": part.kind,
         "family": part.family,
@@ -58,14 +58,14 @@ def tell(summary: dict) -> list:
         return []
     rows = []
     for model, block in summary["models"].items():
-        for name, one in block["parts"].items():
-            rows.append([label(model), name, *_support(one), *[value(one, "test", metric) for metric in STUDY]])
+        for name, result in block["parts"].items():
+            rows.append([label(model), name, *_support(result), *[value(result, "test", metric) for metric in STUDY]])
         if len(block["parts"]) > 1:
             mean = [value(block["over_parts"], "test", metric) for metric in STUDY]
             rows.append([label(model), f"mean ± SD of {len(block['parts'])}", "", "", *mean])
             pooled = [value(block, "test", metric) for metric in STUDY]
             rows.append([label(model), "pooled", *_support(block), *pooled])
-    what = "Fold" if parts["kind"] == FOLDS else "Held-out source"
+    kind = "Fold" if parts["kind"] == FOLDS else "Held-out source"
     notes = [
         "At threshold 0.5. SD: standard deviation over folds, which share most of their training images, so it "
         "is no standard error of the mean."
@@ -80,7 +80,7 @@ def tell(summary: dict) -> list:
         )
     if summary["task"] != "abnormal":
         notes.append("In each part the mean is over the findings with both classes there.")
-    table = Table(["Model", what, "Images", "Abnormal", *[metric_name(metric) for metric in STUDY]], rows, 2, notes)
+    table = Table(["Model", kind, "Images", "Abnormal", *[metric_name(metric) for metric in STUDY]], rows, 2, notes)
     return [*map(Text, caveats(summary)), table]
 
 
@@ -93,10 +93,10 @@ def caveats(summary: dict) -> list[str]:
     parts = summary["parts"]
     if not parts or not parts["missing"]:
         return []
-    what = "fold" if parts["kind"] == FOLDS else "source"
+    noun = "fold" if parts["kind"] == FOLDS else "source"
     held_out = "" if parts["kind"] == FOLDS else "held-out "
     return [
-        f"{number(len(parts['missing']), f'{held_out}{what}')} of {len(parts['of'])} missing: "
+        f"{number(len(parts['missing']), f'{held_out}{noun}')} of {len(parts['of'])} missing: "
         f"{join(parts['missing'])}. Every number is over the rest and not over all images."
     ]
 
@@ -133,6 +133,6 @@ def tested(summary: dict) -> str:
         return ""
     if parts["kind"] == FOLDS:
         whole = number(len(parts["of"]), "fold")
-        some = f"only {join(parts['present'])} of {whole}" if parts["missing"] else f"each tested once in {whole}"
-        return f", {some}"
+        extent = f"only {join(parts['present'])} of {whole}" if parts["missing"] else f"each tested once in {whole}"
+        return f", {extent}"
     return f", {join(parts['present'])}{' each' if len(parts['present']) > 1 else ''} held out in turn"

@@ -40,30 +40,34 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
         null where nothing is scaled; `reliability`: for one label, by stage each bin's mean probability (`said`), share
         of abnormal images (`are`) and images a seed, null where empty.
     """
-    labels, tables = replicates[0].labels, {"before": [one.test for one in replicates]}
-    fitted = [{part: _fitted(result, labels) for part, result in one.parts.items()} for one in replicates]
+    labels, tables = replicates[0].labels, {"before": [replicate.test for replicate in replicates]}
+    fitted = [{part: _fitted(result, labels) for part, result in replicate.parts.items()} for replicate in replicates]
     unscaled: dict[str, str] = {}
-    for one, by_part in zip(replicates, fitted, strict=True):
-        for part, found in by_part.items():
-            where = f"seed {one.seed}, {part}" if len(by_part) > 1 else f"seed {one.seed}"
-            lack = {name: f"{value.reason} ({where})" for name, value in found.items() if math.isnan(value)}
+    for replicate, by_part in zip(replicates, fitted, strict=True):
+        for part, temperatures in by_part.items():
+            where = f"seed {replicate.seed}, {part}" if len(by_part) > 1 else f"seed {replicate.seed}"
+            lack = {name: f"{value.reason} ({where})" for name, value in temperatures.items() if math.isnan(value)}
             unscaled = lack | unscaled
     over = [name for name in labels if name not in unscaled]
     if over:
-        tables["after"] = [_scaled(one, found, over) for one, found in zip(replicates, fitted, strict=True)]
+        tables["after"] = [
+            _scaled(replicate, temperatures, over) for replicate, temperatures in zip(replicates, fitted, strict=True)
+        ]
     if len(labels) > 1:
         over = [name for name in over if lacking(tables["before"][0], name) is None]
     return {
         "temperatures": [
-            {"seed": one.seed, "part": part, **{name: _none(value) for name, value in found.items()}}
-            for one, by_part in zip(replicates, fitted, strict=True)
-            for part, found in by_part.items()
+            {"seed": replicate.seed, "part": part, **{name: _none(value) for name, value in temperatures.items()}}
+            for replicate, by_part in zip(replicates, fitted, strict=True)
+            for part, temperatures in by_part.items()
         ],
         "unscaled": unscaled,
         "over": over,
         "after": None,
-        **{stage: _block(some, tuple(over) or labels[:1], draws) for stage, some in tables.items()},
-        "reliability": {stage: _bins(some, labels[0]) for stage, some in tables.items() if len(labels) == 1},
+        **{stage: _block(predictions, tuple(over) or labels[:1], draws) for stage, predictions in tables.items()},
+        "reliability": {
+            stage: _bins(predictions, labels[0]) for stage, predictions in tables.items() if len(labels) == 1
+        },
     }
 
 
@@ -72,21 +76,21 @@ def tell(summary: dict) -> list:
     blocks = {model: block["calibrated"] for model, block in summary["models"].items()}
     rows, reasons = [], {}
     for model, block in blocks.items():
-        for stage, said in STAGES.items():
+        for stage, words in STAGES.items():
             if block[stage] is None:
                 continue
             cells = [with_interval(block[stage], "test", metric) for metric in METRICS]
-            rows.append([label(model), said, *cells])
+            rows.append([label(model), words, *cells])
             reasons |= dict.fromkeys(block[stage]["undefined"].get("test", {}).values())
     notes = [HOW, *undefined(reasons)]
     if any(not ENDS[0] < value < ENDS[1] for block in blocks.values() for value in _temperatures(block)):
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
-    found = [Items([sentence(model, block) for model, block in blocks.items()])]
-    found.append(Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes))
+    content = [Items([sentence(model, block) for model, block in blocks.items()])]
+    content.append(Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes))
     drawn = {model: block["reliability"] for model, block in blocks.items() if _drawable(block["reliability"])}
-    return [*found, *([_picture(drawn)] if drawn else [])]
+    return [*content, *([_picture(drawn)] if drawn else [])]
 
 
 def measure(study: Study) -> dict:
@@ -103,19 +107,19 @@ SECTION = Section("Calibration", measure=measure, tell=tell, claim=(38,))
 
 def sentence(model: str, block: dict) -> str:
     """A model's temperature and what scaling by it does to the calibration error."""
-    found = _temperatures(block)
-    if not found:
+    temperatures = _temperatures(block)
+    if not temperatures:
         return f"{label(model)}: no temperature can be fitted ({'; '.join(dict.fromkeys(block['unscaled'].values()))})."
-    middle = float(np.exp(np.mean(np.log(found))))
-    said = f"{label(model)}: temperature {middle:.2f}"
-    if len(found) > 1:
-        said += f" (geometric mean of {len(found)}, {min(found):.2f} to {max(found):.2f})"
+    middle = float(np.exp(np.mean(np.log(temperatures))))
+    clause = f"{label(model)}: temperature {middle:.2f}"
+    if len(temperatures) > 1:
+        clause += f" (geometric mean of {len(temperatures)}, {min(temperatures):.2f} to {max(temperatures):.2f})"
     sure = "too sure of itself" if middle > 1 else "not sure enough"
-    said += f", so on validation it was {sure if abs(middle - 1) > NEAR_ONE else 'about as sure as it should be'}"
+    clause += f", so on validation it was {sure if abs(middle - 1) > NEAR_ONE else 'about as sure as it should be'}"
     before, after = (block[stage]["test"]["calibration_error"] for stage in STAGES)
     if before is None or after is None:
-        return f"{said}."
-    return f"{said}; scaling takes the calibration error on test from {before:.3f} to {after:.3f}."
+        return f"{clause}."
+    return f"{clause}; scaling takes the calibration error on test from {before:.3f} to {after:.3f}."
 
 
 NEAR_ONE = 0.05
@@ -136,18 +140,18 @@ AT_AN_END = (
 def _temperatures(block: dict) -> list[float]:
     """Of all runs and labels that are scaled."""
     without = {"seed", "part", *block["unscaled"]}
-    return [value for one in block["temperatures"] for name, value in one.items() if name not in without]
+    return [value for run in block["temperatures"] for name, value in run.items() if name not in without]
 
 
 def _fitted(result: Result, labels: Sequence[str]) -> dict[str, float]:
     return {name: temperature(result.val[f"target_{name}"], result.val[f"logit_{name}"]) for name in labels}
 
 
-def _scaled(one: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
+def _scaled(replicate: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
     """A replicate's test predictions, each part's at its own run's temperatures."""
     tables = [
         result.test.assign(**{f"logit_{name}": result.test[f"logit_{name}"] / fitted[part][name] for name in labels})
-        for part, result in one.parts.items()
+        for part, result in replicate.parts.items()
     ]
     return pd.concat(tables).sort_values("image_id", ignore_index=True)
 
@@ -161,22 +165,26 @@ def _block(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) ->
 def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     """The reliability diagram of all seeds' predictions together."""
     y, logit = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "logit"))
-    said, are, images = reliability(y, logit)
+    mean, are, images = reliability(y, logit)
     return {
-        "said": [_none(value) for value in said],
+        "said": [_none(value) for value in mean],
         "are": [_none(value) for value in are],
         "images": [float(count) for count in images / len(tables)],
     }
 
 
 def _over(blocks: Mapping[str, dict]) -> str:
-    said: dict[str, list[str]] = {}
+    models: dict[str, list[str]] = {}
     for model, block in blocks.items():
         without = [finding_name(name) for name in block["unscaled"]]
-        what = f"over {number(len(block['over']), 'finding')}"
-        said.setdefault(what + (f", without {join(without)}" if without else ""), []).append(label(model))
-    means = [f"means of {join(who)} are {what}" for what, who in said.items()]
-    why = "A finding without a temperature in some run is in no mean: " if any("without" in one for one in said) else ""
+        extent = f"over {number(len(block['over']), 'finding')}"
+        models.setdefault(extent + (f", without {join(without)}" if without else ""), []).append(label(model))
+    means = [f"means of {join(names)} are {extent}" for extent, names in models.items()]
+    why = (
+        "A finding without a temperature in some run is in no mean: "
+        if any("without" in extent_of for extent_of in models)
+        else ""
+    )
     return f"{why}{'; '.join(means)}."
 
 
@@ -186,7 +194,7 @@ def _drawable(stages: Mapping[str, dict]) -> bool:
 
 def _picture(drawn: Mapping[str, dict]) -> Figure:
     """A colour a model, dashed after scaling; the area of a mark is its number of images."""
-    models, said = {}, []
+    models, words = {}, []
     for model, stages in drawn.items():
         models[label(model)] = {}
         for stage, bins in stages.items():
@@ -194,12 +202,12 @@ def _picture(drawn: Mapping[str, dict]) -> Figure:
             x, y, images = (np.array([bins[key][i] for i in full]) for key in ("said", "are", "images"))
             models[label(model)][stage] = x, y, images / sum(bins["images"])
             pairs = [f"{probability:.2f} said, {share:.2f} are" for probability, share in zip(x, y, strict=True)]
-            said.append(f"{label(model)}, {STAGES[stage]}: {'; '.join(pairs)}")
+            words.append(f"{label(model)}, {STAGES[stage]}: {'; '.join(pairs)}")
     element = figures.reliability(models, STAGES)
     return Figure(
         "reliability",
         element,
-        f"Reliability: probability said and share of abnormal images, bin by bin. {'. '.join(said)}.",
+        f"Reliability: probability said and share of abnormal images, bin by bin. {'. '.join(words)}.",
         f"Share of abnormal images over the probability that was said, in {BINS} equal bins, all seeds together; the "
         f"larger a mark, the more images. Bins with fewer than {ENOUGH} images a seed are left out. On the dotted "
         "line probabilities mean what they say, below it too high a probability was given.",

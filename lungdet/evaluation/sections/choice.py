@@ -29,7 +29,7 @@ def tell(summary: dict) -> list:
     if not comparisons:
         return [Text("There is no other model to choose.")]
     notes = [RULE]
-    if not all(one["counts_seeds"] for one in comparisons):
+    if not all(comparison["counts_seeds"] for comparison in comparisons):
         notes.append("With fewer than three seeds a model, all of it is about these very runs.")
     return [Table(["Situation", "What the measurements say", "Based on"], summary["advice"], 3, notes)]
 
@@ -42,40 +42,40 @@ def without_controls(summary: dict) -> dict:
     models = {name: one for name, one in summary["models"].items() if one["settings"].get("role") not in CONTROLS}
     if not models:
         return summary
-    kept = {
+    compared = {
         key: [one for one in summary[key] if {one["first"], one["second"]} <= models.keys()]
         for key in ("comparisons", "image_quality_comparisons")
     }
-    return summary | {"models": models} | kept
+    return summary | {"models": models} | compared
 
 
 def advised(
     summary: dict, comparisons: Sequence[dict], metrics: Sequence[str], called: Callable[[str], str] = label
 ) -> str:
     """Which model each of these comparisons speaks for, and why; or that there is none."""
-    return "; ".join(preferred(summary, one, metrics, called) for one in comparisons) or NOT_MEASURED
+    return "; ".join(preferred(summary, comparison, metrics, called) for comparison in comparisons) or NOT_MEASURED
 
 
-def preferred(summary: dict, one: dict, metrics: Sequence[str], called: Callable[[str], str] = label) -> str:
+def preferred(summary: dict, comparison: dict, metrics: Sequence[str], called: Callable[[str], str] = label) -> str:
     """Which of two models a comparison speaks for, and why."""
     names = join([in_a_sentence(metric) for metric in metrics], "or")
-    first, second = called(one["first"]), called(one["second"])
+    first, second = called(comparison["first"]), called(comparison["second"])
     better = {
-        metric: second if one["metrics"][metric]["difference"] > 0 else first
+        metric: second if comparison["metrics"][metric]["difference"] > 0 else first
         for metric in metrics
-        if sentences.shown(one, metric)
+        if sentences.shown(comparison, metric)
     }
     if len(set(better.values())) > 1:
         return "; ".join(f"{model} for {in_a_sentence(metric)}" for metric, model in better.items()) + ": each is shown"
     if better:
-        shown = join([in_a_sentence(metric) for metric in better])
-        return f"{next(iter(better.values()))}: its better {shown} is shown"
-    return f"{cheaper(summary, one, called)}; between {first} and {second} no difference in {names} is shown"
+        metrics_shown = join([in_a_sentence(metric) for metric in better])
+        return f"{next(iter(better.values()))}: its better {metrics_shown} is shown"
+    return f"{cheaper(summary, comparison, called)}; between {first} and {second} no difference in {names} is shown"
 
 
-def cheaper(summary: dict, one: dict, called: Callable[[str], str] = label) -> str:
+def cheaper(summary: dict, comparison: dict, called: Callable[[str], str] = label) -> str:
     """The cheaper of two models and the reason: FLOPs, and where they are not measured or the same, parameters."""
-    pair = (one["first"], one["second"])
+    pair = (comparison["first"], comparison["second"])
     measured = (summary.get("efficiency") or {}).get("models", {})
     for form, scale, costs in (
         ("{:.4g} against {:.4g} billion FLOPs an image", 1e9, [measured.get(name, {}).get("flops") for name in pair]),

@@ -48,8 +48,8 @@ def appendix(sections: Sequence[Written], summary: dict) -> Written:
         lacks = "" if answers and item.unless in facts else item.lacks
         reported += bool(answers)
         whole += bool(answers) and not lacks
-        rest = f"; {'missing' if answers else 'to add'}: {lacks}" if lacks else ""
-        rows.append([str(number), item.asks, f"{', '.join(answers) or NOT_REPORTED}{rest}."])
+        remark = f"; {'missing' if answers else 'to add'}: {lacks}" if lacks else ""
+        rows.append([str(number), item.asks, f"{', '.join(answers) or NOT_REPORTED}{remark}."])
     return Written(
         TITLE,
         [
@@ -81,14 +81,14 @@ def _facts(summary: dict) -> set[str]:
     """
     data = summary["data"]
     sources = {*data["test_datasets"], *data["learnt_from"]}
-    has = {
+    holds = {
         "labels": "chestxray14" in sources or len(sources) > 1,
         "patients": summary["data"]["patients_known"],
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
         "same source": bool(data["known_sources"]),
         "other source": bool(data["new_sources"]) and not data["unsearched"],
     }
-    return {fact for fact, true in has.items() if true}
+    return {fact for fact, true in holds.items() if true}
 
 
 ITEMS = (

@@ -31,34 +31,34 @@ def sentence(summary: dict) -> str:
             f"Protocol: other data, {data['external']}, and not known to be an external test (see [What to keep in "
             "mind](#what-to-keep-in-mind)). It does not compare with published external tests."
         )
-    said = [_ABOUT[split["protocol"]](summary)]
+    text = [_ABOUT[split["protocol"]](summary)]
     drawn = " ".join(filter(None, (split["protocol"], split["file"])))
     called = summary["parts"]["family"] if summary["parts"] else drawn
     if not _published(data):
-        said = [f"Protocol: {called}, on images that no published result is known to be on."]
+        text = [f"Protocol: {called}, on images that no published result is known to be on."]
     elif part := _partial(summary):
-        said.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
+        text.append(f"Only {part} are at hand, so that even a published result with this protocol is on other images.")
     settings = [[block["settings"].get(key) for key in TRAINED_ON] for block in summary["models"].values()]
-    differ = any(one != settings[0] for one in settings)
-    return " ".join([*said, *(["The models' names say what each was trained on."] if differ else _narrowed(split))])
+    differ = any(model_settings != settings[0] for model_settings in settings)
+    return " ".join([*text, *(["The models' names say what each was trained on."] if differ else _narrowed(split))])
 
 
 def _narrowed(split: dict) -> list[str]:
     """What was left out of training, see `lungdet.data.splitting.narrowing`."""
-    said = []
+    text = []
     if split["train_fraction"] != 1:
-        said.append(
+        text.append(
             f"Trained on {100 * split['train_fraction']:g} % of the training patients, validation and test unchanged: "
             "published results used all of them."
         )
     if split["train_on"] is not None:
-        said.append(f"Trained and tuned on {', '.join(split['train_on'])} alone, test unchanged.")
+        text.append(f"Trained and tuned on {', '.join(split['train_on'])} alone, test unchanged.")
     if split["train_prevalence"] is not None:
-        said.append(
+        text.append(
             f"Training images were left out until {100 * split['train_prevalence']:g} % of them were abnormal, "
             "validation and test unchanged."
         )
-    return said
+    return text
 
 
 def _random(summary: dict) -> str:
@@ -136,9 +136,9 @@ def _published(data: dict) -> bool:
     return bool({"chestxray14", "montgomery", "shenzhen"} & _sources(data))
 
 
-def _chestxray14(summary: dict, said: str) -> str:
+def _chestxray14(summary: dict, clause: str) -> str:
     """A part of a sentence that only reports with this source have."""
-    return said if "chestxray14" in _sources(summary["data"]) else ""
+    return clause if "chestxray14" in _sources(summary["data"]) else ""
 
 
 def _sources(data: dict) -> set[str]:

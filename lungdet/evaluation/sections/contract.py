@@ -83,7 +83,9 @@ class Study:
     @property
     def results(self) -> list[Result]:
         """Every run."""
-        return [result for replicates in self.models.values() for one in replicates for result in one.results]
+        return [
+            result for replicates in self.models.values() for replicate in replicates for result in replicate.results
+        ]
 
     @property
     def estimates(self) -> dict[Model, dict[str, Estimate]]:
@@ -94,8 +96,8 @@ class Study:
         """The thresholds of a model's runs as `thresholds.json` has them, by label."""
         return [
             {label: threshold.as_dict() for label, threshold in self.thresholds[result.run.folder].items()}
-            for one in replicates
-            for result in one.results
+            for replicate in replicates
+            for result in replicate.results
         ]
 
     def relative(self, folder: Path) -> str:

@@ -27,9 +27,9 @@ def tell(summary: dict) -> list:
     def of_patients(counts: dict) -> str:
         return f", {counts['patients']:,} patients" if data["patients_known"] else ""
 
-    said = []
+    blocks = []
     if data["external"]:
-        said.append(
+        blocks.append(
             Text(
                 f"Other data was scored by finished runs: {data['external']}, {counted(data['test'], data)}, "
                 "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
@@ -39,26 +39,26 @@ def tell(summary: dict) -> list:
                 "and split."
             )
         )
-    own = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
+    lines = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
     for name, source in data.get("sources", {}).items():
         part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
-        own.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
+        lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
     resize = {
         "squash": "squeezed to a square (`squash`, the study's way)",
         "pad": "padded to a square (`pad`)",
         "crop": "cropped to a square (`crop`)",
     }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
-    own.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
-    own.append(
+    lines.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
+    lines.append(
         f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
         f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
     )
     seed = "" if split.get("seed") is None else f", seed {split['seed']}"
     hashes = ", ".join(f"`{value}`" for value in split["hashes"])
     name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
-    own.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
-    said.append(Items([f"{line}." for line in own]))
-    said.append(Text(comparability.sentence(summary)))
+    lines.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
+    blocks.append(Items([f"{line}." for line in lines]))
+    blocks.append(Text(comparability.sentence(summary)))
     rows = [
         [
             side if len(split["by_part"]) == 1 else f"{part}: {side}",
@@ -80,8 +80,8 @@ def tell(summary: dict) -> list:
             if len(datasets) > 1 or part == "other data":
                 abnormal = share_of(block["abnormal"], block["labelled"])
                 rows.append([part, name, f"{block['images']:,}", patients(block), abnormal, ""])
-    said.append(Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2))
-    return said
+    blocks.append(Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2))
+    return blocks
 
 
 SECTION = Section(
@@ -112,7 +112,7 @@ def _data(study: Study) -> dict:
     replicate, external, test = study.first, study.external, study.first.test
     recorded = replicate.first.run.environment.get("data", {})
     tested = [({*result.test.dataset}, result.learnt_from) for result in study.results]
-    known = set().union(*[here & sources for here, sources in tested])
+    known = set().union(*[datasets & sources for datasets, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
     alone = source_alone(test)
     unsearched = {tuple(run.items()) for own in facts for run in own.get("unsearched", [])}
@@ -121,7 +121,7 @@ def _data(study: Study) -> dict:
         "patients_known": study.patients_known,
         "external_test": bool(external) and not known and not unsearched,
         "known_sources": sorted(known),
-        "new_sources": sorted(set().union(*[here - sources for here, sources in tested])),
+        "new_sources": sorted(set().union(*[datasets - sources for datasets, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
         "unsearched": [dict(run) for run in sorted(unsearched)],
         "scored": {key: max(own[key] for own in facts) for key in ("excluded", "copies")} if external else None,

@@ -51,38 +51,41 @@ class Sweep(NamedTuple):
     def at(self, value: Value, comparisons: Sequence[dict]) -> list[dict]:
         """The comparisons of models that were both trained so."""
         models = {line[value] for line in self.lines.values() if value in line}
-        return [one for one in comparisons if {one["first"], one["second"]} <= models]
+        return [comparison for comparison in comparisons if {comparison["first"], comparison["second"]} <= models]
 
 
 def sweep(summary: dict, key: str) -> Sweep:
     """The models by a setting of `USUAL`: those with the others as usual, or all where that leaves none to compare."""
     models = {model: block["settings"] for model, block in summary["models"].items()}
-    others = {other: usual for other, usual in USUAL.items() if other != key}
+    usual_settings = {setting: usual for setting, usual in USUAL.items() if setting != key}
     as_usual = {
         model: settings
         for model, settings in models.items()
-        if all(settings.get(other, usual) == usual for other, usual in others.items())
+        if all(settings.get(setting, usual) == usual for setting, usual in usual_settings.items())
     }
     few = len({_value(settings, key) for settings in as_usual.values()}) < 2
-    found = Sweep([], {}, (key,) if few else tuple(USUAL))
+    swept = Sweep([], {}, (key,) if few else tuple(USUAL))
     for model, settings in (models if few else as_usual).items():
-        value, line = _value(settings, key), found.line(model)
-        found.lines.setdefault(model if value in found.lines.get(line, {}) else line, {})[value] = model
-    values = {value for line in found.lines.values() for value in line}
-    found.values.extend([*sorted(values - {None}), *values & {None}])
-    return found
+        value, line = _value(settings, key), swept.line(model)
+        swept.lines.setdefault(model if value in swept.lines.get(line, {}) else line, {})[value] = model
+    values = {value for line in swept.lines.values() for value in line}
+    swept.values.extend([*sorted(values - {None}), *values & {None}])
+    return swept
 
 
 def tell(summary: dict) -> list:
     """Learning curves where the runs differ in their share of the training patients; else the gap alone."""
     swept = sweep(summary, "train_fraction")
     if not swept.varies:
-        said = "How results change with the number of training patients is not measured: all runs had the same share"
-        return [Text(f"{said} of them. {measures_it('learning_curve')}"), *gap.tell(summary)]
+        verdict = "How results change with the number of training patients is not measured: all runs had the same share"
+        return [Text(f"{verdict} of them. {measures_it('learning_curve')}"), *gap.tell(summary)]
     least, measures = swept.values[0], measured_in(summary)
     items = quoted_at_each(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
-    said = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
-    columns = [*[metric_name(one) for one in measures], *[f"Gap in {in_a_sentence(one)}" for one in measures]]
+    verdict = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
+    columns = [
+        *[metric_name(metric) for metric in measures],
+        *[f"Gap in {in_a_sentence(metric)}" for metric in measures],
+    ]
     rows = [
         [share(value), trained_on(summary, name), label(line), *_cells(summary, name, measures)]
         for value, line, name in swept.cells
@@ -93,7 +96,7 @@ def tell(summary: dict) -> list:
         *missing(rows),
     ]
     return [
-        *([Text(said)] if said else []),
+        *([Text(verdict)] if verdict else []),
         *([Items(items + trends(summary, swept, measures, "of the training patients"))] if items else []),
         Table(["Training patients", "Images", "Model", *columns], rows, 3, notes),
         curves(
@@ -112,15 +115,15 @@ def advice(summary: dict) -> list[list[str]]:
     swept, based = sweep(summary, "train_fraction"), "[Need for data](#need-for-data)"
     if swept.varies:
         return [
-            [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", said, based]
-            for value, said in advised_at_each(summary, swept, measured_in(summary))
+            [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", advice_there, based]
+            for value, advice_there in advised_at_each(summary, swept, measured_in(summary))
         ]
     rows = [["More or less training data", NOT_MEASURED, based]]
     if any(sweep(summary, key).varies for key in ("train_prevalence", "train_on")):
         return rows
-    said = advised(summary, summary["comparisons"], measured_in(summary))
-    here = f"As much training data as here{_images(summary, swept, swept.values[0])}"
-    return [[here, said, "[Differences](#differences)"], *rows]
+    advice_there = advised(summary, summary["comparisons"], measured_in(summary))
+    situation = f"As much training data as here{_images(summary, swept, swept.values[0])}"
+    return [[situation, advice_there, "[Differences](#differences)"], *rows]
 
 
 SECTION = Section(
@@ -167,31 +170,36 @@ def trained_on(summary: dict, model: str | None) -> str:
 
 def quoted_at_each(summary: dict, swept: Sweep, metrics: Sequence[str], where: Callable[[Value], str]) -> list[str]:
     """At each value what the comparisons show in these metrics of the test part, and in AUROC's gap."""
-    found = []
+    items = []
     for value in swept.values:
         tested = swept.at(value, summary["comparisons"])
-        said = [sentences.difference(one, metric, called=swept.called) for one in tested for metric in metrics]
+        texts = [
+            sentences.difference(comparison, metric, called=swept.called) for comparison in tested for metric in metrics
+        ]
         gaps = swept.at(value, summary["gap_comparisons"])
-        said += [gap.sentence(one, "auroc", swept.called) for one in gaps]
-        if said:
-            found.append(f"{where(value)}: {' '.join(said)}")
-    return found
+        texts += [gap.sentence(comparison, "auroc", swept.called) for comparison in gaps]
+        if texts:
+            items.append(f"{where(value)}: {' '.join(texts)}")
+    return items
 
 
 def trends(summary: dict, swept: Sweep, metrics: Sequence[str], of_what: str) -> list[str]:
     """How two models' difference changes from the first value to the last that both were run at."""
     by_pair: dict[tuple[str, str], list[tuple[Value, dict]]] = {}
     for value in swept.values:
-        for one in swept.at(value, summary["comparisons"]):
-            by_pair.setdefault((swept.called(one["first"]), swept.called(one["second"])), []).append((value, one))
-    found = []
-    for (first, second), ((start, one), *_, (end, other)) in ((p, o) for p, o in by_pair.items() if len(o) > 1):
+        for comparison in swept.at(value, summary["comparisons"]):
+            by_pair.setdefault((swept.called(comparison["first"]), swept.called(comparison["second"])), []).append(
+                (value, comparison)
+            )
+    items = []
+    several = [(pair, at_values) for pair, at_values in by_pair.items() if len(at_values) > 1]
+    for (first, second), ((start, at_start), *_, (end, at_end)) in several:
         for metric in metrics:
-            before, after = (comparison["metrics"][metric] for comparison in (one, other))
+            before, after = (comparison["metrics"][metric] for comparison in (at_start, at_end))
             if before["interval"] is None or after["interval"] is None:
                 continue
             apart = before["interval"][1] < after["interval"][0] or after["interval"][1] < before["interval"][0]
-            found.append(
+            items.append(
                 f"From {share(start)} to {share(end)} {of_what}, {second} minus {first} in {in_a_sentence(metric)} "
                 f"goes from {difference(before['difference'], before['interval'], metric)} to "
                 f"{difference(after['difference'], after['interval'], metric)}; "
@@ -201,7 +209,7 @@ def trends(summary: dict, swept: Sweep, metrics: Sequence[str], of_what: str) ->
                     else "they overlap: no change is shown."
                 )
             )
-    return found
+    return items
 
 
 def missing(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -227,7 +235,7 @@ def curves(
         figures.Panel(gaps, "gap", along_x, labels, (along, "gap in AUROC"), 0, shift),
     ]
     element = figures.panels(panels, 2.6, name, {"sharex": True})
-    said = "; ".join(
+    words = "; ".join(
         f"{label(line)} "
         + ", ".join(
             f"{ticks[value]} {with_interval(summary['models'][models[value]], 'test', 'auroc')}, gap "
@@ -240,7 +248,7 @@ def curves(
     return Figure(
         name,
         element,
-        f"AUROC and its gap by {along}. {said}.",
+        f"AUROC and its gap by {along}. {words}.",
         f"By {along}: AUROC on the test part, and its gap between training and validation. Bars: 95 % intervals.",
     )
 

@@ -21,16 +21,20 @@ def tell(summary: dict) -> list:
     if not comparisons:
         return [Text("There is no other model to compare with.")]
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
-    quoted = [sentences.difference(one, metric) for one in comparisons for metric in dict.fromkeys((measure, "auroc"))]
+    quoted = [
+        sentences.difference(comparison, metric)
+        for comparison in comparisons
+        for metric in dict.fromkeys((measure, "auroc"))
+    ]
     rows, notes, several = [], {}, len(comparisons) > 1
-    for one in comparisons:
+    for comparison in comparisons:
         for metric in (*STUDY, *FURTHER):
-            found = one["metrics"][metric]
-            if "undefined" in found:
-                notes.setdefault(found["undefined"], []).append(metric_name(metric))
-            rows.append([*_pair(one, several), metric_name(metric), *_difference(metric, found)])
-    seeds, drawn = all(one["counts_seeds"] for one in comparisons), unit(summary["data"])
-    said = [
+            cell = comparison["metrics"][metric]
+            if "undefined" in cell:
+                notes.setdefault(cell["undefined"], []).append(metric_name(metric))
+            rows.append([*_pair(comparison, several), metric_name(metric), *_difference(metric, cell)])
+    seeds, drawn = all(comparison["counts_seeds"] for comparison in comparisons), unit(summary["data"])
+    remarks = [
         f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
         f"{drawn}s; shares in points of a per cent. "
         + (
@@ -44,18 +48,18 @@ def tell(summary: dict) -> list:
         f"Exchanged: a permutation test that exchanges the models' predictions {drawn} by {drawn}; seeds not counted.",
     ]
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
-    said += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
-    table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, said)
+    remarks += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
+    table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, remarks)
     return [
         Items([*quoted, *_not_compared(summary)]),
         table,
-        *[_forest(one, number) for number, one in enumerate(comparisons[:MOST_FORESTS])],
+        *[_forest(comparison, number) for number, comparison in enumerate(comparisons[:MOST_FORESTS])],
     ]
 
 
 def measure(study: Study) -> dict:
     """Every pair's differences, see `paired.compared`."""
-    tables = {model: [one.test for one in replicates] for model, replicates in study.models.items()}
+    tables = {model: [replicate.test for replicate in replicates] for model, replicates in study.models.items()}
     return {"comparisons": paired.compared(study.estimates, tables, study.labels, study.pairs)}
 
 
@@ -75,46 +79,47 @@ SECTION = Section(
 
 def _not_compared(summary: dict) -> list[str]:
     """Which pairs are left out, where some models have the same settings and are compared for that."""
-    done = {(one["first"], one["second"]) for one in summary["comparisons"]}
-    others = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in done]
-    if not others:
+    compared = {(first["first"], first["second"]) for first in summary["comparisons"]}
+    left_out = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in compared]
+    if not left_out:
         return []
-    named = "; ".join(f"{label(one)} with {label(two)}" for one, two in others[:MOST_FORESTS])
-    more = f"; and {len(others) - MOST_FORESTS} more pairs" if len(others) > MOST_FORESTS else ""
+    named = "; ".join(f"{label(first)} with {label(second)}" for first, second in left_out[:MOST_FORESTS])
+    further = f"; and {len(left_out) - MOST_FORESTS} more pairs" if len(left_out) > MOST_FORESTS else ""
     return [
-        f"Compared are models of the same settings, with the CNN-LSTM where there is one. Not compared: {named}{more}. "
-        "Evaluate two by themselves to compare them: `python evaluate.py 'runs=[A,B]'`."
+        "Compared are models of the same settings, with the CNN-LSTM where there is one. "
+        f"Not compared: {named}{further}. Evaluate two by themselves to compare them: "
+        "`python evaluate.py 'runs=[A,B]'`."
     ]
 
 
-def _pair(one: dict, several: bool) -> list[str]:
-    return [_minus(one)] if several else []
+def _pair(comparison: dict, several: bool) -> list[str]:
+    return [_minus(comparison)] if several else []
 
 
-def _minus(one: dict) -> str:
-    return f"{label(one['second'])} minus {label(one['first'])}"
+def _minus(comparison: dict) -> str:
+    return f"{label(comparison['second'])} minus {label(comparison['first'])}"
 
 
-def _difference(metric: str, found: dict) -> list[str]:
+def _difference(metric: str, cell: dict) -> list[str]:
     """The cells of a comparison."""
-    size = "undefined" if found["difference"] is None else points(metric, found["difference"])[0]
-    ends = found["interval"]
+    size = "undefined" if cell["difference"] is None else points(metric, cell["difference"])[0]
+    ends = cell["interval"]
     between = "none" if ends is None else " to ".join(points(metric, end)[0] for end in ends)
-    p = [p_value(found.get(key)) for key in ("p", "p_holm", "p_permutation")]
+    p = [p_value(cell.get(key)) for key in ("p", "p_holm", "p_permutation")]
     return [size, between, *p]
 
 
-def _forest(one: dict, number: int) -> Figure:
-    second = label(one["second"])
-    said = "; ".join(
-        f"{metric_name(metric)} {' ['.join(_difference(metric, found)[:2])}]"
-        for metric, found in one["metrics"].items()
+def _forest(comparison: dict, number: int) -> Figure:
+    second = label(comparison["second"])
+    words = "; ".join(
+        f"{metric_name(metric)} {' ['.join(_difference(metric, cell)[:2])}]"
+        for metric, cell in comparison["metrics"].items()
     )
     name = f"differences-{number + 1}" if number else "differences"
     return Figure(
         name,
-        figures.forest(one, _minus(one), name),
-        f"Differences, {_minus(one)}: {said}.",
-        f"{_minus(one)} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
+        figures.forest(comparison, _minus(comparison), name),
+        f"Differences, {_minus(comparison)}: {words}.",
+        f"{_minus(comparison)} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
         "errors the smaller is the better). Blue: the metrics that Holm's adjustment is over.",
     )

@@ -38,7 +38,7 @@ def measure(study: Study) -> dict:
         and AUROC by model. `longest`: how many images are read at most.
     """
     models = study.models
-    found = []
+    comparisons = []
     for first, second in study.pairs:
         config = models[second][0].first.run.config
         if (first.role, second.role) != ("cnn", "cnn_lstm") or config.model.get("sequence") != "visits":
@@ -53,17 +53,21 @@ def measure(study: Study) -> dict:
             block |= {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
             tables, half = [one.test[inside] for one in replicates], [0.0] * len(replicates)
-            both = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])["auroc"]  # drawn once
-            for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
-                estimates[name][group.name] = both._replace(values=both.values[own], draws=both.draws[own])
+            drawn_once = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])[
+                "auroc"
+            ]  # drawn once
+            for name, seeds_of in ((first, slice(seeds)), (second, slice(seeds, None))):
+                estimates[name][group.name] = drawn_once._replace(
+                    values=drawn_once.values[seeds_of], draws=drawn_once.draws[seeds_of]
+                )
                 enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group.name]})
             described[group.name] = block
         if described:
             one = paired.compare(first, estimates[first], second, estimates[second])
             for group, block in described.items():
                 one["metrics"][group] |= {"p": None} if block["few"] else {}
-            found.append(one | {"groups": described, "longest": config.data.get("visits")})
-    return {"series": paired.adjust(found)}
+            comparisons.append(one | {"groups": described, "longest": config.data.get("visits")})
+    return {"series": paired.adjust(comparisons)}
 
 
 def tell(summary: dict) -> list:
@@ -74,29 +78,33 @@ def tell(summary: dict) -> list:
     """
     if not any(block["settings"].get("sequence") == "visits" for block in summary["models"].values()):
         return [
-            Text(f"{CLAIM} That is not measured by these runs: each of them reads a single image. {_there(summary)}")
+            Text(
+                f"{CLAIM} That is not measured by these runs: each of them reads a single image. "
+                f"{_series_at_hand(summary)}"
+            )
         ]
     if not summary["series"]:
         return [
             Text(f"{CLAIM} That is not measured: it takes a CNN and a CNN-LSTM of the same settings. {MEASURES_IT}")
         ]
-    found: list = []
-    for one in summary["series"]:
-        found += [Items([_claim(one), *_shown(one), *_growth(one)]), _table(one)]
-    return found
+    blocks: list = []
+    for comparison in summary["series"]:
+        blocks += [Items([_claim(comparison), *_quoted(comparison), *_growth(comparison)]), _table(comparison)]
+    return blocks
 
 
 def advice(summary: dict) -> list[list[str]]:
     """Which model for series: the better one in each group where a difference is shown."""
     better = [
-        f"{label(one['second' if found['difference'] > 0 else 'first'])} {where(one['groups'][group])}, which is shown"
-        for one in summary["series"]
-        for group, found in one["metrics"].items()
-        if sentences.shown(one, group)
+        f"{label(comparison['second' if cell['difference'] > 0 else 'first'])} "
+        f"{where(comparison['groups'][group])}, which is shown"
+        for comparison in summary["series"]
+        for group, cell in comparison["metrics"].items()
+        if sentences.shown(comparison, group)
     ]
-    same = "no difference is shown, however long the series and whatever changed: as for all images"
-    said = "; ".join(better) or (same if summary["series"] else NOT_MEASURED)
-    return [["Series of a patient's images", said, "[Series of images](#series)"]]
+    none_shown = "no difference is shown, however long the series and whatever changed: as for all images"
+    advised = "; ".join(better) or (none_shown if summary["series"] else NOT_MEASURED)
+    return [["Series of a patient's images", advised, "[Series of images](#series)"]]
 
 
 SECTION = Section(
@@ -137,18 +145,18 @@ HOW = (
 )
 
 
-def _there(summary: dict) -> str:
+def _series_at_hand(summary: dict) -> str:
     """Whether these images hold series, and how they are read."""
     test = summary["data"]["test"]
     further = test["images"] - test["patients"]
     are = "is a further image" if further == 1 else "are further images"
-    said = f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
+    text = f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
     if not further:
         alone = f"each of the {number(test['patients'], 'patient')} tested has a single image"
         if not summary["data"]["patients_known"]:
             alone = "nothing says which images are of one patient"
-        said = f"Here there is none to read: {alone}."
-    return f"{said} {MEASURES_IT}"
+        text = f"Here there is none to read: {alone}."
+    return f"{text} {MEASURES_IT}"
 
 
 def _supporting(rows: pd.DataFrame, name: str) -> int:
@@ -156,44 +164,49 @@ def _supporting(rows: pd.DataFrame, name: str) -> int:
     return min(rows.loc[rows[f"target_{name}"] == value, "patient_id"].nunique() for value in (0, 1))
 
 
-def _claim(one: dict) -> str:
-    seeds = "" if one["counts_seeds"] else THESE_RUNS
-    judged = [group for group, block in one["groups"].items() if not block["few"]]
-    said = (
-        f"{CLAIM} Here {label(one['second'])} reads a patient's visits and {label(one['first'])} the last image alone"
-    )
+def _claim(comparison: dict) -> str:
+    seeds = "" if comparison["counts_seeds"] else THESE_RUNS
+    judged = [group for group, block in comparison["groups"].items() if not block["few"]]
+    first, second = label(comparison["first"]), label(comparison["second"])
+    text = f"{CLAIM} Here {second} reads a patient's visits and {first} the last image alone"
     if not judged:
-        return f"{said}: no group of cases is large enough to say whether that helps."
-    shown = [group for group in judged if sentences.shown(one, group)]
-    for what, more in (("gain", True), ("loss", False)):
-        some = [where(one["groups"][group]) for group in shown if (one["metrics"][group]["difference"] > 0) is more]
-        if some or what == "gain":
-            said += f"; a {what} in AUROC is shown {join(some)}{seeds}" if some else "; no gain in AUROC is shown"
-    return f"{said} ({number(len(judged), 'group')} judged)."
+        return f"{text}: no group of cases is large enough to say whether that helps."
+    groups_shown = [group for group in judged if sentences.shown(comparison, group)]
+    for noun, positive in (("gain", True), ("loss", False)):
+        cases = [
+            where(comparison["groups"][group])
+            for group in groups_shown
+            if (comparison["metrics"][group]["difference"] > 0) is positive
+        ]
+        if cases or noun == "gain":
+            text += f"; a {noun} in AUROC is shown {join(cases)}{seeds}" if cases else "; no gain in AUROC is shown"
+    return f"{text} ({number(len(judged), 'group')} judged)."
 
 
-def _shown(one: dict) -> list[str]:
+def _quoted(comparison: dict) -> list[str]:
     return [
-        sentences.difference(one, group, "auroc", f"AUROC {where(one['groups'][group])}")
-        for group in one["metrics"]
-        if sentences.shown(one, group)
+        sentences.difference(comparison, group, "auroc", f"AUROC {where(comparison['groups'][group])}")
+        for group in comparison["metrics"]
+        if sentences.shown(comparison, group)
     ]
 
 
-def _growth(one: dict) -> list[str]:
+def _growth(comparison: dict) -> list[str]:
     """Whether the gain grows with the series, from the shortest group that is judged to the longest."""
     judged = [
         group
         for group in LENGTHS
-        if group in one["groups"] and not one["groups"][group]["few"] and one["metrics"][group]["interval"]
+        if group in comparison["groups"]
+        and not comparison["groups"][group]["few"]
+        and comparison["metrics"][group]["interval"]
     ]
     if len(judged) < 2:
         return []
-    ends = [one["metrics"][group] for group in (judged[0], judged[-1])]
+    ends = [comparison["metrics"][group] for group in (judged[0], judged[-1])]
     apart = ends[0]["interval"][1] < ends[1]["interval"][0] or ends[1]["interval"][1] < ends[0]["interval"][0]
     return [
-        f"{label(one['second'])} minus {label(one['first'])} in AUROC goes from {_cell(ends[0])} "
-        f"{where(one['groups'][judged[0]])} to {_cell(ends[1])} {where(one['groups'][judged[-1]])}; "
+        f"{label(comparison['second'])} minus {label(comparison['first'])} in AUROC goes from {_cell(ends[0])} "
+        f"{where(comparison['groups'][judged[0]])} to {_cell(ends[1])} {where(comparison['groups'][judged[-1]])}; "
         + ("the intervals lie apart." if apart else "the intervals overlap: that it grows is not shown.")
     ]
 
@@ -202,20 +215,20 @@ def _cell(cell: dict) -> str:
     return difference(cell["difference"], cell["interval"], "auroc")
 
 
-def _table(one: dict) -> Table:
-    models, rows, reasons = (one["first"], one["second"]), [], {}
-    for group, block in one["groups"].items():
+def _table(comparison: dict) -> Table:
+    models, rows, reasons = (comparison["first"], comparison["second"]), [], {}
+    for group, block in comparison["groups"].items():
         if block["length"]:
             named = f"series of {block['length']} image{'' if block['length'] == '1' else 's'}"
         else:
             named = f"{_called(block['finding'])} {CHANGES[block['change']]}"
         cases = f"{block['abnormal']:,} / {block['labelled'] - block['abnormal']:,}"
-        found = one["metrics"][group]
+        cell = comparison["metrics"][group]
         cells = [with_interval(block["models"][name], "test", "auroc") for name in models]
         few = " (few)" if block["few"] else ""
-        rows.append([f"{named}{few}", cases, f"{block['patients']:,}", *cells, _cell(found), p_value(found["p_holm"])])
-        if "undefined" in found:
-            reasons.setdefault(found["undefined"], []).append(named)
+        rows.append([f"{named}{few}", cases, f"{block['patients']:,}", *cells, _cell(cell), p_value(cell["p_holm"])])
+        if "undefined" in cell:
+            reasons.setdefault(cell["undefined"], []).append(named)
     first, second = (label(name) for name in models)
     columns = [
         "Cases",
@@ -223,27 +236,27 @@ def _table(one: dict) -> Table:
         "Patients",
         *[f"{name}, {metric_name('auroc')}" for name in (first, second)],
     ]
-    return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(one), *undefined(reasons)])
+    return Table([*columns, f"{second} minus {first}", "p"], rows, 1, [HOW, *_notes(comparison), *undefined(reasons)])
 
 
-def _notes(one: dict) -> list[str]:
-    followed = {block["finding"] for block in one["groups"].values() if block["finding"]}
-    by_finding = any("findings" in block for block in one["groups"].values())
-    said = [
-        f"A series holds all of a patient's images up to the one to classify; at most {one['longest']} are read. Few: "
-        f"not {FEW} patients with and {FEW} without, too small to judge."
+def _notes(comparison: dict) -> list[str]:
+    followed = {block["finding"] for block in comparison["groups"].values() if block["finding"]}
+    by_finding = any("findings" in block for block in comparison["groups"].values())
+    notes = [
+        "A series holds all of a patient's images up to the one to classify; at most "
+        f"{comparison['longest']} are read. Few: not {FEW} patients with and {FEW} without, too small to judge."
     ]
     if by_finding:
-        said.append("By length of series AUROC is the mean over the findings that are common enough.")
+        notes.append("By length of series AUROC is the mean over the findings that are common enough.")
     elif followed - {"abnormal"}:
-        said.append(
+        notes.append(
             "The models call images normal or abnormal: of a finding's cases those are left out in which something "
             "else made the patient abnormal, now or at the visit before."
         )
     lacking = [_called(finding) for finding in FOLLOWED[by_finding:] if finding not in followed]
     if lacking:
-        said.append(f"Of no case it is known both now and at the visit before: {join(lacking)}.")
-    return said
+        notes.append(f"Of no case it is known both now and at the visit before: {join(lacking)}.")
+    return notes
 
 
 def _called(finding: str) -> str:

@@ -21,24 +21,26 @@ def tell(summary: dict) -> list:
     Args:
         summary: with each model's costs, and `efficiency`: what `costs.measure` returned, or None.
     """
-    found = summary.get("efficiency") or {"reason": "this report was made without measuring them"}
-    measured = found.get("models", {})
+    efficiency = summary.get("efficiency") or {"reason": "this report was made without measuring them"}
+    measured = efficiency.get("models", {})
     # Models that differ in their training alone cost the same; one of each kind is measured.
-    models = {name: one for name, one in summary["models"].items() if name in measured} or summary["models"]
+    models = {name: cost for name, cost in summary["models"].items() if name in measured} or summary["models"]
     rows = [["Parameters", *[_parameters(measured.get(name, {}), block) for name, block in models.items()]]]
     blocks, notes = [], []
-    if "reason" in found:
-        blocks.append(Text(f"Speed, latency and memory side by side are not measured: {found['reason']}."))
+    if "reason" in efficiency:
+        blocks.append(Text(f"Speed, latency and memory side by side are not measured: {efficiency['reason']}."))
     else:
         for title, cell in _ROWS.items():
             of = [measured.get(name, {"reason": ""}) for name in models]
-            rows.append([title, *["not measured" if "reason" in one else cell(one) for one in of]])
-        lines = [_against(found["against"], name, one["ratios"]) for name, one in measured.items() if "ratios" in one]
+            rows.append([title, *["not measured" if "reason" in cost else cell(cost) for cost in of]])
+        lines = [
+            _against(efficiency["against"], name, cost["ratios"]) for name, cost in measured.items() if "ratios" in cost
+        ]
         blocks += [Items(lines)] if lines else []
-        notes = _notes(found)
+        notes = _notes(efficiency)
     rows += [["Time an epoch", *[_epochs(block, 1) for block in models.values()]]]
     best = [None if block["best_epoch"] is None else block["best_epoch"] + 1 for block in models.values()]
-    rows += [["Time to the best epoch", *[_epochs(*each) for each in zip(models.values(), best, strict=True)]]]
+    rows += [["Time to the best epoch", *[_epochs(*epochs) for epochs in zip(models.values(), best, strict=True)]]]
     trained_on = sorted({device for block in models.values() for device in block["hardware"]})
     notes.append(f"Times of epochs are those of the runs, reading images included, on {', '.join(trained_on)}; means.")
     return [*blocks, Table(["Cost", *[label(name) for name in models]], rows, 1, notes)]
@@ -48,7 +50,7 @@ def measure(study: Study) -> dict:
     """What `costs.measure` found side by side, and what the runs themselves recorded, means over runs."""
     blocks = {}
     for model, replicates in study.models.items():
-        environments = [result.run.environment for one in replicates for result in one.results]
+        environments = [result.run.environment for replicate in replicates for result in replicate.results]
         blocks[model] = {cost: _mean([environment.get(cost) for environment in environments]) for cost in COSTS} | {
             "precision": sorted({str(environment.get("precision", "unknown")) for environment in environments}),
             "hardware": sorted({str(environment.get("hardware", {}).get("device")) for environment in environments}),
@@ -58,21 +60,21 @@ def measure(study: Study) -> dict:
 
 def advice(summary: dict) -> list[list[str]]:
     """The faster model where the quartiles of the latencies' ratio lie on one side of 1, on a quiet machine."""
-    found, said = summary.get("efficiency") or {}, []
-    for name, one in found.get("models", {}).items():
-        ratio = one.get("ratios", {}).get("latency_ms")
-        if ratio is None or name not in summary["models"] or name.base == found["against"].base:
+    efficiency, verdicts = summary.get("efficiency") or {}, []
+    for name, cost in efficiency.get("models", {}).items():
+        ratio = cost.get("ratios", {}).get("latency_ms")
+        if ratio is None or name not in summary["models"] or name.base == efficiency["against"].base:
             continue
-        against, this = label(found["against"]), label(name)
+        against, this = label(efficiency["against"]), label(name)
         times = f"{this}'s latency is {ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}) of {against}'s"
         if ratio["low"] <= 1 <= ratio["high"]:
-            said.append(f"either: {times}")
+            verdicts.append(f"either: {times}")
         else:
-            said.append(f"{this if ratio['high'] < 1 else against}: {times}")
-    if said and found.get("quiet") is False:  # ratios mislead then, however close their quartiles
-        busy = f"other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy"
-        said = [f"{NOT_MEASURED} on a quiet machine: meanwhile {busy}, and no model is advised"]
-    return [["An answer as soon as possible, image by image", "; ".join(said) or NOT_MEASURED, "[Cost](#cost)"]]
+            verdicts.append(f"{this if ratio['high'] < 1 else against}: {times}")
+    if verdicts and efficiency.get("quiet") is False:  # ratios mislead then, however close their quartiles
+        busy = f"other programs kept {efficiency['others_cores']:.1f} of {efficiency['cores']} cores busy"
+        verdicts = [f"{NOT_MEASURED} on a quiet machine: meanwhile {busy}, and no model is advised"]
+    return [["An answer as soon as possible, image by image", "; ".join(verdicts) or NOT_MEASURED, "[Cost](#cost)"]]
 
 
 SECTION = Section(
@@ -91,8 +93,8 @@ _ROWS: dict[str, Callable[[dict], str]] = {
 }
 
 
-def _parameters(one: dict, block: dict) -> str:
-    return optional(one.get("parameters", block["parameters"]), "{:,.0f}")
+def _parameters(cost: dict, block: dict) -> str:
+    return optional(cost.get("parameters", block["parameters"]), "{:,.0f}")
 
 
 def _epochs(block: dict, count: float | None) -> str:
@@ -104,43 +106,43 @@ def _epochs(block: dict, count: float | None) -> str:
 
 def _against(first: str, name: str, ratios: dict) -> str:
     named = {"parameters": "parameters", "flops": "FLOPs"} | TIMED | {"peak_memory_bytes": "peak memory"}
-    said = []
+    clauses = []
     for quantity, words in named.items():
         ratio = ratios[quantity]
         if ratio is not None:
             value = _quartiles(ratio, "{:.2f}".format) if quantity in TIMED else f"{ratio:.2f}"
-            said.append(f"{value} times the {words}")
-    return f"{label(name)} against {label(first)}: {', '.join(said)}."
+            clauses.append(f"{value} times the {words}")
+    return f"{label(name)} against {label(first)}: {', '.join(clauses)}."
 
 
-def _notes(found: dict) -> list[str]:
-    side, rounds = found["image_size"], found["rounds"]
-    said = [
-        f"Measured in turns in one process on {found['device']}, {number(found['threads'], 'CPU thread')}, torch "
-        f"{found['torch']}, {found['precision']}, {found['memory_format'].replace('_', ' ')}, batches of "
-        f"{found['batch_size']} images of {side} x {side} pixels already in memory. Medians of "
+def _notes(efficiency: dict) -> list[str]:
+    side, rounds = efficiency["image_size"], efficiency["rounds"]
+    notes = [
+        f"Measured in turns in one process on {efficiency['device']}, {number(efficiency['threads'], 'CPU thread')}, "
+        f"torch {efficiency['torch']}, {efficiency['precision']}, {efficiency['memory_format'].replace('_', ' ')}, "
+        f"batches of {efficiency['batch_size']} images of {side} x {side} pixels already in memory. Medians of "
         f"{rounds['training_images_per_second']} rounds of training, {rounds['images_per_second']} of inference and "
         f"{rounds['latency_ms']} of single images, quartiles in brackets; ratios of speeds and latency are taken round "
         "by round, and one whose quartiles lie on both sides of 1 shows no difference.",
         "FLOPs: one forward pass, a multiply-add counted as 2, in convolutions, matrix products and LSTMs. Peak "
         "memory: of a training step, what is alive at once, without the program itself.",
-        *found["remarks"],
+        *efficiency["remarks"],
         *[
-            f"{label(name)} is not measured: {one['reason']}."
-            for name, one in found["models"].items()
-            if "reason" in one
+            f"{label(name)} is not measured: {cost['reason']}."
+            for name, cost in efficiency["models"].items()
+            if "reason" in cost
         ],
     ]
-    if not found["quiet"]:
-        said.append(
-            f"Meanwhile other programs kept {found['others_cores']:.1f} of {found['cores']} cores busy: these speeds "
-            "are too low and their ratios mislead. Measure again on a quiet machine."
+    if not efficiency["quiet"]:
+        notes.append(
+            f"Meanwhile other programs kept {efficiency['others_cores']:.1f} of {efficiency['cores']} cores busy: "
+            "these speeds are too low and their ratios mislead. Measure again on a quiet machine."
         )
-    timed = [one[quantity] for one in found["models"].values() if "reason" not in one for quantity in TIMED]
+    timed = [cost[quantity] for cost in efficiency["models"].values() if "reason" not in cost for quantity in TIMED]
     widest = max((spread["high"] - spread["low"]) / spread["median"] for spread in timed)
     if widest > WIDE:
-        said.append(f"Quartiles lie up to {100 * widest:.0f} % apart: the machine was not quiet.")
-    return said
+        notes.append(f"Quartiles lie up to {100 * widest:.0f} % apart: the machine was not quiet.")
+    return notes
 
 
 def _quartiles(spread: dict, form: Callable[[float], str]) -> str:

@@ -28,17 +28,17 @@ def measure(study: Study) -> dict:
     their spread over seeds says nothing; intervals and p-values are about the choice of test patients only. Controls
     are combined with nothing.
     """
-    found = []
+    combinations = []
     for first, second in [pair for pair in study.pairs if pair[0].role not in CONTROLS]:
         by_seed = [{replicate.seed: replicate.test for replicate in study.models[name]} for name in (first, second)]
         shared = [seed for seed in by_seed[0] if seed in by_seed[1]]
         if not shared:
             continue
-        one, two = ([some[seed] for seed in shared] for some in by_seed)
+        of_first, of_second = ([tables[seed] for seed in shared] for tables in by_seed)
         labels = study.labels
         members = {f"{a} + {b}": (a, b) for a, b in ((first, second), (first, first), (second, second))}
-        rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(one, two, strict=True)]}
-        for name, tables in ((first, one), (second, two)):
+        rows = {f"{first} + {second}": [_mean(a, b, labels) for a, b in zip(of_first, of_second, strict=True)]}
+        for name, tables in ((first, of_first), (second, of_second)):
             if len(tables) > 1:
                 together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
                 rows[f"{name} + {name}"] = [_mean(a, b, labels) for a, b in together]
@@ -46,55 +46,56 @@ def measure(study: Study) -> dict:
             name: _patients_only(estimated(tables, labels, [0.0] * len(tables), study.draws))
             for name, tables in rows.items()
         }
-        both, *controls = rows
+        of_both, *controls = rows
         blocks = {}
-        for name, some in estimates.items():
+        for name, by_metric in estimates.items():
             blocks[name] = {}
-            enter(blocks[name], "test", some)
-        compared = paired.compared(estimates, rows, labels, [(control, both) for control in controls])
-        found.append({"models": blocks, "comparisons": compared, "seeds": shared, "members": members})
-    return {"combined": found}
+            enter(blocks[name], "test", by_metric)
+        compared = paired.compared(estimates, rows, labels, [(control, of_both) for control in controls])
+        combinations.append({"models": blocks, "comparisons": compared, "seeds": shared, "members": members})
+    return {"combined": combinations}
 
 
 def tell(summary: dict) -> list:
     """The table of combinations beside the single models, and the sentences."""
-    found = summary["combined"]
-    if not found:
+    combinations = summary["combined"]
+    if not combinations:
         return [Text("There is no other model with a seed in common to combine with.")]
-    rows, said, without = [], [], False
-    for one in found:
-        [both, *controls] = one["models"]
-        called = {mean: _called(*one["members"][mean]) for mean in one["models"]}
-        for name in one["members"][both]:
+    rows, quoted, without = [], [], False
+    for combination in combinations:
+        [of_both, *controls] = combination["models"]
+        called = {mean: _called(*combination["members"][mean]) for mean in combination["models"]}
+        for name in combination["members"][of_both]:
             rows.append([label(name), *[with_interval(summary["models"][name], "test", m) for m in STUDY]])
         rows += [
             [_capitalised(called[mean]), *[with_interval(block, "test", metric) for metric in STUDY]]
-            for mean, block in one["models"].items()
+            for mean, block in combination["models"].items()
         ]
         without |= not controls
         measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
-        said += [
-            _capitalised(sentences.difference(each, measure, called=called.__getitem__)) for each in one["comparisons"]
+        quoted += [
+            _capitalised(sentences.difference(comparison, measure, called=called.__getitem__))
+            for comparison in combination["comparisons"]
         ]
     notes = [
-        f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(found)}; of one model each seed with the "
-        "next. Intervals of combinations and what is said of them are about the choice of test patients only.",
+        f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(combinations)}; of one model each seed with "
+        "the next. Intervals of combinations and what is said of them are about the choice of test patients only.",
     ]
     if without:
-        said.append(
+        quoted.append(
             "With a single seed of a model its two-seed mean, the control, is missing: whether two unlike networks are "
             "better than two alike is not measured. Train `seed=0,1` or more."
         )
-    return [Items(said), Table(["Model", *[metric_name(metric) for metric in STUDY]], rows, 1, notes)]
+    return [Items(quoted), Table(["Model", *[metric_name(metric) for metric in STUDY]], rows, 1, notes)]
 
 
 SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, claim=(27,))
 
 
-def _seeds(found: Sequence[dict]) -> str:
+def _seeds(combinations: Sequence[dict]) -> str:
     """The seeds that both models have."""
-    said = dict.fromkeys(", ".join(map(str, one["seeds"])) for one in found)
-    return f"seeds {' or '.join(said)}"
+    texts = dict.fromkeys(", ".join(map(str, combination["seeds"])) for combination in combinations)
+    return f"seeds {' or '.join(texts)}"
 
 
 def _called(first: Model, second: Model) -> str:
@@ -106,14 +107,14 @@ def _capitalised(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _mean(one: pd.DataFrame, two: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+def _mean(first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     names = [f"logit_{name}" for name in labels]
-    return one.assign(**{name: ensemble(np.stack([one[name], two[name]])) for name in names})
+    return first.assign(**{name: ensemble(np.stack([first[name], second[name]])) for name in names})
 
 
 def _patients_only(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """The means over seeds as one network's: their spread is not that of independent seeds."""
     return {
-        name: one._replace(values=[fmean(one.values)], draws=one.draws.mean(axis=0, keepdims=True))
-        for name, one in estimates.items()
+        name: estimate._replace(values=[fmean(estimate.values)], draws=estimate.draws.mean(axis=0, keepdims=True))
+        for name, estimate in estimates.items()
     }

@@ -42,11 +42,14 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, a
     if rule not in SOUGHT:
         return None
     names = (*SOUGHT[rule], "accuracy")
-    picked = ([0.0] * len(replicates), cuts, [_on_test(one, rule, at) for one in replicates])
+    picked = ([0.0] * len(replicates), cuts, [_on_test(replicate, rule, at) for replicate in replicates])
     block: dict = {"undefined": {}}
     for key, of_seeds in zip(PICKED, picked, strict=True):
-        found = [measured(one.test, one.labels, cut, names) for one, cut in zip(replicates, of_seeds, strict=True)]
-        block[key], block[f"{key}_sd"], reasons = over(found)
+        scores = [
+            measured(replicate.test, replicate.labels, cut, names)
+            for replicate, cut in zip(replicates, of_seeds, strict=True)
+        ]
+        block[key], block[f"{key}_sd"], reasons = over(scores)
         block["undefined"] |= {key: reasons} if reasons else {}
     return block
 
@@ -59,12 +62,12 @@ def tell(summary: dict) -> list:
     rule = summary["threshold"]["rule"]
     rows, reasons = [], {}
     for model, block in blocks.items():
-        for key, said in PICKED.items():
+        for key, words in PICKED.items():
             cells = [value(block, key, metric) for metric in (*SOUGHT[rule], "accuracy")]
-            rows.append([label(model), said, *cells])
+            rows.append([label(model), words, *cells])
             reasons |= dict.fromkeys(block["undefined"].get(key, {}).values())
-    each = [said for model, block in blocks.items() if (said := _claimed(model, block, SOUGHT[rule]))]
-    would = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(each)}." if each else ""
+    claims = [words for model, block in blocks.items() if (words := _claimed(model, block, SOUGHT[rule]))]
+    would = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(claims)}." if claims else ""
     warning = (
         f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{would} "
         "Such a number has seen the answers and flatters on average. Every other number here is at 0.5 or at a "
@@ -96,26 +99,26 @@ def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:
     ours, claimed = ([block[f"at_{part}_threshold"][m] for m in metrics] for part in ("validation", "test"))
     if None in (*ours, *claimed):
         return None
-    each = [
-        f"{in_a_sentence(m)} {figure(m, one)} instead of {figure(m, two)}"
-        for m, one, two in zip(metrics, claimed, ours, strict=True)
+    clauses = [
+        f"{in_a_sentence(m)} {figure(m, claimed_value)} instead of {figure(m, value_of_ours)}"
+        for m, claimed_value, value_of_ours in zip(metrics, claimed, ours, strict=True)
     ]
-    said = f"{label(model)} {join(each)}"
+    claim = f"{label(model)} {join(clauses)}"
     if len(metrics) > 1:
-        return said
+        return claim
     size, unit = points(metrics[0], abs(claimed[0] - ours[0]))
-    return f"{said} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
+    return f"{claim} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
 
 
-def _on_test(one: Replicate, rule: str, at: float | None) -> Cuts:
+def _on_test(replicate: Replicate, rule: str, at: float | None) -> Cuts:
     """Each label's threshold, picked on the labels that are to be judged: each part's for the images of that part."""
-    found: dict[str, float | pd.Series] = {}
-    for name in one.labels:
+    cuts: dict[str, float | pd.Series] = {}
+    for name in replicate.labels:
         of_image = []
-        for result in one.results:
+        for result in replicate.results:
             picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"logit_{name}"], rule, at, "test")
             if math.isnan(picked.logit):
-                found.setdefault(name, picked.logit)
+                cuts.setdefault(name, picked.logit)
             of_image.append(pd.Series(picked.logit, result.test["image_id"]))
-        found.setdefault(name, one.test["image_id"].map(pd.concat(of_image)))
-    return found
+        cuts.setdefault(name, replicate.test["image_id"].map(pd.concat(of_image)))
+    return cuts

@@ -41,7 +41,7 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Gap:
     """
     if reason := _unmeasurable(replicates):
         return Gap({"reason": reason}, {}, ())
-    tables = {part: [getattr(one.first, part) for one in replicates] for part in ("train", "val")}
+    tables = {part: [getattr(replicate.first, part) for replicate in replicates] for part in ("train", "val")}
     first = {part: seeds[0] for part, seeds in tables.items()}
     labels = replicates[0].labels
     if len(labels) > 1:  # a mean over the same findings on both sides
@@ -163,13 +163,13 @@ SHARES_DIFFER = (
 
 def _unmeasurable(replicates: Sequence[Replicate]) -> str | None:
     """Why there is no gap, or None."""
-    if any(len(one.parts) > 1 for one in replicates):
+    if any(len(replicate.parts) > 1 for replicate in replicates):
         return "each fold or held-out source has a network, training and validation images of its own"
-    results = [one.first for one in replicates]
+    results = [replicate.first for replicate in replicates]
     without = [result.run.folder.name for result in results if result.train is None]
     if without:
-        some = f"{number(len(without), 'run')} ({without[0]}{', ..' if len(without) > 1 else ''})"
-        return f"{some} kept no predictions of training images; train anew to have them"
+        runs = f"{number(len(without), 'run')} ({without[0]}{', ..' if len(without) > 1 else ''})"
+        return f"{runs} kept no predictions of training images; train anew to have them"
     for part in ("train", "val"):
         if len({tuple(getattr(result, part)["image_id"]) for result in results}) > 1:
             return f"the seeds' predictions in {part}.parquet are of different images"

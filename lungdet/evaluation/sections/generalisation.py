@@ -83,56 +83,58 @@ def tell(summary: dict) -> list:
     if swept.values == [None]:
         return [Text(_told_elsewhere(summary))]
     tested, metrics = list(summary["data"]["test_datasets"]), METRICS if summary["task"] == "abnormal" else METRICS[:1]
-    found = summary["generalisation"] or {"lines": {}, "comparisons": {}}
+    numbers = summary["generalisation"] or {"lines": {}, "comparisons": {}}
     items = []
-    for line, one in found["lines"].items():
+    for line, one in numbers["lines"].items():
         if "reason" in one:
             items.append(f"{label(line)}'s fall to other sources is not measured: {one['reason']}.")
         else:
             items += [fall(line, one, metric) for metric in metrics]
-    for key, some in found["comparisons"].items():
-        items += [sentence(one, key, metric) for one in some for metric in metrics]
+    for key, comparisons in numbers["comparisons"].items():
+        items += [sentence(one, key, metric) for one in comparisons for metric in metrics]
     tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
     return [*([Items(items)] if items else []), *tables, _picture(summary, swept, tested)]
 
 
 def advice(summary: dict) -> list[list[str]]:
     """Which model for a source that was not trained on."""
-    found = (summary["generalisation"] or {}).get("comparisons", {}).get("others", [])
+    comparisons = (summary["generalisation"] or {}).get("comparisons", {}).get("others", [])
     lines = sweep(summary, "train_on").lines
-    found = [one for one in found if {one["first"], one["second"]} <= lines.keys()]
-    said = "; ".join(_preferred(summary, one, lines) for one in found) or NOT_MEASURED
-    return [["A source that was not trained on", said, "[Generalisation](#generalisation)"]]
+    comparisons = [
+        comparison for comparison in comparisons if {comparison["first"], comparison["second"]} <= lines.keys()
+    ]
+    advised = "; ".join(_preferred(summary, comparison, lines) for comparison in comparisons) or NOT_MEASURED
+    return [["A source that was not trained on", advised, "[Generalisation](#generalisation)"]]
 
 
 SECTION = Section("Generalisation", measure=measure, tell=tell, advice=advice)
 
 
-def _preferred(summary: dict, one: dict, lines: Mapping[str, Mapping]) -> str:
+def _preferred(summary: dict, comparison: dict, lines: Mapping[str, Mapping]) -> str:
     """The lines' first models stand for what they cost."""
-    models = {line: next(iter(lines[line].values())) for line in (one["first"], one["second"])}
+    models = {line: next(iter(lines[line].values())) for line in (comparison["first"], comparison["second"])}
     named = {model: label(line) for line, model in models.items()}
-    whole = one | {"first": models[one["first"]], "second": models[one["second"]]}
+    whole = comparison | {"first": models[comparison["first"]], "second": models[comparison["second"]]}
     return preferred(summary, whole, measured_in(summary), named.__getitem__)
 
 
-def sentence(one: dict, key: str, metric: str) -> str:
+def sentence(comparison: dict, key: str, metric: str) -> str:
     """A comparison of two lines (`others` or `drop`) as a person quotes it."""
-    what = {"others": "{} on sources not trained on", "drop": "fall in {} from the own source to others"}[key]
-    return sentences.difference(one, metric, metric, what.format(in_a_sentence(metric)))
+    noun = {"others": "{} on sources not trained on", "drop": "fall in {} from the own source to others"}[key]
+    return sentences.difference(comparison, metric, metric, noun.format(in_a_sentence(metric)))
 
 
 def fall(line: str, block: dict, metric: str) -> str:
     """A line's fall from its own source to others in a sentence."""
-    what, value = in_a_sentence(metric), block["drop"][metric]
+    noun, value = in_a_sentence(metric), block["drop"][metric]
     over = f"mean over training on {join(block['sources'])} alone"
     if value is None:
-        return f"{label(line)}'s fall in {what} to other sources is undefined ({block['undefined']['drop'][metric]})."
+        return f"{label(line)}'s fall in {noun} to other sources is undefined ({block['undefined']['drop'][metric]})."
     size, unit = points(metric, abs(value))
-    way, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
-    clause = f"{label(line)}'s {what} is {size}{unit} {way} on other sources than on its own"
+    direction, ends = "lower" if value > 0 else "higher", block["drop_interval"][metric]
+    clause = f"{label(line)}'s {noun} is {size}{unit} {direction} on other sources than on its own"
     if not float(size):
-        clause = f"{label(line)}'s {what} is the same on other sources as on its own"
+        clause = f"{label(line)}'s {noun} is the same on other sources as on its own"
     if ends is None:
         return sentences.without_interval(f"{clause}, {over}", block["undefined"]["drop_interval"][metric])
     between = " to ".join(signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
@@ -159,17 +161,22 @@ def _told_elsewhere(summary: dict) -> str:
     )
 
 
-def _seeds(own: Mapping[str, Sequence[Replicate]]) -> list[int]:
+def _seeds(by_source: Mapping[str, Sequence[Replicate]]) -> list[int]:
     """Those under which all sources were trained on."""
-    return sorted(set.intersection(*[{one.seed for one in some} for some in own.values()]))
+    return sorted(
+        set.intersection(*[{replicate.seed for replicate in replicates} for replicates in by_source.values()])
+    )
 
 
-def _apart(own: Mapping[str, Sequence[Replicate]]) -> str:
+def _apart(by_source: Mapping[str, Sequence[Replicate]]) -> str:
     """That sources have no seed in common, and which they have."""
-    of = {source: join([str(seed) for seed in sorted(one.seed for one in own[source])]) for source in sorted(own)}
-    (first, under), *others = [(source, f"under seed {seeds}") for source, seeds in of.items()]
-    said = [f"{first} was trained on {under}", *[f"{source} {under}" for source, under in others]]
-    return f"no seed in common: {', '.join(said)}"
+    of = {
+        source: join([str(seed) for seed in sorted(replicate.seed for replicate in by_source[source])])
+        for source in sorted(by_source)
+    }
+    (first, under), *further = [(source, f"under seed {seeds}") for source, seeds in of.items()]
+    clauses = [f"{first} was trained on {under}", *[f"{source} {under}" for source, under in further]]
+    return f"no seed in common: {', '.join(clauses)}"
 
 
 def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int) -> dict[str, dict[str, Estimate]]:
@@ -199,7 +206,7 @@ def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> 
         if model is not None:
             blocks = {name: summary["models"][model]["datasets"][name] for name in tested}
             cells = [
-                with_interval(block, "test", metric) + _own(summary, model, name) for name, block in blocks.items()
+                with_interval(block, "test", metric) + _mark(summary, model, name) for name, block in blocks.items()
             ]
         rows.append([_sources(value), label(line), *cells])
     notes = [
@@ -213,7 +220,7 @@ def _matrix(summary: dict, swept: Sweep, tested: Sequence[str], metric: str) -> 
     return Table(["Trained on", "Model", *[f"tested on {name}" for name in tested]], rows, 2, notes)
 
 
-def _own(summary: dict, model: str, tested: str) -> str:
+def _mark(summary: dict, model: str, tested: str) -> str:
     return " *" if tested in summary["models"][model]["settings"]["learnt_from"] else ""
 
 
@@ -233,7 +240,7 @@ def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
             for row, values in zip(swept.values, area, strict=True)
         ]
         framed[title] = np.array(
-            [[row in models and bool(_own(summary, models[row], name)) for name in tested] for row in swept.values]
+            [[row in models and bool(_mark(summary, models[row], name)) for name in tested] for row in swept.values]
         )
         words |= {
             f"{title} trained on {_sources(row)}": [
@@ -244,11 +251,11 @@ def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
             if row in models
         }
     element = figures.heat_maps(maps, texts, framed, list(map(_sources, swept.values)), tested, "generalisation")
-    said = listed(words)
+    alt = listed(words)
     return Figure(
         "generalisation",
         element,
-        f"AUROC by source trained on and tested on. {said}.",
+        f"AUROC by source trained on and tested on. {alt}.",
         "AUROC by source trained on (rows) and tested on (columns); framed: a source that was trained on.",
     )
 

@@ -49,7 +49,7 @@ def measure_by_dataset(study: Study) -> dict:
     """Each model's metrics on each dataset of the test part."""
     models = {}
     for model, replicates in study.models.items():
-        tables = [one.test for one in replicates]
+        tables = [replicate.test for replicate in replicates]
         models[model] = {
             "datasets": {
                 name: scored(
@@ -78,13 +78,15 @@ def study_table(summary: dict, dataset: str | None = None) -> Table:
         for model, values in summary["published"].items():
             cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
             rows.append([f"{label(model)}, published, other data", "", *cells])
-    said = _how_to_read(summary) if dataset is None else []
-    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*said, *undefined(notes)])
+    guide = _how_to_read(summary) if dataset is None else []
+    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*guide, *undefined(notes)])
 
 
 def further_tables(summary: dict) -> list[Table]:
     """Metrics beyond the study's: those that a threshold changes, and those of the probabilities themselves."""
-    called, said = ([metric for metric in FURTHER if (metric in THRESHOLDED) is kind] for kind in (True, False))
+    called, of_probabilities = (
+        [metric for metric in FURTHER if (metric in THRESHOLDED) is kind] for kind in (True, False)
+    )
     rows, notes = [], {}
     for model, block in summary["models"].items():
         for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
@@ -94,16 +96,23 @@ def further_tables(summary: dict) -> list[Table]:
         block = summary["baselines"][name]
         rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
         _explain(notes, block, "test", BASELINE_NAMES[name], called)
-    found = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, undefined(notes))]
+    tables = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, undefined(notes))]
     rows, notes = [], {}
     blocks = {label(model): block for model, block in summary["models"].items()}
-    rows = [[name, *[with_interval(block, "test", metric) for metric in said]] for name, block in blocks.items()]
+    rows = [
+        [name, *[with_interval(block, "test", metric) for metric in of_probabilities]] for name, block in blocks.items()
+    ]
     blocks[BASELINE_NAMES["validation_share"]] = summary["baselines"]["validation_share"]
-    rows.append([*list(blocks)[-1:], *[value(list(blocks.values())[-1], "test", metric) for metric in said]])
+    rows.append(
+        [*list(blocks)[-1:], *[value(list(blocks.values())[-1], "test", metric) for metric in of_probabilities]]
+    )
     for name, block in blocks.items():
-        _explain(notes, block, "test", name, said)
+        _explain(notes, block, "test", name, of_probabilities)
     reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
-    return [*found, Table(["Model", *[metric_name(metric) for metric in said]], rows, 1, [reads, *undefined(notes)])]
+    return [
+        *tables,
+        Table(["Model", *[metric_name(metric) for metric in of_probabilities]], rows, 1, [reads, *undefined(notes)]),
+    ]
 
 
 def pictures(summary: dict, study: Study) -> list[Figure]:
@@ -124,7 +133,9 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
     )
     if summary["task"] != "abnormal":
         return [four_metrics, *by_finding.pictures(summary, labels)]
-    found = {name: curves([one.test for one in some], "abnormal") for name, some in study.models.items()}
+    curves_by_model = {
+        name: curves([one.test for one in replicates], "abnormal") for name, replicates in study.models.items()
+    }
     counts = summary["data"]["test"]
     share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
     pooled = "; all parts' images pooled" if summary["parts"] else ""
@@ -132,7 +143,7 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
         Figure(
             kind,
             figures.curves(
-                {name: one[kind] for name, one in found.items()},
+                {name: one[kind] for name, one in curves_by_model.items()},
                 kind,
                 {
                     name: f"{labels[name]}, {short} {_alone(block['test'][metric], metric)}"
@@ -140,14 +151,14 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
                 },
                 share,
             ),
-            f"{what}. "
+            f"{noun}. "
             + "; ".join(
                 f"{labels[n]}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in summary["models"].items()
             )
             + ".",
             f"{caption}; mean over seeds, with the band that holds 95 % of redrawn test parts{pooled}. Dotted: chance.",
         )
-        for kind, metric, short, what, caption in (
+        for kind, metric, short, noun, caption in (
             ("roc", "auroc", "AUROC", "ROC curves", "Recall against 1 - specificity over all thresholds"),
             (
                 "pr",
@@ -210,26 +221,28 @@ def _how_to_read(summary: dict) -> list[str]:
     """The notes below the study's table, once a report."""
     rule, findings = summary["threshold"], summary["task"] != "abnormal"
     at = "" if rule["at"] is None else f" ({rule['at']})"
-    said = [
+    notes = [
         f"Per cent, AUROC as a decimal. Second threshold: chosen on validation alone by the rule `{rule['rule']}`{at}: "
         f"{rule['meaning']}. An image is called abnormal where its probability is above the threshold."
     ]
     if findings:
-        said.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
+        notes.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
-    what = "patients, not images" if summary["data"]["patients_known"] else "images, since nothing says whose they are"
-    said.append(
+    unit_drawn = (
+        "patients, not images" if summary["data"]["patients_known"] else "images, since nothing says whose they are"
+    )
+    notes.append(
         f"{'Mean over seeds' if several else 'In brackets:'} {'with ' if several else ''}95 % interval over "
-        f"{summary['draws']:,} redrawn test parts ({what}); from {SEEDS_NEEDED} seeds on it counts their "
+        f"{summary['draws']:,} redrawn test parts ({unit_drawn}); from {SEEDS_NEEDED} seeds on it counts their "
         "spread too."
     )
     if summary["published"]:
-        said.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
+        notes.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
     elif summary["data"]["synthetic"]:
-        said.append("The study's published numbers are left out: these images are synthetic.")
+        notes.append("The study's published numbers are left out: these images are synthetic.")
     else:
-        said.append("The study's published numbers are left out: they are about normal against abnormal.")
-    return said
+        notes.append("The study's published numbers are left out: they are about normal against abnormal.")
+    return notes
 
 
 def _thresholds(block: dict) -> str:
@@ -243,11 +256,11 @@ def _thresholds(block: dict) -> str:
     return " to ".join(ends)
 
 
-def _explain(notes: dict, block: dict, key: str, who: str, names: Sequence[str] = STUDY) -> None:
+def _explain(notes: dict, block: dict, key: str, name: str, names: Sequence[str] = STUDY) -> None:
     """Collects who lacks which metric by the reason, so that one reason is one note."""
     for metric, reason in block["undefined"].get(key, {}).items():
         if metric in names:
-            entry = f"{metric_name(metric)} of {who}"
+            entry = f"{metric_name(metric)} of {name}"
             notes.setdefault(reason, [])
             if entry not in notes[reason]:
                 notes[reason].append(entry)
@@ -257,11 +270,15 @@ def _baseline(replicate: Replicate, answer: float | None) -> dict:
     """A constant answer on the whole test part and on each dataset."""
     parts = []
     for result in replicate.results:
-        said = dict.fromkeys(replicate.labels, answer)
+        answers = dict.fromkeys(replicate.labels, answer)
         if answer is None:
             known = {label: result.val[f"target_{label}"].dropna() for label in replicate.labels}
-            said = {label: some.mean() if len(some) else 0.5 for label, some in known.items()}  # 0.5: nothing is known
-        parts.append(result.test.assign(**{f"logit_{label}": metrics.log_odds(value) for label, value in said.items()}))
+            answers = {
+                label: labels.mean() if len(labels) else 0.5 for label, labels in known.items()
+            }  # 0.5: nothing is known
+        parts.append(
+            result.test.assign(**{f"logit_{label}": metrics.log_odds(value) for label, value in answers.items()})
+        )
     constant = pd.concat(parts, ignore_index=True)
 
     def block(rows: pd.DataFrame) -> dict:

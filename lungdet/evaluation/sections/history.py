@@ -34,8 +34,8 @@ def show(_: dict, study: Study) -> list:
     ]
 
 
-def _read(some: Sequence[Replicate]) -> list[pd.DataFrame]:
-    tables = [result.run.epochs for replicate in some for result in replicate.results]
+def _read(replicates: Sequence[Replicate]) -> list[pd.DataFrame]:
+    tables = [result.run.epochs for replicate in replicates for result in replicate.results]
     return [table for table in tables if len(table)]
 
 

@@ -44,41 +44,41 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Scores | None:
         and `undefined`; and `drops`: by degradation, AUROC's drop as the mean over its levels, with `drop_p_holm`,
         adjusted for their number. The estimates are of these mean drops, by degradation.
     """
-    tables = [_degraded(one) for one in replicates]
+    tables = [_degraded(replicate) for replicate in replicates]
     if any(table is None for table in tables):
         return None
     labels, half, draws = replicates[0].labels, [0.0] * len(tables), min(draws, DRAWS)
-    whole = estimated([one.test for one in replicates], labels, half, draws, METRICS)
+    whole = estimated([replicate.test for replicate in replicates], labels, half, draws, METRICS)
     keys = set.intersection(*[set(table.groupby(["degradation", "level"]).groups) for table in tables])
     levels: dict[str, dict[str, dict]] = {}
     drops: dict[str, list[Estimate]] = {}
     for kind, level in sorted(keys, key=_place):
-        some = [table[(table["degradation"] == kind) & (table["level"] == level)] for table in tables]
-        there = estimated(some, labels, half, draws, METRICS)
-        dropped = {name: minus(whole[name], there[name], SIDES) for name in METRICS}
+        degraded = [table[(table["degradation"] == kind) & (table["level"] == level)] for table in tables]
+        estimates = estimated(degraded, labels, half, draws, METRICS)
+        dropped = {name: minus(whole[name], estimates[name], SIDES) for name in METRICS}
         drops.setdefault(kind, []).append(dropped["auroc"])
-        levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": there, "drop": dropped})
+        levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": estimates, "drop": dropped})
     means = {kind: mean(of_levels) for kind, of_levels in drops.items()}
     [losses] = paired.adjust([paired.from_zero(means)]) if means else [{"metrics": {}}]
     p = {kind: cell["p_holm"] for kind, cell in losses["metrics"].items()}
     return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means}) | {"drop_p_holm": p}}, means)
 
 
-def compared(found: Mapping[str, Scores | None], which: Sequence[tuple[str, str]]) -> list[dict]:
+def compared(scores_by_model: Mapping[str, Scores | None], pairs: Sequence[tuple[str, str]]) -> list[dict]:
     """The pairs' differences of AUROC's drop by degradation, as `paired.compared` has them; Holm's p is over them all.
 
     Args:
-        found: what `of_model` gave for each model.
-        which: see `models.pairs`.
+        scores_by_model: what `of_model` gave for each.
+        pairs: see `models.pairs`.
     """
     compared = []
-    for first, second in which:
-        one, two = found[first], found[second]
+    for first, second in pairs:
+        one, two = scores_by_model[first], scores_by_model[second]
         if one is not None and two is not None:
-            both = [kind for kind in one.estimates if kind in two.estimates]
-            some = [{kind: scores.estimates[kind] for kind in both} for scores in (one, two)]
-            compared.append(paired.compare(first, some[0], second, some[1]))
-    return paired.adjust([one for one in compared if one["metrics"]])
+            kinds = [kind for kind in one.estimates if kind in two.estimates]
+            estimates = [{kind: scores.estimates[kind] for kind in kinds} for scores in (one, two)]
+            compared.append(paired.compare(first, estimates[0], second, estimates[1]))
+    return paired.adjust([comparison for comparison in compared if comparison["metrics"]])
 
 
 def tell(summary: dict) -> list:
@@ -120,28 +120,28 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model, and `compared` for every pair; of other data nothing is degraded."""
-    found = {
+    scores_by_model = {
         model: None if study.external else of_model(replicates, study.draws)
         for model, replicates in study.models.items()
     }
     return {
-        "models": {model: {"image_quality": scores and scores.block} for model, scores in found.items()},
-        "image_quality_comparisons": compared(found, study.pairs),
+        "models": {model: {"image_quality": scores and scores.block} for model, scores in scores_by_model.items()},
+        "image_quality_comparisons": compared(scores_by_model, study.pairs),
     }
 
 
 def advice(summary: dict) -> list[list[str]]:
     """Which model for poor images: the one that loses less under each degradation where that is shown."""
-    found = summary["image_quality_comparisons"]
-    less = [
-        f"{label(one['first'] if of['difference'] > 0 else one['second'])} loses less under {kind}, which is shown"
-        for one in found
-        for kind, of in one["metrics"].items()
-        if sentences.shown(one, kind)
+    comparisons = summary["image_quality_comparisons"]
+    verdicts = [
+        f"{label(comparison['first' if cell['difference'] > 0 else 'second'])} loses less under {kind}, which is shown"
+        for comparison in comparisons
+        for kind, cell in comparison["metrics"].items()
+        if sentences.shown(comparison, kind)
     ]
-    same = "no difference in what that costs is shown: as for images as they are"
-    said = "; ".join(less) or (same if found else NOT_MEASURED)
-    return [["Noisy, blurred, badly exposed or compressed images", said, "[Image quality](#image-quality)"]]
+    none_shown = "no difference in what that costs is shown: as for images as they are"
+    advised = "; ".join(verdicts) or (none_shown if comparisons else NOT_MEASURED)
+    return [["Noisy, blurred, badly exposed or compressed images", advised, "[Image quality](#image-quality)"]]
 
 
 SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, advice=advice)
@@ -171,8 +171,8 @@ def _degraded(replicate: Replicate) -> pd.DataFrame | None:
 
 def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
     block: dict = {"undefined": {}}
-    for key, some in estimates.items():
-        enter(block, key, some)
+    for key, by_metric in estimates.items():
+        enter(block, key, by_metric)
     return block
 
 
@@ -199,14 +199,14 @@ def _worst(model: str, block: dict) -> str:
     ends = block["drops"]["drop_interval"][worst]
     between = "no interval" if ends is None else f"95 % interval {' to '.join(signed('auroc', e) for e in ends)}"
     p = block["drops"]["drop_p_holm"][worst]
-    shown = "a loss is shown" if p is not None and p < SIGNIFICANT and drops[worst] > 0 else "no loss is shown"
-    shown += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
-    some = {level: one["drop"]["auroc"] for level, one in block["levels"][worst].items()}
-    level = max(some, key=some.__getitem__)
+    verdict = "a loss is shown" if p is not None and p < SIGNIFICANT and drops[worst] > 0 else "no loss is shown"
+    verdict += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
+    drop_by_level = {level: block_there["drop"]["auroc"] for level, block_there in block["levels"][worst].items()}
+    level = max(drop_by_level, key=drop_by_level.__getitem__)
     at = level_name(worst, float(level))
     return (
         f"{model} loses most under {worst}: {signed('auroc', drops[worst])} of AUROC as the mean over its levels, "
-        f"{between}: {shown}; {signed('auroc', some[level])} at the worst of them, {at}."
+        f"{between}: {verdict}; {signed('auroc', drop_by_level[level])} at the worst of them, {at}."
     )
 
 
@@ -227,7 +227,7 @@ def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str,
         names = (f"{kind}: {UNITS.get(kind, ('', 'level'))[1]}", "AUROC")
         panels.append(figures.Panel(lines, "test", range(len(places)), ticks, names, 0.5, 0.08))
     element = figures.panels(panels, 2.3, "image-quality", {"sharey": True})
-    said = listed(
+    alt = listed(
         {
             called(kind, level): [
                 f"{label(model)} {with_interval(block['levels'][kind][f'{level:g}'], 'test', 'auroc')}"
@@ -240,7 +240,7 @@ def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str,
     return Figure(
         "image-quality",
         element,
-        f"AUROC by degradation and level. {said}.",
+        f"AUROC by degradation and level. {alt}.",
         "AUROC on degraded test images by degradation and level, beside the images as they are. Bars: 95 % intervals. "
         "Dotted: chance.",
     )

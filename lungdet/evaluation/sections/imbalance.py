@@ -25,13 +25,15 @@ def tell(summary: dict) -> list:
     """The models by the share of abnormal images in training, or how to measure it."""
     swept = sweep(summary, "train_prevalence")
     if not swept.varies:
-        said = "What an unbalanced training part costs is not measured: all runs had the same share of abnormal images"
-        return [Text(f"{said}. {measures_it('imbalance')}")]
+        verdict = (
+            "What an unbalanced training part costs is not measured: all runs had the same share of abnormal images"
+        )
+        return [Text(f"{verdict}. {measures_it('imbalance')}")]
     set_to = [value for value in swept.values if value is not None]
     measures = ("recall", "auroc") if summary["task"] == "abnormal" else ("auroc",)
     rarest = min(set_to, key=lambda value: min(value, 1 - value))
     where = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
-    said = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), where, ["auroc"])
+    verdict = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), where, ["auroc"])
     items = quoted_at_each(summary, swept, measures, _where)
     items += trends(summary, swept._replace(values=set_to), measures, "abnormal in training")
     rows = [
@@ -41,7 +43,7 @@ def tell(summary: dict) -> list:
     columns = ["Abnormal in training", "Images", "Model", *[metric_name(metric) for metric in METRICS], "Gap in AUROC"]
     places, ticks = {value: value for value in set_to}, {value: share(value) for value in set_to}
     return [
-        *([Text(said)] if said else []),
+        *([Text(verdict)] if verdict else []),
         *([Items(items)] if items else []),
         Table(columns, rows, 3, [HOW, GAP, *missing(rows)]),
         *(
@@ -58,8 +60,8 @@ def advice(summary: dict) -> list[list[str]]:
     if not swept.varies:
         return [["Few abnormal images, or few normal ones, to train on", NOT_MEASURED, based]]
     return [
-        [f"{share(value) if value else 'As many as in the sources'} of the training images abnormal", said, based]
-        for value, said in advised_at_each(summary, swept, ("auroc",))
+        [f"{share(value) if value else 'As many as in the sources'} of the training images abnormal", advised, based]
+        for value, advised in advised_at_each(summary, swept, ("auroc",))
     ]
 
 

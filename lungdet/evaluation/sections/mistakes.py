@@ -53,7 +53,7 @@ def show(summary: dict, study: Study) -> list[Block]:
     `environment["data"]["store"]` names its prepared images.
     """
     findings = summary["task"] != "abnormal"
-    picks = [pick for name, some in study.models.items() for pick in _picks(name, some[0], findings)]
+    picks = [pick for name, replicates in study.models.items() for pick in _picks(name, replicates[0], findings)]
     pixels, reasons = _pixels(picks)
     pictures = _encoded(picks, pixels)
     if pixels and not pictures:
@@ -66,21 +66,21 @@ def show(summary: dict, study: Study) -> list[Block]:
     ]
     if reasons:
         blocks.append(Text(f"Images are not shown where {'; or '.join(reasons)}."))
-    shown = 0
+    count = 0
     for pick in picks:
         blocks.append(Text(pick.said))
-        grid, rest = [], []
+        grid, without_picture = [], []
         for _, row in pick.rows.iterrows():
             png = pictures.get((row["store"], row["image_id"]))
             if png is None:
-                rest.append(row)
+                without_picture.append(row)
             else:
-                shown += 1
-                grid.append(Picture(f"mistake-{shown:02}", png, _in_words(row, findings), _caption(row, findings)))
+                count += 1
+                grid.append(Picture(f"mistake-{count:02}", png, _in_words(row, findings), _caption(row, findings)))
         if grid:
             blocks.append(Pictures(grid))
-        if rest:
-            blocks.append(_table(rest, findings))
+        if without_picture:
+            blocks.append(_table(without_picture, findings))
     return blocks
 
 
@@ -94,21 +94,23 @@ def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
     described = test[["image_id", "patient_id", "dataset", "store", "carries"]]
     answers = pd.concat(
         [
-            described.assign(label=one, target=test[f"target_{one}"], logit=test[f"logit_{one}"], model=label(name))
-            for one in replicate.labels
+            described.assign(
+                label=finding, target=test[f"target_{finding}"], logit=test[f"logit_{finding}"], model=label(name)
+            )
+            for finding in replicate.labels
         ],
         ignore_index=True,
     )
-    found = []
+    picks = []
     for kind in KINDS:
         called = answers["logit"] > 0
         wrong = answers[(answers["target"] == kind.target) & (called != bool(kind.target))]
         rows = _most_confident(wrong, highest_first=kind.target == 0)
         noun, called_what = kind.findings if findings else kind.images
-        some = number(len(wrong), noun) if len(wrong) else f"no {noun}"
+        count = number(len(wrong), noun) if len(wrong) else f"no {noun}"
         few = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
-        found.append(Pick(f"{label(name)}, seed {replicate.seed}: {some} {called_what}{few}.", rows))
-    return found
+        picks.append(Pick(f"{label(name)}, seed {replicate.seed}: {count} {called_what}{few}.", rows))
+    return picks
 
 
 def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
@@ -121,13 +123,13 @@ def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
 def _carried(test: pd.DataFrame) -> pd.Series:
     """What each image's label says that it shows."""
     known = [finding for finding in FINDINGS if f"target_{finding}" in test]
-    has = {finding: (test[f"target_{finding}"] == 1).tolist() for finding in known}
+    carries = {finding: (test[f"target_{finding}"] == 1).tolist() for finding in known}
     normal = (test["target_abnormal"] == 0).tolist()
-    said = []
+    words = []
     for i in range(len(test)):
-        names = [finding_name(finding) for finding in known if has[finding][i]]
-        said.append(join(names) if names else "no finding" if normal[i] else "no finding by name")
-    return pd.Series(said, index=test.index, dtype=object)
+        names = [finding_name(finding) for finding in known if carries[finding][i]]
+        words.append(join(names) if names else "no finding" if normal[i] else "no finding by name")
+    return pd.Series(words, index=test.index, dtype=object)
 
 
 def _store(environment: dict) -> str:
@@ -137,9 +139,9 @@ def _store(environment: dict) -> str:
 def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], list[str]]:
     """The images that are at hand by store and image id, and why others are not."""
     rows = pd.concat([pick.rows for pick in picks])
-    found, reasons = {}, []
-    for store, some in rows.groupby("store"):
-        wanted, name = sorted(set(some["image_id"])), Path(store).name
+    pixels, reasons = {}, []
+    for store, of_store in rows.groupby("store"):
+        ids_of_store, name = sorted(set(of_store["image_id"])), Path(store).name
         if not store:
             reasons.append("a run does not record its prepared store (train it anew to have them)")
             continue
@@ -148,8 +150,10 @@ def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], l
             ids = pd.Index(pd.read_parquet(Path(store) / "manifest.parquet", columns=["image_id"])["image_id"])
             if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(ids):
                 raise ValueError(f"images.npy holds {images.dtype} {images.shape} for {len(ids)} rows of the manifest")
-            places = ids.get_indexer(wanted)
-            found |= {(store, image): np.array(images[i]) for image, i in zip(wanted, places, strict=True) if i >= 0}
+            places = ids.get_indexer(ids_of_store)
+            pixels |= {
+                (store, image): np.array(images[i]) for image, i in zip(ids_of_store, places, strict=True) if i >= 0
+            }
         except FileNotFoundError:
             reasons.append(f"the prepared store `{name}` is no longer on this machine")
         except (OSError, ValueError, EOFError) as error:
@@ -157,7 +161,7 @@ def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], l
         else:
             if missing := int((places < 0).sum()):
                 reasons.append(f"the prepared store `{name}` does not hold them ({number(missing, 'image')})")
-    return found, reasons
+    return pixels, reasons
 
 
 def _encoded(picks: Sequence[Pick], pixels: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], bytes]:

@@ -37,13 +37,13 @@ def measure(study: Study) -> dict:
         comparisons that decide, and over the others apart.
     """
     models = study.models
-    found = []
+    studies = []
     for lstm in [name for name in models if name.role == "cnn_lstm"]:
-        others = [first for first, second in study.pairs if second == lstm and first.role != "cnn_lstm"]
-        if not {name.role for name in others} & CONTROLS:
+        partners = [first for first, second in study.pairs if second == lstm and first.role != "cnn_lstm"]
+        if not {name.role for name in partners} & CONTROLS:
             continue
-        others.sort(key=lambda name: [*WHAT, name.role].index(name.role))
-        names, first = [lstm, *others], models[lstm][0]
+        partners.sort(key=lambda name: [*WHAT, name.role].index(name.role))
+        names, first = [lstm, *partners], models[lstm][0]
         on = {"all": {name: {"auroc": study.estimates[name]["auroc"]} for name in names}}
         cases = {"all": counts(first.test)}
         known = first.test[[f"target_{name}" for name in first.labels]].notna().any(axis=1)
@@ -55,19 +55,19 @@ def measure(study: Study) -> dict:
                 tables = [one.test[inside] for one in models[name]]
                 half = [0.0] * len(tables)
                 on["earlier"][name] = estimated(tables, first.labels, half, min(study.draws, DRAWS), ["auroc"])
-        for key, some in on.items():
+        for key, estimates in on.items():
             blocks: dict[str, dict] = {name: {} for name in names}
             for name, block in blocks.items():
-                enter(block, "test", some[name])
-            compared = [paired.compare(other, some[other], lstm, some[lstm]) for other in others]
+                enter(block, "test", estimates[name])
+            compared = [paired.compare(partner, estimates[partner], lstm, estimates[lstm]) for partner in partners]
             cases[key] |= {"models": blocks, "comparisons": compared}
-        both = [one for case in cases.values() for one in case["comparisons"]]
-        deciding = paired.adjust([one for one in both if one["first"].role in DECIDE])
-        paired.adjust([one for one in both if one["first"].role not in DECIDE])
-        missing = [role for role in DECIDE if role not in {name.role for name in others}]
+        comparisons = [one for case in cases.values() for one in case["comparisons"]]
+        deciding = paired.adjust([one for one in comparisons if one["first"].role in DECIDE])
+        paired.adjust([one for one in comparisons if one["first"].role not in DECIDE])
+        missing = [role for role in DECIDE if role not in {name.role for name in partners}]
         helps = not missing and all(_better(one) for one in deciding)
-        found.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
-    return {"recurrence": found}
+        studies.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
+    return {"recurrence": studies}
 
 
 def tell(summary: dict) -> list:
@@ -83,19 +83,19 @@ def tell(summary: dict) -> list:
                 f"takes a CNN-LSTM and its controls. {_adds(summary, None)} trains them all."
             )
         ]
-    found: list = []
-    for one in summary["recurrence"]:
+    blocks: list = []
+    for finding in summary["recurrence"]:
         quoted = [
             sentences.difference(compared, "auroc", "auroc", f"AUROC on {CASES[key]}")
-            for key, compared in _deciding(summary, one)
+            for key, compared in _deciding(summary, finding)
         ]
-        found += [Items([sentence(summary, one), *quoted]), _table(summary, one)]
-    return found
+        blocks += [Items([sentence(summary, finding), *quoted]), _table(summary, finding)]
+    return blocks
 
 
 def verdicts(summary: dict) -> list[str]:
     """Whether the recurrence of each CNN-LSTM helps."""
-    return [f"{verdict(summary, one)} ([why](#recurrence))." for one in summary["recurrence"]]
+    return [f"{verdict(summary, finding)} ([why](#recurrence))." for finding in summary["recurrence"]]
 
 
 SECTION = Section(
@@ -112,30 +112,32 @@ SECTION = Section(
 )
 
 
-def sentence(summary: dict, one: dict) -> str:
+def sentence(summary: dict, finding: dict) -> str:
     """Whether the recurrence helps; if that is not shown, which comparison shows none or which control is missing."""
-    lstm, deciding = one["model"], _deciding(summary, one)
-    if one["helps"]:
+    lstm, deciding = finding["model"], _deciding(summary, finding)
+    if finding["helps"]:
         better_than = dict.fromkeys(label(compared["first"]) for _, compared in deciding)
         return (
-            f"{verdict(summary, one)}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
-            f"{join([CASES[key] for key in one['cases']])}, and each of these differences is shown."
+            f"{verdict(summary, finding)}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
+            f"{join([CASES[key] for key in finding['cases']])}, and each of these differences is shown."
         )
-    reasons = [f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in one["missing"]]
+    reasons = [
+        f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in finding["missing"]
+    ]
     for key, compared in deciding:
         if sentences.shown(compared, "auroc") and not _better(compared):
             reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
         elif not _better(compared):
             reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
-    return f"{verdict(summary, one)}: {'; '.join(reasons)}."
+    return f"{verdict(summary, finding)}: {'; '.join(reasons)}."
 
 
-def verdict(summary: dict, one: dict) -> str:
+def verdict(summary: dict, finding: dict) -> str:
     """What is said of one CNN-LSTM, without the reasons."""
-    of = f" of {label(one['model'])}" if len(summary["recurrence"]) > 1 else ""
-    if not one["helps"]:
+    of = f" of {label(finding['model'])}" if len(summary["recurrence"]) > 1 else ""
+    if not finding["helps"]:
         return f"No effect of the recurrence{of} is shown"
-    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, one))
+    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, finding))
     return f"The recurrence{of} helps{'' if seeds else THESE_RUNS}"
 
 
@@ -144,11 +146,11 @@ def _better(compared: dict) -> bool:
     return sentences.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
 
 
-def _deciding(summary: dict, one: dict) -> list[tuple[str, dict]]:
+def _deciding(summary: dict, finding: dict) -> list[tuple[str, dict]]:
     """The comparisons that decide, each with the cases that it is on."""
     return [
         (key, compared)
-        for key, case in one["cases"].items()
+        for key, case in finding["cases"].items()
         for compared in case["comparisons"]
         if compared["first"].role in DECIDE
     ]
@@ -159,36 +161,36 @@ def _adds(summary: dict, lstm: str | None) -> str:
     return f"`python train.py experiment=controls{' model.sequence=visits' if visits else ''} data.root=DIR`"
 
 
-def _table(summary: dict, one: dict) -> Table:
-    lstm, reasons = one["model"], {}
-    rows = [[label(name)] for name in one["cases"]["all"]["models"]]
+def _table(summary: dict, finding: dict) -> Table:
+    lstm, reasons = finding["model"], {}
+    rows = [[label(name)] for name in finding["cases"]["all"]["models"]]
     columns = ["Model"]
-    for key, case in one["cases"].items():
+    for key, case in finding["cases"].items():
         columns += [f"{metric_name('auroc')}, {CASES[key]}", f"{label(lstm)} minus it", "p"]
         cells = [["", ""]]
         for compared in case["comparisons"]:
-            found = compared["metrics"]["auroc"]
-            cells.append([difference(found["difference"], found["interval"], "auroc"), p_value(found["p_holm"])])
-            if "undefined" in found:
-                reasons.setdefault(found["undefined"], {})[CASES[key]] = None
+            cell_of = compared["metrics"]["auroc"]
+            cells.append([difference(cell_of["difference"], cell_of["interval"], "auroc"), p_value(cell_of["p_holm"])])
+            if "undefined" in cell_of:
+                reasons.setdefault(cell_of["undefined"], {})[CASES[key]] = None
         for row, block, cell in zip(rows, case["models"].values(), cells, strict=True):
             row += [with_interval(block, "test", "auroc"), *cell]
-    return Table(columns, rows, 1, [*_notes(summary, one), *undefined(reasons)])
+    return Table(columns, rows, 1, [*_notes(summary, finding), *undefined(reasons)])
 
 
-def _notes(summary: dict, one: dict) -> list[str]:
-    named = {name: name.role for name in one["cases"]["all"]["models"] if name != one["model"]}
+def _notes(summary: dict, finding: dict) -> list[str]:
+    named = {name: name.role for name in finding["cases"]["all"]["models"] if name != finding["model"]}
     mean = "" if summary["task"] == "abnormal" else ", the mean over findings"
-    said = [
+    notes = [
         f"AUROC{mean}, 95 % intervals. That the recurrence helps is said where the CNN-LSTM is better than the model "
         "of as many parameters and than itself shuffled, each shown. p is adjusted (Holm) for the comparisons with "
         "these two; those with other models decide nothing and are adjusted by themselves.",
         f"{'; '.join(f'{label(name)}: {WHAT[role]}' for name, role in named.items() if role in WHAT)}.",
     ]
-    if "earlier" in one["cases"]:
-        all_cases, some = (one["cases"][key]["labelled"] for key in ("all", "earlier"))
-        said.append(
-            f"Earlier visits have an order where there are two or more: {some:,} of {all_cases:,} labelled cases. "
-            "Below that the shuffled control reads what the CNN-LSTM reads."
+    if "earlier" in finding["cases"]:
+        all_cases, with_order = (finding["cases"][key]["labelled"] for key in ("all", "earlier"))
+        notes.append(
+            f"Earlier visits have an order where there are two or more: {with_order:,} of {all_cases:,} labelled "
+            "cases. Below that the shuffled control reads what the CNN-LSTM reads."
         )
-    return said
+    return notes

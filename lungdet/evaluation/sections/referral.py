@@ -55,24 +55,24 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
         curve), and of `error`, that on all images, which the area is where images are referred at random;
         `confusion`: by label the counts at both thresholds.
     """
-    tables, labels = [one.test for one in replicates], replicates[0].labels
-    found = curves(tables, labels, draws)
+    tables, labels = [replicate.test for replicate in replicates], replicates[0].labels
+    by_metric = curves(tables, labels, draws)
     patients, resting = int(tables[0]["patient_id"].nunique()), _resting(tables[0], labels)
 
     def estimate(values: np.ndarray, metric: str = "accuracy", share: float = 1.0, scale: Scale = SHARE) -> Estimate:
         by_seed = [Undefined(METRICS[metric]) if math.isnan(value) else float(value) for value in values[:, 0]]
         return Estimate(by_seed, values[:, 1:], patients, max(1, int(share * resting[metric])), scale)
 
-    kept, whole = {}, found["accuracy"][:, :, -1]
+    blocks, whole = {}, by_metric["accuracy"][:, :, -1]
     for per_cent in KEPT:
-        at = {name: values[:, :, per_cent - 1] for name, values in found.items()}
+        at = {name: values[:, :, per_cent - 1] for name, values in by_metric.items()}
         reached = {name: estimate(values, name, per_cent / 100) for name, values in at.items()}
         gain = estimate(at["accuracy"] - whole, scale=UNBOUNDED)
-        kept[str(per_cent)] = _block(reached | {"gain": gain})
-        withdraw_certain(kept[str(per_cent)], "test", {"gain": gain})
-    risk = {"area": estimate(1 - found["accuracy"].mean(axis=-1)), "error": estimate(1 - whole)}
+        blocks[str(per_cent)] = _block(reached | {"gain": gain})
+        withdraw_certain(blocks[str(per_cent)], "test", {"gain": gain})
+    risk = {"area": estimate(1 - by_metric["accuracy"].mean(axis=-1)), "error": estimate(1 - whole)}
     return {
-        "kept": kept,
+        "kept": blocks,
         "risk": _block(risk),
         "confusion": {name: _counted(tables, name, cuts) for name in labels},
     }
@@ -114,11 +114,11 @@ def _of_label(table: pd.DataFrame, name: str, patient: np.ndarray, drawn: Sequen
 
     def measured(times: np.ndarray) -> np.ndarray:
         weight = np.take(times, patient, axis=1)
-        seen, positive = _running(weight), _running(weight * abnormal)
-        kept = np.arange(1, 101) * seen[:, -1:] / 100
-        at = np.array([np.searchsorted(one, some) for one, some in zip(seen[:, steps], kept, strict=True)]).clip(1)
+        images, positive = _running(weight), _running(weight * abnormal)
+        kept = np.arange(1, 101) * images[:, -1:] / 100
+        at = np.array([np.searchsorted(row, goal) for row, goal in zip(images[:, steps], kept, strict=True)]).clip(1)
         ends = steps[at - 1], steps[at]
-        first, last = (np.take_along_axis(seen, end, axis=1) for end in ends)
+        first, last = (np.take_along_axis(images, end, axis=1) for end in ends)
 
         def up_to(total: np.ndarray) -> np.ndarray:
             """A running count (b, N + 1) of as many images as are kept, (b, 100)."""
@@ -127,7 +127,7 @@ def _of_label(table: pd.DataFrame, name: str, patient: np.ndarray, drawn: Sequen
 
         with np.errstate(divide="ignore", invalid="ignore"):  # no image of a class: NaN
             tp, tn = up_to(_running(weight * (abnormal & called))), up_to(_running(weight * ~(abnormal | called)))
-            return np.stack([(tp + tn) / kept, tp / up_to(positive), tn / up_to(seen - positive)])
+            return np.stack([(tp + tn) / kept, tp / up_to(positive), tn / up_to(images - positive)])
 
     with ThreadPoolExecutor(hardware.cores()) as pool:
         return np.concatenate(list(pool.map(measured, drawn)), axis=1)
@@ -154,10 +154,10 @@ def _resting(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
 def tell(summary: dict) -> list:
     """What referring a fifth gains, the curve, and a table of what is reached on the images that are kept."""
     blocks = {model: block["referral"] for model, block in summary["models"].items()}
-    said = [sentence(model, block) for model, block in summary["models"].items()]
+    items = [sentence(model, block) for model, block in summary["models"].items()]
     reached = {m: b for m, b in blocks.items() if b["kept"]["100"]["test"]["accuracy"] is not None}
     if not reached:
-        return [Items(said)]
+        return [Items(items)]
     rows = [
         [label(model), str(per_cent), *[with_interval(block["kept"][str(per_cent)], "test", m) for m in METRICS]]
         for model, block in reached.items()
@@ -177,7 +177,7 @@ def tell(summary: dict) -> list:
         "random it is the error on all images."
     ]
     return [
-        Items(said),
+        Items(items),
         _picture(reached),
         Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
@@ -199,25 +199,25 @@ SECTION = Section("What to refer to a reader", "referral", measure=measure, tell
 
 def sentence(model: str, block: dict) -> str:
     """What referring the least certain images to a reader gains, as a person quotes it."""
-    found = block["referral"]["kept"]
-    all_images, rest = (found[str(per_cent)]["test"]["accuracy"] for per_cent in (100, QUOTED))
-    if rest is None:
-        return f"{label(model)}: no accuracy is defined ({found[str(QUOTED)]['undefined']['test']['accuracy']})."
-    gain, ends = (found[str(QUOTED)][key]["gain"] for key in ("test", "test_interval"))
+    kept = block["referral"]["kept"]
+    all_images, on_kept = (kept[str(per_cent)]["test"]["accuracy"] for per_cent in (100, QUOTED))
+    if on_kept is None:
+        return f"{label(model)}: no accuracy is defined ({kept[str(QUOTED)]['undefined']['test']['accuracy']})."
+    gain, ends = (kept[str(QUOTED)][key]["gain"] for key in ("test", "test_interval"))
     size, unit = points("accuracy", abs(gain))
-    said = f"{label(model)}: referring the {100 - QUOTED} % of images that it is least sure of to a reader"
+    clause = f"{label(model)}: referring the {100 - QUOTED} % of images that it is least sure of to a reader"
     if float(size) == 0:
-        said += f" leaves accuracy on the rest at {percent(all_images)}"
+        clause += f" leaves accuracy on the rest at {percent(all_images)}"
     else:
         changes = "raises" if gain > 0 else "lowers"
-        said += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(rest)}, by {size}{unit}"
+        clause += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(on_kept)}, by {size}{unit}"
     if ends is None:
-        return without_interval(said, found[str(QUOTED)]["undefined"]["test_interval"]["gain"], "gain")
-    these = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
+        return without_interval(clause, kept[str(QUOTED)]["undefined"]["test_interval"]["gain"], "gain")
+    scope = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
     verdict = (
-        f"a gain is shown{these}" if ends[0] > 0 else f"a loss is shown{these}" if ends[1] < 0 else "no gain is shown"
+        f"a gain is shown{scope}" if ends[0] > 0 else f"a loss is shown{scope}" if ends[1] < 0 else "no gain is shown"
     )
-    return with_verdict(said, "accuracy", ends, verdict)
+    return with_verdict(clause, "accuracy", ends, verdict)
 
 
 def matrix(summary: dict) -> Table:
@@ -229,12 +229,16 @@ def matrix(summary: dict) -> Table:
         if findings and not (counts["tp"] + counts["fn"] and counts["fp"] + counts["tn"]):
             continue  # not measured, as elsewhere
         for model, block in models.items():
-            one = block["referral"]["confusion"][name]
+            confusions = block["referral"]["confusion"][name]
             for key, at in (("test", "0.5"), ("at_validation_threshold", "validation"))[findings:]:
                 form = ",.0f" if len(block["seeds"]) == 1 else ",.1f"
-                cells = ["undefined"] * 4 if one[key] is None else [f"{one[key][kind]:{form}}" for kind in KINDS]
+                cells = (
+                    ["undefined"] * 4
+                    if confusions[key] is None
+                    else [f"{confusions[key][kind]:{form}}" for kind in KINDS]
+                )
                 rows.append([*([finding_name(name), label(model)] if findings else [label(model), at]), *cells])
-                reasons |= dict.fromkeys(one["undefined"].values())
+                reasons |= dict.fromkeys(confusions["undefined"].values())
     several = any(len(block["seeds"]) > 1 for block in models.values())
     notes = ["Images with a known label" + (", means over seeds." if several else ".")]
     notes += undefined(reasons)
@@ -260,22 +264,22 @@ def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) ->
     known = tables[0][f"target_{name}"].notna().to_numpy()
     block: dict = {"undefined": {}}
     for key, at in (("test", [0.0] * len(tables)), ("at_validation_threshold", [cut[name] for cut in cuts])):
-        found = []
+        matrices = []
         for table, cut in zip(tables, at, strict=True):
             cut = cut.loc[table.index].to_numpy()[known] if isinstance(cut, pd.Series) else cut
             if np.isnan(cut).any():
                 block["undefined"][key] = f"there is no threshold: {getattr(cut, 'reason', 'it is NaN')}"
                 continue
             y, logit = (table[f"{kind}_{name}"].to_numpy(np.float64)[known] for kind in ("target", "logit"))
-            found.append(Case(y, logit, cut).total()[:4])
+            matrices.append(Case(y, logit, cut).total()[:4])
         whole = key not in block["undefined"]
-        block[key] = dict(zip(Sums._fields[:4], map(float, np.mean(found, axis=0)), strict=True)) if whole else None
+        block[key] = dict(zip(Sums._fields[:4], map(float, np.mean(matrices, axis=0)), strict=True)) if whole else None
     return block
 
 
 def _picture(blocks: dict[str, dict]) -> Figure:
     element = figures.kept({label(model): list(block["kept"].values()) for model, block in blocks.items()}, KEPT)
-    each = listed(
+    words = listed(
         {
             label(model): [
                 f"{figure('accuracy', block['kept'][str(per_cent)]['test']['accuracy'])} on {per_cent} %"
@@ -287,7 +291,7 @@ def _picture(blocks: dict[str, dict]) -> Figure:
     return Figure(
         "referral",
         element,
-        f"Accuracy in per cent on the images that are kept. {each}.",
+        f"Accuracy in per cent on the images that are kept. {words}.",
         "Accuracy at threshold 0.5 on the images that a model is surest of, the others going to a reader; mean over "
         "seeds, with 95 % intervals.",
     )

@@ -55,14 +55,14 @@ def tell(summary: dict) -> list:
     start = ["Started from"] if started_from else []
     columns = ["Model", "Seed", *part, "Folder", *start, "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
-    found = [Table(columns, rows, columns.index("Threshold"), notes)]
+    blocks = [Table(columns, rows, columns.index("Threshold"), notes)]
     if summary["not_evaluated"]:
-        lines = [f"`{one['run']}`: {one['reason']}" for one in summary["not_evaluated"]]
-        found += [Text("Found and not evaluated:"), Items(lines)]
+        lines = [f"`{run['run']}`: {run['reason']}" for run in summary["not_evaluated"]]
+        blocks += [Text("Found and not evaluated:"), Items(lines)]
     if summary["evaluated_elsewhere"]:
-        lines = [f"`{one['run']}`: {one['reason']}: `{one['report']}`" for one in summary["evaluated_elsewhere"]]
-        found += [Text("Found beside these and evaluated in a report of their own:"), Items(lines)]
-    return found
+        lines = [f"`{run['run']}`: {run['reason']}: `{run['report']}`" for run in summary["evaluated_elsewhere"]]
+        blocks += [Text("Found beside these and evaluated in a report of their own:"), Items(lines)]
+    return blocks
 
 
 SECTION = Section("Runs", measure=measure, tell=tell, claim=(22, 23, 42))

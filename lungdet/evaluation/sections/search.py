@@ -12,11 +12,11 @@ def measure(study: Study) -> dict:
         For each such run its model, seed, `trials` (how many were finished), `loss` (its validation loss) and `tried`:
         run, validation loss (None where not recorded) and values of each trial, the best first.
     """
-    found = []
-    for model, some in study.models.items():
-        for result in [result for one in some for result in one.results if result.trials]:
+    searches = []
+    for model, replicates in study.models.items():
+        for result in [result for replicate in replicates for result in replicate.results if result.trials]:
             tried = sorted(result.trials, key=lambda trial: (trial.loss is None, trial.loss))
-            found.append(
+            searches.append(
                 {
                     "model": model,
                     "seed": result.seed,
@@ -29,31 +29,33 @@ def measure(study: Study) -> dict:
                     ],
                 }
             )
-    return {"search": found}
+    return {"search": searches}
 
 
 def searched(summary: dict) -> set[str]:
     """The keys whose values were searched."""
-    return set().union(*[_keys(one) for one in summary["search"]])
+    return set().union(*[_keys(search) for search in summary["search"]])
 
 
 def caveats(summary: dict) -> list[str]:
     """That the models were not searched for equally long, or not over the same keys."""
     if not summary["search"]:
         return []
-    of = {model: [one for one in summary["search"] if one["model"] == model] for model in summary["models"]}
-    trials = {label(model): {str(one["trials"]) for one in some} or {"none"} for model, some in of.items()}
+    of = {model: [search for search in summary["search"] if search["model"] == model] for model in summary["models"]}
+    trials = {
+        label(model): {str(search["trials"]) for search in searches} or {"none"} for model, searches in of.items()
+    }
     if len(set().union(*trials.values())) > 1:
-        said = join([f"{model} {' or '.join(sorted(counts))}" for model, counts in trials.items()])
+        words = join([f"{model} {' or '.join(sorted(counts))}" for model, counts in trials.items()])
         return [
-            f"Unequal search: the trials of hyper-parameters that were finished are {said}. The best of more trials "
+            f"Unequal search: the trials of hyper-parameters that were finished are {words}. The best of more trials "
             "has a lower loss by chance alone, which flatters that model ([what was tried](#search)). The search's "
             "command, given again with its `sweep.name`, brings all to the same number."
         ]
-    keys = {label(model): set().union(*[_keys(one) for one in some]) for model, some in of.items()}
-    if len({frozenset(some) for some in keys.values()}) > 1:
-        said = "; ".join(f"{model} {join(sorted(some))}" for model, some in keys.items())
-        return [f"Unequal search: not the same hyper-parameters were searched: {said} ([what was tried](#search))."]
+    keys = {label(model): set().union(*[_keys(search) for search in searches]) for model, searches in of.items()}
+    if len({frozenset(searches) for searches in keys.values()}) > 1:
+        words = "; ".join(f"{model} {join(sorted(searches))}" for model, searches in keys.items())
+        return [f"Unequal search: not the same hyper-parameters were searched: {words} ([what was tried](#search))."]
     return []
 
 
@@ -61,22 +63,28 @@ def tell(summary: dict) -> list:
     """How many trials each model had, and whether equally many; which won, and every one that was tried."""
     if not summary["search"]:
         return []
-    found, unequal, keys = summary["search"], caveats(summary), sorted(searched(summary))
-    said = (
+    searches, unequal, keys = summary["search"], caveats(summary), sorted(searched(summary))
+    text = (
         "Hyper-parameters were searched, and of each search one run is evaluated: the finished trial with the lowest "
         "validation loss. Test images had no part in that choice. Being the best of several, this loss is flattered; "
         "numbers on the test part are not."
     )
     if len(summary["models"]) > 1 and not unequal:
-        said += f" Every model had the same number of trials, {found[0]['trials']}, over the same hyper-parameters."
+        text += f" Every model had the same number of trials, {searches[0]['trials']}, over the same hyper-parameters."
     best = [
-        [label(one["model"]), str(one["seed"]), f"`{one['run']}`", str(one["trials"]), _loss(one["loss"])]
-        for one in found
+        [
+            label(search["model"]),
+            str(search["seed"]),
+            f"`{search['run']}`",
+            str(search["trials"]),
+            _loss(search["loss"]),
+        ]
+        for search in searches
     ]
     tried = [
-        [label(one["model"]), f"`{trial['run']}`", *[trial["values"].get(k, "") for k in keys], _loss(trial["loss"])]
-        for one in found
-        for trial in one["tried"]
+        [label(search["model"]), f"`{trial['run']}`", *[trial["values"].get(k, "") for k in keys], _loss(trial["loss"])]
+        for search in searches
+        for trial in search["tried"]
     ]
     notes = [
         "Every finished trial that was to be evaluated, the best first; values that were drawn twice are one run and "
@@ -84,7 +92,7 @@ def tell(summary: dict) -> list:
     ]
     return [
         *map(Caution, unequal),
-        Text(said),
+        Text(text),
         Table(["Model", "Seed", "Evaluated", "Trials", "Validation loss"], best, 3),
         Table(["Model", "Trial", *[f"`{key}`" for key in keys], "Validation loss"], tried, 2, notes),
     ]
@@ -104,8 +112,8 @@ SECTION = Section(
 )
 
 
-def _keys(one: dict) -> set[str]:
-    return {key for trial in one["tried"] for key in trial["values"]}
+def _keys(search: dict) -> set[str]:
+    return {key for trial in search["tried"] for key in trial["values"]}
 
 
 def _loss(loss: float | None) -> str:

@@ -19,17 +19,20 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
     first = replicates[0].test
     if not all(f"target_{finding}" in first for finding in FINDINGS):
         return None
-    found = {}
+    blocks = {}
     for finding in FINDINGS:
         if first[f"target_{finding}"].isna().all():
             continue
         # Every one of these is abnormal, whatever else is said of it.
-        carry = [one.test[one.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0) for one in replicates]
+        carry = [
+            replicate.test[replicate.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0)
+            for replicate in replicates
+        ]
         block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
         for key, at in (("test", [0.0] * len(carry)), ("at_validation_threshold", cuts)):
             enter(block, key, estimated(carry, ("abnormal",), at, draws, ["recall"]))
-        found[finding] = block
-    return found
+        blocks[finding] = block
+    return blocks
 
 
 def tell(summary: dict) -> list:
@@ -41,8 +44,8 @@ def tell(summary: dict) -> list:
     if None in blocks.values():
         return [Text("Not recorded: the runs' predictions do not say which findings an image carries.")]
     first = next(iter(blocks.values()))
-    shown = [finding for finding, block in first.items() if block["images"]]
-    if not shown:
+    carried = [finding for finding, block in first.items() if block["images"]]
+    if not carried:
         return [Text("No test image carries a finding that is known by name.")]
     columns = ["Finding", "Images", "Patients"]
     for model in models:
@@ -58,7 +61,7 @@ def tell(summary: dict) -> list:
                 for key in ("test", "at_validation_threshold")
             ],
         ]
-        for finding in shown
+        for finding in carried
     ]
     rows.append(
         [
@@ -77,7 +80,7 @@ def tell(summary: dict) -> list:
         "other findings may be what was seen. Read it beside the specificity in the last row: who calls everything "
         "abnormal has a sensitivity of 100."
     ]
-    if {"nodule", "mass"} & set(shown):
+    if {"nodule", "mass"} & set(carried):
         notes.append(
             "Nodule and mass are a proxy for cancer, not cancer: no image here has a diagnosis that a biopsy or a "
             "follow-up confirmed."

@@ -41,11 +41,11 @@ def of_model(replicates: Sequence[Replicate]) -> dict | None:
     table = replicates[0].shortcuts
     if table is None:
         return None
-    found = {}
+    blocks = {}
     for name, rows in table.groupby("shortcut", sort=False):
         mean, _, reasons = over([measured(rows, replicates[0].labels, names=_MEASURES)])
-        found[name] = {"test": mean, "undefined": {"test": reasons} if reasons else {}}
-    return found
+        blocks[name] = {"test": mean, "undefined": {"test": reasons} if reasons else {}}
+    return blocks
 
 
 def tell(summary: dict) -> list:
@@ -61,8 +61,8 @@ def tell(summary: dict) -> list:
     rows = []
     for model, block in list(recorded.items())[: 1 if alike else None]:
         whose = "" if alike else f", as fitted for {label(model)}"
-        for name, one in block.items():
-            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(one, "test", m) for m in _MEASURES]])
+        for name, guess in block.items():
+            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(guess, "test", m) for m in _MEASURES]])
     for model, block in summary["models"].items():
         rows.append([f"{label(model)}, which reads the image", *[value(block, "test", m) for m in _MEASURES]])
     mean = "" if summary["task"] == "abnormal" else " Means over the findings that the models' means are over."
@@ -84,31 +84,31 @@ def measure(study: Study) -> dict:
 def caveats(summary: dict) -> list[str]:
     """The shortcuts that come near a model or are strong by themselves, the strongest first."""
     reached = {model: block["test"]["auroc"] for model, block in summary["models"].items()}
-    found: dict[str, float] = {}
+    guesses: dict[str, float] = {}
     near: list[str] = []
     for model, block in summary["models"].items():
-        for name, one in (block["shortcuts"] or {}).items():
-            area = one["test"]["auroc"]
+        for name, guess in (block["shortcuts"] or {}).items():
+            area = guess["test"]["auroc"]
             if area is None or area <= 0.5:  # no guess
                 continue
             close = reached[model] is not None and area >= reached[model] - NEAR
             if close and model not in near:
                 near.append(model)
             if close or area > STRONG:
-                found[name] = max(area, found.get(name, 0))
-    if not found:
+                guesses[name] = max(area, guesses.get(name, 0))
+    if not guesses:
         return []
-    ordered = sorted(found.items(), key=lambda item: -item[1])
+    ordered = sorted(guesses.items(), key=lambda item: -item[1])
     named = [f"{MEANINGS.get(name, name)} {figure('auroc', area)}" for name, area in ordered[:3]]
-    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    further = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     models = [f"{label(model)} {figure('auroc', area)}" for model, area in reached.items() if area is not None]
-    said = (
+    text = (
         "The label can be guessed without reading the lungs (AUROC): "
-        f"{', '.join(named)}{more}; for comparison {join(models) if models else 'no model has one'}."
+        f"{', '.join(named)}{further}; for comparison {join(models) if models else 'no model has one'}."
     )
     if near:
-        said += f" {join([label(model) for model in near])} may have learnt no more than such a shortcut."
-    return [said]
+        text += f" {join([label(model) for model in near])} may have learnt no more than such a shortcut."
+    return [text]
 
 
 SECTION = Section(

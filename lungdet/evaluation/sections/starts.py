@@ -42,7 +42,7 @@ def _shared(starts: dict[tuple, tuple | None]) -> bool:
 
 def _differ(first: dict[tuple, tuple | None], second: dict[tuple, tuple | None]) -> bool:
     """Whether a seed that both models have started from different runs, or from one and from none."""
-    return any(first[which] != second[which] for which in first.keys() & second.keys())
+    return any(first[seed_and_part] != second[seed_and_part] for seed_and_part in first.keys() & second.keys())
 
 
 def _named(block: dict) -> str:

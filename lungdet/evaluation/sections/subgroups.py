@@ -101,8 +101,8 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
                 judged[group] = enough
         gaps += [_gap(attribute, *pair) for pair in itertools.combinations(judged.items(), 2)]
     gaps = [gap for gap in gaps if gap is not None]
-    found = sorted([_described(gap, len(gaps)) for gap in gaps], key=lambda gap: -gap["difference"])
-    return {"measure": measure, "attributes": attributes, "left_out": left_out, "gaps": found}
+    described = sorted([_described(gap, len(gaps)) for gap in gaps], key=lambda gap: -gap["difference"])
+    return {"measure": measure, "attributes": attributes, "left_out": left_out, "gaps": described}
 
 
 def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray], str | None]:
@@ -129,13 +129,13 @@ def tell(summary: dict) -> list:
     blocks = {model: block["subgroups"] for model, block in summary["models"].items()}
     first = next(iter(blocks.values()))
     left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]
-    found = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
+    blocks_of_page = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
     if first["attributes"]:
-        said = [sentence(model, block) for model, block in summary["models"].items()]
+        items = [sentence(model, block) for model, block in summary["models"].items()]
         tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
         few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
-        found = [Items(said), Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}"), *tables, *found]
-    return found
+        blocks_of_page = [Items(items), Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}"), *tables, *blocks_of_page]
+    return blocks_of_page
 
 
 def measure(study: Study) -> dict:
@@ -153,26 +153,27 @@ SECTION = Section("Subgroups", measure=measure, tell=tell, claim=(36, 39))
 
 def sentence(model: str, block: dict) -> str:
     """A model's largest gap and whether it is shown; where another one is instead, that too."""
-    found = block["subgroups"]
-    measure, gaps = found["measure"], found["gaps"]
+    subgroups = block["subgroups"]
+    measure, gaps = subgroups["measure"], subgroups["gaps"]
     if not gaps:
         return f"{label(model)}: no two groups of a kind have {_enough(measure)} each, so no gap is named."
-    largest, others = gaps[0], [gap for gap in gaps[1:] if gap["shown"]]
+    largest, further = gaps[0], [gap for gap in gaps[1:] if gap["shown"]]
     if largest["difference"] < 1e-12:
         return f"{label(model)} has the same {in_a_sentence(measure)} in all groups that are large enough to judge."
     seeds = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
-    said = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(found, largest)}"
+    text = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(subgroups, largest)}"
     if len(gaps) > 1:
         low, high = (points(measure, end)[0] for end in largest["interval_of_largest"])
-        said += (
+        text += (
             f". The largest of {len(gaps)} gaps is large by selection alone; the interval that allows for their number "
             f"is {low} to {high}"
         )
-    said += f": {f'a difference is shown{seeds}' if largest['shown'] else 'no difference is shown'}."
-    if others:
-        more = f" ({number(len(others) - 1, 'other')} in `metrics.json`)" if len(others) > 1 else ""
-        said += f" {'Also shown' if largest['shown'] else 'Shown'}{seeds} is that by {_quoted(found, others[0])}{more}."
-    return said
+    text += f": {f'a difference is shown{seeds}' if largest['shown'] else 'no difference is shown'}."
+    if further:
+        rest_of_them = f" ({number(len(further) - 1, 'other')} in `metrics.json`)" if len(further) > 1 else ""
+        also = "Also shown" if largest["shown"] else "Shown"
+        text += f" {also}{seeds} is that by {_quoted(subgroups, further[0])}{rest_of_them}."
+    return text
 
 
 HOW = (
@@ -200,15 +201,15 @@ def _measured(
 ) -> tuple[dict, dict[str, dict[str, Estimate]]]:
     """A group's block, and its estimates at 0.5 by label and metric."""
     targets = [f"target_{name}" for name in labels]
-    own = [table.assign(**{name: table[name].where(inside) for name in targets}) for table in tables]
-    over = [name for name in labels if len(labels) == 1 or lacking(own[0], name) is None]
+    within = [table.assign(**{name: table[name].where(inside) for name in targets}) for table in tables]
+    over = [name for name in labels if len(labels) == 1 or lacking(within[0], name) is None]
     block: dict = counts(tables[0][inside]) | {"undefined": {}} | ({"findings": over} if len(labels) > 1 else {})
     at_half: dict[str, dict[str, Estimate]] = {}
     called = [name for name in METRICS if name in THRESHOLDED]
-    for key, at, names in (("test", [0.0] * len(own), METRICS), ("at_validation_threshold", cuts, called)):
-        by_label = {name: estimated(own, (name,), at, draws, names) for name in over}
+    for key, at, names in (("test", [0.0] * len(within), METRICS), ("at_validation_threshold", cuts, called)):
+        by_label = {name: estimated(within, (name,), at, draws, names) for name in over}
         at_half = at_half or by_label
-        means = {name: _over_findings([by_name[name] for by_name in by_label.values()], len(own)) for name in names}
+        means = {name: _over_findings([by_name[name] for by_name in by_label.values()], len(within)) for name in names}
         enter(block, key, {name: estimate._replace(patients=block["patients"]) for name, estimate in means.items()})
     return block, at_half
 
@@ -221,13 +222,15 @@ def _over_findings(estimates: Sequence[Estimate], seeds: int) -> Estimate:
     return Estimate([nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
 
 
-def _gap(attribute: str, one: tuple[str, dict[str, Estimate]], two: tuple[str, dict[str, Estimate]]) -> Gap | None:
+def _gap(attribute: str, first: tuple[str, dict[str, Estimate]], second: tuple[str, dict[str, Estimate]]) -> Gap | None:
     """Between two groups, over the labels that both can be judged by; None where there is none."""
-    shared = [name for name in one[1] if name in two[1]]
+    shared = [name for name in first[1] if name in second[1]]
     if not shared:
         return None
-    found = [(group, mean([by_label[name] for name in shared], over_defined=True)) for group, by_label in (one, two)]
-    (lower, below), (higher, above) = sorted(found, key=lambda pair: fmean(pair[1].values))
+    means = [
+        (group, mean([by_label[name] for name in shared], over_defined=True)) for group, by_label in (first, second)
+    ]
+    (lower, below), (higher, above) = sorted(means, key=lambda pair: fmean(pair[1].values))
     estimate = minus(above, below)
     estimate = estimate._replace(patients=estimate.supporting)
     ends = fmean(below.values), fmean(above.values)
@@ -276,29 +279,29 @@ def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:
         share = rounded(size["abnormal"] / size["labelled"]) if size["labelled"] else ""
         support = [f"{size['images']:,} / {size['patients']:,}", share]
         for model, block in blocks.items():
-            one = block["attributes"][attribute][group]
-            over = [str(len(one["findings"]))] if findings else []
-            cells = [with_interval(one, "test", metric) for metric in METRICS]
+            group_block = block["attributes"][attribute][group]
+            over = [str(len(group_block["findings"]))] if findings else []
+            cells = [with_interval(group_block, "test", metric) for metric in METRICS]
             rows.append([f"{group}{few}", label(model), *support, *over, *cells])
-            reasons |= dict.fromkeys(one["undefined"].get("test", {}).values())
+            reasons |= dict.fromkeys(group_block["undefined"].get("test", {}).values())
     notes = undefined(reasons)
     columns = [attribute.capitalize(), "Model", "Images / patients", "Abnormal, %", *findings]
     return Table([*columns, *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
 
 
-def _quoted(found: dict, gap: dict) -> str:
-    measure, blocks, each = found["measure"], found["attributes"][gap["attribute"]], []
+def _quoted(subgroups: dict, gap: dict) -> str:
+    measure, blocks, clauses = subgroups["measure"], subgroups["attributes"][gap["attribute"]], []
     for group, value in zip(gap["groups"], gap["values"], strict=True):
         if measure == "auroc":
-            each.append(f"{figure(measure, value)} in {group}")
+            clauses.append(f"{figure(measure, value)} in {group}")
             continue
         beside = blocks[group]["test"]["specificity"]
         specificity = "" if beside is None else f" (specificity {percent(beside)})"
-        each.append(f"{percent(value)}{specificity} in {group}")
+        clauses.append(f"{percent(value)}{specificity} in {group}")
     size, unit = points(measure, gap["difference"])
     low, high = (points(measure, end)[0] for end in gap["interval"])
     over = f" over {number(len(gap['labels']), 'finding')}" if measure == "auroc" else ""
-    return f"{gap['attribute']}: {join(each)}, {size}{unit} apart{over}, 95 % interval {low} to {high}"
+    return f"{gap['attribute']}: {join(clauses)}, {size}{unit} apart{over}, 95 % interval {low} to {high}"
 
 
 def _enough(measure: str) -> str:
