@@ -28,7 +28,7 @@ from lungdet.errors import RunError
 from lungdet.machine import ranks
 from lungdet.machine.writing import make_folder, write_text
 from lungdet.runs import predictions, software
-from lungdet.runs.reading import damaged, read_checkpoint, read_config, read_facts, require_whole
+from lungdet.runs.reading import damaged, read_checkpoint, read_config, read_facts, require_intact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ class Run:
             RunError: it is not there, or damaged.
         """
         path = self.folder / "checkpoints" / f"{name}.ckpt"
-        require_whole(path)
+        require_intact(path)
         return path
 
     def weights(self) -> "dict[str, Tensor]":

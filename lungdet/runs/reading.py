@@ -63,9 +63,12 @@ def read_facts(path: Path) -> dict:
     Raises:
         RunError: it cannot be read.
     """
-    if not path.is_file():
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    state = path.stat()
+    except OSError as error:  # a folder that may not be searched
+        raise damaged(path, error) from error
     return _facts(path, (state.st_ino, state.st_mtime_ns, state.st_size))
 
 
@@ -85,7 +88,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def require_whole(checkpoint: Path) -> None:
+def require_intact(checkpoint: Path) -> None:
     """Passes only a checkpoint that is there and can be read to its end.
 
     Raises:

@@ -67,6 +67,12 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert load_run(run.folder).environment["epochs"] == 3
 
 
+def test_facts_that_cannot_be_looked_at_are_refused_by_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"environment.json is damaged \(.*name too long"):
+        _ = Run(tmp_path / ("a" * 300)).environment
+    assert Run(tmp_path / "not there").environment == {}
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "one byte"])
 def test_a_damaged_checkpoint_is_said_to_be_and_the_other_one_offered(tmp_path: Path, damage: str) -> None:
     run = cut_run(tmp_path, "cut")
