@@ -14,7 +14,8 @@ from lungdet.runs.folder import Run, find_runs
 from lungdet.runs.locking import in_use
 from lungdet.runs.multirun import Job, never_run
 
-VALIDATION = ("val loss", "val accuracy", "val f1", "val auroc")
+VALIDATION = {f"val/{name}": f"val {name}" for name in ("loss", "accuracy", "f1", "auroc")}
+"""Of columns of metrics.csv the heading."""
 STYLES = {"finished": "green", "running": "cyan", "cut": "yellow", "no epoch": "red", "not begun": "dim"}
 
 
@@ -54,10 +55,10 @@ def line(run: Run, folder: Path) -> dict[str, str]:
 
     The test part is evaluate.py's: in a list of runs it would choose among them.
     """
-    epochs, validation = run.epochs, dict.fromkeys(VALIDATION, "")
+    epochs, validation = run.epochs, dict.fromkeys(VALIDATION.values(), "")
     if epochs["val/loss"].notna().any():
         best = epochs.loc[epochs["val/loss"].idxmin()]
-        validation = {name: f"{best[name.replace(' ', '/')]:.3f}" for name in VALIDATION}
+        validation = {heading: f"{best[column]:.3f}" for column, heading in VALIDATION.items()}
     return {
         "run": str(run.folder.relative_to(folder)) if run.folder != folder else run.name,
         "state": state(run),
@@ -89,5 +90,5 @@ def table(lines: list[dict[str, str]]) -> Table:
 
 def _not_begun(job: Job, folder: Path) -> dict[str, str]:
     place = "" if job.multirun == folder else str(job.multirun.relative_to(folder))
-    empty = dict.fromkeys(("epochs", *VALIDATION, "time"), "")
+    empty = dict.fromkeys(("epochs", *VALIDATION.values(), "time"), "")
     return {"run": place, "state": "not begun", **empty, "with": " ".join(job.overrides)}
