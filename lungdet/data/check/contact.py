@@ -9,18 +9,17 @@ from lungdet.page.document import Picture
 
 SIDE = 144
 """Of a tile, pixels."""
+LENGTH = 6
+"""Of a row, tiles."""
 
 
-def contact_sheet(
-    store: Store, appearance: pd.DataFrame, links: pd.DataFrame, length: int = 6
-) -> dict[str, list[Picture]]:
+def contact_sheet(store: Store, appearance: pd.DataFrame, links: pd.DataFrame) -> dict[str, list[Picture]]:
     """Some normal and abnormal images of each dataset, the same ones every time, and the oddest of all.
 
     Args:
         store: the prepared images.
         appearance: from `inspection.inspect`.
         links: from `leaks.links`.
-        length: of a row, images.
 
     Returns:
         Rows of images by heading.
@@ -30,19 +29,19 @@ def contact_sheet(
         label = members["abnormal"]
         for word, chosen in (("normal", label == 0), ("abnormal", label == 1), ("no label", label.isna())):
             rows = members.index[chosen].to_numpy()
-            drawn = np.sort(rng.choice(rows, min(length, len(rows)), replace=False)) if len(rows) else []
+            drawn = np.sort(rng.choice(rows, min(LENGTH, len(rows)), replace=False)) if len(rows) else []
             tiles = [_tile(store, row, _findings(manifest, row), of_several=False) for row in drawn]
             sheet[f"{dataset}, {word}"] = tiles
-    border = appearance.loc[appearance["wide_border"], "border"].nlargest(length)
+    border = appearance.loc[appearance["wide_border"], "border"].nlargest(LENGTH)
     pairs = [
         (row, "identical" if pair.kind == "identical" else f"correlation {pair.correlation:.2f}")
-        for pair in links.head(length).itertuples()
+        for pair in links.head(LENGTH).itertuples()
         for row in (pair.row_a, pair.row_b)
     ]
     odd = {
-        "Look inverted": [(row, "") for row in np.flatnonzero(appearance["inverted"].fillna(False))[: 2 * length]],
+        "Look inverted": [(row, "") for row in np.flatnonzero(appearance["inverted"].fillna(False))[: 2 * LENGTH]],
         "Widest black borders": [(row, f"{share:.0%} of the area") for row, share in border.items()],
-        "Almost blank": [(row, "") for row in np.flatnonzero(appearance["almost_blank"])[:length]],
+        "Almost blank": [(row, "") for row in np.flatnonzero(appearance["almost_blank"])[:LENGTH]],
         "Copies, side by side": pairs,
     }
     sheet |= {title: [_tile(store, row, word) for row, word in rows] for title, rows in odd.items()}

@@ -97,15 +97,15 @@ def propose(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     def compare(top: int) -> tuple[int, tuple]:
         """256 rows with all rows after them, in blocks that fit the processor's cache."""
         count, best = 0, _best([])
-        for side in range(top, len(hashes), 4096):
-            bits = np.bitwise_count(words[0, top : top + 256, None] ^ words[0, side : side + 4096])
+        for start in range(top, len(hashes), 4096):
+            bits = np.bitwise_count(words[0, top : top + 256, None] ^ words[0, start : start + 4096])
             for word in words[1:]:
-                bits += np.bitwise_count(word[top : top + 256, None] ^ word[side : side + 4096])
+                bits += np.bitwise_count(word[top : top + 256, None] ^ word[start : start + 4096])
             rows, columns = np.nonzero((bits <= DISTANCE) | (bits >= BITS - DISTANCE))
-            upper = rows + top < columns + side
+            upper = rows + top < columns + start
             if upper.any():
                 rows, columns = rows[upper], columns[upper]
-                best = _best([best, (rows + top, columns + side, bits[rows, columns])])
+                best = _best([best, (rows + top, columns + start, bits[rows, columns])])
                 count += len(rows)
         return count, best
 
