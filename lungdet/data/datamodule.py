@@ -59,6 +59,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         self.plan, self.serving = Plan(**_pop(keys, Plan)), Serving(**keys)
         self.store: Store | None = None
         self.split: splits.Split | None = None
+        self._checked = False
         self._resident = Resident(self.serving.loader)
 
     def read(self) -> pd.DataFrame:
@@ -96,18 +97,20 @@ class RadiographDataModule(lightning.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the store, split the patients and check the split, once: Lightning asks before every stage.
 
+        A split that is refused can be looked at (`split`), and is refused again.
+
         Raises:
             SplitError: a patient on two sides, an image on two sides under two names (recompressed, cropped,
                 brightened), or a part without one of the classes.
         """
-        if self.split is not None:
+        if self._checked:
             return
         self.prepare_data()
-        manifest = self.store.manifest
-        split = self.plan.draw(self.kept_together(manifest), self.official)
-        splits.check(split, manifest)
-        leaks.refuse_copies(leaks.store_copies(self.store), split, manifest)
-        self.manifest, self.split = manifest, split
+        self.manifest = self.store.manifest
+        self.split = self.plan.draw(self.kept_together(self.manifest), self.official)
+        splits.check(self.split, self.manifest)
+        leaks.refuse_copies(leaks.store_copies(self.store), self.split, self.manifest)
+        self._checked = True
 
     def rows(self, part: str) -> np.ndarray:
         """The manifest's (and store's) rows of one part, ascending."""

@@ -64,7 +64,7 @@ def examine(data: "RadiographDataModule") -> dict:
         data.setup()
     except SplitError as error:
         refused = str(error)
-    split = getattr(data, "split", None)
+    split = data.split
     appearance = inspection.inspect(store, roots)
     numbers = fingerprint.describe(manifest, appearance, links, store.excluded, split)
     present = manifest if data.plan.limit is None and store.excluded.empty else data.read()
