@@ -57,12 +57,10 @@ def measure(study: Study) -> dict:
     """What `of_model` finds, for every model that tells findings apart."""
     if study.task == "abnormal":
         return {}
-    return {
-        "models": {
-            model: {"findings": of_model(replicates, study.cuts[model], study.stored(replicates), study.draws)}
-            for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each(
+        "findings",
+        lambda model: of_model(study.models[model], study.cuts[model], study.stored(study.models[model]), study.draws),
+    )
 
 
 SECTION = Section("Finding by finding", measure=measure, tell=tell, claim=(12, 38, 39))

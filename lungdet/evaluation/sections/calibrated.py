@@ -95,11 +95,7 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model."""
-    return {
-        "models": {
-            model: {"calibrated": of_model(replicates, study.draws)} for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each("calibrated", lambda model: of_model(study.models[model], study.draws))
 
 
 SECTION = Section("Calibration", measure=measure, tell=tell, claim=(38,))

@@ -92,6 +92,10 @@ class Study:
         """Each model's estimates on the whole test part at threshold 0.5, by metric."""
         return {model: scores.estimates for model, scores in self.scores.items()}
 
+    def of_each(self, key: str, measure: Callable[[Model], object]) -> dict:
+        """What is measured of every model, as a section adds it to their blocks."""
+        return {"models": {model: {key: measure(model)} for model in self.models}}
+
     def stored(self, replicates: Sequence[Replicate]) -> list[dict[str, dict]]:
         """The thresholds of a model's runs as `thresholds.json` has them, by label."""
         return [

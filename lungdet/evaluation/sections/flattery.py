@@ -81,12 +81,9 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model."""
-    return {
-        "models": {
-            model: {"flattery": of_model(replicates, study.cuts[model], study.rule, study.at)}
-            for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each(
+        "flattery", lambda model: of_model(study.models[model], study.cuts[model], study.rule, study.at)
+    )
 
 
 SECTION = Section(

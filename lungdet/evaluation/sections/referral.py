@@ -186,12 +186,7 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model."""
-    return {
-        "models": {
-            model: {"referral": of_model(replicates, study.cuts[model], study.draws)}
-            for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each("referral", lambda model: of_model(study.models[model], study.cuts[model], study.draws))
 
 
 SECTION = Section("What to refer to a reader", "referral", measure=measure, tell=tell)

@@ -98,12 +98,9 @@ def measure(study: Study) -> dict:
     """What `of_model` finds, for every model that calls images normal or abnormal."""
     if study.task != "abnormal":
         return {}
-    return {
-        "models": {
-            model: {"sensitivity_by_finding": of_model(replicates, study.cuts[model], study.draws)}
-            for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each(
+        "sensitivity_by_finding", lambda model: of_model(study.models[model], study.cuts[model], study.draws)
+    )
 
 
 SECTION = Section(

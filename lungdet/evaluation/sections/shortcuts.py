@@ -78,7 +78,7 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model."""
-    return {"models": {model: {"shortcuts": of_model(replicates)} for model, replicates in study.models.items()}}
+    return study.of_each("shortcuts", lambda model: of_model(study.models[model]))
 
 
 def caveats(summary: dict) -> list[str]:

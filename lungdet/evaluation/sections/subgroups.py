@@ -140,12 +140,7 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model."""
-    return {
-        "models": {
-            model: {"subgroups": of_model(replicates, study.cuts[model], study.draws)}
-            for model, replicates in study.models.items()
-        }
-    }
+    return study.of_each("subgroups", lambda model: of_model(study.models[model], study.cuts[model], study.draws))
 
 
 SECTION = Section("Subgroups", measure=measure, tell=tell, claim=(36, 39))
