@@ -35,13 +35,16 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
     labels = replicates[0].labels
     parts = {}
     for name in replicates[0].parts:
-        tables = [one.test[one.test["image_id"].isin(one.parts[name].test["image_id"])] for one in replicates]
+        tables = [
+            replicate.test[replicate.test["image_id"].isin(replicate.parts[name].test["image_id"])]
+            for replicate in replicates
+        ]
         parts[name] = scored(tables, labels, cuts, draws).block
     pooled = {}
     for key in ("test", "at_validation_threshold"):
         values = [block[key] for block in parts.values()]
         missing = float("nan")
-        plain = [{name: missing if v is None else v for name, v in one.items()} for one in values]
+        plain = [{name: missing if v is None else v for name, v in block.items()} for block in values]
         pooled[key], pooled[f"{key}_sd"], _ = over(plain)
     return {"parts": parts, "over_parts": pooled}
 

@@ -39,11 +39,11 @@ SECTION = Section("Which model when", "choice", tell=tell, claim=(41,))
 
 def without_controls(summary: dict) -> dict:
     """The summary of the models that one would choose among, unless there are controls alone."""
-    models = {name: one for name, one in summary["models"].items() if one["settings"].get("role") not in CONTROLS}
+    models = {name: block for name, block in summary["models"].items() if block["settings"].get("role") not in CONTROLS}
     if not models:
         return summary
     compared = {
-        key: [one for one in summary[key] if {one["first"], one["second"]} <= models.keys()]
+        key: [comparison for comparison in summary[key] if {comparison["first"], comparison["second"]} <= models.keys()]
         for key in ("comparisons", "image_quality_comparisons")
     }
     return summary | {"models": models} | compared

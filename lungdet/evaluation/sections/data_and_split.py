@@ -115,7 +115,7 @@ def _data(study: Study) -> dict:
     known = set().union(*[datasets & sources for datasets, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
     alone = source_alone(test)
-    unsearched = {tuple(run.items()) for own in facts for run in own.get("unsearched", [])}
+    unsearched = {tuple(run.items()) for run_facts in facts for run in run_facts.get("unsearched", [])}
     return recorded | {
         "external": external,
         "patients_known": study.patients_known,
@@ -124,7 +124,9 @@ def _data(study: Study) -> dict:
         "new_sources": sorted(set().union(*[datasets - sources for datasets, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
         "unsearched": [dict(run) for run in sorted(unsearched)],
-        "scored": {key: max(own[key] for own in facts) for key in ("excluded", "copies")} if external else None,
+        "scored": {key: max(run_facts[key] for run_facts in facts) for key in ("excluded", "copies")}
+        if external
+        else None,
         "synthetic": study.synthetic,
         "test": counts(test),
         "test_datasets": {name: counts(rows) for name, rows in test.groupby("dataset")},

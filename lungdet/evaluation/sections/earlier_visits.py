@@ -52,7 +52,7 @@ def measure(study: Study) -> dict:
             block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | group._asdict()
             block |= {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
-            tables, half = [one.test[inside] for one in replicates], [0.0] * len(replicates)
+            tables, half = [replicate.test[inside] for replicate in replicates], [0.0] * len(replicates)
             drawn_once = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])[
                 "auroc"
             ]  # drawn once
@@ -63,10 +63,10 @@ def measure(study: Study) -> dict:
                 enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group.name]})
             described[group.name] = block
         if described:
-            one = paired.compare(first, estimates[first], second, estimates[second])
+            comparison = paired.compare(first, estimates[first], second, estimates[second])
             for group, block in described.items():
-                one["metrics"][group] |= {"p": None} if block["few"] else {}
-            comparisons.append(one | {"groups": described, "longest": config.data.get("visits")})
+                comparison["metrics"][group] |= {"p": None} if block["few"] else {}
+            comparisons.append(comparison | {"groups": described, "longest": config.data.get("visits")})
     return {"series": paired.adjust(comparisons)}
 
 

@@ -83,12 +83,12 @@ SECTION = Section(
 
 
 _ROWS: dict[str, Callable[[dict], str]] = {
-    "FLOPs an image, billions": lambda one: f"{one['flops'] / 1e9:.4g}",
-    "Training, images/s": lambda one: _quartiles(one["training_images_per_second"], _short),
-    "Inference, images/s": lambda one: _quartiles(one["images_per_second"], _short),
-    "Latency, one image, ms": lambda one: _quartiles(one["latency_ms"], _short),
-    "Peak memory, MiB": lambda one: (
-        "unknown" if one["peak_memory_bytes"] is None else f"{one['peak_memory_bytes'] / 2**20:,.0f}"
+    "FLOPs an image, billions": lambda cost: f"{cost['flops'] / 1e9:.4g}",
+    "Training, images/s": lambda cost: _quartiles(cost["training_images_per_second"], _short),
+    "Inference, images/s": lambda cost: _quartiles(cost["images_per_second"], _short),
+    "Latency, one image, ms": lambda cost: _quartiles(cost["latency_ms"], _short),
+    "Peak memory, MiB": lambda cost: (
+        "unknown" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 2**20:,.0f}"
     ),
 }
 

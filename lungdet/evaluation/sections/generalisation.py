@@ -48,18 +48,18 @@ def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[
     tested = sorted(next(iter(models.values()))[0].test["dataset"].unique())
     estimates, lines = {}, {}
     for line, names in swept.lines.items():
-        own = {
+        by_source = {
             value[0]: models[name]
             for value, name in names.items()
             if value and value[0] in tested and [value[0]] == [*value] == settings[name]["learnt_from"]
         }
-        if len(own) < 2:
+        if len(by_source) < 2:
             continue
-        lines[line] = {"sources": sorted(own), "undefined": {}}
-        if not _seeds(own):
-            lines[line]["reason"] = _apart(own)
+        lines[line] = {"sources": sorted(by_source), "undefined": {}}
+        if not _seeds(by_source):
+            lines[line]["reason"] = _apart(by_source)
             continue
-        estimates[line] = _away(own, tested, draws)
+        estimates[line] = _away(by_source, tested, draws)
         for key, by_metric in estimates[line].items():
             enter(lines[line], key, by_metric)
         lines[line]["fall"] = paired.from_zero(estimates[line]["drop"])
@@ -179,23 +179,25 @@ def _apart(by_source: Mapping[str, Sequence[Replicate]]) -> str:
     return f"no seed in common: {', '.join(clauses)}"
 
 
-def _away(own: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int) -> dict[str, dict[str, Estimate]]:
+def _away(
+    by_source: Mapping[str, Sequence[Replicate]], tested: Sequence[str], draws: int
+) -> dict[str, dict[str, Estimate]]:
     """`others` and `drop` by metric: the mean over the sources trained on, of the seeds that all of them have."""
-    seeds = _seeds(own)
+    seeds = _seeds(by_source)
     pairs: dict[str, list[tuple[Estimate, Estimate]]] = {metric: [] for metric in METRICS}  # on the own, on another
-    for source, replicates in own.items():
-        tables = [one.test for one in replicates if one.seed in seeds]
+    for source, replicates in by_source.items():
+        tables = [replicate.test for replicate in replicates if replicate.seed in seeds]
         labels, half = replicates[0].labels, [0.0] * len(seeds)
         on = {}
         for turn, name in enumerate(tested):
-            found = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)
-            on[name] = {m: turned(estimate, turn) for m, estimate in found.items()}  # the same for every model
+            estimates = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)
+            on[name] = {m: turned(estimate, turn) for m, estimate in estimates.items()}  # the same for every model
         for metric in METRICS:
             pairs[metric] += [(on[source][metric], on[name][metric]) for name in tested if name != source]
     # Each source trained on has as many others, so these are the means of the sources' means.
     return {
-        "others": {m: mean([elsewhere for _, elsewhere in some]) for m, some in pairs.items()},
-        "drop": {m: mean([minus(*pair, SIDES) for pair in some]) for m, some in pairs.items()},
+        "others": {m: mean([elsewhere for _, elsewhere in both_sides]) for m, both_sides in pairs.items()},
+        "drop": {m: mean([minus(*pair, SIDES) for pair in both_sides]) for m, both_sides in pairs.items()},
     }
 
 

@@ -134,7 +134,8 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
     if summary["task"] != "abnormal":
         return [four_metrics, *by_finding.pictures(summary, labels)]
     curves_by_model = {
-        name: curves([one.test for one in replicates], "abnormal") for name, replicates in study.models.items()
+        name: curves([replicate.test for replicate in replicates], "abnormal")
+        for name, replicates in study.models.items()
     }
     counts = summary["data"]["test"]
     share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
@@ -143,7 +144,7 @@ def pictures(summary: dict, study: Study) -> list[Figure]:
         Figure(
             kind,
             figures.curves(
-                {name: one[kind] for name, one in curves_by_model.items()},
+                {name: of_model[kind] for name, of_model in curves_by_model.items()},
                 kind,
                 {
                     name: f"{labels[name]}, {short} {_alone(block['test'][metric], metric)}"

@@ -15,13 +15,13 @@ LOSSES = {"train/loss": "--", "val/loss": "-"}
 
 def show(_: dict, study: Study) -> list:
     """The picture of all runs' `metrics.csv`, or that they have none."""
-    tables = {name: _read(some) for name, some in study.models.items()}
-    tables = {name: some for name, some in tables.items() if some}
+    tables = {name: _read(replicates) for name, replicates in study.models.items()}
+    tables = {name: histories for name, histories in tables.items() if histories}
     if not tables:
         return [Text("Not recorded: the runs have no metrics.csv.")]
     least = "; ".join(
-        f"{label(name)} {', '.join(f'{lowest:.3f}' for lowest in sorted(_lowest(one) for one in some))}"
-        for name, some in tables.items()
+        f"{label(name)} {', '.join(f'{lowest:.3f}' for lowest in sorted(_lowest(history) for history in histories))}"
+        for name, histories in tables.items()
     )
     return [
         Figure(

@@ -52,7 +52,7 @@ def measure(study: Study) -> dict:
             cases["earlier"] = counts(first.test[inside])
             on["earlier"] = {}
             for name in names:
-                tables = [one.test[inside] for one in models[name]]
+                tables = [replicate.test[inside] for replicate in models[name]]
                 half = [0.0] * len(tables)
                 on["earlier"][name] = estimated(tables, first.labels, half, min(study.draws, DRAWS), ["auroc"])
         for key, estimates in on.items():
@@ -61,11 +61,11 @@ def measure(study: Study) -> dict:
                 enter(block, "test", estimates[name])
             compared = [paired.compare(partner, estimates[partner], lstm, estimates[lstm]) for partner in partners]
             cases[key] |= {"models": blocks, "comparisons": compared}
-        comparisons = [one for case in cases.values() for one in case["comparisons"]]
-        deciding = paired.adjust([one for one in comparisons if one["first"].role in DECIDE])
-        paired.adjust([one for one in comparisons if one["first"].role not in DECIDE])
+        comparisons = [comparison for case in cases.values() for comparison in case["comparisons"]]
+        deciding = paired.adjust([comparison for comparison in comparisons if comparison["first"].role in DECIDE])
+        paired.adjust([comparison for comparison in comparisons if comparison["first"].role not in DECIDE])
         missing = [role for role in DECIDE if role not in {name.role for name in partners}]
-        helps = not missing and all(_better(one) for one in deciding)
+        helps = not missing and all(_better(comparison) for comparison in deciding)
         studies.append({"model": lstm, "missing": missing, "helps": helps, "cases": cases})
     return {"recurrence": studies}
 

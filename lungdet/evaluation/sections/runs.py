@@ -15,19 +15,19 @@ def measure(study: Study) -> dict:
     models = {
         model: {
             "settings": study.settings[model],
-            "seeds": [one.seed for one in replicates],
-            "runs": [_run(study, part, result) for one in replicates for part, result in one.parts.items()],
+            "seeds": [replicate.seed for replicate in replicates],
+            "runs": [_run(study, part, result) for replicate in replicates for part, result in replicate.parts.items()],
             "model": replicates[0].first.run.config.model._target_,
         }
         for model, replicates in study.models.items()
     }
-    skipped = [(one, {"run": study.relative(one.folder), "reason": one.reason}) for one in study.skipped]
+    skipped = [(run, {"run": study.relative(run.folder), "reason": run.reason}) for run in study.skipped]
     return {
         "models": models,
         "settings_that_differ": differences(list(study.identities.values()), shared_only=True),
-        "not_evaluated": [facts for one, facts in skipped if one.elsewhere is None],
+        "not_evaluated": [facts for run, facts in skipped if run.elsewhere is None],
         "evaluated_elsewhere": [
-            facts | {"report": one.elsewhere} for one, facts in skipped if one.elsewhere is not None
+            facts | {"report": run.elsewhere} for run, facts in skipped if run.elsewhere is not None
         ],
     }
 

@@ -84,7 +84,7 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
         `interval`, the Bonferroni-wide `interval_of_largest`, which allows for the number of gaps, and is `shown`
         where that one excludes 0.
     """
-    tables, labels = [one.test for one in replicates], replicates[0].labels
+    tables, labels = [replicate.test for replicate in replicates], replicates[0].labels
     measure = "recall" if len(labels) == 1 else "auroc"
     attributes, left_out, gaps = {}, {}, []
     for attribute in ATTRIBUTES:
@@ -95,7 +95,9 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
         attributes[attribute], judged = {}, {}
         for group, inside in groups.items():
             block, by_label = _measured(tables, inside, labels, cuts, draws)
-            enough = {name: one[measure] for name, one in by_label.items() if one[measure].supporting >= FEW}
+            enough = {
+                name: metrics[measure] for name, metrics in by_label.items() if metrics[measure].supporting >= FEW
+            }
             attributes[attribute][group] = block | {"few": not enough}
             if group != UNKNOWN:
                 judged[group] = enough

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from lungdet.evaluation import summary
-from lungdet.evaluation.gathering.models import group
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
@@ -150,7 +150,7 @@ def test_the_claims_opposite_and_other_models_are_told_as_what_they_are():
             name: {"difference": value, "p_holm": 0.01 if value else 0.5}
             for name, value in (("accuracy", accuracy), ("auroc", auroc))
         }
-        return {"first": first, "second": second, "counts_seeds": seeds, "metrics": found}
+        return {"first": Model(first), "second": Model(second), "counts_seeds": seeds, "metrics": found}
 
     assert gap.claim([one(-0.1, 0.0)], "on X").endswith("here the opposite is shown.")
     assert gap.claim([one(-0.1, 0.1, seeds=False)], "on X").endswith("the comparisons disagree, for these very runs.")
