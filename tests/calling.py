@@ -31,7 +31,7 @@ def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> Completed
         contextlib.redirect_stderr(io.StringIO()) as errors,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(sys, "argv", [f"{program.__name__}.py", f"--config-path={CHECKOUT}/conf", *map(str, words)])
+        patch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, words), f"--config-path={CHECKOUT}/conf"])
         try:
             program.main()
         except SystemExit as end:  # as Python ends a process

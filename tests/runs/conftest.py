@@ -1,5 +1,6 @@
 """A multirun's folder, as Hydra leaves it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,18 @@ main()
 """
 
 
-@pytest.fixture
-def multirun(tmp_path: Path) -> Path:
-    """The folder of a real multirun of which one job failed before it had a run folder."""
-    (tmp_path / "app.py").write_text(APP)
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real multirun, made once, of which one job a model failed before it had a run folder."""
+    folder = tmp_path_factory.mktemp("multirun")
+    (folder / "app.py").write_text(APP)
     arguments = ["-m", "+model=cnn,cnn_lstm", "+seed=1,2", "+width=8", "hydra.sweep.dir=sweep"]
     arguments += ["hydra.sweep.subdir=${hydra.job.num}_job", "hydra.job.chdir=true", "hydra.output_subdir=null"]
-    subprocess.run([sys.executable, "app.py", *arguments], cwd=tmp_path, capture_output=True, check=False)
-    return tmp_path / "sweep"
+    subprocess.run([sys.executable, "app.py", *arguments], cwd=folder, capture_output=True, check=False)
+    return folder / "sweep"
+
+
+@pytest.fixture
+def multirun(swept: Path, tmp_path: Path) -> Path:
+    """A copy of its folder, to be changed."""
+    return Path(shutil.copytree(swept, tmp_path / "sweep"))

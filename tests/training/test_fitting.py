@@ -336,7 +336,8 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     validated = [1, 3] if EVERY_SECOND in changes else [0, 1, 2, 3, 4]
     assert before["learning_rate"].nunique() > 1 or EVERY_SECOND in changes
     for which in ("best", "last"):
-        assert all(torch.equal(tensor, weights(resumed, which)[name]) for name, tensor in weights(whole, which).items())
+        expected, found = weights(whole, which), weights(resumed, which)
+        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     assert after["epoch"][after["val/loss"].notna()].tolist() == validated
     assert resumed.environment["best_epoch"] in validated
 

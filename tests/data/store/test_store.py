@@ -17,9 +17,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lungdet.data.prepare import command
 from lungdet.data.store import building, depth, partial
 from lungdet.data.store.images import Settings, resize
 from lungdet.data.store.store import StoreError, prepare
+from tests.calling import call
 
 SMALL = Settings(size=16)
 
@@ -488,14 +490,16 @@ def test_real_originals(real_data, tmp_path):
         np.testing.assert_array_equal(store.images[row], expected)
 
 
-def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
+def test_the_command_prepares_and_leaves_nothing_but_the_store(toy, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the program itself sets it, and here ends with the test
     (toy.root / "03.png").write_text("no image")
     toy.manifest[["path", "abnormal"]].to_csv(toy.root / "my.csv", index=False)
     folder = toy.root.parent / "here"
     folder.mkdir()
-    command = [sys.executable, "-m", "lungdet.data.prepare", "data=table", f"data.table={toy.root}/my.csv"]
-    command += [f"data.store={toy.stores}", "data.image_size=16", "data.resize=pad"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    program = SimpleNamespace(__name__="lungdet.data.prepare", main=command)
+    words = ["data=table", f"data.table={toy.root}/my.csv", f"data.store={toy.stores}"]
+    words += ["data.image_size=16", "data.resize=pad"]
+    done = call(program, *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     (name,) = stores(toy.stores)
     assert f"{toy.stores / name}\n" in done.stdout
@@ -504,10 +508,11 @@ def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
     assert "03.png: no PNG, JPEG" in done.stdout
     assert not list(folder.iterdir())
 
-    done = subprocess.run([*command, "data.image_sise=16"], cwd=folder, capture_output=True, text=True)
+    done = call(program, *words, "data.image_sise=16", cwd=folder)
     assert done.returncode != 0
     assert "image_sise" in done.stderr
-    done = subprocess.run([*command, "-m"], cwd=folder, capture_output=True, text=True)
+    started = [sys.executable, "-m", "lungdet.data.prepare", *words, "-m"]
+    done = subprocess.run(started, cwd=folder, capture_output=True, text=True)
     assert done.returncode != 0
     assert "one dataset at a time" in done.stderr
     assert not list(folder.iterdir())
