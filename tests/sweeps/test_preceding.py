@@ -1,58 +1,70 @@
 """What a multirun starts from is trained once before its first job, and the jobs do not start without it."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import hydra
 import pytest
+from omegaconf import DictConfig
 
 from lungdet.machine.commands import override
+from lungdet.sweeps import preceding
+from tests.calling import CHECKOUT, call
 
 BASE = "a base=1 [2] ü $x 'q'"
-PROGRAM = """
-import os
-from pathlib import Path
-import hydra
-from lungdet.sweeps import preceding
-
-preceding.TRAIN = Path(__file__).with_name("first.py")
-
-@hydra.main(version_base="1.3", config_path=None, config_name=None)
-def main(config):
-    Path("jobs", f"{config.job} {os.getpid()}").touch()
-
-main()
-"""
 FIRST = """
 import json, os, sys
 from pathlib import Path
 assert not os.listdir("jobs"), "a job came first"
+before = len(os.listdir("first"))
 Path("first", str(os.getpid())).write_text("\\n".join(sys.argv[1:]))
-if {status}:
-    sys.exit({status})
+if before < {failures}:
+    sys.exit(3)
 folder = Path({base!r})
 folder.mkdir(exist_ok=True)
 (folder / "environment.json").write_text(json.dumps({{"finished": "now"}}))
 """
+# What torchrun starts: the program below, twice.
+TWICE = """
+import sys
+from pathlib import Path
+from lungdet.sweeps import preceding
+from tests.calling import call
+from tests.sweeps import test_preceding
+
+preceding.TRAIN = Path("first.py").absolute()
+for _ in range(2):
+    done = call(test_preceding, *sys.argv[1:], cwd=Path.cwd())
+    print(done.returncode, "was not trained" in done.stderr)
+"""
 
 
-def started(
-    folder: Path, *words: str, status: int = 0, base: str = BASE, python: Sequence[str] = ()
-) -> tuple[int, str]:
-    """Exit status and errors of a program whose jobs start from the run `base`; each process leaves a file of its own.
+@hydra.main(version_base="1.3", config_path=None, config_name=None)
+def main(config: DictConfig) -> None:
+    """The program whose jobs start from the run; each job of each process leaves a file of its own."""
+    Path("jobs", f"{config.job} {os.getpid()}").touch()
 
-    Training the run `base` ends with `status`.
-    """
-    (folder / "train.py").write_text(PROGRAM)
-    (folder / "first.py").write_text(FIRST.format(status=status, base=base))
+
+def words_of(folder: Path, *words: str, failures: int = 0, base: str = BASE) -> list[str]:
+    """The words of a command in a folder whose jobs start from the run `base`, the training of which fails so often."""
+    (folder / "first.py").write_text(FIRST.format(failures=failures, base=base))
     for name in ("jobs", "first"):
         (folder / name).mkdir(exist_ok=True)
     callback = "{_target_: lungdet.sweeps.preceding.Preceding, folder: ${base}, overrides: {model: cnn, data.size: 64}}"
     first = [f"+hydra.callbacks={{first: {callback}}}", override("+base", base) if base else "+base=null"]
-    command = [sys.executable, *python, "train.py", *words, *first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
-    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    return done.returncode, done.stderr
+    return [*words, *first, "hydra.sweep.dir=now", "hydra.run.dir=now"]
+
+
+@pytest.fixture(autouse=True)
+def first_in_place_of_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preceding, "TRAIN", tmp_path / "first.py")
+
+
+def started(folder: Path, *words: str, **more: object) -> CompletedProcess:
+    return call(sys.modules[__name__], *words_of(folder, *words, **more), cwd=folder)
 
 
 def jobs(folder: Path) -> list[str]:
@@ -61,21 +73,21 @@ def jobs(folder: Path) -> list[str]:
 
 def trained_with(folder: Path) -> list[list[str]]:
     """The words that each process was given that trained the run."""
-    return [one.read_text().split("\n") for one in (folder / "first").iterdir()]
+    return [process.read_text().split("\n") for process in (folder / "first").iterdir()]
 
 
 @pytest.mark.parametrize(("words", "names"), [(["-m", "+job=a,b"], ["a", "b"]), (["+job=a"], ["a"])])
 def test_it_is_trained_once_before_the_first_job_and_not_again(
     tmp_path: Path, words: list[str], names: list[str]
 ) -> None:
-    status, errors = started(tmp_path, *words)
-    assert status == 0, errors
+    done = started(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
     expected = ["hydra.mode=RUN", override("hydra.run.dir", BASE), "model=cnn", "data.size=64"]
     assert trained_with(tmp_path) == [expected]
     assert jobs(tmp_path) == names
     for job in (tmp_path / "jobs").iterdir():
         job.unlink()
-    assert started(tmp_path, *words)[0] == 0
+    assert started(tmp_path, *words).returncode == 0
     assert jobs(tmp_path) == names
     assert len(trained_with(tmp_path)) == 1
 
@@ -88,25 +100,26 @@ def test_a_run_that_was_cut_is_continued(tmp_path: Path) -> None:
 
 
 def test_without_it_no_job_starts(tmp_path: Path) -> None:
-    status, errors = started(tmp_path, "-m", "+job=a", status=3)
-    assert status != 0
-    assert f"{BASE} was not trained and the others start from it" in errors
+    done = started(tmp_path, "-m", "+job=a", failures=1)
+    assert done.returncode != 0
+    assert f"{BASE} was not trained and the others start from it" in done.stderr
     assert jobs(tmp_path) == []
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path, status: int) -> None:
+def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(TWICE)
     # What each of them says has a file of its own: in one pipe their lines would mix.
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
-    ended, _ = started(tmp_path, "+job=a", status=status, python=torchrun)
-    assert len(trained_with(tmp_path)) == 1
-    assert jobs(tmp_path) == ([] if status else ["a", "a"])
-    assert (ended != 0) == bool(status)
-    [errors] = tmp_path.glob("log/*/attempt_0/0/stderr.log")
-    assert ("was not trained" in errors.read_text()) == bool(status)
+    command = [sys.executable, *torchrun, "twice.py", *words_of(tmp_path, "+job=a", failures=1)]
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, check=True)
+    printed = [next(tmp_path.glob(f"log/*/attempt_0/{rank}/stdout.log")).read_text() for rank in (0, 1)]
+    assert printed == ["1 True\n0 False\n", "1 False\n0 False\n"]
+    assert len(trained_with(tmp_path)) == 2  # each time by one of them; the second time no job had come first
+    assert jobs(tmp_path) == ["a", "a"]
 
 
 def test_where_nothing_is_started_from_nothing_is_trained(tmp_path: Path) -> None:
-    status, errors = started(tmp_path, "-m", "+job=a", base="")
-    assert status == 0, errors
+    done = started(tmp_path, "-m", "+job=a", base="")
+    assert done.returncode == 0, done.stderr
     assert trained_with(tmp_path) == []

@@ -1,5 +1,6 @@
 """An interrupted run ends at once, as shells expect of a signal, and says how it goes on."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.calling import CHECKOUT
+import train
+from lungdet.models.classifier import Classifier
+from lungdet.training.recording import Record
+from tests.calling import CHECKOUT, call
 
 # One run, interrupted by a signal to itself.
 INTERRUPTED = """
@@ -54,32 +58,19 @@ def test_a_forked_process_ends_by_the_signal_and_says_nothing(tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{int(signal.SIGTERM)}\n", "")
 
 
-# train.py, the first process of which gets a signal when a method is called for the first time.
-SIGNALLED = """
-import os, runpy, signal, sys
-{imported}
-def stopped(*_):
-    os.kill(os.getpid(), signal.SIGTERM)
-{method} = stopped
-sys.argv[0] = "train.py"
-runpy.run_path("train.py", run_name="__main__")
-"""
-TRAINING = ("from lungdet.training.recording import Record", "Record._write")
-PREDICTING = ("from lungdet.models.classifier import Classifier", "Classifier.on_predict_epoch_end")
-
-
-@pytest.mark.parametrize(("imported", "method"), [TRAINING, PREDICTING], ids=["training", "predicting"])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(Record, "_write"), (Classifier, "on_predict_epoch_end")],
+    ids=["training", "predicting"],
+)
 def test_sigterm_ends_a_multirun_with_its_own_status_in_the_first_job(
-    tmp_path: Path, imported: str, method: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
 ) -> None:
-    code = SIGNALLED.format(imported=imported, method=method)
+    monkeypatch.setattr(kind, method, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     small = ("experiment=smoke", "data.image_size=32", "data.size=64", "trainer.max_epochs=1", "data.num_workers=0")
-    words = [*small, "model=cnn,length_only", f"outputs={tmp_path}", "sweep.name=two"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=1800
-    )
+    done = call(train, *small, "model=cnn,length_only", f"outputs={tmp_path}", "sweep.name=two")
     assert done.returncode == 143, done.stderr
     [folder] = {path.parent for path in tmp_path.glob("sweeps/two/*/config.yaml")}
     assert "interrupted" in done.stdout
-    if method == PREDICTING[1]:
+    if kind is Classifier:
         assert f"it goes on with: python train.py resume={folder}" in done.stdout
