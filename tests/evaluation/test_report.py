@@ -16,6 +16,7 @@ from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import comparability, data_and_split
 from lungdet.evaluation.statistics import metrics, thresholds
+from lungdet.page import drawing, figures
 from lungdet.page.wording import percent
 from tests.evaluation.sections.test_gap import summarised
 from tests.fake_runs import evaluate, predictions, two_runs, without_source, write_run
@@ -23,8 +24,10 @@ from tests.fake_runs import evaluate, predictions, two_runs, without_source, wri
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """A run of each model, evaluated: (summary, document, folder of the report)."""
-    return evaluate(two_runs(tmp_path_factory.mktemp("plain")))
+    """A run of each model, evaluated with figures: (summary, document, folder of the report)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "svg", drawing.svg)
+        return evaluate(two_runs(tmp_path_factory.mktemp("plain")))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +167,7 @@ def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
 
 
 def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(plain, tmp_path):
-    numbers, written, out = evaluate(two_runs(tmp_path, {"phantom-chestxray14": 68}))
+    numbers, written, out = evaluate(write_run(tmp_path / "run", datasets={"phantom-chestxray14": 68}))
     assert "68 synthetic test images" in written.answer
     assert "94.1" not in (out / "report.md").read_text()
     assert report.caveats(numbers)[0].startswith("The images are synthetic phantoms")
@@ -174,7 +177,7 @@ def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(
 
 def test_one_class_in_the_test_part_leaves_metrics_undefined_and_does_not_stop(tmp_path):
     table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
-    _, _, out = evaluate(two_runs(tmp_path, test=table))
+    _, _, out = evaluate(write_run(tmp_path / "run", test=table))
     block = json.loads((out / "metrics.json").read_text())["models"]["cnn"]
     assert block["test"]["auroc"] is None
     assert block["undefined"]["test"]["auroc"] == "no image is abnormal"
@@ -183,7 +186,7 @@ def test_one_class_in_the_test_part_leaves_metrics_undefined_and_does_not_stop(t
 
 def test_one_class_in_validation_leaves_the_second_threshold_undefined(tmp_path):
     table = predictions({"chestxray14": 20}, seed=5).assign(target_abnormal=np.float32(1))
-    numbers, _, out = evaluate(two_runs(tmp_path, val=table))
+    numbers, _, out = evaluate(write_run(tmp_path / "run", val=table))
     assert numbers["models"]["cnn"]["at_validation_threshold"]["accuracy"] is None
     assert numbers["models"]["cnn"]["test"]["accuracy"] is not None
     assert (
@@ -195,21 +198,16 @@ def test_one_class_in_validation_leaves_the_second_threshold_undefined(tmp_path)
 def test_images_without_a_label_count_in_no_metric_and_are_mentioned(tmp_path):
     table = predictions({"chestxray14": 68})
     table.loc[:9, "target_abnormal"] = np.nan
-    numbers = summarised(two_runs(tmp_path, test=table))
+    abnormal = int(table.target_abnormal.sum())
+    numbers, _, out = evaluate(write_run(tmp_path / "run", test=table))
     assert numbers["data"]["test"] == {
         "images": 68,
         "patients": 34,
         "labelled": 58,
-        "abnormal": table.target_abnormal.sum(),
+        "abnormal": abnormal,
     }
     assert any("10 test images without a label" in caveat for caveat in report.caveats(numbers))
 
-
-def test_the_abnormal_are_a_share_of_the_labelled_images(tmp_path):
-    table = predictions({"chestxray14": 68})
-    table.loc[:9, "target_abnormal"] = np.nan
-    abnormal = int(table.target_abnormal.sum())
-    _, _, out = evaluate(two_runs(tmp_path, test=table))
     [row] = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| test | all |")]
     assert f"| {abnormal} ({percent(abnormal / 58)}) |" in row
 
@@ -367,7 +365,7 @@ def test_other_data_without_patients_is_told_by_its_predictions(tmp_path):
     test = predictions({"clinic": 30}, seed=3)
     alone = test.assign(patient_id=test["image_id"])
     for name, table, known in (("a", test, True), ("b", alone, False)):
-        numbers, written, _ = evaluate(two_runs(tmp_path / name, test=table), external="table-clinic")
+        numbers, written, _ = evaluate(write_run(tmp_path / name, test=table), external="table-clinic")
         assert numbers["data"]["patients_known"] is known
         assert ("of 15 patients of other data" in written.answer) is known
 

@@ -9,26 +9,37 @@ from lungdet.errors import RunError
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
+from lungdet.page import drawing, figures
+from tests.evaluation.sections.test_gap import summarised
 from tests.fake_runs import evaluate, predictions, two_runs, write_run
 
 
-def test_the_core_is_the_mean_over_findings_with_both_classes(tmp_path):
-    _, written, out = evaluate(two_runs(tmp_path, seeds=(0, 1), task="findings"))
+@pytest.fixture(scope="module")
+def of_findings(tmp_path_factory):
+    """Two seeds of each model of findings, evaluated with figures: (summary, document, folder of the report)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "svg", drawing.svg)
+        return evaluate(two_runs(tmp_path_factory.mktemp("runs"), seeds=(0, 1), task="findings"))
+
+
+def test_the_core_is_the_mean_over_findings_with_both_classes(of_findings):
+    _, written, out = of_findings
     block = json.loads((out / "metrics.json").read_text())["models"]["cnn"]
     assert set(block["findings"]) == set(FINDINGS)
     areas = [block["findings"][finding]["test"]["auroc"] for finding in ("effusion", "nodule")]
     assert block["test"]["auroc"] == pytest.approx(np.mean(areas))
     assert block["macro"]["findings"] == 2
     assert block["macro"]["of"] == 15
-    runs = [run for run in collect([tmp_path])[0] if "CNNLSTM" not in run.run.config.model._target_]
+    runs = [run for run in collect([out.parent])[0] if "CNNLSTM" not in run.run.config.model._target_]
     own = [metrics.auroc(run.test.target_nodule, run.test.logit_nodule) for run in runs]
     assert block["findings"]["nodule"]["test"]["auroc"] == pytest.approx(np.mean(own))
     assert "mean AUROC over 2 findings" in written.answer
 
 
 def test_support_stands_beside_each_finding_and_what_cannot_be_measured_says_why(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path, {"chestxray14": 68, "shenzhen": 20}, task="findings"))
-    test = collect([tmp_path])[0][0].test
+    run = write_run(tmp_path / "run", datasets={"chestxray14": 68, "shenzhen": 20}, task="findings")
+    numbers, _, out = evaluate(run)
+    test = collect([run])[0][0].test
     findings = numbers["models"]["cnn"]["findings"]
     assert (findings["nodule"]["abnormal"], findings["nodule"]["labelled"]) == (test.target_nodule.sum(), 68)
     assert (findings["tuberculosis"]["images"], findings["tuberculosis"]["labelled"]) == (88, 20)
@@ -46,25 +57,27 @@ def test_support_stands_beside_each_finding_and_what_cannot_be_measured_says_why
 def test_a_metric_undefined_in_one_finding_has_no_mean(tmp_path):
     test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS).assign(probability_nodule=0.1)
     write_run(tmp_path / "run", test=test, task="findings")
-    numbers, _, _ = evaluate(tmp_path)
-    block = numbers["models"]["cnn"]
+    block = summarised(tmp_path)["models"]["cnn"]
     assert block["test"]["precision"] is None
     assert block["undefined"]["test"]["precision"] == "in 1 of 2 findings (nodule) no image is called abnormal"
     assert block["test"]["recall"] is not None
 
 
-def test_each_finding_has_a_threshold_of_its_own_from_validation(tmp_path):
-    numbers, _, _ = evaluate(two_runs(tmp_path, task="findings"))
-    stored = thresholds.load(tmp_path / "0_cnn")
-    assert set(stored) == set(FINDINGS)
-    [run] = collect([tmp_path / "0_cnn"])[0]
-    chosen = thresholds.choose(run.val.target_nodule, run.val.logit_nodule, "youden")
-    assert stored["nodule"] == chosen
+def test_each_finding_has_a_threshold_of_its_own_from_validation(of_findings):
+    numbers, _, out = of_findings
     found = numbers["models"]["cnn"]["findings"]["nodule"]
-    assert found["thresholds"] == [chosen.as_dict()]
-    expected = metrics.recall(run.test.target_nodule, run.test.logit_nodule, chosen.logit)
-    assert found["at_validation_threshold"]["recall"] == pytest.approx(expected)
-    assert stored["nodule"].logit != stored["effusion"].logit
+    recalls = []
+    for seed in (0, 1):
+        folder = out.parent / f"{seed}_cnn"
+        stored = thresholds.load(folder)
+        assert set(stored) == set(FINDINGS)
+        [run] = collect([folder])[0]
+        chosen = thresholds.choose(run.val.target_nodule, run.val.logit_nodule, "youden")
+        assert stored["nodule"] == chosen
+        assert found["thresholds"][seed] == chosen.as_dict()
+        recalls.append(metrics.recall(run.test.target_nodule, run.test.logit_nodule, chosen.logit))
+        assert stored["nodule"].logit != stored["effusion"].logit
+    assert found["at_validation_threshold"]["recall"] == pytest.approx(np.mean(recalls))
 
 
 def test_tasks_are_not_mixed_and_labels_must_agree_in_every_finding(tmp_path):
@@ -88,8 +101,8 @@ def test_damaged_log_odds_of_one_finding_is_named(tmp_path):
         collect([run])
 
 
-def test_findings_have_no_published_row_and_a_figure_of_their_own(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path, task="findings"))
+def test_findings_have_no_published_row_and_a_figure_of_their_own(of_findings):
+    numbers, _, out = of_findings
     text = (out / "report.md").read_text()
     assert numbers["published"] == {}
     assert "## Mean over findings" in text
@@ -104,7 +117,7 @@ def test_findings_have_no_published_row_and_a_figure_of_their_own(tmp_path):
 def test_where_no_finding_can_be_measured_the_text_says_why_and_there_is_no_figure(tmp_path, value, reason):
     test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS)
     test = test.assign(**{f"target_{finding}": np.float32(value) for finding in FINDINGS})
-    _, _, out = evaluate(two_runs(tmp_path, test=test, task="findings"))
+    _, _, out = evaluate(write_run(tmp_path / "run", test=test, task="findings"))
     text = (out / "report.md").read_text()
     assert (
         f"No finding can be measured, so there is no mean over findings: atelectasis, {FINDINGS[1].replace('_', ' ')}"
@@ -116,8 +129,9 @@ def test_where_no_finding_can_be_measured_the_text_says_why_and_there_is_no_figu
 
 
 def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_finding(tmp_path):
-    numbers, _, out = evaluate(two_runs(tmp_path, {"chestxray14": 68, "shenzhen": 20}))
-    [run] = collect([tmp_path / "0_cnn"])[0]
+    folder = write_run(tmp_path / "run", datasets={"chestxray14": 68, "shenzhen": 20})
+    numbers, _, out = evaluate(folder)
+    [run] = collect([folder])[0]
     carry = run.test[run.test.target_nodule == 1]
     found = numbers["models"]["cnn"]["sensitivity_by_finding"]
     assert found["nodule"]["images"] == len(carry)
@@ -135,6 +149,6 @@ def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_findi
 
 def test_predictions_that_name_no_findings_are_evaluated_without(tmp_path):
     test = predictions({"chestxray14": 68}, seed=1).filter(regex="^(?!target_)|target_abnormal")
-    numbers, _, out = evaluate(two_runs(tmp_path, test=test))
+    numbers, _, out = evaluate(write_run(tmp_path / "run", test=test))
     assert numbers["models"]["cnn"]["sensitivity_by_finding"] is None
     assert "Not recorded: the runs' predictions do not say" in (out / "report.md").read_text()

@@ -1,14 +1,17 @@
 """The checklist's items lead to sections that are there, or say that they are not reported and what is lacking."""
 
 import re
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from lungdet.evaluation.sections import claim
-from lungdet.page.document import Section, Table, Text, html, markdown
+from lungdet.page.document import Document, Section, Table, Text, html, markdown
 from tests.fake_runs import evaluate, fold_of, predictions, two_runs, without_source, write_run
 
 REPORTS = {
@@ -18,7 +21,7 @@ REPORTS = {
     "folds": lambda folder: evaluate(parts(folder, [fold_of(fold, 3) for fold in range(3)])),
     "sources": lambda folder: evaluate(parts(folder, [without_source("montgomery"), without_source("shenzhen")])),
     "external": lambda folder: evaluate(two_runs(folder, test=predictions({"shenzhen": 30})), external="shenzhen"),
-    "user's table": lambda folder: evaluate(two_runs(folder, {"clinic [A]": 40})),
+    "user's table": lambda folder: evaluate(two_runs(folder, {"clinic [A]": 40, "clinic [B]": 40})),
 }
 
 
@@ -30,6 +33,17 @@ def parts(folder, splits):
             sources = {"chestxray14": 40, "montgomery": 20, "shenzhen": 20}
             write_run(folder / f"{model}_{number}", model, 0, sources, test=test, split=split)
     return folder
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict, Document]]:
+    """Each kind's summary and document, made once."""
+    return cache(lambda kind: REPORTS[kind](tmp_path_factory.mktemp("report"))[:2])
+
+
+def answers(written: Document, numbers: dict) -> dict[str, str]:
+    """Where the checklist says that each item is answered."""
+    return {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
 
 
 def with_checklist(written, numbers):
@@ -66,8 +80,8 @@ def targets(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_every_link_of_a_real_report_leads_somewhere(kind, tmp_path):
-    numbers, written, _ = REPORTS[kind](tmp_path)
+def test_every_link_of_a_real_report_leads_somewhere(kind, reports):
+    numbers, written = reports(kind)
     written = with_checklist(written, numbers)
     page = Page(html(written))
     assert len(page.ids) == len(set(page.ids))
@@ -81,8 +95,8 @@ def test_every_link_of_a_real_report_leads_somewhere(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_all_items_stand_there_and_each_has_a_link_or_says_that_it_is_not_reported(kind, tmp_path):
-    numbers, written, _ = REPORTS[kind](tmp_path)
+def test_all_items_stand_there_and_each_has_a_link_or_says_that_it_is_not_reported(kind, reports):
+    numbers, written = reports(kind)
     section = with_checklist(written, numbers).sections[-1]
     assert [row[0] for row in rows(section)] == [str(number) for number in range(1, 45)]
     for number, asks, where in rows(section):
@@ -96,79 +110,76 @@ def test_all_items_stand_there_and_each_has_a_link_or_says_that_it_is_not_report
     assert f"{sum('; missing: ' in where for _, _, where in rows(section))} of them with something missing" in text
 
 
-def test_what_no_report_can_know_is_not_reported(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path))
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
+def test_what_no_report_can_know_is_not_reported(reports):
+    numbers, written = reports("binary")
+    where = answers(written, numbers)
     for asks in ("Funding and the funders' role", "De-identification", "Agreement of readers", "Aims and hypotheses"):
-        assert said[asks].startswith("not reported; to add: ")
-    assert said["Registration as a clinical trial"] == "not reported; to add: the number, if it was registered."
+        assert where[asks].startswith("not reported; to add: ")
+    assert where["Registration as a clinical trial"] == "not reported; to add: the number, if it was registered."
 
 
-def test_a_section_that_is_not_in_the_report_is_not_reported(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path))
-    without = [one for one in written.sections if one.title != "Data and split"]
-    said = {asks: where for _, asks, where in rows(claim.appendix(without, numbers))}
-    assert said["How data were divided"] == "not reported."
-    assert said["Sources of the data"].startswith("not reported; to add: hospitals")
+def test_a_section_that_is_not_in_the_report_is_not_reported(reports):
+    numbers, written = reports("binary")
+    sections = [section for section in written.sections if section.title != "Data and split"]
+    where = answers(replace(written, sections=sections), numbers)
+    assert where["How data were divided"] == "not reported."
+    assert where["Sources of the data"].startswith("not reported; to add: hospitals")
 
 
-def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(tmp_path):
-    def said(numbers, written):
-        found = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-        return found["Test on data of the same source"], found["Test on data of another source"]
+def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(reports, tmp_path):
+    def same_and_other(numbers, written):
+        where = answers(written, numbers)
+        return where["Test on data of the same source"], where["Test on data of another source"]
 
-    same, other = said(*evaluate(two_runs(tmp_path / "a"))[:2])
+    same, other = same_and_other(*reports("binary"))
     assert same.startswith("[The study's table](#the-studys-table)")
     assert other.startswith("not reported; to add")
-    test = predictions({"shenzhen": 30})
-    same, other = said(*evaluate(two_runs(tmp_path / "b", test=test), external="shenzhen")[:2])
+    same, other = same_and_other(*reports("external"))
     assert same.startswith("not reported; to add")
     assert other == "[The study's table](#the-studys-table), [Data and split](#data-and-split)."
-    same, other = said(*evaluate(two_runs(tmp_path / "c"), external="chestxray14")[:2])
+    same, other = same_and_other(*evaluate(write_run(tmp_path / "a"), external="chestxray14")[:2])
     assert other.startswith("not reported")
-    same, other = said(*evaluate(parts(tmp_path / "d", [without_source("montgomery"), without_source("shenzhen")]))[:2])
+    same, other = same_and_other(*reports("sources"))
     assert same.startswith("not reported")
     assert other.startswith("[The study's table]")
     restricted = {"datasets": {"chestxray14": 60, "shenzhen": 40}, "config": {"data.train_on": "shenzhen"}}
-    same, other = said(*evaluate(two_runs(tmp_path / "e", **restricted))[:2])
+    same, other = same_and_other(*evaluate(write_run(tmp_path / "b", **restricted))[:2])
     assert same.startswith("[The study's table]")
     assert other.startswith("[The study's table]")
-    runs = two_runs(tmp_path / "f", test=test)
-    same, other = said(*evaluate(runs, external="shenzhen", unsearched=({"run": "X", "resize": "pad"},))[:2])
+    run = write_run(tmp_path / "c", test=predictions({"shenzhen": 30}))
+    same, other = same_and_other(*evaluate(run, external="shenzhen", unsearched=({"run": "X", "resize": "pad"},))[:2])
     assert same.startswith("not reported")
     assert other.startswith("not reported")
 
 
-def test_intervals_are_reported_where_the_runs_have_them(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path))
+def test_intervals_are_reported_where_the_runs_have_them(reports):
+    numbers, written = deepcopy(reports("binary"))
     for block in numbers["models"].values():
         block.pop("test_interval", None)
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-    assert said["Statistical uncertainty"] == "not reported; to add: intervals and tests."
-    assert said["Performance and its uncertainty"].endswith("; missing: intervals.")
+    where = answers(written, numbers)
+    assert where["Statistical uncertainty"] == "not reported; to add: intervals and tests."
+    assert where["Performance and its uncertainty"].endswith("; missing: intervals.")
     numbers["models"]["cnn"]["test_interval"] = {"accuracy": [0.1, 0.9]}
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-    assert "[Differences between the models](#differences)" in said["Statistical uncertainty"]
-    assert "missing" not in said["Statistical uncertainty"] + said["Performance and its uncertainty"]
+    where = answers(written, numbers)
+    assert "[Differences between the models](#differences)" in where["Statistical uncertainty"]
+    assert "missing" not in where["Statistical uncertainty"] + where["Performance and its uncertainty"]
 
 
-def test_how_labels_came_about_is_unknown_of_a_users_own_table(tmp_path):
-    numbers, written, _ = evaluate(two_runs(tmp_path / "a", {"clinic": 40}))
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-    assert said["How the reference standard was defined"].startswith("not reported")
-    numbers, written, _ = evaluate(two_runs(tmp_path / "b"))
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-    assert said["How the reference standard was defined"].startswith("[What to keep in mind](#what-to-keep-in-mind)")
+def test_how_labels_came_about_is_unknown_of_a_users_own_table(reports, tmp_path):
+    numbers, written, _ = evaluate(write_run(tmp_path / "run", datasets={"clinic": 40}))
+    assert answers(written, numbers)["How the reference standard was defined"].startswith("not reported")
+    numbers, written = reports("binary")
+    where = answers(written, numbers)["How the reference standard was defined"]
+    assert where.startswith("[What to keep in mind](#what-to-keep-in-mind)")
 
 
-def test_a_title_with_brackets_is_still_a_link(tmp_path):
-    datasets = {"clinic [A]": 40, "clinic [B]": 40}
-    numbers, written, _ = evaluate(two_runs(tmp_path, datasets))
-    said = {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
-    assert "[clinic (A) alone](#clinic-a-alone)" in said["Robustness and sensitivity to assumptions"]
+def test_a_title_with_brackets_is_still_a_link(reports):
+    numbers, written = reports("user's table")
+    where = answers(written, numbers)["Robustness and sensitivity to assumptions"]
+    assert "[clinic (A) alone](#clinic-a-alone)" in where
 
 
 def test_one_class_on_the_test_part_does_not_stop_it(tmp_path):
     table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
-    numbers, written, _ = evaluate(two_runs(tmp_path, test=table))
-    assert len(rows(claim.appendix(written.sections, numbers))) == 44
+    numbers, written, _ = evaluate(write_run(tmp_path / "run", test=table))
+    assert len(answers(written, numbers)) == 44

@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from lungdet.evaluation import summary
+from lungdet.evaluation import sections, summary
 from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections import calibrated, gap, referral, sensitivity, subgroups
 from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
 from lungdet.page import document, sentences
@@ -27,11 +27,23 @@ def replicates(folder):
     return group(collect([folder])[0])[0]
 
 
-def summarised(folder, draws=200):
-    """The summary of a folder of runs."""
+APART = (calibrated.SECTION, referral.SECTION, sensitivity.SECTION, subgroups.SECTION)
+"""Take most of the time that a summary takes, and nothing else is made of them."""
+
+
+def studied(folder, draws=200):
+    """What sections measure of a folder of runs."""
     results, skipped = collect([folder])
     models, left_out = group(results)
-    return summary.summarise(summary.study_of(models, skipped + left_out, "youden", None, folder / "report", draws))
+    return summary.study_of(models, skipped + left_out, "youden", None, folder / "report", draws)
+
+
+def summarised(folder, draws=200):
+    """The summary of a folder of runs, without the sections that stand apart."""
+    study = studied(folder, draws)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "SECTIONS", [section for section in sections.SECTIONS if section not in APART])
+        return summary.summarise(study)
 
 
 def rendered(blocks):
@@ -41,14 +53,20 @@ def rendered(blocks):
     return document.markdown(written)
 
 
-@pytest.fixture
-def overfitting(tmp_path):
+@pytest.fixture(scope="module")
+def overfitting(tmp_path_factory):
     """The CNN does as well in training as in validation, the CNN-LSTM far better."""
+    folder = tmp_path_factory.mktemp("overfitting")
     for model, skill in (("cnn", 1.0), ("cnn_lstm", 8.0)):
         for seed in (0, 1, 2):
-            run = write_run(tmp_path / f"{model}{seed}", model, seed, {"chestxray14": 200})
+            run = write_run(folder / f"{model}{seed}", model, seed, {"chestxray14": 200})
             write_train(run, skill, draw=100 * len(model) + seed, images=200)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture(scope="module")
+def numbers(overfitting):
+    return summarised(overfitting)
 
 
 def test_it_is_what_training_images_score_above_validation_averaged_over_seeds(overfitting):
@@ -105,8 +123,7 @@ def test_as_many_patients_on_both_sides_are_not_drawn_alike(tmp_path):
     assert wide == pytest.approx(np.sqrt(2) * (high - low), rel=0.1)
 
 
-def test_a_larger_gap_is_found_and_told_in_a_sentence(overfitting):
-    numbers = summarised(overfitting)
+def test_a_larger_gap_is_found_and_told_in_a_sentence(numbers):
     [one] = numbers["gap_comparisons"]
     gaps = [numbers["models"][name]["gap"]["gap"]["accuracy"] for name in ("cnn", "cnn_lstm")]
     assert one["metrics"]["accuracy"]["difference"] == pytest.approx(gaps[1] - gaps[0])
@@ -159,8 +176,7 @@ def test_the_claims_opposite_and_other_models_are_told_as_what_they_are():
     assert gap.claim([], "on X") is None
 
 
-def test_the_section_shows_both_sides_and_the_gap(overfitting):
-    numbers = summarised(overfitting)
+def test_the_section_shows_both_sides_and_the_gap(numbers):
     text = rendered(gap.tell(numbers))
     block = numbers["models"]["cnn_lstm"]["gap"]
     assert "| CNN-LSTM | Accuracy | 200 / 200 | " in text

@@ -110,7 +110,7 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
     assert "above CNN's" in text
 
 
-def test_the_table_goes_from_mild_to_severe_in_words(numbers):
+def test_the_table_goes_from_mild_to_severe_in_words(numbers, drawn):
     blocks = image_quality.tell(numbers)
     [table] = [block for block in blocks if block.kind == "table"]
     assert [row[0] for row in table.rows] == [
