@@ -37,6 +37,12 @@ def sources(folder, held_out=tuple(SOURCES), models=("cnn", "cnn_lstm")):
     return folder
 
 
+@pytest.fixture(scope="module")
+def of_folds(tmp_path_factory):
+    """Both models on three folds, evaluated: (summary, document, folder of the report)."""
+    return evaluate(folds(tmp_path_factory.mktemp("folds")))
+
+
 def test_folds_of_one_model_are_one_test_with_each_image_once(tmp_path):
     numbers, written, _ = evaluate(folds(tmp_path, seeds=(0, 1)))
     assert list(numbers["models"]) == ["cnn", "cnn_lstm"]
@@ -51,10 +57,10 @@ def test_folds_of_one_model_are_one_test_with_each_image_once(tmp_path):
     assert "120 test images of 60 patients, each tested once in 3 folds (2 seeds)" in written.answer
 
 
-def test_mean_and_spread_over_folds_stand_beside_the_pooled_numbers(tmp_path):
-    numbers, _, out = evaluate(folds(tmp_path))
+def test_mean_and_spread_over_folds_stand_beside_the_pooled_numbers(of_folds):
+    numbers, _, out = of_folds
     block = numbers["models"]["cnn"]
-    runs = {run.run.name: run for run in collect([tmp_path])[0]}
+    runs = {run.run.name: run for run in collect([out.parent])[0]}
     areas = []
     for fold in range(3):
         test = runs[f"cnn_0_fold{fold}"].test
@@ -68,11 +74,11 @@ def test_mean_and_spread_over_folds_stand_beside_the_pooled_numbers(tmp_path):
     assert f"| CNN | mean ± SD of 3 |  |  | {100 * block['over_parts']['test']['accuracy']:.1f} ± " in text
 
 
-def test_each_fold_is_called_at_the_threshold_its_own_run_chose(tmp_path):
-    numbers, _, _ = evaluate(folds(tmp_path, models=("cnn",)))
+def test_each_fold_is_called_at_the_threshold_its_own_run_chose(of_folds):
+    numbers, _, out = of_folds
     calls = []
     for run in numbers["models"]["cnn"]["runs"]:
-        [result] = collect([tmp_path / "report" / run["run"]])[0]
+        [result] = collect([out / run["run"]])[0]
         calls += ((result.test.probability_abnormal > run["threshold"]) == result.test.target_abnormal).tolist()
     assert numbers["models"]["cnn"]["at_validation_threshold"]["accuracy"] == pytest.approx(np.mean(calls))
     assert len({run["threshold"] for run in numbers["models"]["cnn"]["runs"]}) == 3
