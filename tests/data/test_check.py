@@ -18,7 +18,6 @@ from lungdet.data.check import advice, fingerprint, inspection, official, showin
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.table import TableDataModule
-from lungdet.data.store.images import read_grey
 from tests.calling import CHECKOUT, call, output
 
 PATIENTS = 40
@@ -306,7 +305,8 @@ def test_advice_follows_its_rules() -> None:
 @pytest.mark.slow
 def test_the_real_originals_are_counted_and_none_passes_for_inverted(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "ChestX-ray14"
-    report = check.examine(ChestXray14DataModule(root, store=tmp_path, split="official"))
+    data = ChestXray14DataModule(root, store=tmp_path, split="official")
+    report = check.examine(data)
     one, whole = report["numbers"]["all"], report["official"]["chestxray14"]
     assert (one["images"], one["patients"]) == (450, 223)
     assert one["mode"] == {"L": 448, "RGBA": 2}
@@ -315,8 +315,7 @@ def test_the_real_originals_are_counted_and_none_passes_for_inverted(real_data: 
     assert len(whole["missing"]) == chestxray14.IMAGES - 450
     assert whole["found"] == {"images": 450, "patients": 223}
     assert report["split"] is not None
-    paths = chestxray14.read(root)["path"].head(200)
-    small = [cv2.resize(read_grey(root / path), (16, 16), interpolation=cv2.INTER_AREA) for path in paths]
+    small = [cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA) for image in data.store.images[:200]]
     negatives = np.array([*small, *(255 - image for image in small[:20])])
     found = inspection.agreement(negatives) < inspection.INVERTED
     assert found[200:].sum() >= 18

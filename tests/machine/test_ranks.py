@@ -14,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+import train
 from lungdet.data.serving.serving import Serving
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
@@ -22,7 +23,7 @@ from lungdet.runs import starting
 from lungdet.runs.folder import Run, find_runs, finish, load_run
 from lungdet.training import fitting
 from lungdet.training.trainer import build_trainer
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, call, output
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ if __name__ == "__main__":
 DYING = """
 begin = Record.on_train_epoch_start
 def dies(record, trainer, module):
-    if trainer.current_epoch == 1 and "_seed0_" in str(record.path):
+    if trainer.current_epoch == 1 and ranks.count() == 2 and "_seed0_" in str(record.path):
         processes = ranks.gathered(os.getpid())
         if ranks.rank() == 0:
             os.kill(processes[1], signal.SIGKILL)
@@ -95,9 +96,9 @@ def run_changed(folder: Path, change: str, *arguments: str) -> subprocess.Comple
     return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=1800)
 
 
-def run_command(*arguments: str, torchrun: bool = False) -> subprocess.CompletedProcess:
-    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
-    words = [sys.executable, *processes, "train.py", *arguments, *SMALL]
+def torchrun(*arguments: str) -> subprocess.CompletedProcess:
+    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [sys.executable, *processes, "train.py", *arguments, *SMALL, "trainer=ddp", "trainer.accelerator=cpu"]
     return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=1800)
 
 
@@ -111,24 +112,6 @@ def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
     assert predicted.is_unique
     assert set(predicted) == set(split.loc[split["split"] == "test", "image_id"])
     assert (run.folder / "train.log").read_text().count("run folder") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["abnormal", "findings"])
-def test_losses_and_predictions_of_two_processes_are_those_of_one(table: Path, tmp_path: Path, task: str) -> None:
-    """One step an epoch, so that each step's loss is written down; of the findings many are unknown."""
-    same = (f"task={task}", THIRDS, "trainer.max_epochs=8", *NORMED)
-    one = trained(tmp_path / "one", table, *same, "data.batch_size=64")
-    two = trained(tmp_path / "two", table, *same, "data.batch_size=32", "trainer.devices=2", "trainer.accelerator=cpu")
-    losses = [pd.read_csv(run.folder / "metrics.csv")[["train/loss", "val/loss"]].to_numpy() for run in (one, two)]
-    assert losses[0].shape == (8, 2)
-    assert np.ptp(losses[0][:, 0]) > 0.01  # it learns, so that agreeing means something
-    assert np.abs(losses[0] - losses[1]).max() < 1e-4
-    assert [len(run.environment["processes"]) for run in (one, two)] == [1, 2]
-    alone, together = (run.predictions("test") for run in (one, two))
-    assert alone["image_id"].tolist() == together["image_id"].tolist()
-    logits = alone.filter(regex="^logit_").columns
-    assert np.allclose(alone[logits], together[logits], atol=1e-3)
 
 
 def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(
@@ -147,72 +130,88 @@ def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_im
 
 
 @pytest.mark.slow
-def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_some_fail(table: Path, tmp_path: Path) -> None:
-    grid = ["-m", "trainer=ddp", "trainer.devices=1,2", "model=cnn_lstm", "model.sequence=diagonals,rows"]
-    again = ["sweep.name=mixed", f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2"]
-    done = run_command(*grid, *again)
-    assert done.returncode == 1
-    assert "diagonals" in done.stderr
-    found = find_runs(tmp_path / "sweeps" / "mixed")
-    assert len(found) == 4
-    for run in found:
-        if run.config.model.sequence == "diagonals":
-            assert not run.finished
-        else:
-            assert_ran_once(run, processes=run.config.trainer.devices, epochs=2)
-    finished = {run.folder: run.environment["finished"] for run in found if run.finished}
-    grid[-1] = "model.sequence=rows,columns"
-    assert run_command(*grid, *again).returncode == 0
-    found = find_runs(tmp_path / "sweeps" / "mixed")
-    assert len(found) == 6
-    assert {run.folder: run.environment["finished"] for run in found if run.folder in finished} == finished
-    assert sum(run.finished for run in found) == 4
+def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_one_dies_and_the_next_command_goes_on(
+    table: Path, tmp_path: Path
+) -> None:
+    grid = ["-m", "trainer.devices=2,0,1", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=mixed"]
+    grid += ["trainer.max_epochs=2"]
+    first = run_changed(tmp_path, DYING, *grid)
+    assert first.returncode == 1
+    assert "process 1 of 2 ended with status -9" in first.stderr
+    runs = {(run.config.trainer.devices, run.config.seed): run for run in find_runs(tmp_path / "sweeps" / "mixed")}
+    assert len(runs) == 6
+    assert {job for job, run in runs.items() if run.finished} == {(2, 1), (1, 0), (1, 1)}
+    for seed in (0, 1):
+        assert "trainer.devices=0: at least one is needed" in (runs[0, seed].folder / "train.log").read_text()
+    ends = {job: run.environment["finished"] for job, run in runs.items() if run.finished}
+    assert call(train, *grid, *SMALL).returncode == 1
+    assert "continuing" in (runs[2, 0].folder / "train.log").read_text()
+    for devices, seed in [(2, 0), *ends]:
+        assert_ran_once(runs[devices, seed], processes=devices, epochs=2)
+    assert {job: load_run(runs[job].folder).environment["finished"] for job in ends} == ends
+    assert len(find_runs(tmp_path / "sweeps" / "mixed")) == 6
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_its_job_alone_and_the_next_command_goes_on(table: Path, tmp_path: Path) -> None:
-    arguments = ["-m", "trainer.devices=2", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=cut"]
-    arguments += ["trainer.max_epochs=3"]
-    done = run_changed(tmp_path, DYING, *arguments)
-    assert done.returncode == 1
-    assert "process 1 of 2 ended with status -9" in done.stderr
-    first, second = find_runs(tmp_path / "sweeps" / "cut")
-    assert (first.config.seed, second.config.seed) == (0, 1)
-    assert not first.finished
-    assert_ran_once(second, processes=2, epochs=3)
-    done = run_command(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "continuing" in done.stdout
-    assert_ran_once(first, processes=2, epochs=3)
-
-
-@pytest.mark.slow
-def test_torchrun_trains_one_run_and_its_sweep_one_run_a_job(table: Path, tmp_path: Path) -> None:
-    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=2", "trainer=ddp"]
-    done = run_command(*paths, torchrun=True)
+def test_torchrun_trains_one_run(table: Path, tmp_path: Path) -> None:
+    done = torchrun(f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1")
     assert done.returncode == 0, done.stderr
     [run] = find_runs(tmp_path / "runs")
-    assert_ran_once(run, processes=2, epochs=2)
-    assert done.stdout.count("epoch 2/2") == 1
-    done = run_command("-m", *paths, "model=cnn_lstm", "model.sequence=diagonals,rows", torchrun=True)
+    assert_ran_once(run, processes=2, epochs=1)
+    assert done.stdout.count("epoch 1/1") == 1
+
+
+# One step an epoch, so that each step's loss is written down.
+STEPS = ("trainer.max_epochs=8", THIRDS, *NORMED)
+
+
+@pytest.fixture(scope="module")
+def sweep(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
+    """By task and sequence the runs of a sweep that torchrun has started, every second of which has to fail."""
+    folder = tmp_path_factory.mktemp("sweep")
+    grid = ["-m", "task=abnormal,findings", "model.sequence=diagonals,rows"]
+    done = torchrun(*grid, *STEPS, "data.batch_size=32", f"data.table={table}", f"outputs={folder}")
     assert done.returncode == 1
-    [sweep] = (tmp_path / "sweeps").iterdir()
-    found = {run.config.model.sequence: run for run in find_runs(sweep)}
-    assert len(found) == 2
-    assert not found["diagonals"].finished
-    assert_ran_once(found["rows"], processes=2, epochs=2)
+    assert "diagonals" in done.stderr
+    [jobs] = (folder / "sweeps").iterdir()
+    return {(run.config.task, run.config.model.sequence): run for run in find_runs(jobs)}
 
 
 @pytest.mark.slow
-def test_each_trial_of_a_search_is_trained_once_by_two_processes(table: Path, tmp_path: Path) -> None:
+def test_a_sweep_that_torchrun_starts_trains_one_run_a_job_though_some_fail(sweep: dict[tuple[str, str], Run]) -> None:
+    assert len(sweep) == 4
+    for (_, sequence), run in sweep.items():
+        if sequence == "diagonals":
+            assert not run.finished
+        else:
+            assert_ran_once(run, processes=2, epochs=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["abnormal", "findings"])
+def test_losses_and_predictions_of_two_processes_are_those_of_one(
+    sweep: dict[tuple[str, str], Run], table: Path, tmp_path: Path, task: str
+) -> None:
+    """Of the findings many are unknown."""
+    runs = trained(tmp_path, table, f"task={task}", *STEPS, "data.batch_size=64"), sweep[task, "rows"]
+    losses = [pd.read_csv(run.folder / "metrics.csv")[["train/loss", "val/loss"]].to_numpy() for run in runs]
+    assert losses[0].shape == (8, 2)
+    assert np.ptp(losses[0][:, 0]) > 0.01  # it learns, so that agreeing means something
+    assert np.abs(losses[0] - losses[1]).max() < 1e-4
+    assert [len(run.environment["processes"]) for run in runs] == [1, 2]
+    alone, together = (run.predictions("test") for run in runs)
+    assert alone["image_id"].tolist() == together["image_id"].tolist()
+    logits = alone.filter(regex="^logit_").columns
+    assert np.allclose(alone[logits], together[logits], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_search_is_trained_once_by_two_processes(table: Path, tmp_path: Path) -> None:
     paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1", "trainer.devices=2"]
-    done = run_command("sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn,cnn_lstm", *paths)
-    assert done.returncode == 0, done.stderr
-    found = find_runs(tmp_path / "sweeps" / "find")
-    assert len(found) == 2
-    for run in found:
-        assert_ran_once(run, processes=2, epochs=1)
-    assert found[0].config.model.learning_rate == found[1].config.model.learning_rate != 1e-3
+    output(train, *SMALL, "sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn", *paths)
+    [run] = find_runs(tmp_path / "sweeps" / "find")
+    assert_ran_once(run, processes=2, epochs=1)
+    assert run.config.model.learning_rate != 1e-3
 
 
 @pytest.mark.parametrize(("gpus", "processes", "together"), [(True, 2, True), (True, 1, False), (False, 2, False)])

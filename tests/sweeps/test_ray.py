@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lungdet.runs.folder import Run, find_runs
+from lungdet.runs.folder import find_runs
 from tests.calling import CHECKOUT
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")
@@ -46,6 +46,8 @@ class Probe(Callback):
         }
         (self.folder / f"{when}_{config.hydra.job.num}.json").write_text(json.dumps(state))
 """
+# What libraries set when they are imported.
+BY_LIBRARIES = ("KMP_", "LD_LIBRARY_PATH", "NO_ALBUMENTATIONS", "PYTORCH_NVML", "TORCHINDUCTOR_", "WANDB_")
 # Other programs decide neither whether a worker is there in time nor whether it is ended for want of memory.
 PATIENT = {
     "RAY_worker_register_timeout_seconds": "1800",
@@ -54,45 +56,38 @@ PATIENT = {
 }
 
 
-def sweep(
-    folder: Path, *arguments: str, cores: int, together: int = 1
-) -> tuple[list[Run], subprocess.CompletedProcess]:
-    """A multirun on so many cores, one a job, started in a folder in which outputs are relative.
+def test_jobs_run_side_by_side_once_each_whatever_comes_of_others_and_the_experiment_ends_in_its_report(
+    tmp_path: Path,
+) -> None:
+    """Three jobs, of two processes, of none, which fails, and of one, on two cores, started where outputs are relative.
 
-    No job begins before so many have been started `together`.
+    No job begins before two have been started.
     """
-    (folder / "ray_probe.py").write_text(PROBE)
-    cores_given = ["+hydra.launcher.ray.remote.num_cpus=1", f"+hydra.launcher.ray.init.num_cpus={cores}"]
-    probe = ["+hydra.callbacks.probe._target_=ray_probe.Probe", f"+hydra.callbacks.probe.folder={folder}"]
-    probe += [f"+hydra.callbacks.probe.together={together}"]
-    quiet = ["+hydra.launcher.ray.init.include_dashboard=false", "data.num_workers=0", "sweep.name=side_by_side"]
-    command = [sys.executable, f"{CHECKOUT}/train.py", "-m", "hydra/launcher=ray", *cores_given, *probe, *quiet]
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    (tmp_path / "ray_probe.py").write_text(PROBE)
+    cores = ["+hydra.launcher.ray.remote.num_cpus=1", "+hydra.launcher.ray.init.num_cpus=2"]
+    probe = ["+hydra.callbacks.probe._target_=ray_probe.Probe", f"+hydra.callbacks.probe.folder={tmp_path}"]
+    probe += ["+hydra.callbacks.probe.together=2", "+hydra.launcher.ray.init.include_dashboard=false"]
+    small = ["data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1", "~degrade"]
+    jobs = ["experiment=[paper,smoke]", "model=cnn", "trainer.devices=2,0,1", "sweep.name=side_by_side", *small]
+    command = [sys.executable, f"{CHECKOUT}/train.py", "-m", "hydra/launcher=ray", *cores, *probe, *jobs]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | PATIENT | {"PYTHONPATH": path}
-    done = subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
-    assert (folder / "outputs/sweeps/side_by_side").is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
-    return find_runs(folder / "outputs/sweeps"), done
-
-
-def test_jobs_run_side_by_side_once_each_and_the_experiment_ends_in_its_report(tmp_path: Path) -> None:
-    runs, done = sweep(tmp_path, "experiment=[paper,smoke]", "trainer.max_epochs=1", cores=2, together=2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(runs) == 2
-    assert all(run.finished and run.folder.parent.name == "side_by_side" for run in runs)
-    assert [(run.folder / "train.log").read_text().count("epoch 1/1") for run in runs] == [1, 1]
-    assert (tmp_path / "outputs/sweeps/side_by_side/report/report.html").is_file(), done.stdout[-3000:]
-
-
-def test_a_worker_is_left_as_it_was_by_a_job_of_two_processes_and_by_one_that_fails(tmp_path: Path) -> None:
-    runs, done = sweep(tmp_path, "experiment=smoke", "trainer.max_epochs=1", "trainer.devices=2,0,1", cores=1)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    folder = tmp_path / "outputs/sweeps/side_by_side"
+    assert folder.is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
     assert "trainer.devices=0: at least one is needed" in done.stderr
     assert done.returncode == 1
-    ended = {run.config.trainer.devices: run for run in runs}
-    assert {devices: run.finished for devices, run in ended.items()} == {0: False, 1: True, 2: True}
-    assert [len(ended[devices].environment["processes"]) for devices in (1, 2)] == [1, 2]
+
+    runs = {run.config.trainer.devices: run for run in find_runs(tmp_path / "outputs/sweeps")}
+    assert {run.folder.parent.name for run in runs.values()} == {"side_by_side"}
+    assert {devices: run.finished for devices, run in runs.items()} == {0: False, 1: True, 2: True}
+    for devices in (1, 2):
+        assert len(runs[devices].environment["processes"]) == devices
+        assert (runs[devices].folder / "train.log").read_text().count("epoch 1/1") == 1
+    assert (folder / "report/report.html").is_file(), done.stdout[-3000:]
 
     for job in (0, 1):
-        before, after = (json.loads((tmp_path / f"{when}_{job}.json").read_text()) for when in ("before", "after"))
-        left = set(after.pop("environment").items()) ^ set(before.pop("environment").items())
-        assert not {name for name, _ in left if not name.startswith(("KMP_", "NO_ALBUMENTATIONS", "WANDB_"))}
+        before, after = (json.loads((tmp_path / f"{moment}_{job}.json").read_text()) for moment in ("before", "after"))
+        changed = set(after.pop("environment").items()) ^ set(before.pop("environment").items())
+        assert not {name for name, _ in changed if not name.startswith(BY_LIBRARIES)}
         assert after == before

@@ -292,12 +292,12 @@ def test_no_two_patients_of_the_real_originals_share_an_image(real: Store) -> No
 
 
 @pytest.mark.slow
-def test_of_200_copies_of_real_originals_95_in_100_are_found(real: Store, real_data: Path) -> None:
-    rows = np.random.default_rng(7).permutation(len(real.manifest))[:200]
+def test_95_in_100_copies_of_real_originals_are_found(real: Store, real_data: Path) -> None:
+    rows = np.random.default_rng(7).permutation(len(real.manifest))[:100]
     originals = [read_grey(real_data / "ChestX-ray14" / real.manifest["path"][row]) for row in rows]
     images = np.concatenate([real.images, planted(originals, seed=8)])
     manifest = each_its_own(len(images)).assign(
-        patient_id=[*real.manifest["patient_id"], *(f"copy/{i}" for i in range(200))]
+        patient_id=[*real.manifest["patient_id"], *(f"copy/{i}" for i in range(100))]
     )
     pairs = copies_between_patients(images, manifest)
     twins = {row: len(real.manifest) + i for i, row in enumerate(rows.tolist())}
@@ -305,6 +305,6 @@ def test_of_200_copies_of_real_originals_95_in_100_are_found(real: Store, real_d
     allowed = set(twins.items()) | {(x, twins[y]) for p in same for x, y in (p, p[::-1]) if y in twins}
     number = {name: i for i, name in enumerate(manifest["image_id"])}
     found = {(number[a], number[b]) for a, b in zip(pairs["image_id_a"], pairs["image_id_b"], strict=True)}
-    print(json.dumps({"found": len({b for _, b in found}), "of": 200, "false": len(found - allowed)}))
+    print(json.dumps({"found": len({b for _, b in found}), "of": 100, "false": len(found - allowed)}))
     assert found <= allowed
-    assert len({b for _, b in found}) >= 190
+    assert len({b for _, b in found}) >= 95
