@@ -185,36 +185,32 @@ def test_models_take_turns_and_each_round_begins_with_another(
     assert passes == single == (there + back) * 4 + there
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        ("model._target_: lungdet.models.gone.Gone", "No module named 'lungdet.models.gone'"),
-        ("model.hidden", "hidden"),
-        ("model.sequence: sideways", "model.sequence=sideways: one of rows, columns, patches, visits is needed"),
-        ("model", "model"),
-        ("file", "config.yaml"),
-    ],
-)
 def test_a_model_that_cannot_be_built_says_why_and_the_others_are_measured(
-    runs: dict[str, Run], tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str, reason: str
+    runs: dict[str, Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_run(tmp_path / "run")
-    config = OmegaConf.to_container(run.config)
-    key, _, value = broken.partition(": ")
-    if value:
-        config["model"][key.removeprefix("model.")] = value
-    elif key == "model.hidden":
-        del config["model"]["hidden"]
-    elif key == "model":
-        del config["model"]
-    OmegaConf.save(OmegaConf.create(config), run.folder / "config.yaml")
-    if key == "file":
-        (run.folder / "config.yaml").unlink()
-    found = costs.measure({Model("broken"): Run(run.folder), PLAIN: runs["cnn"]})
-    assert reason in found["models"]["broken"]["reason"]
+    config = OmegaConf.to_container(runs["cnn"].config)
+    network = config["model"]
+    broken = {
+        "No module named 'lungdet.models.gone'": config | {"model": network | {"_target_": "lungdet.models.gone.Gone"}},
+        "hidden": config | {"model": {key: value for key, value in network.items() if key != "hidden"}},
+        "model.sequence=sideways: one of rows, columns, patches, visits is needed": config
+        | {"model": network | {"sequence": "sideways"}},
+        "model": {key: value for key, value in config.items() if key != "model"},
+        "config.yaml": None,
+    }
+    measured = {}
+    for number, whole in enumerate(broken.values()):
+        folder = write_run(tmp_path / str(number))
+        (folder / "config.yaml").unlink()
+        if whole is not None:
+            OmegaConf.save(OmegaConf.create(whole), folder / "config.yaml")
+        measured[Model("broken", {"number": number})] = Run(folder)
+    found = costs.measure(measured | {PLAIN: runs["cnn"]})
     assert found["models"]["cnn"]["flops"]
     assert found["against"] == "cnn"
-    assert reason in caplog.text
+    for model, reason in zip(measured, broken, strict=True):
+        assert reason in found["models"][model]["reason"]
+        assert reason in caplog.text
 
 
 def test_a_model_that_fails_on_these_images_says_why(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
