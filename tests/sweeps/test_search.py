@@ -127,7 +127,7 @@ def test_every_combination_has_the_same_number_of_trials_and_they_take_turns(sea
 
 
 def test_values_are_within_the_space_and_a_run_is_told_what_was_searched(search):
-    for job in search(BOTH, "sweep.trials=12").jobs:
+    for job in search("model=cnn", "sweep.trials=12").jobs:
         assert 1e-4 <= float(job["model.learning_rate"]) <= 1e-2
         assert 0 <= float(job["model.dropout"]) <= 0.6
         assert job["sweep.searched"] == f"[{','.join(SPACE)}]"
@@ -135,7 +135,7 @@ def test_values_are_within_the_space_and_a_run_is_told_what_was_searched(search)
 
 def test_the_command_line_adds_to_the_space_replaces_a_range_or_takes_a_key_out(search):
     more = ["model.hidden=range(64,257,64)", "model.learning_rate=tag(log,interval(1e-6,1e-5))", "model.dropout=0.3"]
-    made = search(BOTH, *more, "+model.extra=int(interval(2,4))", "sweep.trials=8")
+    made = search("model=cnn", *more, "+model.extra=int(interval(2,4))", "sweep.trials=8")
     assert {int(job["model.hidden"]) for job in made.jobs} <= {64, 128, 192, 256}
     assert {int(job["model.extra"]) for job in made.jobs} <= {2, 3, 4}
     assert all(1e-6 <= float(job["model.learning_rate"]) <= 1e-5 for job in made.jobs)
@@ -167,21 +167,24 @@ def test_trials_that_were_cut_are_launched_again_with_their_own_values_and_nothi
 
 
 def test_more_trials_go_on_and_suggest_what_one_search_would_have(search):
-    whole = search(BOTH, "sweep.trials=13", name="whole")
-    parts = [search(BOTH, f"sweep.trials={count}", name="parts") for count in (4, 11, 13)]
+    """13 trials, since the first ten are drawn at random."""
+    whole = search("model=cnn", "sweep.trials=13", name="whole")
+    parts = [search("model=cnn", f"sweep.trials={count}", name="parts") for count in (4, 11, 13)]
     assert [len(part.turns) for part in parts] == [4, 7, 2]
     assert [values(job) for part in parts for job in part.jobs] == [values(job) for job in whole.jobs]
-    assert len({values(job) for job in whole.jobs if job["model"] == "cnn"}) == 13
-    assert parts[1].numbers[0] == 8
+    assert len({values(job) for job in whole.jobs}) == 13
+    assert parts[1].numbers[0] == 4
 
 
 def test_suggestions_follow_the_seed_and_are_the_same_for_all_at_first(search):
-    one, again = (search(BOTH, "sweep.trials=3", name=name) for name in ("a", "b"))
-    other = search(BOTH, "sweep.trials=3", "sweep.seed=1", name="c")
-    assert one.jobs[0]["model.dropout"] == again.jobs[0]["model.dropout"]
-    assert {values(job) for job in one.jobs} == {values(job) for job in again.jobs}
-    assert {values(job) for job in one.jobs}.isdisjoint(values(job) for job in other.jobs)
-    assert all(values(turn[0]) == values(turn[1]) for turn in one.turns)
+    both = search(BOTH, "sweep.trials=3", name="a")
+    assert all(values(turn[0]) == values(turn[1]) for turn in both.turns)
+    again, reseeded = (
+        {values(job) for job in search("model=cnn", "sweep.trials=3", f"sweep.seed={seed}", name=f"{seed}").jobs}
+        for seed in (0, 1)
+    )
+    assert {values(job) for job in both.jobs} == again
+    assert again.isdisjoint(reseeded)
 
 
 def test_losses_are_lowered(search):
