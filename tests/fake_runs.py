@@ -1,6 +1,7 @@
 """Run folders as training writes them, made without training: known labels, drawn probabilities."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
+from lungdet.data.manifest import Sheet
+from lungdet.data.sources.combined import CombinedDataModule
+from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.data.splitting.splits import Split, hash_of
 from lungdet.evaluation import report, summary
 from lungdet.evaluation.gathering.families import require_pairs
@@ -90,6 +94,11 @@ def shortcuts(test: pd.DataFrame, labels: tuple[str, ...] = ("abnormal",), **cor
             guess[f"logit_{label}"] = log_odds(np.where(wrong, 1 - target, target))
         tables.append(pd.DataFrame({"image_id": test.image_id, "shortcut": name, **guess}))
     return pd.concat(tables, ignore_index=True)
+
+
+def sheet(dataset: str) -> dict:
+    """A dataset's data sheet as a run records it."""
+    return asdict(PhantomDataModule.sheets.get(dataset) or CombinedDataModule.sheets.get(dataset) or Sheet())
 
 
 def fold_of(fold: int, of: int) -> dict:
@@ -184,7 +193,9 @@ def write_run(
             "excluded": 1,
             "resize": "squash",
             "image_size": 224,
-            "sources": {name: {"images": n, "of": 112120, "patients": n // 2} for name, n in datasets.items()},
+            "sources": {
+                name: sheet(name) | {"images": n, "of": 112120, "patients": n // 2} for name, n in datasets.items()
+            },
         },
         "split": drawn.facts | {"hash": "split" + parts["test"]["hash"], "parts": parts},
         "parameters": 1_234_567 if model == "cnn" else 2_345_678,
@@ -223,7 +234,9 @@ def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, exte
     results, skipped = collect([folder])
     require_pairs(results, hashes=external is None)
     for result in results if external else []:
-        result.test.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": list(unsearched)}
+        sources = {name: sheet(name) for name in result.test["dataset"].unique()}
+        facts = {"excluded": 0, "copies": 0, "unsearched": list(unsearched), "sources": sources}
+        result.test.attrs["scored"] = facts
     models, left_out = group(results)
     out = out or folder / "report"
     study = summary.study_of(models, skipped + left_out, rule, at, out, draws, external)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from lungdet.evaluation.answer import seeds
 from lungdet.evaluation.gathering.models import STARTED_FROM
-from lungdet.evaluation.sections import SECTIONS, search
+from lungdet.evaluation.sections import SECTIONS, data_and_split, search
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import finding_name, join, label, number, percent, unit
 from lungdet.runs.learnt import why_unsearched
@@ -14,6 +14,14 @@ COVERAGE_AT_40 = "94 to 96 of 100, those of the calibration error in 91"
 """Found by `make drills`."""
 STUDY_DIFFERENCE = 0.016
 """What the study found between its two models, in accuracy."""
+ABNORMAL = {"findings": "any of 14 tags", "tuberculosis": "tuberculosis", None: "whatever its table calls so"}
+"""What `abnormal` means, by a data sheet's word for it."""
+LOOKED_FOR = {
+    "findings": "never looked for tuberculosis",
+    "tuberculosis": "looked for tuberculosis alone",
+    None: "looked for what its table names",
+}
+"""What readers or tags were about, likewise."""
 
 
 def caveats(summary: dict) -> list[str]:
@@ -78,13 +86,13 @@ def _of_labels(summary: dict) -> list[str]:
             "The study's published rows do not compare: they are on other images, and its text does not say whether "
             "patients or images were split. Which results share this protocol: [Data and split](#data-and-split)."
         )
-    if "chestxray14" in sources:
+    if mined := [name for name in sources if data["sheets"][name]["labels_from"] == "reports"]:
         doubts.append(
-            "ChestX-ray14's labels were mined from reports by text analysis, not read from the images: a part of "
-            "them is wrong, wherever this source was learnt from or tested on."
+            f"The labels of {join(mined)} were mined from reports by text analysis, not read from the images: a part "
+            "of them is wrong, wherever this source was learnt from or tested on."
         )
-    if len(sources) > 1:
-        doubts.append(_pooled(summary, sources))
+    if meanings := data_and_split.meanings(data):
+        doubts.append(_pooled(summary["task"], meanings))
     recorded = any("dataset" in (block["shortcuts"] or {}) for block in summary["models"].values())
     if len(datasets) > 1 and data["source_alone_auroc"] is not None and not recorded:
         doubts.append(
@@ -113,17 +121,17 @@ def _of_runs(summary: dict) -> list[str]:
     return doubts
 
 
-def _pooled(summary: dict, sources: list[str]) -> str:
-    """What pooling several sources means for the labels."""
-    if summary["task"] != "abnormal":
+def _pooled(task: str, meanings: dict[str | None, list[str]]) -> str:
+    """What pooling sources means for the labels."""
+    sources = join(sorted(name for names in meanings.values() for name in names))
+    if task != "abnormal":
+        looked = [f"{join(names)} {LOOKED_FOR[meaning]}" for meaning, names in meanings.items()]
         return (
-            f"{join(sources)} do not say the same of an image: ChestX-ray14 never looked for tuberculosis, Montgomery "
-            "and Shenzhen for nothing else. Each finding is measured on the images whose source says something of it."
+            f"{sources} do not say the same of an image: {join(looked)}. Each finding is measured on the images whose "
+            "source says something of it."
         )
-    return (
-        f"`abnormal` does not mean the same in {join(sources)}: any of 14 mined tags in ChestX-ray14, "
-        "tuberculosis in Montgomery and Shenzhen. Read each dataset apart."
-    )
+    clauses = [f"{ABNORMAL[meaning]} in {join(names)}" for meaning, names in meanings.items()]
+    return f"`abnormal` does not mean the same in {sources}: {join(clauses)}. Read each dataset apart."
 
 
 def _about_parts(summary: dict) -> list[str]:

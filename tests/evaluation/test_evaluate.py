@@ -15,7 +15,7 @@ import evaluate
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.training import predicting
 from tests.calling import CHECKOUT, call
-from tests.fake_runs import predictions, write_run
+from tests.fake_runs import predictions, sheet, write_run
 
 
 def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
@@ -109,7 +109,8 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     def score(run, data, trust):
         asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
         table = predictions({"montgomery": images}, seed=seed)
-        table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": []}
+        sources = {"montgomery": sheet("montgomery")}
+        table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": [], "sources": sources}
         return table
 
     monkeypatch.setattr(predicting, "score", score)

@@ -14,7 +14,7 @@ from lungdet.errors import InputError, RunError
 from lungdet.findings import TASKS
 from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, find_runs, load_run
-from lungdet.runs.learnt import learnt
+from lungdet.runs.learnt import chain, learnt
 from lungdet.runs.locking import in_use
 from lungdet.runs.predictions import NEEDED, check, require_log_odds
 
@@ -74,6 +74,13 @@ class Result:
     def learnt_from(self) -> set[str]:
         """The sources that the run has images of in training or validation, or a run that it started from."""
         return {*learnt(self.run)["dataset"]}
+
+    @cached_property
+    def sheets(self) -> dict[str, dict]:
+        """Of each dataset that the run is tested on or has learnt from the data sheet, as a run recorded it."""
+        recorded = [origin.data["sources"] for origin in reversed(chain(self.run))]
+        recorded.append(self.test.attrs.get("scored", {}).get("sources", {}))
+        return {name: facts for sources in recorded for name, facts in sources.items()}
 
     @property
     def test_hash(self) -> str:

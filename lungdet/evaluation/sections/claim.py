@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lungdet.evaluation.sections.contract import Written
+from lungdet.evaluation.sections.data_and_split import meanings
 from lungdet.page.document import Table, Text, anchors, plain
 
 TITLE = "Appendix: CLAIM 2024 checklist"
@@ -82,7 +83,7 @@ def _facts(summary: dict) -> set[str]:
     data = summary["data"]
     sources = {*data["test_datasets"], *data["learnt_from"]}
     holds = {
-        "labels": "chestxray14" in sources or len(sources) > 1,
+        "labels": bool(meanings(data)) or any(data["sheets"][name]["labels_from"] == "reports" for name in sources),
         "patients": summary["data"]["patients_known"],
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
         "same source": bool(data["known_sources"]),

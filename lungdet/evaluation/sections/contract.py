@@ -71,9 +71,14 @@ class Study:
         return self.first.first.run.config.task
 
     @property
+    def sheets(self) -> dict[str, dict]:
+        """What is known of each dataset that was tested or learnt from, see `lungdet.data.manifest.Sheet`."""
+        return {name: facts for result in self.results for name, facts in result.sheets.items()}
+
+    @property
     def synthetic(self) -> bool:
-        """Whether phantoms were tested."""
-        return any(name.startswith("phantom") for name in self.first.test["dataset"])
+        """Whether drawn images were tested."""
+        return any(self.sheets[name]["synthetic"] for name in self.first.test["dataset"].unique())
 
     @property
     def patients_known(self) -> bool:

@@ -11,6 +11,9 @@ from lungdet.evaluation.statistics.measure import counts
 from lungdet.page.document import Items, Table, Text
 from lungdet.page.wording import counted, number, share_of, unit
 
+FACTS = ("labels_from", "abnormal", "synthetic")
+"""Of a data sheet what the report goes by, beside the number of images."""
+
 
 def measure(study: Study) -> dict:
     """Which data was tested and learnt from, and how it was split."""
@@ -93,6 +96,15 @@ SECTION = Section(
 )
 
 
+def meanings(data: dict) -> dict[str | None, list[str]]:
+    """Which sources, tested or learnt from, mean what by `abnormal`; empty where all are known to mean the same."""
+    sources: dict[str | None, list[str]] = {}
+    for name in sorted({*data["test_datasets"], *data["learnt_from"]}):
+        sources.setdefault(data["sheets"][name]["abnormal"], []).append(name)
+    alike = len(sources) == 1 and (None not in sources or len(sources[None]) == 1)
+    return {} if alike else sources
+
+
 def source_alone(test: pd.DataFrame) -> float:
     """AUROC of an answer that knows an image's source and nothing of its pixels: the source's own share of abnormal.
 
@@ -123,6 +135,7 @@ def _data(study: Study) -> dict:
         "known_sources": sorted(known),
         "new_sources": sorted(set().union(*[datasets - sources for datasets, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),
+        "sheets": {name: {key: facts[key] for key in FACTS} for name, facts in sorted(study.sheets.items())},
         "unsearched": [dict(run) for run in sorted(unsearched)],
         "scored": {key: max(run_facts[key] for run_facts in facts) for key in ("excluded", "copies")}
         if external
