@@ -131,8 +131,7 @@ def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
 
 
 def identity(run: Run) -> dict[str, str]:
-    """What makes a run the model that it is: the configuration, flat, values as text, without `NOT_THE_MODEL`, and the
-    split.
+    """What makes a run the model that it is: its configuration without `NOT_THE_MODEL`, flat, as text, and its split.
 
     Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`.
     """

@@ -1,4 +1,4 @@
-"""Protocols: which published results share the way the images were split, and which do not compare.
+"""Comparability: which published results share the way the images were split, and which do not compare.
 
 Sources:
 - Wang et al. 2017, arXiv 1705.02315, appendix B.2: ChestX-ray14 split about 70:10:20 by patient, AUROC by finding

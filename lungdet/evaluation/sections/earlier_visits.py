@@ -53,13 +53,10 @@ def measure(study: Study) -> dict:
             block |= {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
             tables, half = [replicate.test[inside] for replicate in replicates], [0.0] * len(replicates)
-            drawn_once = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])[
-                "auroc"
-            ]  # drawn once
-            for name, seeds_of in ((first, slice(seeds)), (second, slice(seeds, None))):
-                estimates[name][group.name] = drawn_once._replace(
-                    values=drawn_once.values[seeds_of], draws=drawn_once.draws[seeds_of]
-                )
+            # Of both models at once, whose patients are then drawn once.
+            auroc = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])["auroc"]
+            for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
+                estimates[name][group.name] = auroc._replace(values=auroc.values[own], draws=auroc.draws[own])
                 enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group.name]})
             described[group.name] = block
         if described:

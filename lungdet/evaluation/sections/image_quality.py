@@ -201,7 +201,7 @@ def _worst(model: str, block: dict) -> str:
     p = block["drops"]["drop_p_holm"][worst]
     verdict = "a loss is shown" if p is not None and p < SIGNIFICANT and drops[worst] > 0 else "no loss is shown"
     verdict += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"
-    drop_by_level = {level: block_there["drop"]["auroc"] for level, block_there in block["levels"][worst].items()}
+    drop_by_level = {level: degraded["drop"]["auroc"] for level, degraded in block["levels"][worst].items()}
     level = max(drop_by_level, key=drop_by_level.__getitem__)
     at = level_name(worst, float(level))
     return (

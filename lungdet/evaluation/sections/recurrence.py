@@ -84,18 +84,18 @@ def tell(summary: dict) -> list:
             )
         ]
     blocks: list = []
-    for finding in summary["recurrence"]:
+    for outcome in summary["recurrence"]:
         quoted = [
             sentences.difference(compared, "auroc", "auroc", f"AUROC on {CASES[key]}")
-            for key, compared in _deciding(summary, finding)
+            for key, compared in _deciding(summary, outcome)
         ]
-        blocks += [Items([sentence(summary, finding), *quoted]), _table(summary, finding)]
+        blocks += [Items([sentence(summary, outcome), *quoted]), _table(summary, outcome)]
     return blocks
 
 
 def verdicts(summary: dict) -> list[str]:
     """Whether the recurrence of each CNN-LSTM helps."""
-    return [f"{verdict(summary, finding)} ([why](#recurrence))." for finding in summary["recurrence"]]
+    return [f"{verdict(summary, outcome)} ([why](#recurrence))." for outcome in summary["recurrence"]]
 
 
 SECTION = Section(
@@ -112,32 +112,32 @@ SECTION = Section(
 )
 
 
-def sentence(summary: dict, finding: dict) -> str:
+def sentence(summary: dict, outcome: dict) -> str:
     """Whether the recurrence helps; if that is not shown, which comparison shows none or which control is missing."""
-    lstm, deciding = finding["model"], _deciding(summary, finding)
-    if finding["helps"]:
+    lstm, deciding = outcome["model"], _deciding(summary, outcome)
+    if outcome["helps"]:
         better_than = dict.fromkeys(label(compared["first"]) for _, compared in deciding)
         return (
-            f"{verdict(summary, finding)}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
-            f"{join([CASES[key] for key in finding['cases']])}, and each of these differences is shown."
+            f"{verdict(summary, outcome)}: {label(lstm)}'s AUROC is above that of {join(list(better_than))} on "
+            f"{join([CASES[key] for key in outcome['cases']])}, and each of these differences is shown."
         )
     reasons = [
-        f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in finding["missing"]
+        f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in outcome["missing"]
     ]
     for key, compared in deciding:
         if sentences.shown(compared, "auroc") and not _better(compared):
             reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
         elif not _better(compared):
             reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
-    return f"{verdict(summary, finding)}: {'; '.join(reasons)}."
+    return f"{verdict(summary, outcome)}: {'; '.join(reasons)}."
 
 
-def verdict(summary: dict, finding: dict) -> str:
+def verdict(summary: dict, outcome: dict) -> str:
     """What is said of one CNN-LSTM, without the reasons."""
-    of = f" of {label(finding['model'])}" if len(summary["recurrence"]) > 1 else ""
-    if not finding["helps"]:
+    of = f" of {label(outcome['model'])}" if len(summary["recurrence"]) > 1 else ""
+    if not outcome["helps"]:
         return f"No effect of the recurrence{of} is shown"
-    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, finding))
+    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, outcome))
     return f"The recurrence{of} helps{'' if seeds else THESE_RUNS}"
 
 
@@ -146,11 +146,11 @@ def _better(compared: dict) -> bool:
     return sentences.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
 
 
-def _deciding(summary: dict, finding: dict) -> list[tuple[str, dict]]:
+def _deciding(summary: dict, outcome: dict) -> list[tuple[str, dict]]:
     """The comparisons that decide, each with the cases that it is on."""
     return [
         (key, compared)
-        for key, case in finding["cases"].items()
+        for key, case in outcome["cases"].items()
         for compared in case["comparisons"]
         if compared["first"].role in DECIDE
     ]
@@ -161,25 +161,25 @@ def _adds(summary: dict, lstm: str | None) -> str:
     return f"`python train.py experiment=controls{' model.sequence=visits' if visits else ''} data.root=DIR`"
 
 
-def _table(summary: dict, finding: dict) -> Table:
-    lstm, reasons = finding["model"], {}
-    rows = [[label(name)] for name in finding["cases"]["all"]["models"]]
+def _table(summary: dict, outcome: dict) -> Table:
+    lstm, reasons = outcome["model"], {}
+    rows = [[label(name)] for name in outcome["cases"]["all"]["models"]]
     columns = ["Model"]
-    for key, case in finding["cases"].items():
+    for key, case in outcome["cases"].items():
         columns += [f"{metric_name('auroc')}, {CASES[key]}", f"{label(lstm)} minus it", "p"]
         cells = [["", ""]]
         for compared in case["comparisons"]:
-            cell_of = compared["metrics"]["auroc"]
-            cells.append([difference(cell_of["difference"], cell_of["interval"], "auroc"), p_value(cell_of["p_holm"])])
-            if "undefined" in cell_of:
-                reasons.setdefault(cell_of["undefined"], {})[CASES[key]] = None
+            auroc = compared["metrics"]["auroc"]
+            cells.append([difference(auroc["difference"], auroc["interval"], "auroc"), p_value(auroc["p_holm"])])
+            if "undefined" in auroc:
+                reasons.setdefault(auroc["undefined"], {})[CASES[key]] = None
         for row, block, cell in zip(rows, case["models"].values(), cells, strict=True):
             row += [with_interval(block, "test", "auroc"), *cell]
-    return Table(columns, rows, 1, [*_notes(summary, finding), *undefined(reasons)])
+    return Table(columns, rows, 1, [*_notes(summary, outcome), *undefined(reasons)])
 
 
-def _notes(summary: dict, finding: dict) -> list[str]:
-    named = {name: name.role for name in finding["cases"]["all"]["models"] if name != finding["model"]}
+def _notes(summary: dict, outcome: dict) -> list[str]:
+    named = {name: name.role for name in outcome["cases"]["all"]["models"] if name != outcome["model"]}
     mean = "" if summary["task"] == "abnormal" else ", the mean over findings"
     notes = [
         f"AUROC{mean}, 95 % intervals. That the recurrence helps is said where the CNN-LSTM is better than the model "
@@ -187,8 +187,8 @@ def _notes(summary: dict, finding: dict) -> list[str]:
         "these two; those with other models decide nothing and are adjusted by themselves.",
         f"{'; '.join(f'{label(name)}: {WHAT[role]}' for name, role in named.items() if role in WHAT)}.",
     ]
-    if "earlier" in finding["cases"]:
-        all_cases, with_order = (finding["cases"][key]["labelled"] for key in ("all", "earlier"))
+    if "earlier" in outcome["cases"]:
+        all_cases, with_order = (outcome["cases"][key]["labelled"] for key in ("all", "earlier"))
         notes.append(
             f"Earlier visits have an order where there are two or more: {with_order:,} of {all_cases:,} labelled "
             "cases. Below that the shuffled control reads what the CNN-LSTM reads."

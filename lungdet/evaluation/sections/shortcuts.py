@@ -61,8 +61,8 @@ def tell(summary: dict) -> list:
     rows = []
     for model, block in list(recorded.items())[: 1 if alike else None]:
         whose = "" if alike else f", as fitted for {label(model)}"
-        for name, guess in block.items():
-            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(guess, "test", m) for m in _MEASURES]])
+        for name, shortcut in block.items():
+            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(shortcut, "test", m) for m in _MEASURES]])
     for model, block in summary["models"].items():
         rows.append([f"{label(model)}, which reads the image", *[value(block, "test", m) for m in _MEASURES]])
     mean = "" if summary["task"] == "abnormal" else " Means over the findings that the models' means are over."
@@ -84,21 +84,21 @@ def measure(study: Study) -> dict:
 def caveats(summary: dict) -> list[str]:
     """The shortcuts that come near a model or are strong by themselves, the strongest first."""
     reached = {model: block["test"]["auroc"] for model, block in summary["models"].items()}
-    guesses: dict[str, float] = {}
+    strongest: dict[str, float] = {}
     near: list[str] = []
     for model, block in summary["models"].items():
-        for name, guess in (block["shortcuts"] or {}).items():
-            area = guess["test"]["auroc"]
-            if area is None or area <= 0.5:  # no guess
+        for name, shortcut in (block["shortcuts"] or {}).items():
+            area = shortcut["test"]["auroc"]
+            if area is None or area <= 0.5:  # tells nothing
                 continue
             close = reached[model] is not None and area >= reached[model] - NEAR
             if close and model not in near:
                 near.append(model)
             if close or area > STRONG:
-                guesses[name] = max(area, guesses.get(name, 0))
-    if not guesses:
+                strongest[name] = max(area, strongest.get(name, 0))
+    if not strongest:
         return []
-    ordered = sorted(guesses.items(), key=lambda item: -item[1])
+    ordered = sorted(strongest.items(), key=lambda item: -item[1])
     named = [f"{MEANINGS.get(name, name)} {figure('auroc', area)}" for name, area in ordered[:3]]
     further = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     models = [f"{label(model)} {figure('auroc', area)}" for model, area in reached.items() if area is not None]
