@@ -28,7 +28,7 @@ from lungdet.training.recording import quieten
 from lungdet.training.trainer import build_trainer, compile_backbone
 from lungdet.training.wandb import wandb_logger
 
-log = logging.getLogger("train")
+log = logging.getLogger(__name__)
 
 
 def train(run: Run, trust: Sequence[str] = ()) -> float:

@@ -51,8 +51,14 @@ TIMED = {
 }
 """What is timed, and what it is called."""
 
-_KEYS = ("data.image_size", "data.batch_size", "trainer.precision", "trainer.memory_format", "trainer.accelerator")
-"""What all models are measured under, in a run's config.yaml."""
+_KEYS = {
+    "image_size": "data.image_size",
+    "batch_size": "data.batch_size",
+    "precision": "trainer.precision",
+    "memory_format": "trainer.memory_format",
+    "accelerator": "trainer.accelerator",
+}
+"""What all models are measured under, and where it stands in a run's config.yaml."""
 
 
 def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
@@ -136,16 +142,16 @@ def _settings(turns: "_Turns", remarks: list[str]) -> dict[str, Any]:
     Raises:
         InputError: no run has.
     """
-    settings = turns.each(lambda run: {key: OmegaConf.select(run.config, key) for key in _KEYS})
+    settings = turns.each(lambda run: {key: OmegaConf.select(run.config, key) for key in _KEYS.values()})
     first = next((name for name, values in settings.items() if None not in values.values()), None)
     if first is None:
-        raise InputError("; ".join([f"no run's config.yaml has all of {', '.join(_KEYS)}", *turns.reasons()]))
-    for key in _KEYS:
+        raise InputError("; ".join([f"no run's config.yaml has all of {', '.join(_KEYS.values())}", *turns.reasons()]))
+    for key in _KEYS.values():
         values = {name: run[key] for name, run in settings.items() if run[key] is not None}
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{label(name)} {value}" for name, value in values.items())
             remarks.append(f"The runs differ in `{key}` ({listed}); all were measured as {label(first)} has it.")
-    return {key.split(".")[1]: value for key, value in settings[first].items()}
+    return {name: settings[first][key] for name, key in _KEYS.items()}
 
 
 class _Turns:
