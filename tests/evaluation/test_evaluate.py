@@ -19,7 +19,8 @@ from tests.fake_runs import predictions, sheet, write_run
 
 
 def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
-    return call(evaluate, *arguments, cwd=cwd)
+    """Called with fewer draws than it has by itself."""
+    return call(evaluate, "draws=100", *arguments, cwd=cwd)
 
 
 def test_a_multirun_is_evaluated_with_one_command(tmp_path):
@@ -27,7 +28,7 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
         for seed in (0, 1):
             write_run(tmp_path / "sweep" / f"{seed}_{model}", model, seed)
     write_run(tmp_path / "sweep" / "failed", finished=False)
-    words = [sys.executable, CHECKOUT / "evaluate.py", f"runs={tmp_path / 'sweep'}"]
+    words = [sys.executable, CHECKOUT / "evaluate.py", f"runs={tmp_path / 'sweep'}", "draws=100"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
     out = tmp_path / "sweep" / "report"
@@ -115,7 +116,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
 
     monkeypatch.setattr(predicting, "score", score)
     with hydra.initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = hydra.compose("evaluate", [f"runs={run}", *arguments], return_hydra_config=True)
+        config = hydra.compose("evaluate", [f"runs={run}", "draws=100", *arguments], return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards
     HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)

@@ -1,6 +1,7 @@
 """Intervals and differences: against other implementations, in corner cases, and in a small simulation."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -134,12 +135,14 @@ def test_models_that_answer_alike_do_not_differ():
     assert difference(one, one) == (0, 0, 0, 1)
 
 
-def test_holms_adjustment_is_statsmodels():
-    from statsmodels.stats.multitest import multipletests
-
+def test_holms_adjustment_is_the_largest_bonferroni_of_all_families_with_the_test():
+    """Closed testing (Marcus et al. 1976): a test is shown where each family that it belongs to is."""
     for seed in range(20):
         p = list(np.random.default_rng(seed).random(7) ** 3)
-        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+        families = [family for size in range(1, 8) for family in combinations(range(7), size)]
+        bonferroni = {family: min(1, len(family) * min(p[test] for test in family)) for family in families}
+        assert holm(p) == pytest.approx([max(bonferroni[f] for f in families if test in f) for test in range(7)])
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])  # R's p.adjust
     assert holm([0.01, math.nan, 0.04])[0] == pytest.approx(0.02)
     assert math.isnan(holm([0.01, math.nan, 0.04])[1])
 
