@@ -33,6 +33,7 @@ MODELS = {
     "controls": "cnn,cnn_lstm,cnn_lstm_shuffled,cnn_lstm_frozen,cnn_mlp,pool,length_only",
     "temporal": "cnn,cnn_lstm,cnn_lstm_shuffled,cnn_mlp,pool,length_only",
 }
+SMALL = ("data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1")
 
 
 def composed(*choices: str) -> DictConfig:
@@ -90,11 +91,11 @@ def test_neither_smoke_nor_demo_evaluates_by_itself() -> None:
 def test_an_experiment_changes_what_it_asks_about_and_its_runs_can_be_compared(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """At its smoke size and with smaller images; all of them but the last find their phantoms drawn already."""
+    """At its smoke size, smaller and shorter; all of them but the last find their phantoms drawn already."""
     outputs = tmp_path_factory.getbasetemp() / "experiments"
     folder = outputs / name
-    small = ["data.size=64", "data.image_size=32", "data.num_workers=0", "~hydra.callbacks.report"]
-    output(train, f"experiment=[{name},smoke]", f"outputs={outputs}", f"hydra.sweep.dir={folder}", *small)
+    choices = [f"experiment=[{name},smoke]", f"outputs={outputs}", f"hydra.sweep.dir={folder}"]
+    output(train, *choices, *SMALL, "~hydra.callbacks.report")
     output(evaluate, f"runs={folder}", "efficiency=false", "draws=100")
     runs = find_runs(folder)
     assert_a_run_for_each(name, runs)
@@ -115,9 +116,9 @@ def test_an_experiment_changes_what_it_asks_about_and_its_runs_can_be_compared(
 
 @pytest.mark.slow
 def test_the_studys_experiment_ends_in_its_report_and_degrades_its_test_images(tmp_path: Path) -> None:
-    """Its own command as it is documented, in a process of its own."""
+    """Its own command as it is documented, in a process of its own, smaller and shorter."""
     choices = ["experiment=[paper,smoke]", f"outputs={tmp_path}", f"hydra.sweep.dir={tmp_path}/paper"]
-    done = subprocess.run([sys.executable, "train.py", *choices], cwd=CHECKOUT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "train.py", *choices, *SMALL], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (tmp_path / "paper" / "report" / "report.html").is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     runs = find_runs(tmp_path / "paper")

@@ -561,7 +561,7 @@ def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    same = ("model=cnn_lstm", "model.dropout=0", "model.backbone.widths=[4,8]", "trainer.max_epochs=8")
+    same = ("model=cnn_lstm", "model.dropout=0", "model.backbone.widths=[4,8]", "trainer.max_epochs=3")
     plain = trained(configured(tmp_path / "plain", table, *same, "trainer.compile=false"))
     compiled = trained(configured(tmp_path / "compiled", table, *same, "trainer.compile=true"))
     assert torch._dynamo.utils.counters["frames"]["ok"] >= 2  # training and validation, at least
