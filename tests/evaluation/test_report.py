@@ -279,6 +279,7 @@ def test_the_page_needs_no_other_file_and_follows_light_and_dark(plain):
     page = Page(text)
     assert not page.open
     assert all(address.startswith("#") for address in page.addresses)
+    assert {address.removeprefix("#") for address in page.addresses} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"url\((?!#)|@import", text)
     assert "prefers-color-scheme: dark" in text
