@@ -116,8 +116,15 @@ class Run:
 
     @property
     def best_loss(self) -> float:
-        """The lowest validation loss of any epoch."""
-        return float(self.epochs["val/loss"].min())
+        """The lowest validation loss of any epoch.
+
+        Raises:
+            RunError: no epoch is written down.
+        """
+        losses = self.epochs["val/loss"]
+        if losses.empty:
+            raise RunError(f"{self.folder / 'metrics.csv'} holds no epoch; start a new run")
+        return float(losses.min())
 
     @property
     def can_continue(self) -> bool:

@@ -330,6 +330,7 @@ SCANTY = {
 }
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("name", SCANTY)
 def test_scanty_data_gets_a_report_that_says_why_and_claims_nothing(tmp_path, name):
     for model in ("cnn", "cnn_lstm"):

@@ -67,6 +67,15 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert load_run(run.folder).environment["epochs"] == 3
 
 
+def test_a_finished_run_whose_epochs_are_gone_has_no_best_loss(tmp_path: Path) -> None:
+    finish(cut_run(tmp_path, "finished"))
+    run = load_run(tmp_path / "runs" / "finished")
+    assert run.best_loss == 0.5
+    (run.folder / "metrics.csv").unlink()
+    with pytest.raises(RunError, match=r"metrics\.csv holds no epoch"):
+        _ = run.best_loss
+
+
 def test_facts_that_cannot_be_looked_at_are_refused_by_file(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"environment.json is damaged \(.*name too long"):
         _ = Run(tmp_path / ("a" * 300)).environment
