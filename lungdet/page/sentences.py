@@ -18,7 +18,7 @@ def difference(
     comparison: dict,
     key: str,
     metric: str | None = None,
-    what: str | None = None,
+    quantity: str | None = None,
     called: Callable[[str], str] = label,
 ) -> str:
     """A comparison as a person quotes it: the difference, its interval and what is shown.
@@ -27,11 +27,11 @@ def difference(
         comparison: of `first` with `second`; `metrics` holds under `key` the `difference`, `interval` and `p_holm`.
         key: see `comparison`.
         metric: whose unit the difference has, where the key is no metric.
-        what: what differs, where that is not the metric itself: `drop in AUROC under noise`.
+        quantity: what differs, where that is not the metric itself: `drop in AUROC under noise`.
         called: a model's name for people.
     """
     cell, metric = comparison["metrics"][key], metric or key
-    noun, first, second = what or in_a_sentence(metric), called(comparison["first"]), called(comparison["second"])
+    noun, first, second = quantity or in_a_sentence(metric), called(comparison["first"]), called(comparison["second"])
     if cell["difference"] is None:
         return f"{second} and {first}: no difference in their {noun} can be measured ({cell['undefined']})."
     size, unit = points(metric, abs(cell["difference"]))

@@ -23,16 +23,17 @@ USUAL = {"train_fraction": 1.0, "train_prevalence": None, "train_on": None}
 class Sweep(NamedTuple):
     """Models that differ in one setting: its values in order, and each line's model at those it has.
 
-    `told` are the settings that lines are not named by: this one, and the others where all models have them as usual.
+    `unnamed` are the settings that lines are not named by: this one, and the others where all models have them as
+    usual.
     """
 
     values: list[Value]
     lines: dict[Model, dict[Value, Model]]
-    told: tuple[str, ...]
+    unnamed: tuple[str, ...]
 
     def line(self, model: Model) -> Model:
-        """A model without the settings that are told."""
-        return model.without([f"data.{key}" for key in self.told])
+        """A model without the settings that it is not named by."""
+        return model.without([f"data.{key}" for key in self.unnamed])
 
     def called(self, model: Model) -> str:
         """A model as a text calls it that has said what the setting is."""

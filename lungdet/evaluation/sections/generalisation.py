@@ -44,7 +44,7 @@ def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[
         `comparisons`: of each two lines on the same sources, for `others` and `drop`, as `paired.compared` has them.
         Holm's p is over all of these and the lines' falls.
     """
-    swept = sweep({"models": {name: {"settings": one} for name, one in settings.items()}}, "train_on")
+    swept = sweep({"models": {name: {"settings": values} for name, values in settings.items()}}, "train_on")
     tested = sorted(next(iter(models.values()))[0].test["dataset"].unique())
     estimates, lines = {}, {}
     for line, names in swept.lines.items():
@@ -85,13 +85,13 @@ def tell(summary: dict) -> list:
     tested, metrics = list(summary["data"]["test_datasets"]), METRICS if summary["task"] == "abnormal" else METRICS[:1]
     numbers = summary["generalisation"] or {"lines": {}, "comparisons": {}}
     items = []
-    for line, one in numbers["lines"].items():
-        if "reason" in one:
-            items.append(f"{label(line)}'s fall to other sources is not measured: {one['reason']}.")
+    for line, falls in numbers["lines"].items():
+        if "reason" in falls:
+            items.append(f"{label(line)}'s fall to other sources is not measured: {falls['reason']}.")
         else:
-            items += [fall(line, one, metric) for metric in metrics]
+            items += [fall(line, falls, metric) for metric in metrics]
     for key, comparisons in numbers["comparisons"].items():
-        items += [sentence(one, key, metric) for one in comparisons for metric in metrics]
+        items += [sentence(comparison, key, metric) for comparison in comparisons for metric in metrics]
     tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
     return [*([Items(items)] if items else []), *tables, _picture(summary, swept, tested)]
 

@@ -73,10 +73,10 @@ def compared(scores_by_model: Mapping[str, Scores | None], pairs: Sequence[tuple
     """
     compared = []
     for first, second in pairs:
-        one, two = scores_by_model[first], scores_by_model[second]
-        if one is not None and two is not None:
-            kinds = [kind for kind in one.estimates if kind in two.estimates]
-            estimates = [{kind: scores.estimates[kind] for kind in kinds} for scores in (one, two)]
+        pair = [scores for scores in (scores_by_model[first], scores_by_model[second]) if scores is not None]
+        if len(pair) == 2:
+            kinds = [kind for kind in pair[0].estimates if kind in pair[1].estimates]
+            estimates = [{kind: scores.estimates[kind] for kind in kinds} for scores in pair]
             compared.append(paired.compare(first, estimates[0], second, estimates[1]))
     return paired.adjust([comparison for comparison in compared if comparison["metrics"]])
 
@@ -90,11 +90,15 @@ def tell(summary: dict) -> list:
     blocks = {model: block["image_quality"] for model, block in summary["models"].items()}
     known = {model: block for model, block in blocks.items() if block is not None}
     if not known:
-        said = "What poor images cost is not measured: the runs predicted the test images only as they are."
-        one = "One finished run is predicted by `python train.py resume=RUN degrade=standard`."
-        return [Text(f"{said} {measures_it('robustness')} {one}")]
+        return [
+            Text(
+                "What poor images cost is not measured: the runs predicted the test images only as they are. "
+                f"{measures_it('robustness')} One finished run is predicted by `python train.py resume=RUN "
+                "degrade=standard`."
+            )
+        ]
     keys = {
-        (kind, float(level)) for block in known.values() for kind, some in block["levels"].items() for level in some
+        (kind, float(level)) for block in known.values() for kind, levels in block["levels"].items() for level in levels
     }
     keys = sorted(keys, key=_place)
     rows = [["as they are", *[with_interval(summary["models"][model], "test", "auroc") for model in known]]]
@@ -109,10 +113,10 @@ def tell(summary: dict) -> list:
         *[f"{label(model)} predicted no degraded images." for model in blocks.keys() - known.keys()],
     ]
     items = [_worst(label(model), block) for model, block in known.items()]
-    for one in summary["image_quality_comparisons"]:
+    for comparison in summary["image_quality_comparisons"]:
         items += [
-            sentences.difference(one, kind, "auroc", f"drop in AUROC under {kind}, the mean over its levels,")
-            for kind in one["metrics"]
+            sentences.difference(comparison, kind, "auroc", f"drop in AUROC under {kind}, the mean over its levels,")
+            for kind in comparison["metrics"]
         ]
     table = Table(["Test images", *[label(model) for model in known]], rows, 1, notes)
     return [Items(items), table, _picture(summary, known, keys)]

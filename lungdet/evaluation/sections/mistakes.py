@@ -41,7 +41,7 @@ KINDS = (
 class Pick(NamedTuple):
     """The most confident mistakes of a model and kind, below a sentence on how many there are in all."""
 
-    said: str
+    sentence: str
     rows: pd.DataFrame
 
 
@@ -68,7 +68,7 @@ def show(summary: dict, study: Study) -> list[Block]:
         blocks.append(Text(f"Images are not shown where {'; or '.join(reasons)}."))
     count = 0
     for pick in picks:
-        blocks.append(Text(pick.said))
+        blocks.append(Text(pick.sentence))
         grid, without_picture = [], []
         for _, row in pick.rows.iterrows():
             png = pictures.get((row["store"], row["image_id"]))
