@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import sys
+import traceback
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
@@ -11,6 +12,8 @@ from types import ModuleType
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+
+from lungdet.errors import run_program
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -32,10 +35,14 @@ def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> Completed
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, words), f"--config-path={CHECKOUT}/conf"])
+        patch.setenv("HYDRA_FULL_ERROR", "1")  # as the program itself sets it, and here ends with the call
         try:
-            program.main()
+            run_program(f"{program.__name__}.py", program.main)
         except SystemExit as end:  # as Python ends a process
             status = end.code if isinstance(end.code, int | None) else print(end.code, file=sys.stderr) or 1
+        except Exception:
+            traceback.print_exc()
+            status = 1
         finally:  # as the next process finds it
             GlobalHydra.instance().clear()
             HydraConfig.instance().cfg = None

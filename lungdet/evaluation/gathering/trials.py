@@ -52,6 +52,6 @@ def _within(key: str, searched: set[str]) -> bool:
 
 
 def _trial(result: Result) -> Trial:
-    loss, keys = result.run.best_loss, set(_searched(result))
+    loss, keys = float(result.run.epochs["val/loss"].min()), set(_searched(result))
     values = {key: value for key, value in sorted(identity(result.run).items()) if _within(key, keys)}
     return Trial(result.run.folder, None if math.isnan(loss) else loss, values)

@@ -490,8 +490,7 @@ def test_real_originals(real_data, tmp_path):
         np.testing.assert_array_equal(store.images[row], expected)
 
 
-def test_the_command_prepares_and_leaves_nothing_but_the_store(toy, monkeypatch):
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the program itself sets it, and here ends with the test
+def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
     (toy.root / "03.png").write_text("no image")
     toy.manifest[["path", "abnormal"]].to_csv(toy.root / "my.csv", index=False)
     folder = toy.root.parent / "here"
