@@ -6,8 +6,12 @@ import albumentations
 import cv2
 import numpy as np
 
+BORDER = {"reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT}
 
-def pipeline(rotation: float = 0.0, flip: float = 0.0, zoom: float = 0.0, shift: float = 0.0) -> albumentations.Compose:
+
+def pipeline(
+    rotation: float = 0.0, flip: float = 0.0, zoom: float = 0.0, shift: float = 0.0, border: str = "reflect"
+) -> albumentations.Compose:
     steps = []
     if rotation or zoom or shift:
         steps.append(
@@ -16,7 +20,7 @@ def pipeline(rotation: float = 0.0, flip: float = 0.0, zoom: float = 0.0, shift:
                 scale=(1 - zoom, 1 + zoom),
                 translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
                 keep_ratio=True,
-                border_mode=cv2.BORDER_CONSTANT,
+                border_mode=BORDER[border],
                 p=1.0,
             )
         )

@@ -16,6 +16,14 @@ from lungdet.errors import InputError
 # albumentations asks the package index for a newer version when imported; the successor of this one is not free.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+BORDERS: dict[str, int] = {
+    "reflect": cv2.BORDER_REFLECT_101,
+    "replicate": cv2.BORDER_REPLICATE,
+    "constant": cv2.BORDER_CONSTANT,
+}
+"""What lies beyond an image's edge, by OpenCV's name: the image mirrored at its outermost pixels, which do not come
+twice (albumentations' reflect_101); its outermost pixels, again and again; or black."""
+
 
 class Augmentation:
     """The study's augmentation, each kind a number; a number of 0 switches its kind off.
@@ -25,14 +33,25 @@ class Augmentation:
         flip: probability of a left-right flip. It puts the heart on the other side: 0 switches it off.
         zoom: largest relative change of size, either way: 0.1 draws from 0.9 .. 1.1.
         shift: largest shift, as a fraction of the image's side, in each direction.
+        border: what rotation, zoom and shift bring in from beyond the image's edge, of `BORDERS`.
     """
 
-    def __init__(self, rotation: float = 0.0, flip: float = 0.0, zoom: float = 0.0, shift: float = 0.0) -> None:
+    def __init__(
+        self,
+        rotation: float = 0.0,
+        flip: float = 0.0,
+        zoom: float = 0.0,
+        shift: float = 0.0,
+        border: str = "reflect",
+    ) -> None:
         if not 0 <= rotation <= 180:
             raise InputError(f"augment.rotation={rotation}: degrees between 0 and 180 are needed")
         for name, value in (("flip", flip), ("zoom", zoom), ("shift", shift)):
             if not 0 <= value <= 1 or (name == "zoom" and value == 1):
                 raise InputError(f"augment.{name}={value}: a number from 0 to 1 is needed")
+        if border not in BORDERS:
+            raise InputError(f"augment.border={border}: one of {', '.join(BORDERS)} is needed")
+        self.border = border
         self._affine = self._flip = None
         if not (rotation or flip or zoom or shift):
             return
@@ -44,7 +63,7 @@ class Augmentation:
                 scale=(1 - zoom, 1 + zoom),
                 translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
                 keep_ratio=True,
-                border_mode=cv2.BORDER_CONSTANT,  # black, as beyond the collimator
+                border_mode=BORDERS[border],
                 p=1.0,
             )
         if flip:
@@ -63,10 +82,11 @@ class Augmentation:
             return
         drawn = [self._drawn(name, (height, width)) for name in draws]
         matrices = self._forward(drawn, height, width)
+        size, border = (width, height), BORDERS[self.border]
         still = np.isclose(matrices, np.eye(3)).all((1, 2)).tolist()  # as albumentations, which spares itself the warp
         for image, (*_, flipped), matrix, stays in zip(images, drawn, matrices[:, :2], still, strict=True):
             if not stays:
-                image = cv2.warpAffine(image, matrix, (width, height), None, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, 0)
+                image = cv2.warpAffine(image, matrix, size, None, cv2.INTER_LINEAR, border, 0)
             yield cv2.flip(image, 1) if flipped else image
 
     def matrices(self, draws: Sequence[str], height: int, width: int) -> np.ndarray | None:

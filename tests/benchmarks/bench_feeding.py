@@ -95,7 +95,7 @@ def _work(path: Path, augmented: bool, seed: int) -> float:
         batch = images[rows[made // BATCH % len(rows)]]
         if augmented:
             for i in range(BATCH):
-                cv2.warpAffine(batch[i], matrices[i], size, warped[i], flags)
+                cv2.warpAffine(batch[i], matrices[i], size, warped[i], flags, cv2.BORDER_REFLECT_101)
             batch = warped
         floats = torch.from_numpy(batch).float().div_(255)
         made += len(floats)

@@ -8,9 +8,10 @@ from lungdet.data.augment import Augmentation, draw
 from tests.albumented import augmented, pipeline
 
 PAPER = {"rotation": 10, "flip": 0.5, "zoom": 0.1, "shift": 0.05}
+FAR = {"rotation": 180, "flip": 0.5, "zoom": 0.9, "shift": 1.0}  # several images beyond the edge
 KINDS = [
-    PAPER,
-    {"rotation": 180, "flip": 0.5, "zoom": 0.9, "shift": 1.0},
+    *({**PAPER, "border": border} for border in ("reflect", "replicate", "constant")),
+    *({**FAR, "border": border} for border in ("reflect", "replicate", "constant")),
     {"flip": 0.5},
     {"rotation": 30},
     {"zoom": 0.3},

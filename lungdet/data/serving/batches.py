@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lungdet.data.serving.device import gather
 from lungdet.data.serving.loading import Draws, InOrder, Radiographs
 from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.errors import InputError
@@ -47,7 +46,7 @@ class Batches:
         images: Tensor | None = None,
     ) -> None:
         self.sampler, self.batch_sampler = order, None  # Lightning sets the epoch, as of a `DataLoader`
-        self._images = images
+        self._dataset, self._images = dataset, images
         self._device = device if device is not None else torch.device("cpu")
         # Floats take a core less time to write than to copy, but four times the bytes of a way to a GPU.
         pixel = np.float32 if self._device.type == "cpu" else np.uint8
@@ -93,7 +92,7 @@ class Batches:
             pixels = arrays.pop("image", None)
             batch = {name: self._on_device(torch.from_numpy(array)) for name, array in arrays.items()}
             if pixels is None:
-                image = gather(self._images, batch.pop("read"), batch.pop("matrix", None))
+                image = self._dataset.image(self._images, batch)
             else:
                 image = self._on_device(
                     self._buffers.read(pixels) if isinstance(pixels, Slot) else torch.from_numpy(pixels)

@@ -19,42 +19,48 @@ log = logging.getLogger(__name__)
 LOADERS: tuple[str, ...] = ("auto", "device", "workers")
 """Where batches are made: in the device's memory, by worker processes, or the first where it is a GPU with room."""
 
+_PADDING = {"reflect": "reflection", "replicate": "border", "constant": "zeros"}  # torch's names of `BORDERS`
 _SHARE = 1 / 4  # of the free memory that the store may take; the rest is for the model
 _PIECE = 64 << 20  # bytes that pass through host memory at once
 
 
 class Warps(Radiographs):
-    """A batch of `Radiographs` without pixels: `read` (S,), rows of the store, and `matrix` (S, 2, 3) of each.
+    """A batch of `Radiographs` without pixels, which `image` makes of its fields `read` and `matrix`.
 
-    `matrix` is that of `lungdet.data.augment.Augmentation.matrices`, and missing where images stay as they are.
+    `read` (S,) are rows of the store; `matrix` (S, 2, 3) is that of `lungdet.data.augment.Augmentation.matrices`, and
+    missing where images stay as they are.
     """
 
     def pixels(
         self, read: np.ndarray, names: Sequence[str], allocate: Callable[[tuple[int, ...]], np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """What `gather` needs."""
+        """What `image` needs."""
         matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
         return {"read": read} if matrix is None else {"read": read, "matrix": matrix}
 
+    def image(self, images: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The images of a batch, made of the fields of it that are for nothing else; these are taken out.
 
-def gather(images: torch.Tensor, read: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
-    """These rows (S,) of the store `images` (N, H, W), each moved by its matrix (S, 2, 3).
+        Args:
+            images: the store's (N, H, W).
+            batch: on the same device.
 
-    Returns:
-        (S, 1, H, W) float32 in [0, 1], of whole greys, as of the workers.
-    """
-    image = images[read].unsqueeze(1).float()
-    if matrix is not None:
-        image = warp(image, matrix).round_()
-    return image.div_(255)
+        Returns:
+            (S, 1, H, W) float32 in [0, 1], of whole greys, as of the workers.
+        """
+        image = images[batch.pop("read")].unsqueeze(1).float()
+        if (matrix := batch.pop("matrix", None)) is not None:
+            image = warp(image, matrix, self.augmentation.border).round_()
+        return image.div_(255)
 
 
-def warp(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Each image (S, 1, H, W) moved by its matrix (S, 2, 3): bilinear, black beyond the image's edge.
+def warp(image: torch.Tensor, matrix: torch.Tensor, border: str) -> torch.Tensor:
+    """Each image (S, 1, H, W) moved by its matrix (S, 2, 3), bilinear.
 
     Args:
         image: of any floating type.
         matrix: from a pixel's place (x, y, 1) afterwards to its place before, in pixels, float32.
+        border: what lies beyond the image's edge, of `lungdet.data.augment.BORDERS`.
     """
     height, width = image.shape[-2:]
     # grid_sample counts from -1, the first pixel, to 1, the last. Its matrix is small, so that of all that is as large
@@ -66,7 +72,8 @@ def warp(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     y = torch.arange(height, device=image.device, dtype=matrix.dtype)[:, None, None]
     # Not affine_grid: it multiplies matrices, which a GPU may be told to do in TF32, wrong by a tenth of a pixel.
     grid = by_x * x + (by_y * y + (start - 1))
-    return functional.grid_sample(image, grid.to(image.dtype), "bilinear", "zeros", align_corners=True)
+    # With corners aligned, the outermost pixels' centres are the edges that a reflection is counted from.
+    return functional.grid_sample(image, grid.to(image.dtype), "bilinear", _PADDING[border], align_corners=True)
 
 
 class Resident:

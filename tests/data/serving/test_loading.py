@@ -11,6 +11,7 @@ from lungdet.data.augment import Augmentation
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.loading import Draws, InOrder, Radiographs
 from lungdet.data.serving.series import Series
+from lungdet.errors import InputError
 
 # Twenty images of eight patients; patient 2 came most often, and not in the table's order.
 PATIENT = [0, 0, 1, 2, 2, 2, 2, 2, 3, 4, 4, 4, 5, 6, 7, 7, 7, 7, 2, 1]
@@ -139,6 +140,11 @@ def test_each_kind_of_augmentation_stays_within_its_number() -> None:
 def test_a_number_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))}="):
         Augmentation(**wrong)
+
+
+def test_another_border_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"augment\.border=wrap: one of reflect, replicate, constant"):
+        Augmentation(**STRONG, border="wrap")
 
 
 def test_global_batches_hold_the_same_images_for_any_number_of_ranks() -> None:
