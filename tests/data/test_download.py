@@ -343,7 +343,16 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, c
     assert len(montgomery.read(tmp_path / "data")) == 3
 
 
-def test_the_command_without_a_dataset_says_which_there_are(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["download", "root=x"])
-    with pytest.raises(SystemExit, match="Name one dataset: chestxray14, montgomery, shenzhen"):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["root=x"], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
+        (["--help"], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
+        (["chexpert", "root=x"], "'download/chexpert'.*chestxray14.*montgomery.*shenzhen"),
+        (["montgomery", "root=x", "-m"], "One dataset at a time"),
+    ],
+)
+def test_a_command_that_does_not_name_one_dataset_says_which_there_are(monkeypatch, words, message):
+    monkeypatch.setattr(sys, "argv", ["download", *words])
+    with pytest.raises(SystemExit, match=f"(?s){message}"):
         download.command()

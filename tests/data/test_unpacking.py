@@ -36,7 +36,7 @@ WICKED = {
 def test_a_wicked_member_is_named_and_nothing_is_left(tmp_path, name):
     body, member = WICKED[name]
     (tmp_path / name).write_bytes(body)
-    with pytest.raises(unpacking.ArchiveError, match=f"'{member}'.*publisher's archive"):
+    with pytest.raises(unpacking.UntrustedError, match=f"'{member}'.*publisher's archive"):
         unpacking.unpack(tmp_path / name, tmp_path / "in" / "target", tmp_path / "in" / "aside")
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["in", name])
 
@@ -63,7 +63,7 @@ def test_names_with_the_slashes_of_windows_are_folders_too(tmp_path):
 @pytest.mark.parametrize("again", ["images/a.png", "images/a.png/b", "images\\a.png"])
 def test_a_name_that_is_in_an_archive_twice_overwrites_nothing(tmp_path, again):
     (tmp_path / "a.tar.gz").write_bytes(tarred(GOOD, tarfile.TarInfo(again)))
-    with pytest.raises(unpacking.ArchiveError, match=r"twice, or as a file and a folder"):
+    with pytest.raises(unpacking.UntrustedError, match=r"twice, or as a file and a folder"):
         unpacking.unpack(tmp_path / "a.tar.gz", tmp_path / "target", tmp_path / "aside")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
@@ -72,7 +72,7 @@ def test_a_name_that_is_in_an_archive_twice_overwrites_nothing(tmp_path, again):
 def test_a_truncated_archive_leaves_nothing(tmp_path, name, body):
     for length in (len(body) - 4, len(body) * 2 // 3, 5, 0):
         (tmp_path / name).write_bytes(body[:length])
-        with pytest.raises(unpacking.ArchiveError, match="is damaged"):
+        with pytest.raises(unpacking.UntrustedError, match="is damaged"):
             unpacking.unpack(tmp_path / name, tmp_path / "target", tmp_path / "aside")
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -81,7 +81,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     body = bytearray(zipped({"a": b"a" * 100}))
     body[body.index(b"aaaa") + 50] ^= 1
     (tmp_path / "a.zip").write_bytes(body)
-    with pytest.raises(unpacking.ArchiveError, match=r"damaged.*after a "):
+    with pytest.raises(unpacking.UntrustedError, match=r"damaged.*after a "):
         unpacking.unpack(tmp_path / "a.zip", tmp_path / "target", tmp_path / "aside")
 
 

@@ -2,14 +2,14 @@
 
     python -m lungdet.data.download montgomery|shenzhen|chestxray14 root=DIR [key=value]
 
-Run again, it goes on with what is missing. Addresses and other settings: conf/download.yaml and conf/download/.
+One dataset at a time; run again, it goes on with what is missing. Addresses and other settings: conf/download.yaml and
+conf/download/.
 """
 
 import logging
 import shutil
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 import pooch
@@ -17,7 +17,7 @@ import requests
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.data.download.unpacking import ArchiveError, DownloadError, unpack
+from lungdet.data.download.unpacking import DownloadError, UntrustedError, unpack
 from lungdet.errors import plain_errors, run_program
 from lungdet.machine import commands
 from lungdet.machine.writing import write_text
@@ -25,9 +25,6 @@ from lungdet.machine.writing import write_text
 log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parents[3] / "conf"
-
-GROWTH = 1.04
-"""Bytes that an archive of images unpacks to for one of its own: they hardly compress."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="download")
@@ -52,125 +49,111 @@ def download(config: DictConfig) -> None:
     (root / "download").mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / "download" / ".lock", timeout=0):
-            _Download(config, root).run()
+            missing = _missing(config, root)
+            _check_disk(root, missing, config.keep)
+            for file in missing:
+                file.obtain()
     except Timeout as error:
         raise DownloadError(f"another download into {root} is under way") from error
     train = commands.command("train.py", f"data={config.dataset}", commands.override("data.root", root))
     log.info("%s is ready: %s", config.dataset, train)
 
 
-class _Download:
-    def __init__(self, config: DictConfig, root: Path) -> None:
-        self.config, self.root, self.work = config, root, root / "download"
+def _missing(config: DictConfig, root: Path) -> "list[_File]":
+    foreign = [name for name in config.elsewhere if (root / name).exists()]
+    if foreign:
+        raise DownloadError(
+            f"{root} has {', '.join(foreign)}, which this command did not make: with what it fetches, images would be "
+            "there twice. Move it away, or let root name another folder"
+        )
+    take = list(config.files) if config.take is None else [config.take] if isinstance(config.take, str) else config.take
+    if not take or not set(take) <= set(config.files):
+        raise DownloadError(f"take={','.join(take)}: there are {', '.join(config.files)}, or null for all")
+    files = [_File(config, root, key) for key in take]
+    for file in files:
+        if file.goal.exists():
+            log.info("%s is there: left as it is", file.goal)
+    return [file for file in files if not file.goal.exists()]
 
-    def run(self) -> None:
-        foreign = [name for name in self.config.elsewhere if (self.root / name).exists()]
-        if foreign:
-            raise DownloadError(
-                f"{self.root} has {', '.join(foreign)}, which this command did not make: with what it fetches, images "
-                "would be there twice. Move it away, or let root name another folder"
-            )
-        missing = {}
-        for key, file in self._selected().items():
-            goal = self.root / (file.get("folder") or file.name)
-            if goal.exists():
-                log.info("%s is there: left as it is", goal)
-            else:
-                missing[key] = file
-        self._check_room(missing)
-        for key, file in missing.items():
-            path = self.work / file.name
-            if not path.exists():  # nor was put there by hand
-                self._fetch(path, key, file)
-            checksum = self._checked(path, key, file)
-            if file.get("folder"):
-                self._unpack(path, file)
-            else:
-                path.rename(self.root / file.name)
-            write_text(self._record(file), checksum)  # only now, that the file was of use, is it the one to trust
 
-    def _selected(self) -> dict[str, DictConfig]:
-        take, files = self.config.take, self.config.files
-        keys = list(files) if take is None else [take] if isinstance(take, str) else list(take)
-        unknown = [key for key in keys if key not in files]
-        if unknown or not keys:
-            raise DownloadError(f"take={','.join(unknown)}: there are {', '.join(files)}, or null for all")
-        return {key: files[key] for key in keys}
+def _check_disk(root: Path, files: "list[_File]", keep: bool) -> None:
+    """Refuse a disk that would be full before the end: archives go once unpacked, unless they are kept."""
+    lengths = [file.stated.bytes or 0 for file in files]
+    archives = sum(lengths) if keep else max(lengths, default=0)
+    present = sum(file.path.stat().st_size for file in files if file.path.exists())
+    needed = 1.04 * sum(lengths) + archives - present  # images hardly compress
+    if needed > (free := shutil.disk_usage(root).free):
+        raise DownloadError(
+            f"{root} needs {needed / 1e9:.2f} GB (what is fetched and what it unpacks to), its disk has "
+            f"{free / 1e9:.2f} GB: make space, let root name a folder on a larger disk, or fetch less with take="
+        )
 
-    def _record(self, file: DictConfig) -> Path:
-        """The checksum of the first file of this name: a later one has to be the same."""
-        return self.work / f"{file.name}.checksum"
 
-    def _check_room(self, files: dict[str, DictConfig]) -> None:
-        """Refuse a disk that would be full before the end: archives go once unpacked, unless they are kept."""
-        lengths = [file.bytes or 0 for file in files.values()]
-        present = [path.stat().st_size for file in files.values() if (path := self.work / file.name).exists()]
-        archives = sum(lengths) if self.config.keep else max(lengths, default=0)
-        needed, free = GROWTH * sum(lengths) + archives - sum(present), shutil.disk_usage(self.root).free
-        if needed > free:
-            raise DownloadError(
-                f"{self.root} needs {needed / 1e9:.2f} GB (what is fetched and what it unpacks to), its disk has "
-                f"{free / 1e9:.2f} GB: make space, let root name a folder on a larger disk, or fetch less with take="
-            )
+class _File:
+    """A file that conf/download/ states: `path` is where it arrives, `goal` where it is read, or what it unpacks to."""
 
-    def _fetch(self, path: Path, key: str, file: DictConfig) -> None:
+    def __init__(self, config: DictConfig, root: Path, key: str) -> None:
+        self.config, self.key, self.stated = config, key, config.files[key]
+        self.folder = self.stated.get("folder")
+        self.path, self.goal = root / "download" / self.stated.name, root / (self.folder or self.stated.name)
+        self.advice = (
+            f"Addresses move: {config.page} leads to the present one, which belongs into files.{key}.url "
+            f"(conf/download/{config.dataset}.yaml)"
+        )
+
+    def obtain(self) -> None:
+        aside, record = self.path.with_name("unfinished"), self.path.with_name(f"{self.path.name}.checksum")
+        if not self.path.exists():  # nor was put there by hand
+            self._fetch(aside)
+        try:
+            checksum = self._check(record)
+            if self.folder:
+                log.info("unpacking %s", self.path)
+                unpack(self.path, self.goal, aside)
+        except UntrustedError as error:
+            refused = self.path.replace(f"{self.path}.refused")
+            raise DownloadError(f"{error} It is kept as {refused}; run again to fetch it anew") from error
+        if not self.folder:
+            self.path.rename(self.goal)
+        elif not self.config.keep:
+            self.path.unlink()
+        write_text(record, checksum)  # only now, that the file was of use, is it the one to trust
+
+    def _fetch(self, aside: Path) -> None:
         # Without a checksum: pooch would fetch the gigabytes of a wrong file again, and not keep it to be looked at.
-        aside, attempts = self.work / "unfinished", self.config.attempts
         shutil.rmtree(aside, ignore_errors=True)
-        server = pooch.Pooch(aside, "", {file.name: None}, {file.name: file.url}, retry_if_failed=attempts - 1)
+        registry, urls = {self.path.name: None}, {self.path.name: self.stated.url}
+        server = pooch.Pooch(aside, "", registry, urls, retry_if_failed=self.config.attempts - 1)
         http = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=1 << 16, timeout=self.config.timeout)
         try:
-            Path(server.fetch(file.name, downloader=http)).rename(path)
+            Path(server.fetch(self.path.name, downloader=http)).rename(self.path)
         except (requests.RequestException, ValueError) as error:
-            raise DownloadError(
-                f"{file.url} cannot be fetched ({error}). {self._advice(key)}, or put the file at {path} yourself"
-            ) from error
+            advice = f"{self.advice}, or put the file at {self.path} yourself"
+            raise DownloadError(f"{self.stated.url} cannot be fetched ({error}). {advice}") from error
 
-    def _checked(self, path: Path, key: str, file: DictConfig) -> str:
-        """The file's checksum, if it is the one that is stated or, where none is, that came first under this name."""
-        record, length = self._record(file), path.stat().st_size
-        if file.bytes not in (None, length):
-            stated = f"{file.bytes:,} as files.{key}.bytes states (null: any)"
-            self._refuse(path, f"{file.url} gave {length:,} bytes, not {stated}. {self._advice(key)}.")
-        expected = (file.checksum or (record.read_text() if record.exists() else "")).lower()
+    def _check(self, record: Path) -> str:
+        """The checksum of a file that is as stated or, where no checksum is, as the first of its name, in `record`."""
+        key, url, length = f"files.{self.key}", self.stated.url, self.path.stat().st_size
+        if self.stated.bytes not in (None, length):
+            stated = f"{self.stated.bytes:,} as {key}.bytes states (null: any)"
+            raise UntrustedError(f"{url} gave {length:,} bytes, not {stated}. {self.advice}.")
+        expected = (self.stated.checksum or (record.read_text() if record.exists() else "")).lower()
+        algorithm = expected.partition(":")[0] or "sha256"
         try:
-            kind = expected.partition(":")[0] or "sha256"
-            checksum = f"{kind}:{pooch.file_hash(path, kind)}"
+            checksum = f"{algorithm}:{pooch.file_hash(self.path, algorithm)}"
         except ValueError as error:
-            raise DownloadError(f"files.{key}.checksum={expected}: {error}") from error
+            raise DownloadError(f"{key}.checksum={expected}: {error}") from error
         if expected not in ("", checksum):
-            source = f"files.{key}.checksum" if file.checksum else f"{record} (delete it if there is a newer file)"
-            self._refuse(path, f"{file.url} gave another file: {checksum}, not {expected} as {source} states.")
+            source = f"{key}.checksum" if self.stated.checksum else f"{record} (delete it if there is a newer file)"
+            raise UntrustedError(f"{url} gave another file: {checksum}, not {expected} as {source} states.")
         return checksum
-
-    def _unpack(self, path: Path, file: DictConfig) -> None:
-        log.info("unpacking %s", path)
-        try:
-            unpack(path, self.root / file.folder, self.work / "unfinished")
-        except ArchiveError as error:
-            self._refuse(path, str(error))
-        if not self.config.keep:
-            path.unlink()
-
-    def _refuse(self, path: Path, reason: str) -> NoReturn:
-        refused = path.replace(f"{path}.refused")
-        raise DownloadError(f"{reason} It is kept as {refused}; run again to fetch it anew")
-
-    def _advice(self, key: str) -> str:
-        where = f"files.{key}.url (conf/download/{self.config.dataset}.yaml)"
-        return f"Addresses move: {self.config.page} leads to the present one, which belongs into {where}"
 
 
 def command() -> None:
     """Run `main` with the dataset's name, which comes first, as the choice of Hydra's group."""
-    if not (CONF / "download.yaml").is_file():
-        sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
-    if {"-m", "--multirun"} & set(sys.argv):
-        sys.exit("one dataset at a time is fetched")
-    names = sorted(path.stem for path in (CONF / "download").glob("*.yaml"))
-    if len(set(sys.argv) & set(names)) != 1 and not any(word.startswith("download=") for word in sys.argv):
-        sys.exit(f"{__doc__}\nName one dataset: {', '.join(names)}")
-    sys.argv = [f"download={word}" if word in names else word for word in sys.argv]
+    if len(sys.argv) < 2 or not sys.argv[1].isalnum() or {"-m", "--multirun"} & set(sys.argv):
+        sys.exit(__doc__)
+    sys.argv[1] = f"download={sys.argv[1]}"
     run_program("lungdet.data.download", main)
 
 

@@ -18,8 +18,8 @@ class DownloadError(InputError):
     """Something that cannot be fetched, trusted or unpacked; the message says what to do."""
 
 
-class ArchiveError(DownloadError):
-    """An archive that must not or cannot be unpacked, whatever the settings."""
+class UntrustedError(DownloadError):
+    """A file that is not the publisher's, is damaged, or would write where it must not: it is not used."""
 
 
 def unpack(archive: Path, target: Path, aside: Path) -> None:
@@ -29,7 +29,7 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
     taken over. What an interrupted call left in `aside`, on the same disk, is thrown away.
 
     Raises:
-        ArchiveError: a member is a link or a device, or leads out of the folder, or the archive is damaged.
+        UntrustedError: a member is a link or a device, or leads out of the folder, or the archive is damaged.
         DownloadError: too little disk. Nothing is left of what was unpacked, here as there.
     """
     shutil.rmtree(aside, ignore_errors=True)
@@ -39,39 +39,38 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
         with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive, "r:gz") as opened:
             members = list(_members(opened))
             _check(archive, members)
-            for member in members:
-                name, path = member.name, aside.joinpath(*PureWindowsPath(member.name).parts)
-                (path if member.folder else path.parent).mkdir(parents=True, exist_ok=True)
-                if not member.folder:
-                    with member.open() as source, open(path, "xb") as file:
+            for name, _, _, content in members:
+                path = aside.joinpath(*PureWindowsPath(name).parts)
+                (path.parent if content else path).mkdir(parents=True, exist_ok=True)
+                if content:
+                    with content() as source, open(path, "xb") as file:
                         shutil.copyfileobj(source, file, 1 << 20)
         (aside / target.name if (aside / target.name).is_dir() else aside).rename(target)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ArchiveError(f"{archive}: {name} is in it twice, or as a file and a folder.") from error
+        raise UntrustedError(f"{archive}: {name} is in it twice, or as a file and a folder.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise ArchiveError(f"{archive} is damaged, or no zip or tar.gz, after {name} ({error}).") from error
+        raise UntrustedError(f"{archive} is damaged, or no zip or tar.gz, after {name} ({error}).") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 class _Member(NamedTuple):
     name: str
-    folder: bool
-    plain: bool
-    """Neither link nor device, nor encrypted."""
+    plain: bool  # neither link nor device, nor encrypted
     size: int
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], IO[bytes]] | None  # None of a folder
 
 
 def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
     if isinstance(archive, zipfile.ZipFile):
         for info in archive.infolist():
             plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR) and not info.flag_bits & 1
-            yield _Member(info.orig_filename, info.is_dir(), plain, info.file_size, partial(archive.open, info))
+            content = None if info.is_dir() else partial(archive.open, info)
+            yield _Member(info.orig_filename, plain, info.file_size, content)
         return
-    for info in archive.getmembers():
-        plain = info.isreg() or info.isdir()
-        yield _Member(info.name, info.isdir(), plain, info.size, partial(archive.extractfile, info))
+    for info in archive:
+        content = None if info.isdir() else partial(archive.extractfile, info)
+        yield _Member(info.name, info.isreg() or info.isdir(), info.size, content)
     while archive.fileobj.read(1 << 20):  # tarfile stops at the end it finds; the checksum of it all comes after
         pass
 
@@ -83,7 +82,7 @@ def _check(archive: Path, members: list[_Member]) -> None:
         path = PureWindowsPath(member.name)
         if not member.plain or path.anchor or ".." in path.parts or "\0" in member.name:
             reason = "leads out of the folder" if member.plain else "is a link, a device or encrypted"
-            raise ArchiveError(f"{archive}: {member.name!r} {reason}. Is this the publisher's archive?")
+            raise UntrustedError(f"{archive}: {member.name!r} {reason}. Is this the publisher's archive?")
     needed, free = sum(member.size for member in members), shutil.disk_usage(archive.parent).free
     if needed > free:
         raise DownloadError(f"{archive} unpacks to {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
