@@ -1,8 +1,8 @@
 """From a configuration to objects, through the one gate: lungdet's own classes, and those of packages that are trusted.
 
 A run folder may be anybody's, and its config.yaml names what is to be called. So each `_target_`, however deep, is a
-class that lungdet offers (a model, a backbone, a dataset, an augmentation) or is defined in a package that the command
-itself trusts: `trust=[mypackage]`, which is never taken from a run folder.
+class that lungdet offers (a model, a backbone, a dataset, an augmentation) or torch (an optimizer, a schedule), or is
+defined in a package that the command itself trusts: `trust=[mypackage]`, which is never taken from a run folder.
 """
 
 import re
@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError
 
-OWN = "lungdet"
-OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment")
-"""The rooms whose classes a configuration may name: models and backbones, datasets, augmentation."""
+KNOWN = ("lungdet", "torch.optim")
+OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim")
+"""Where the classes are that a configuration may name: models and backbones, datasets, augmentation, optimizers."""
 
 
 def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **arguments: Any) -> Any:
@@ -82,7 +82,7 @@ def _admitted(node: Any, key: str, trust: Sequence[str], located: bool = True) -
 def _require_named(target: Any, key: str, trust: Sequence[str]) -> None:
     if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
         raise InputError(f"{key}={target}: the name of a class is needed, package.module.Class")
-    if not _within(target, [OWN, *trust]):
+    if not _within(target, [*KNOWN, *trust]):
         package = target.partition(".")[0]
         raise InputError(
             f"{key}={target} is no class of lungdet's and would run code of the package {package}. If you trust that "
@@ -102,7 +102,7 @@ def _located(target: str, key: str, trust: Sequence[str]) -> Any:
     if (isinstance(named, type) and _within(home, OFFERED)) or (callable(named) and _within(home, trust)):
         return named
     raise InputError(
-        f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's"
+        f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's, nor torch's optimizer or schedule"
         + (f", nor defined in {' or '.join(trust)}" if trust else "")
     )
 

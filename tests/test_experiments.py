@@ -1,5 +1,6 @@
 """Every experiment says what it asks and costs, and runs through its own command at its smoke size."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,31 @@ def test_robustness_made_small_is_the_studys_experiment_made_small() -> None:
     assert identity.fingerprint(robustness) == identity.fingerprint(paper)
     for of_hydra in ("sweeper", "callbacks"):
         assert robustness.hydra[of_hydra] == paper.hydra[of_hydra]
+
+
+def test_the_studys_experiment_learns_as_the_study_did_whatever_the_defaults_become(tmp_path: Path) -> None:
+    other = shutil.copytree(CHECKOUT / "conf", tmp_path / "conf")
+    changes = {
+        "train.yaml": {"optimizer: adam": "optimizer: sgd", "schedule: plateau": "schedule: cosine"},
+        "model/_base.yaml": {"warm_up: 0": "warm_up: 3", "label_smoothing: 0.0": "label_smoothing: 0.1"},
+        "trainer/auto.yaml": {
+            "averaging: 0.98": "averaging: 0.5",
+            "accumulate_grad_batches: 1": "accumulate_grad_batches: 4",
+        },
+    }
+    for file, words in changes.items():
+        text = (other / file).read_text()
+        for before, after in words.items():
+            assert before in text
+            text = text.replace(before, after)
+        (other / file).write_text(text)
+    with initialize_config_dir(str(other), version_base="1.3"):
+        plain, paper = (compose("train", ["run_dir=x", *words]) for words in ([], ["experiment=paper"]))
+    assert (plain.optimizer._target_, plain.trainer.averaging) == ("torch.optim.SGD", 0.5)
+    assert paper.optimizer == {"_target_": "torch.optim.Adam", "_partial_": True}
+    assert paper.schedule._target_ == "torch.optim.lr_scheduler.ReduceLROnPlateau"
+    assert (paper.model.warm_up, paper.model.label_smoothing) == (0, 0)
+    assert (paper.trainer.averaging, paper.trainer.accumulate_grad_batches) == (None, 1)
 
 
 def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trained_first() -> None:

@@ -1,10 +1,8 @@
 """Classifier: what training and testing a model means here, whatever its layers are; CNN and CNNLSTM derive from it."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,11 +11,12 @@ from torchmetrics import MeanMetric
 from lungdet.errors import InputError
 from lungdet.findings import TASKS
 from lungdet.models.metrics import measure
+from lungdet.models.optimisation import Learner
 from lungdet.models.sequence import GAPS, SEQUENCES
 
 
-class Classifier(lightning.LightningModule):
-    """What every model here learns and how: loss, Adam, learning rate lowered when validation stalls, metrics.
+class Classifier(Learner):
+    """What every model here learns, and how that is measured: loss and metrics.
 
     A model derives from this class and defines `forward(image, length, when, case) -> logits (N, O)`, of which only
     the first two are always given: images (S, 1, H, W), how many are a case's (N,), and, as `Steps` takes them, when
@@ -32,10 +31,7 @@ class Classifier(lightning.LightningModule):
         backbone: (S, 1, H, W) -> (S, C, h, w), with the attribute `channels`; None of a model that sees no pixel.
         hidden: units of the fully connected layer that every model ends in.
         dropout: probability, before each fully connected layer.
-        learning_rate: Adam's, at the start.
-        weight_decay: Adam's L2 penalty.
-        factor: the learning rate is multiplied by this when `patience` epochs brought no lower validation loss.
-        patience: epochs without improvement before that.
+        label_smoothing: in training, this share of a label goes to both classes in equal parts.
         sequence: what a model that reads sequences reads, of `lungdet.models.sequence.SEQUENCES`; every model accepts
             it, so that one sweep can set it for all.
         gap: (`sequence=visits`) the time between visits is told such a model too, as `age` or `visit` give it.
@@ -44,6 +40,7 @@ class Classifier(lightning.LightningModule):
         class_weights: (`task=abnormal`) of normal and abnormal in the loss; `balanced` weighs each class by the
             inverse of its share of the training images; None weighs both alike.
         seed: of dropout, see `lungdet.training.callbacks.Seeding`.
+        learning: see `Learner`.
 
     Attributes:
         labels: the L manifest columns that are predicted.
@@ -59,18 +56,16 @@ class Classifier(lightning.LightningModule):
         *,
         hidden: int,
         dropout: float,
-        learning_rate: float,
-        weight_decay: float = 0.0,
-        factor: float = 0.5,
-        patience: int = 3,
+        label_smoothing: float = 0.0,
         sequence: str = "rows",
         gap: str | None = None,
         visits: int = 1,
         task: str = "abnormal",
         class_weights: Sequence[float] | Literal["balanced"] | None = None,
         seed: int = 0,
+        **learning: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**learning)
         self.backbone = backbone
         if sequence not in SEQUENCES:
             raise InputError(f"model.sequence={sequence}: one of {', '.join(SEQUENCES)} is needed")
@@ -83,8 +78,9 @@ class Classifier(lightning.LightningModule):
         self.hidden, self.dropout = hidden, dropout
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.factor, self.patience, self.seed = factor, patience, seed
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"model.label_smoothing={label_smoothing}: a share from 0 to below 1 is needed")
+        self.label_smoothing, self.seed = label_smoothing, seed
         if class_weights is not None and task != "abnormal":
             raise InputError(f"model.class_weights={class_weights}: only task=abnormal weighs classes")
         self.balanced = class_weights == "balanced"
@@ -117,7 +113,7 @@ class Classifier(lightning.LightningModule):
                 f"a batch of a single image: batch norm has a single value to average over ({error}); raise "
                 "data.batch_size, or data.image_size"
             ) from error
-        loss = self._loss(logits, batch["target"], self._mean_of_processes)
+        loss = self._loss(logits, batch["target"], self._mean_of_processes, self.label_smoothing)
         self.train_loss.update(loss.detach(), len(batch["target"]))
         return loss
 
@@ -130,10 +126,10 @@ class Classifier(lightning.LightningModule):
     test_step = predict_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Loss and metrics of the validation part; in training, lower the learning rate where the loss stalls."""
+        """Loss and metrics of the validation part; in training, the learning rate may follow the loss."""
         loss = self._evaluate("val")
         if self.trainer.state.fn == "fit":
-            self.lr_schedulers().step(loss)
+            self.follow(loss)
 
     def on_test_epoch_end(self) -> None:
         """Loss and metrics of the test part."""
@@ -142,18 +138,6 @@ class Classifier(lightning.LightningModule):
     def on_predict_epoch_end(self) -> None:
         """Predictions alone: nothing is measured, and no logger takes them for the test part's."""
         self._gather()
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Adam, and the learning rate following the validation loss."""
-        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(learnt, lr=self.learning_rate, weight_decay=self.weight_decay)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
-        # Lightning would step it after the epoch's checkpoint is written, and a resumed run would miss that step:
-        # never by itself (`frequency`), but in on_validation_epoch_end.
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "frequency": sys.maxsize, "monitor": "val/loss"},
-        }
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss of the epoch."""
@@ -183,7 +167,11 @@ class Classifier(lightning.LightningModule):
             return self.head(features.float())
 
     def _loss(
-        self, logits: Tensor, target: Tensor, shared: Callable[[Tensor], Tensor] = lambda weight: weight
+        self,
+        logits: Tensor,
+        target: Tensor,
+        shared: Callable[[Tensor], Tensor] = lambda weight: weight,
+        smoothing: float = 0.0,
     ) -> Tensor:
         """Cross-entropy in fp32, the mean over the labels that are known: the one place that masks the others.
 
@@ -194,10 +182,11 @@ class Classifier(lightning.LightningModule):
         if target.ndim == 1:
             classes = target.nan_to_num(0).long()
             weight = self.class_weights[classes] * known
-            losses = F.cross_entropy(logits.float(), classes, reduction="none")
+            losses = F.cross_entropy(logits.float(), classes, reduction="none", label_smoothing=smoothing)
         else:
             weight = known.float()
-            losses = F.binary_cross_entropy_with_logits(logits.float(), target.nan_to_num(0), reduction="none")
+            share = target.nan_to_num(0) * (1 - smoothing) + smoothing / 2
+            losses = F.binary_cross_entropy_with_logits(logits.float(), share, reduction="none")
         return (losses * weight).sum() / shared(weight.sum()).clamp_min(torch.finfo(torch.float32).tiny)
 
     def _mean_of_processes(self, weight: Tensor) -> Tensor:

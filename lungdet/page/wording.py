@@ -36,13 +36,16 @@ class Named(Protocol):
 def label(model: Named) -> str:
     """A model as a text calls it: by its usual name or its module's, with what tells it from others of its class.
 
-    Of `FLAGS` a word is said where one is set, and nothing where it is not.
+    Of `FLAGS` a word is said where one is set, and nothing where it is not; of a class its name: `schedule=OneCycleLR`.
     """
-    words = [
-        f"{key}={value}" if key not in FLAGS else FLAGS[key] if value is True else ""
-        for key, value in model.settings.items()
-    ]
+    words = [_setting(key, value) for key, value in model.settings.items()]
     return " ".join(filter(None, [MODEL_NAMES.get(model.base, model.base), *words]))
+
+
+def _setting(key: str, value: object) -> str:
+    if key in FLAGS:
+        return FLAGS[key] if value is True else ""
+    return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}" if "_target_" in key else f"{key}={value}"
 
 
 def finding_name(finding: str) -> str:

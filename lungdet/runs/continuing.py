@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError, RunError
 from lungdet.machine.commands import key_of, override
 from lungdet.runs.folder import Run, settled
-from lungdet.runs.identity import AFTER_THE_FIT, MAY_CHANGE, OF_EPOCHS
+from lungdet.runs.identity import AFTER_THE_FIT, MAY_CHANGE, OF_EPOCHS, PLANS_NO_END
 from lungdet.runs.locking import locked
 from lungdet.runs.reading import read_checkpoint
 
@@ -37,10 +37,12 @@ def continued(run: Run, config: DictConfig, overrides: Sequence[str], held: Exit
     Raises:
         RunError: it is damaged, another process is at it, nothing is left to do, or something else is to change.
     """
-    missing = [name for name in ("model", "data", "trainer", "logger") if not OmegaConf.is_dict(run.config.get(name))]
+    groups = ("model", "data", "optimizer", "schedule", "trainer", "logger")
+    missing = [name for name in groups if not OmegaConf.is_dict(run.config.get(name))]
     if missing:
         raise RunError(f"{run.folder / 'config.yaml'} is damaged: it has no {', '.join(missing)}; start a new run")
     changes = _changes(run, config, overrides)
+    _require_end(run, changes.get("trainer.max_epochs"))
     changed = settled(run.config, run.folder)
     for key, value in changes.items():
         OmegaConf.update(changed, key, value, merge=False)
@@ -84,6 +86,21 @@ def _changes(run: Run, config: DictConfig, overrides: Sequence[str]) -> dict[str
         key = known if known == AFTER_THE_FIT else key
         changes[key] = OmegaConf.select(config, key)
     return changes
+
+
+def _require_end(run: Run, epochs: int | None) -> None:
+    """Passes only the number of epochs that the run's schedule was planned for, if it was for one.
+
+    Raises:
+        RunError: it was for another.
+    """
+    planned, schedule = run.config.trainer.get("max_epochs"), run.config.schedule.get("_target_")
+    if epochs not in (None, planned) and schedule not in PLANS_NO_END:
+        raise RunError(
+            f"resume={run.folder}: trainer.max_epochs={epochs}: the learning rate of this run ({schedule}) was planned "
+            f"for {planned} epochs and has come down by then. Start a new run of {epochs}, or one from its weights: "
+            f"{override('model.backbone.init_from', run.folder)}"
+        )
 
 
 class _Progress(NamedTuple):

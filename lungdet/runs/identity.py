@@ -25,6 +25,8 @@ LOSS_IS_ANOTHER = (
 )  # fmt: skip
 """Keys that change what the validation loss is of or measured on: a search over one finds the easiest, not the best."""
 
+PLANS_NO_END = ("torch.optim.lr_scheduler.ReduceLROnPlateau", "torch.optim.lr_scheduler.ConstantLR")
+"""Schedules under which an epoch is trained alike however many follow; under others, more epochs are another run."""
 OF_EPOCHS = ("trainer.max_epochs", "trainer.early_stopping", "trainer.gradient_clip_val", "trainer.compile")
 """What a run that goes on may be told anew and trains on for."""
 MAY_CHANGE = (

@@ -71,7 +71,11 @@ def build_model(run: Run, trust: Sequence[str] = ()) -> Classifier:
     Of a run that goes on or is done the weights are its own, fetched from nowhere else.
     """
     config, start = run.config.model, OmegaConf.select(run.config.model, "backbone.init_from")
-    model = instantiate(f"{run.folder}: model", untrained(config) if run.can_continue or start else config, trust)
+    config = untrained(config) if run.can_continue or start else config
+    learning = {
+        group: instantiate(f"{run.folder}: {group}", run.config[group], trust) for group in ("optimizer", "schedule")
+    }
+    model = instantiate(f"{run.folder}: model", config, trust, **learning)
     if model.backbone is not None:
         if start and not run.can_continue:
             pretraining.load(model.backbone, start)

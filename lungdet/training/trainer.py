@@ -13,6 +13,7 @@ from lungdet.machine import hardware, ranks
 from lungdet.machine.hardware import Arithmetic
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
+from lungdet.training.averaging import Averaging
 from lungdet.training.callbacks import Compiling, Patience, Seeding, Signals, WarmUp
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.recording import Record, progress
@@ -37,10 +38,12 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     bars = progress()
+    decay = run.config.trainer.averaging
     callbacks = [
         Signals(),
         Seeding(),
         WarmUp(),
+        *([] if decay is None else [Averaging(decay)]),
         Record(run.folder),
         *bars,
         ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),
@@ -81,7 +84,7 @@ def compile_backbone(run: Run, trainer: lightning.Trainer, model: Classifier, da
 def _options(config: DictConfig) -> dict:
     """`trainer.*` as Lightning takes it, for as many processes as there are."""
     options = OmegaConf.to_container(config)
-    for key in ("compile", "precision", "memory_format", "early_stopping"):  # not Lightning's
+    for key in ("compile", "precision", "memory_format", "early_stopping", "averaging"):  # not Lightning's
         options.pop(key, None)
     for key in INSTEAD.keys() & options.keys():
         raise InputError(

@@ -64,6 +64,15 @@ def run(data: Path) -> list[dict]:
                 f"training alone, the CNN, {detail}",
             )
         )
+        results.append(
+            compare(
+                "with averaged weights / without",
+                lambda: ours.submit(_framework, configured("cnn", FEW)).result(),
+                lambda: ours.submit(_framework, configured("cnn", FEW, "trainer.averaging=null")).result(),
+                "images/s",
+                f"training alone, the CNN, {detail}",
+            )
+        )
         waits = [100 * theirs.submit(_bare, configured("cnn")).result()[1] for _ in range(3)]
     low, middle, high = quantiles(waits, n=4, method="inclusive")
     detail = "of an epoch of the bare loop, the CNN, 450 originals, augmented"

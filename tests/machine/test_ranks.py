@@ -118,7 +118,7 @@ def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_im
     table: Path, tmp_path: Path
 ) -> None:
     # Gradients of two batches added up before they are averaged among the processes, too.
-    several = ("trainer.devices=2", "data.batch_size=8", "+trainer.accumulate_grad_batches=2")
+    several = ("trainer.devices=2", "data.batch_size=8", "trainer.accumulate_grad_batches=2")
     run = trained(tmp_path, table, "data.limit=85", "trainer.max_epochs=1", *several)
     test = run.predictions("test")
     assert len(test) % 2 == 1

@@ -115,6 +115,26 @@ def test_a_batch_without_any_known_label_has_no_loss_and_no_gradient() -> None:
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize("task", ["abnormal", "findings"])
+def test_labels_are_smoothed_in_training_alone_and_what_is_unknown_stays_so(task: str) -> None:
+    model, nan = cnn(task=task, label_smoothing=0.2), float("nan")
+    logits = torch.randn(3, model.outputs, requires_grad=True)
+    target = torch.tensor([1.0, nan, 0])[:, None].expand(-1, 15).clone()
+    smooth = torch.tensor([0.9, 0.1])[:, None].expand(-1, 15)
+    expected = F.binary_cross_entropy_with_logits(logits[[0, 2]], smooth) if task == "findings" else None
+    if task == "abnormal":
+        target, odds = target[:, 0], (logits[:, 1] - logits[:, 0])[[0, 2]]
+        expected = F.binary_cross_entropy_with_logits(odds, smooth[:, 0])
+    model.logits, model._mean_of_processes = lambda _: logits, lambda weight: weight
+    loss = model.training_step({"target": target}, 0)
+    assert torch.isclose(loss, expected)
+    loss.backward()
+    assert (logits.grad[1] == 0).all()
+    assert torch.equal(model._loss(logits, target), cnn(task=task)._loss(logits, target))
+    with pytest.raises(InputError, match=r"model\.label_smoothing=1"):
+        cnn(label_smoothing=1)
+
+
 def test_class_weights_weigh_as_torchs_cross_entropy_does() -> None:
     logits, target = torch.randn(8, 2), torch.tensor([0.0, 1, 1, 0, 1, 1, 1, 1])
     expected = F.cross_entropy(logits, target.long(), weight=torch.tensor([3.0, 0.5]))

@@ -22,6 +22,8 @@ def config(folder: Path, **changes) -> DictConfig:
     values = {
         "model": {"_target_": "lungdet.models.cnn.CNN", "hidden": 8, "seed": "${seed}"},
         "data": {"root": "here"},
+        "optimizer": {"_target_": "torch.optim.Adam"},
+        "schedule": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
         "trainer": {"max_epochs": 3, "early_stopping": 8},
         "logger": {"project": None},
         "seed": 0,

@@ -202,7 +202,8 @@ def test_a_continued_run_keeps_its_configuration_but_for_what_may_change(tmp_pat
 @pytest.mark.parametrize(
     "word",
     [
-        "model.learning_rate=1", "model.weight_decay=1", "model.factor=0.1", "model.patience=1", "model.frozen=true",
+        "model.learning_rate=1", "model.weight_decay=1", "schedule.factor=0.1", "schedule=cosine", "model.frozen=true",
+        "optimizer=adamw", "trainer.averaging=0.9", "trainer.averaging=null", "trainer.accumulate_grad_batches=2",
         "model.backbone.widths=[8,16]", "seed=1", "task=findings", "data.image_size=32", "augment.flip=0",
         "trainer.precision=32-true", "model=cnn_lstm", "model/backbone=timm", "experiment=smoke", "+experiment=smoke",
         "trainer=ddp", "run_dir=elsewhere",
@@ -218,6 +219,19 @@ def test_what_a_continued_run_cannot_change_is_refused_by_name(tmp_path: Path, w
     with pytest.raises(RunError, match=hint), starting.start(resumed(cut, word), [word]) as run:
         run.begin(split={"hash": "h", "name": "random"})
     assert files(cut.folder) == before
+
+
+def test_a_run_whose_learning_rate_ends_with_its_last_epoch_is_not_made_longer(tmp_path: Path) -> None:
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
+    cut = cut_run(tmp_path, "cut", schedule=cosine, trainer={"max_epochs": 30, "early_stopping": 8})
+    with (
+        pytest.raises(RunError, match=r"max_epochs=60: .*CosineAnnealingLR\) was planned for 30 epochs"),
+        starting.start(resumed(cut, "trainer.max_epochs=60"), ["trainer.max_epochs=60"]),
+    ):
+        pass
+    for word in ("trainer.max_epochs=30", "trainer.early_stopping=9"):
+        with starting.start(resumed(cut, word), [word]) as run:
+            assert run.trains_on
 
 
 @pytest.mark.parametrize("word", ["~trainer.early_stopping", "+trainer.compile=true", "++trainer.max_epochs=9"])

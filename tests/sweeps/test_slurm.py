@@ -136,20 +136,20 @@ def sweep(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     The folder's name is decided by the time at which it was started. The jobs differ in a patience that nobody loses.
     """
     cluster = Cluster(tmp_path_factory.mktemp("cluster") / "cluster")
-    process = submitting(cluster, outputs, "model.patience=4,5", *PAIR, *holding(cluster))
+    process = submitting(cluster, outputs, "schedule.patience=4,5", *PAIR, *holding(cluster))
     job = signal_held(cluster, signal.SIGUSR2, lambda: process.poll() is None)
     _, error = process.communicate(timeout=1800)
     assert process.returncode == 0, error[-3000:]
     assert [cluster.wait(number) for number in cluster.jobs()] == ["COMPLETED", "COMPLETED"]
     [folder] = (outputs / "sweeps").iterdir()
-    runs = sorted(find_runs(folder), key=lambda run: run.config.model.patience)
+    runs = sorted(find_runs(folder), key=lambda run: run.config.schedule.patience)
     return folder, [line.replace(job, "JOB") for line in cluster.requeued], runs
 
 
 @pytest.mark.slow
 def test_each_job_is_trained_once_by_all_of_its_tasks_in_a_folder(sweep: tuple[Path, list[str], list[Run]]) -> None:
     folder, _, runs = sweep
-    assert [run.config.model.patience for run in runs] == [4, 5]
+    assert [run.config.schedule.patience for run in runs] == [4, 5]
     for run in runs:
         assert run.finished
         assert len(run.environment["processes"]) == 2

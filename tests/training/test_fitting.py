@@ -31,11 +31,12 @@ from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import callbacks, fitting, recording
+from lungdet.training.averaging import LEARNING
 from lungdet.training.predicting import score
 from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT, output
 
-EVERY_SECOND, ACCUMULATED = "+trainer.check_val_every_n_epoch=2", "+trainer.accumulate_grad_batches=2"
+EVERY_SECOND, ACCUMULATED = "+trainer.check_val_every_n_epoch=2", "trainer.accumulate_grad_batches=2"
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,8 @@ def trained(config: DictConfig, *overrides: str) -> Run:
     return load_run(run.folder)
 
 
-def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
-    return torch.load(run.checkpoint(which), weights_only=True)["state_dict"]
+def weights(run: Run, which: str = "last", of: str = "state_dict") -> dict[str, torch.Tensor]:
+    return torch.load(run.checkpoint(which), weights_only=True)[of]
 
 
 @pytest.fixture(scope="module")
@@ -310,12 +311,18 @@ def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: Run
 
 
 @pytest.mark.parametrize(
-    "changes", [("model.learning_rate=0.05",), ("model.learning_rate=0.3", ACCUMULATED), (EVERY_SECOND,)]
+    "changes",
+    [
+        ("model.learning_rate=0.05", "schedule.patience=0", "model.warm_up=0.5"),
+        ("optimizer=sgd", "schedule=onecycle", "model.warm_up=1.5", ACCUMULATED),
+        ("optimizer=adamw", "schedule=cosine", "trainer.precision=bf16-mixed"),
+        ("schedule.patience=0", "trainer.averaging=null", EVERY_SECOND),
+    ],
 )
 def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     table: Path, tmp_path: Path, monkeypatch, changes: tuple[str, ...]
 ) -> None:
-    changes = ("model=cnn_lstm", "trainer.max_epochs=5", "model.patience=0", *changes)
+    changes = ("model=cnn_lstm", "trainer.max_epochs=5", *changes)
     whole = trained(configured(tmp_path / "whole", table, *changes))
     config = configured(tmp_path / "cut", table, *changes, "resume=auto")
     write = recording.Record._write
@@ -337,8 +344,9 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     validated = [1, 3] if EVERY_SECOND in changes else [0, 1, 2, 3, 4]
     assert before["learning_rate"].nunique() > 1 or EVERY_SECOND in changes
     for which in ("best", "last"):
-        expected, found = weights(whole, which), weights(resumed, which)
-        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+        for of in ("state_dict", LEARNING) if whole.config.trainer.averaging else ("state_dict",):
+            expected, found = weights(whole, which, of), weights(resumed, which, of)
+            assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     assert after["epoch"][after["val/loss"].notna()].tolist() == validated
     assert resumed.environment["best_epoch"] in validated
 

@@ -111,7 +111,7 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         "data.limit=100",
         "data.batch_size=8",
         "model.dropout=0",
-        "model.patience=60",
+        "schedule.patience=60",
         "trainer.max_epochs=60",
         "trainer.early_stopping=null",
     )

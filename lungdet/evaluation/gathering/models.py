@@ -175,11 +175,15 @@ def module(target: str) -> str:
 
 
 def _settings(run: Run, differing: Sequence[str]) -> dict[str, object]:
-    """What tells a model from others of its class, and what makes it a control; `none` where it lacks a key."""
+    """What tells a model from others of its class, and what makes it a control.
+
+    A key that it lacks is `none`, but for one of an optimizer's, say, that is of another class: the class is told.
+    """
     facts: dict[str, object] = {**identity(run)}
     facts |= {flag: OmegaConf.select(run.config, flag) for flag in FLAGS if flag in facts}
     keys = {*differing, *[flag for flag in FLAGS if facts.get(flag) is True]}
-    return {key: facts.get(key, "none") for key in sorted(keys)}
+    told = [key for key in sorted(keys) if key in facts or f"{key.rpartition('.')[0]}._target_" not in keys]
+    return {key: facts.get(key, "none") for key in told}
 
 
 def _flatten(config: DictConfig, prefix: str, into: dict[str, str]) -> None:

@@ -135,6 +135,22 @@ def test_the_order_of_rows_and_unknown_labels_do_not_keep_runs_apart(tmp_path):
     require_pairs(collect([one, two])[0])
 
 
+def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by_it(tmp_path):
+    plateau = {f"schedule.{key}": value for key, value in {"_target_": "torch.optim.x.Plateau", "patience": 3}.items()}
+    averaged = {"trainer.averaging": 0.98}
+    cosine = {"schedule._target_": "torch.optim.x.Cosine", "schedule.eta_min": 0.0}
+    for i, settings in enumerate((plateau | averaged, cosine | averaged, plateau | {"trainer.averaging": None})):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{i}_{seed}", "cnn", seed, config=settings)
+    models, _ = group(collect([tmp_path])[0])
+    assert {label(model): len(replicates) for model, replicates in models.items()} == {
+        "CNN schedule=Plateau schedule.patience=3 trainer.averaging=0.98": 2,
+        "CNN schedule=Cosine schedule.eta_min=0.0 trainer.averaging=0.98": 2,
+        "CNN schedule=Plateau schedule.patience=3 trainer.averaging=None": 2,
+    }
+    assert len(gathered.kinds(models)) == 1  # of one network
+
+
 def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
     for seed in (2, 0, 1):
         places = {"data.root": f"/elsewhere/{seed}", "data.num_workers": seed, "model.seed": seed, "outputs": str(seed)}

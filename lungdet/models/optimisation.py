@@ -1,0 +1,93 @@
+"""How weights are learnt: by which optimizer, and with which learning rate at each step."""
+
+import sys
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import lightning
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau, SequentialLR
+
+from lungdet.errors import InputError
+
+LENGTHS = ("T_max", "total_iters", "total_steps")
+"""What torch's schedules call the number of steps that they are made for."""
+
+
+class Learner(lightning.LightningModule):
+    """Learns by the optimizer and the learning rates that a configuration names.
+
+    Args:
+        learning_rate: the highest.
+        warm_up: epochs, or a part of one, in which it rises to that, before the schedule begins.
+        weight_decay: the optimizer's.
+        optimizer: a class of `torch.optim` with `optimizer.*`; who only predicts needs none.
+        schedule: a class of `torch.optim.lr_scheduler` with `schedule.*`, likewise. What the configuration leaves out
+            of the number of steps and the highest learning rate, the class is told.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        warm_up: float = 0.0,
+        weight_decay: float = 0.0,
+        optimizer: partial | None = None,
+        schedule: partial | None = None,
+    ) -> None:
+        super().__init__()
+        self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
+        self.optimizer, self.schedule = optimizer, schedule
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
+        """The optimizer of what learns, and what changes its learning rate: stepped with it, until training ends.
+
+        A schedule that waits for a plateau is stepped by `follow` alone: Lightning would step it after the epoch's
+        checkpoint is written, and a resumed run would miss that step.
+
+        Raises:
+            InputError: a class refuses an argument, or has to know the number of steps where there is no last epoch.
+        """
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        optimizer = _built("optimizer", self.optimizer, learnt, **options)
+        takes = signature(self.schedule.func).parameters.keys() - self.schedule.keywords.keys()
+        lengths = [name for name in LENGTHS if name in takes]
+        steps, rising = self._steps() if lengths or self.warm_up else (0, 0)
+        rise = LinearLR(optimizer, start_factor=1 / rising, total_iters=rising) if rising else None
+        known = dict.fromkeys(lengths, steps - rising)
+        if "max_lr" in takes:
+            known["max_lr"] = [group["initial_lr"] if rise else group["lr"] for group in optimizer.param_groups]
+        main = _built("schedule", self.schedule, optimizer, **known)
+        if not isinstance(main, ReduceLROnPlateau):
+            stepped = SequentialLR(optimizer, [rise, main], milestones=[rising]) if rise else main
+            return [optimizer], [{"scheduler": stepped, "interval": "step"}]
+        rises = [{"scheduler": rise, "interval": "step"}] if rise else []
+        return [optimizer], [*rises, {"scheduler": main, "frequency": sys.maxsize, "monitor": "val/loss"}]
+
+    def follow(self, loss: Tensor) -> None:
+        """Lower the learning rate where the schedule waits for a plateau of the validation loss, after the warm-up."""
+        *rises, main = (config.scheduler for config in self.trainer.lr_scheduler_configs)
+        if isinstance(main, ReduceLROnPlateau) and all(rise.last_epoch >= rise.total_iters for rise in rises):
+            main.step(loss)
+
+    def _steps(self) -> tuple[int, int]:
+        """Steps of all epochs, each of which all processes make together, and those of the warm-up."""
+        epochs = self.trainer.max_epochs
+        if epochs < 0:
+            raise InputError(
+                f"trainer.max_epochs={epochs}: model.warm_up, and a schedule that ends with training, have to know the "
+                "last epoch; give it, or choose schedule=plateau and model.warm_up=0"
+            )
+        if not 0 <= self.warm_up <= epochs:
+            raise InputError(f"model.warm_up={self.warm_up}: epochs are needed, from 0 to trainer.max_epochs={epochs}")
+        steps = self.trainer.estimated_stepping_batches
+        return steps, round(self.warm_up * steps / epochs)
+
+
+def _built(group: str, configured: partial, *arguments: Any, **known: Any) -> Any:
+    try:
+        return configured(*arguments, **known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{group}: {configured.func.__name__} refuses what {group}.* says: {error}") from error

@@ -1,0 +1,83 @@
+"""Averaged weights: a model is validated, saved and tested with a running average of the weights that learn."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lungdet.errors import InputError
+
+LEARNING = "current_model_state"
+"""Where a checkpoint keeps the weights that learn, as Lightning calls them; `state_dict` holds the averaged ones."""
+
+
+class Averaging(Callback):
+    """Keeps an exponential moving average of the weights and of batch norm's statistics, a step after the other.
+
+    All that follows validation follows it: the best epoch, the learning rate's plateaus, early stopping, predictions.
+    In the beginning each step weighs more than later ones, so that the average is of the last tenth of the steps until
+    that is longer than what `decay` spans, and the random start is in none.
+
+    Lightning's `WeightAveraging` has no such beginning, waits for the GPU at each step, averages whole numbers, and
+    takes the last average into any validation after the fit.
+
+    Args:
+        decay: the share of the average that a step leaves, between 0 and 1: it spans about 1 / (1 - decay) steps.
+
+    Raises:
+        InputError: `decay` is no such number.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay < 1:
+            raise InputError(f"trainer.averaging={decay}: a number between 0 and 1 is needed, .98 say; null: none")
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Begin with the weights as they are, or as a checkpoint had their average."""
+        loaded, self._steps = self.average, trainer.global_step
+        # What is counted, such as batch norm's batches, is as it is: a mean of it would be rounded.
+        self._weights = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+        self.average = {name: value.clone() for name, value in self._weights.items()}
+        for name, value in loaded.items():
+            self.average[name].copy_(value)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int
+    ) -> None:
+        """Take in the step that was made, if one was: gradients may still be added up."""
+        if trainer.global_step > self._steps:
+            self._steps = trainer.global_step
+            weight = max(1 - self.decay, 10 / (9 + self._steps))
+            get_ema_multi_avg_fn(1 - weight)([*self.average.values()], [*self._weights.values()], None)
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Put the average in the model's place, and the weights that learn in its own."""
+        for name, average in self.average.items():
+            weights = self._weights[name]
+            learning = weights.clone()
+            weights.copy_(average)
+            average.copy_(learning)
+
+    on_validation_epoch_end = on_validation_epoch_start  # and back
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average as the model, and beside it what a run goes on from."""
+        checkpoint[LEARNING] = checkpoint["state_dict"]
+        checkpoint["state_dict"] = checkpoint["state_dict"] | self.average
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let the weights that learn go on; who only predicts has the average already."""
+        if trainer.state.fn == "fit":
+            weights = checkpoint["state_dict"].items()
+            self.average = {name: value for name, value in weights if value.is_floating_point()}
+            module.load_state_dict(checkpoint[LEARNING])
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Be done: a validation after the fit is of the weights that it is given."""
+        self.average = {}

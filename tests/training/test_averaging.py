@@ -1,0 +1,104 @@
+"""What is validated, saved and gone on from is an average of the weights; what learns is not disturbed."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+
+from lungdet.errors import InputError
+from lungdet.training.averaging import LEARNING, Averaging
+
+
+class Toy(lightning.LightningModule):
+    """Two layers, of which the first stays, and a batch norm; notes its weights as each step leaves them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(3, 4).requires_grad_(False), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.steps: list[dict[str, Tensor]] = []
+        self.validated: list[dict[str, Tensor]] = []
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        return self.network(batch[0]).square().mean()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.steps.append(state(self))
+
+    def validation_step(self, *_: Any) -> None:
+        self.validated.append(state(self))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD((weight for weight in self.parameters() if weight.requires_grad), lr=0.1)
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def loader() -> torch.utils.data.DataLoader:
+    """Twelve batches of four."""
+    images = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=4)
+
+
+def fitted(folder: Path, decay: float, *more: Callback, **options: Any) -> tuple[Toy, lightning.Trainer]:
+    toy = Toy()
+    saving = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True)
+    trainer = lightning.Trainer(
+        accelerator="cpu", callbacks=[Averaging(decay), saving, *more], logger=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, **options
+    )  # fmt: skip
+    trainer.fit(toy, loader(), loader())
+    return toy, trainer
+
+
+def average(steps: list[dict[str, Tensor]], decay: float, name: str) -> Tensor:
+    """After the steps, by hand."""
+    mean = torch.zeros_like(steps[0][name])
+    for number, weights in enumerate(steps, 1):
+        weight = max(1 - decay, 10 / (9 + number))
+        mean = (1 - weight) * mean + weight * weights[name]
+    return mean
+
+
+# Long enough for the average to span all steps; and so short that it is an exponential one from the third on.
+@pytest.mark.parametrize(("decay", "batches"), [(0.98, 1), (0.15, 1), (0.98, 5)])
+def test_validation_sees_the_average_and_training_its_own_weights(tmp_path: Path, decay: float, batches: int) -> None:
+    toy, trainer = fitted(tmp_path, decay, max_epochs=2, accumulate_grad_batches=batches)
+    made = toy.steps[batches - 1 :: batches] if batches == 1 else [toy.steps[i] for i in (4, 9, 11, 16, 21, 23)]
+    assert trainer.global_step == len(made)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for name, value in toy.steps[-1].items():
+        found = [toy.validated[0][name], toy.validated[-1][name], saved["state_dict"][name]]
+        assert torch.equal(saved[LEARNING][name], value)
+        if not value.is_floating_point():
+            assert [int(seen) for seen in found] == [12, 24, 24]
+            continue
+        expected = [average(steps, decay, name) for steps in (made[: len(made) // 2], made, made)]
+        for mean, seen in zip(expected, found, strict=True):
+            assert torch.allclose(seen, mean, atol=1e-6), name
+        still = name.startswith("network.0")
+        assert torch.equal(found[1], value) is still, name
+
+
+def test_a_validation_after_the_fit_is_of_the_weights_that_it_is_given(tmp_path: Path) -> None:
+    toy, trainer = fitted(tmp_path, 0.98, max_epochs=1)
+    given = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    changed = given["state_dict"] | {"network.2.bias": torch.tensor([5.0])}
+    torch.save(given | {"state_dict": changed}, tmp_path / "given.ckpt")
+    for check in (trainer.validate, trainer.predict):
+        toy.validated.clear()
+        toy.predict_step = toy.validation_step
+        check(toy, loader(), ckpt_path=tmp_path / "given.ckpt", weights_only=True)
+        assert all(torch.equal(value, toy.validated[0][name]) for name, value in changed.items())
+
+
+@pytest.mark.parametrize("decay", [0, 1, 1.5, True, "always"])
+def test_a_decay_that_is_none_is_refused_by_its_key(decay: object) -> None:
+    with pytest.raises(InputError, match=rf"trainer\.averaging={decay}: a number between 0 and 1"):
+        Averaging(decay)
