@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -10,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lungdet.errors import InputError
+from lungdet.models import origins
+from lungdet.models.weights import load_weights
 
 
 class Backbone(nn.Module):
@@ -60,19 +61,22 @@ class TimmBackbone(Backbone):
     """A timm model whose `forward_features` are a map, taking one grey channel.
 
     Images come in [0, 1]; the mean and deviation that the weights expect are applied here, from the model's own
-    configuration. Maps that are channels-last or a row of tokens (transformers, mixers) come out as (N, C, h, w).
+    configuration or, where `origin` says otherwise, from that. Maps that are channels-last or a row of tokens
+    (transformers, mixers) come out as (N, C, h, w).
 
     Args:
         name: timm's name of the model; `timm.list_models()` lists them.
         pretrained: load weights; from `weights` if given, else from the hub.
-        weights: a local file with the model's weights.
+        weights: a local file with the model's weights; of three channels they are summed to one.
+        origin: whose weights they are, a name of `lungdet.models.origins.ORIGINS`; None: unknown.
+        seen: datasets that they learnt from beyond what `origin` says; training reads it (`training.pretraining`).
         init_from: see `ConvBackbone`.
         frozen: see `Backbone`.
 
     Raises:
-        InputError: timm knows no such model, `weights` is not there, or weights are to come from the hub and the hub
-            cannot be reached or lacks them. In `forward`: the model takes images of another size, or its features are
-            no map.
+        InputError: timm knows no such model, no such origin is known, `weights` is not there or holds others (see
+            `load_weights`), or weights are to come from the hub and the hub cannot be reached or lacks them. In
+            `forward`: the model takes images of another size, or its features are no map.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class TimmBackbone(Backbone):
         name: str,
         pretrained: bool = False,
         weights: str | None = None,
+        origin: str | None = None,
+        seen: Sequence[str] | None = None,
         init_from: str | None = None,
         frozen: bool = False,
     ) -> None:
@@ -89,21 +95,22 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
             raise InputError(f"model.backbone.name={name}: timm knows no such model; did you mean: {close}")
-        options = {}
-        if weights is not None:
-            if not Path(weights).is_file():
-                raise InputError(f"model.backbone.weights={weights}: no such file")
-            options = {"pretrained_cfg_overlay": {"file": str(weights)}}
-        elif pretrained:
-            _require_hub(name)
+        expected = None if origin is None else origins.named(origin).range
         self.name = name
-        self.network = timm.create_model(
-            name, pretrained=pretrained or weights is not None, in_chans=1, num_classes=0, **options
-        )
+        if weights is not None:
+            self.network = load_weights(name, weights, origin)
+        else:
+            if pretrained:
+                _require_hub(name)
+            self.network = timm.create_model(name, pretrained=pretrained, in_chans=1, num_classes=0)
         self.channels = self.network.num_features
         config = self.network.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).mean(), persistent=False)
-        self.register_buffer("deviation", torch.tensor(config["std"]).mean(), persistent=False)
+        mean, deviation = torch.tensor(config["mean"]).mean(), torch.tensor(config["std"]).mean()
+        if expected is not None:
+            low, high = expected
+            mean, deviation = torch.tensor(low / (low - high)), torch.tensor(1 / (high - low))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
         self._start(init_from, frozen)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What a run has learnt from: its own training and validation images, and those of every run that it started from.
 
+Weights that others published have learnt from images that nobody lists: `origins` says of which datasets.
+
 A run that starts from another keeps in its folder `start` what identifies that one (`Run.keep_start`), its start in
 turn included. So the whole chain is there wherever the runs have gone, and whatever their folders hold by now.
 """
@@ -42,6 +44,11 @@ def learnt(run: Run) -> "pd.DataFrame":
     tables = [origin.split().assign(link=link) for link, origin in enumerate(chain(run))]
     table = pd.concat(tables, ignore_index=True)
     return table[table["split"].isin(("train", "val"))]
+
+
+def origins(run: Run) -> list[dict]:
+    """What is known of the published weights that a run, or one of its chain, began with: see `pretraining.origin`."""
+    return [link.environment["origin"] for link in chain(run) if link.environment.get("origin")]
 
 
 class Copies(NamedTuple):

@@ -22,6 +22,7 @@ from lungdet.models.backbone import require_size, untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, finish
 from lungdet.runs.identity import fingerprint, require_data
+from lungdet.runs.learnt import origins
 from lungdet.training import pretraining, shortcuts
 from lungdet.training.predicting import predict, predict_degraded
 from lungdet.training.recording import quieten
@@ -98,17 +99,31 @@ def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) ->
     """Prepare the images and split them.
 
     Raises:
-        RunError: the run is of other data, or its weights start from a run that has learnt from who is tested here.
+        RunError: the run is of other data, or its weights start from a run that has learnt from who is tested here, or
+            from published weights that have.
     """
     data.trainer = trainer
     with ranks.one_first():
         data.prepare_data()
         data.setup()
     require_data(run, data.identity, data.split.hash)
-    if not run.can_continue and (folder := OmegaConf.select(run.config.model, "backbone.init_from")):
+    if run.can_continue:
+        return
+    weights = pretraining.origin(run.config.model)
+    run.record(origin=weights)
+    known = [weights] if weights else []
+    if weights and weights["seen"] is None:
+        log.warning(
+            "what %s has learnt from is not known, and may be images that are tested here; say it: "
+            "model.backbone.origin=NAME (lungdet/models/origins.py), or 'model.backbone.seen=[DATASET]'",
+            weights["weights"],
+        )
+    if folder := OmegaConf.select(run.config.model, "backbone.init_from"):
         start = pretraining.start(folder)
         run.record(unsearched=pretraining.require_unseen(start, data))
         run.keep_start(start)
+        known += origins(start)
+    pretraining.require_outside(known, data.manifest.iloc[data.rows("test")], "this run's test part")
 
 
 def describe(

@@ -23,8 +23,9 @@ from lungdet.models.backbone import untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION
-from lungdet.runs.learnt import copies, learnt, why_unsearched
+from lungdet.runs.learnt import copies, learnt, origins, why_unsearched
 from lungdet.runs.predictions import prediction_table
+from lungdet.training.pretraining import require_outside
 from lungdet.training.recording import quieten
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         (`unsearched`), and what is known of each dataset (`sources`).
 
     Raises:
-        RunError: the images would be prepared otherwise than in training, or all are of patients it has learnt from.
+        RunError: the images would be prepared otherwise than in training, all are of patients it has learnt from, or
+            some are of a dataset that published weights which it began with have seen.
     """
     for key in PREPARATION:
         _require_same(run, key, preparation(run)[key], data_config[key])
@@ -191,6 +193,7 @@ def _unseen(run: Run, store: Store) -> tuple[np.ndarray, dict]:
 
     Who has an image that was learnt from under another name is such a patient, too. The facts are `score`'s.
     """
+    require_outside(origins(run), store.manifest, "these")
     manifest, known, copied = store.manifest, {*learnt(run)["patient_id"]}, copies(run, store)
     familiar = manifest["patient_id"].isin(known)
     twice = manifest["image_id"].isin(copied.of) & ~familiar

@@ -10,6 +10,7 @@ from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.measure import counts
 from lungdet.page.document import Items, Table, Text
 from lungdet.page.wording import counted, number, share_of, unit
+from lungdet.runs.learnt import origins
 
 FACTS = ("labels_from", "abnormal", "synthetic")
 """Of a data sheet what the report goes by, beside the number of images."""
@@ -119,7 +120,8 @@ def _data(study: Study) -> dict:
 
     Of the sources tested on, `known_sources` were learnt from by a run that is tested on them, and `new_sources` were
     not by one. `unsearched` says why images could not be compared with those that a run has learnt from. An
-    `external_test` is on other data, of no known source, none of it learnt from under another name.
+    `external_test` is on other data, of no known source, none of it learnt from under another name, by networks that
+    began with no published weights of which nobody knows what they have seen.
     """
     replicate, external, test = study.first, study.external, study.first.test
     recorded = replicate.first.run.environment.get("data", {})
@@ -127,11 +129,12 @@ def _data(study: Study) -> dict:
     known = set().union(*[datasets & sources for datasets, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
     alone = source_alone(test)
+    unknown = any(weights["seen"] is None for result in study.results for weights in origins(result.run))
     unsearched = {tuple(run.items()) for run_facts in facts for run in run_facts.get("unsearched", [])}
     return recorded | {
         "external": external,
         "patients_known": study.patients_known,
-        "external_test": bool(external) and not known and not unsearched,
+        "external_test": bool(external) and not known and not unsearched and not unknown,
         "known_sources": sorted(known),
         "new_sources": sorted(set().union(*[datasets - sources for datasets, sources in tested])),
         "learnt_from": sorted(set().union(*[sources for _, sources in tested])),

@@ -7,7 +7,8 @@ from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import measured
 from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import figure, label
+from lungdet.page.wording import figure, join, label
+from lungdet.runs.learnt import origins
 
 
 def measure(study: Study) -> dict:
@@ -36,6 +37,7 @@ def tell(summary: dict) -> list:
     """Every run that went in, and those that did not with the reason."""
     none = "none" if summary["task"] == "abnormal" else "by finding"
     started_from = any(run["start"] for block in summary["models"].values() for run in block["runs"])
+    published = any(run["origins"] for block in summary["models"].values() for run in block["runs"])
     rows = [
         [
             label(model),
@@ -43,6 +45,7 @@ def tell(summary: dict) -> list:
             *([run["part"]] if summary["parts"] else []),
             f"`{run['run']}`",
             *(["none" if run["start"] is None else f"`{run['start']['run']}`"] if started_from else []),
+            *([_weights(run["origins"])] if published else []),
             run["started"] or "unknown",
             run["git"] or "none",
             none if run["threshold"] is None else f"{run['threshold']:.3f}",
@@ -53,7 +56,20 @@ def tell(summary: dict) -> list:
     ]
     part = ["Tested on"] if summary["parts"] else []
     start = ["Started from"] if started_from else []
-    columns = ["Model", "Seed", *part, "Folder", *start, "Started", "Revision", "Threshold", "Accuracy", "AUROC"]
+    weights = ["Published weights"] if published else []
+    columns = [
+        "Model",
+        "Seed",
+        *part,
+        "Folder",
+        *start,
+        *weights,
+        "Started",
+        "Revision",
+        "Threshold",
+        "Accuracy",
+        "AUROC",
+    ]
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
     blocks = [Table(columns, rows, columns.index("Threshold"), notes)]
     if summary["not_evaluated"]:
@@ -65,7 +81,15 @@ def tell(summary: dict) -> list:
     return blocks
 
 
-SECTION = Section("Runs", measure=measure, tell=tell, claim=(22, 23, 42))
+SECTION = Section(
+    "Runs",
+    measure=measure,
+    meanings={
+        "origins": "published weights that a run began with; seen: the datasets that they learnt from, null: unknown"
+    },
+    tell=tell,
+    claim=(22, 23, 42),
+)
 
 
 def _run(study: Study, part: str, result: Result) -> dict:
@@ -78,6 +102,7 @@ def _run(study: Study, part: str, result: Result) -> dict:
         "started": environment.get("started"),
         "git": environment.get("git"),
         "start": _start(result),
+        "origins": origins(result.run),
         "threshold": chosen["abnormal"].as_dict()["value"] if len(study.labels) == 1 else None,
         "test": {metric: _none(value) for metric, value in scores.items()},
     }
@@ -89,6 +114,16 @@ def _start(result: Result) -> dict | None:
     if start is None:
         return None
     return {"run": start.config.run_dir, "started": start.environment.get("started"), "name": start_name(start)}
+
+
+def _weights(origins: list[dict]) -> str:
+    """Each one's file or name at timm's and whose it is, with what it has seen."""
+    named = []
+    for weights in origins:
+        seen = "not known" if weights["seen"] is None else join(weights["seen"] or ["no radiograph"])
+        whose = f" ({weights['origin']})" if weights["origin"] else ""
+        named.append(f"`{weights['weights']}`{whose}, have seen: {seen}")
+    return "; ".join(named) or "none"
 
 
 def _none(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Starts: the runs whose convolutional layers others began with, and what they mean for seeds and comparisons."""
+"""Starts: the runs and the published weights that convolutional layers began with, and what follows from them."""
 
 from itertools import combinations
 
@@ -6,6 +6,37 @@ from lungdet.page.wording import join, label, number
 
 
 def caveats(summary: dict) -> list[str]:
+    """What published weights may have seen; seeds of a model that began with one network, models that did not."""
+    return [*_of_weights(summary), *_of_runs(summary)]
+
+
+def _of_weights(summary: dict) -> list[str]:
+    """That what published weights have learnt from is not known, or that validation images are of it."""
+    validated = {dataset for part in summary["data"]["parts"].values() for dataset in part["val_datasets"]}
+    users: dict[tuple[str, ...], list[str]] = {}
+    for model, block in summary["models"].items():
+        for weights in [weights for run in block["runs"] for weights in run["origins"]]:
+            met = sorted(validated & {*(weights["seen"] or ())})
+            if weights["seen"] is None or met:
+                names = users.setdefault((weights["weights"], *met), [])
+                names.extend([label(model)] if label(model) not in names else [])
+    sentences = []
+    for (weights, *met), models in users.items():
+        start = f"{join(models)} {'starts' if len(models) == 1 else 'start'} from `{weights}`"
+        if met:
+            sentences.append(
+                f"{start}, weights that have learnt from {join(met)}, nobody knows from which images. The best epoch "
+                "and the thresholds were chosen on images of it, which may be too sure of themselves."
+            )
+        else:
+            sentences.append(
+                f"{start}, and what these weights have learnt from is not known: images that are tested here may be "
+                "part of it."
+            )
+    return sentences
+
+
+def _of_runs(summary: dict) -> list[str]:
     """That seeds of a model began with one network, and that models began with different ones."""
     models = {name: block for name, block in summary["models"].items() if block["settings"]["frozen"] is not None}
     starts = {name: _starts(block) for name, block in models.items()}
