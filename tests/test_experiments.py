@@ -14,11 +14,14 @@ from omegaconf import DictConfig
 import evaluate
 import train
 from lungdet.data.serving.degrade import degradations
+from lungdet.evaluation.sections.known import Known
 from lungdet.runs import identity
 from lungdet.runs.folder import Run, find_runs
 from tests.calling import CHECKOUT, output
 
-EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf/experiment").glob("*.yaml"))
+FOLDER = CHECKOUT / "conf/experiment"
+EXPERIMENTS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+KNOWN = [name for name in EXPERIMENTS if name.startswith("known/")]
 ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness")
 SOURCES = ("chestxray14", "montgomery", "shenzhen")
 PARTS_OF_TRAIN = ("random", "random, 0.1 of train", "random, 0.25 of train", "random, 0.5 of train")
@@ -44,7 +47,7 @@ def composed(*choices: str) -> DictConfig:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_opens_with_its_question_its_command_its_cost_and_what_is_expected(name: str) -> None:
-    first, *lines = (CHECKOUT / f"conf/experiment/{name}.yaml").read_text().splitlines()
+    first, *lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
     header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     assert first == "# @package _global_"
     headings = [line[2:11].strip() for line in header]
@@ -65,6 +68,20 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
     assert params.model == MODELS.get(name, "cnn,cnn_lstm")
     assert len(params.seed.split(",")) >= 3
     assert dict(small.hydra.sweeper.params) == {**params, "seed": "0"}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_an_experiment_with_a_known_answer_is_on_its_images_and_small_on_phantoms(name: str) -> None:
+    whole, small = composed(f"experiment={name}", "run_dir=x"), composed(f"experiment=[{name},smoke]", "run_dir=x")
+    assert f".{whole.known.data}." in whole.data._target_
+    assert whole.data.split == whole.known.protocol
+    assert small.data._target_.endswith("PhantomDataModule")
+    assert small.known == whole.known
+    Known(**whole.known)
+    plain = whole.copy()
+    plain.known = None
+    assert identity.fingerprint(plain) == identity.fingerprint(whole)
+    assert whole.hydra.callbacks.report._target_ == "lungdet.sweeps.reporting.Report"
 
 
 def test_robustness_made_small_is_the_studys_experiment_made_small() -> None:

@@ -9,8 +9,8 @@ from lungdet.errors import RunError
 from lungdet.machine.commands import key_of
 from lungdet.runs.folder import Run
 
-NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust")
-"""Groups that decide where a run lies, how it goes on and who is told, not what it computes."""
+NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust", "known")
+"""Groups that decide where a run lies, how it goes on, who is told and what is expected, not what it computes."""
 NOT_THE_DATA = ("store", "num_workers", "loader")
 """Keys of `data` that decide how its images are served, not which they are."""
 AFTER_THE_FIT = "degrade"

@@ -16,6 +16,7 @@ from lungdet.evaluation.sections import (
     headline,
     image_quality,
     imbalance,
+    known,
     mistakes,
     recurrence,
     referral,
@@ -30,6 +31,7 @@ from lungdet.evaluation.sections.contract import Section
 SECTIONS: tuple[Section, ...] = (
     headline.STUDY_TABLE,
     headline.KEEP_IN_MIND,
+    known.SECTION,
     differences.SECTION,
     ensemble.SECTION,
     efficiency.SECTION,
