@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import lightning
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
@@ -23,9 +24,9 @@ from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, finish
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.learnt import origins
-from lungdet.training import pretraining, shortcuts
+from lungdet.training import columns, pretraining, shortcuts
 from lungdet.training.predicting import predict, predict_degraded
-from lungdet.training.recording import quieten
+from lungdet.training.recording import Steps, quieten
 from lungdet.training.trainer import build_trainer, compile_backbone
 from lungdet.training.wandb import wandb_logger
 
@@ -55,15 +56,19 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     trainer = build_trainer(run, model, arithmetic)
     prepare(run, trainer, data)
     compile_backbone(run, trainer, model, data)
-    with wandb_logger(run) as trainer.logger:
-        describe(run, trainer, model, data, arithmetic)
+    describe(run, trainer, model, data, arithmetic)
+    with wandb_logger(run) as logger:
+        follow(run, trainer, logger)
         shortcuts.record(run, data)
         # Series differ in length from batch to batch, and what is kept would fit less and less.
         with hardware.memory_kept() if model.visits == 1 else nullcontext():
             fit(run, trainer, model, data)
             test = predict(run, trainer, model, data)
             predict_degraded(run, trainer, model, data, poorer)
-        return record(run, test)
+        record(run, test)
+        if logger is not None:
+            logger.experiment.summary.update(columns.outcome(run))
+    return run.best_loss
 
 
 def build_model(run: Run, trust: Sequence[str] = ()) -> Classifier:
@@ -153,8 +158,13 @@ def describe(
     if (count := len(processes)) > 1:
         cases = data.serving.batch_size
         log.info("%d processes of %d cases a batch: %d a step", count, cases, count * cases)
-    if trainer.logger is not None:
-        trainer.logger.experiment.config.update({"found": facts}, allow_val_change=True)
+
+
+def follow(run: Run, trainer: lightning.Trainer, logger: Logger | None) -> None:
+    """Have the fit logged: its epochs, and of its steps every `logger.log_every_n_steps`-th."""
+    if logger is not None:
+        trainer.logger = logger
+        trainer.callbacks.append(Steps(run.config.logger.log_every_n_steps))
 
 
 def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule) -> None:
@@ -163,10 +173,11 @@ def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: Radiograp
         run.record(compiled=False)  # until it is, see `lungdet.training.callbacks.Compiling`
         trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
         run.record(fitted=True)
+    trainer.logger = None  # what is predicted from here on is no point of a curve
 
 
-def record(run: Run, test: dict[str, float]) -> float:
-    """Record what the run cost, mark it as finished and return its best validation loss."""
+def record(run: Run, test: dict[str, float]) -> None:
+    """Record what the run cost and mark it as finished."""
     epochs = run.epochs.set_index("epoch")
     best = int(epochs["val/loss"].idxmin())
     finish(
@@ -181,4 +192,3 @@ def record(run: Run, test: dict[str, float]) -> float:
     metrics = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
     log.info("best epoch %d, on the test part: %s", best + 1, metrics)
     log.info("evaluate with: %s", command("evaluate.py", override("runs", run.folder)))
-    return run.best_loss

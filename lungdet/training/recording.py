@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch.optim import Optimizer
 
 from lungdet.machine import hardware, ranks
 from lungdet.machine.writing import write_text
@@ -70,7 +71,7 @@ class Record(Callback):
         self._validation = {name: float(value) for name, value in metrics if name.startswith("val/")}
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write the row and the line; log pace and learning rate, to W&B too."""
+        """Write the row and the line; log pace and learning rate, to dashboards too."""
         loss = float(module.train_loss.compute())  # of all processes
         if not trainer.is_global_zero:
             return
@@ -106,6 +107,36 @@ class Record(Callback):
             before = pd.read_csv(self.path)
             table = pd.concat([before[before["epoch"] < row["epoch"]], table], ignore_index=True)
         write_text(self.path, table.to_csv(index=False))
+
+
+class Steps(Callback):
+    """Logs of every so many-th step the batch's loss, the learning rate, and the gradient's norm before it is clipped.
+
+    Args:
+        every: so many; what is logged has to be fetched from a GPU, which waits for it.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._measured: dict[str, Any] = {}
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
+        """Measure, where the step is one of them; gradients are unscaled by now."""
+        if trainer.global_step % self.every == 0:
+            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            norm, rate = torch.nn.utils.get_total_norm(gradients), optimizer.param_groups[0]["lr"]
+            self._measured = {"step/gradient_norm": norm, "step/learning_rate": rate}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int
+    ) -> None:
+        """Log; of the loss Lightning has but the share that accumulated gradients take of it."""
+        if self._measured:
+            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            measured = {"step/loss": loss, **self._measured}
+            values = {name: float(value) for name, value in measured.items()}
+            trainer.logger.log_metrics(values, step=trainer.global_step - 1)
+            self._measured = {}
 
 
 def progress() -> list[Callback]:
