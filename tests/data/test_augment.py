@@ -1,8 +1,12 @@
 """Augmentation does to every image what albumentations' pipeline does, to the last bit."""
 
+from inspect import signature
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from lungdet.data.augment import Augmentation, draw
 from tests.albumented import augmented, pipeline
@@ -19,7 +23,13 @@ KINDS = [
     {"flip": 1.0, "shift": 0.1},
     {"shift": 0.01},  # of small images: many stay where they are
     {"rotation": 1e-7, "flip": 0.5},  # albumentations takes that for none
+    {"brightness": 0.4},
+    {"contrast": 0.6},
+    {"gamma": 0.8},
+    {"erasing": 0.5},
+    {**PAPER, "brightness": 0.2, "contrast": 0.2, "gamma": 0.2, "erasing": 1.0},
 ]
+ALL = {**PAPER, "crop": 0.3, "brightness": 0.2, "contrast": 0.2, "gamma": 0.2, "erasing": 0.5}
 NAMES = [draw(seed, epoch, f"d/{i}", epoch) for seed in (0, 7) for epoch in (0, 1) for i in range(80)]
 
 
@@ -44,3 +54,50 @@ def test_opencvs_threads_change_nothing(threads: int) -> None:
         assert np.array_equal(list(Augmentation(**PAPER)(images, NAMES[:8], 224, 224)), expected)
     finally:
         cv2.setNumThreads(before)
+
+
+def test_a_crop_is_the_one_that_albumentations_draws_and_resizes() -> None:
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (96, 112), np.uint8), (0, 0), 2) * 3
+    by, names = pipeline(crop=0.6), NAMES[:40]
+    expected = np.stack([augmented(by, image, name) for name in names])
+    found = np.stack(list(Augmentation(crop=0.6)([image] * 40, names, 96, 112)))
+    difference = np.abs(found[:, 2:-2, 2:-2].astype(int) - expected[:, 2:-2, 2:-2])  # the edges know what was cut off
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3
+    assert len({picture.tobytes() for picture in found}) == 40
+
+
+def test_switching_a_kind_on_changes_no_draw_of_the_others() -> None:
+    names, every = NAMES[:40], Augmentation(**ALL)
+
+    def matrices(**kinds: float) -> np.ndarray:
+        found = Augmentation(**kinds).matrices(names, 96, 112)
+        return np.concatenate([found, np.broadcast_to(np.float32([[[0, 0, 1]]]), (40, 1, 3))], 1)
+
+    cropped, moved, flipped = matrices(crop=0.3), matrices(**PAPER | {"flip": 0}), matrices(flip=0.5)
+    np.testing.assert_allclose(matrices(**ALL), cropped @ moved @ flipped, rtol=0, atol=1e-4)
+    turned, shifted = matrices(rotation=10), matrices(shift=0.05)
+    centre = np.float32([55.5, 47.5, 1])
+    back = np.linalg.inv(moved)
+    np.testing.assert_allclose((back @ centre)[:, :2], (np.linalg.inv(shifted) @ centre)[:, :2], rtol=0, atol=1e-3)
+    angle = [np.arctan2(each[:, 0, 1], each[:, 0, 0]) for each in (moved, turned)]
+    np.testing.assert_allclose(*angle, rtol=0, atol=1e-6)
+    toned, bent = (
+        Augmentation(**kinds).tables(names) for kinds in ({"brightness": 0.2, "contrast": 0.2}, {"gamma": 0.2})
+    )
+    assert np.array_equal(every.tables(names), np.take_along_axis(bent, toned, 1))
+    assert np.array_equal(toned[:, 0], Augmentation(brightness=0.2).tables(names)[:, 0])
+    assert np.array_equal(every.rectangles(names, 96, 112), Augmentation(erasing=0.5).rectangles(names, 96, 112))
+
+
+def test_an_image_that_is_only_erased_is_not_the_stores() -> None:
+    image = np.zeros((48, 57), np.uint8)
+    image.setflags(write=False)
+    (found,) = Augmentation(erasing=1.0)([image], NAMES[:1], 48, 57)
+    assert found.any()
+
+
+def test_every_kind_is_a_key_of_the_configuration_and_off() -> None:
+    base = OmegaConf.load(Path(__file__).parents[2] / "conf/augment/_base.yaml")
+    off = {name: parameter.default for name, parameter in signature(Augmentation).parameters.items()}
+    assert {**base} == {"_target_": "lungdet.data.augment.Augmentation", **off}

@@ -25,18 +25,23 @@ _PIECE = 64 << 20  # bytes that pass through host memory at once
 
 
 class Warps(Radiographs):
-    """A batch of `Radiographs` without pixels, which `image` makes of its fields `read` and `matrix`.
+    """A batch of `Radiographs` without pixels, but with the fields of which `image` makes them.
 
-    `read` (S,) are rows of the store; `matrix` (S, 2, 3) is that of `lungdet.data.augment.Augmentation.matrices`, and
-    missing where images stay as they are.
+    `read` (S,) are rows of the store; `matrix` (S, 2, 3), `table` (S, 256) and `rectangle` (S, 5) are those of
+    `lungdet.data.augment.Augmentation`, each missing where it changes no image.
     """
 
     def pixels(
         self, read: np.ndarray, names: Sequence[str], allocate: Callable[[tuple[int, ...]], np.ndarray]
     ) -> dict[str, np.ndarray]:
         """What `image` needs."""
-        matrix = self.augmentation.matrices(names, *self.stored.shape[1:]) if self.augmentation is not None else None
-        return {"read": read} if matrix is None else {"read": read, "matrix": matrix}
+        fields = {"read": read}
+        if self.augmentation is not None:
+            size = self.stored.shape[1:]
+            fields["matrix"] = self.augmentation.matrices(names, *size)
+            fields["table"] = self.augmentation.tables(names)
+            fields["rectangle"] = self.augmentation.rectangles(names, *size)
+        return {name: field for name, field in fields.items() if field is not None}
 
     def image(self, images: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The images of a batch, made of the fields of it that are for nothing else; these are taken out.
@@ -51,6 +56,10 @@ class Warps(Radiographs):
         image = images[batch.pop("read")].unsqueeze(1).float()
         if (matrix := batch.pop("matrix", None)) is not None:
             image = warp(image, matrix, self.augmentation.border).round_()
+        if (table := batch.pop("table", None)) is not None:
+            image = table.gather(1, image.flatten(1).long()).view(image.shape).float()
+        if (rectangle := batch.pop("rectangle", None)) is not None:
+            image = erase(image, rectangle)
         return image.div_(255)
 
 
@@ -74,6 +83,15 @@ def warp(image: torch.Tensor, matrix: torch.Tensor, border: str) -> torch.Tensor
     grid = by_x * x + (by_y * y + (start - 1))
     # With corners aligned, the outermost pixels' centres are the edges that a reflection is counted from.
     return functional.grid_sample(image, grid.to(image.dtype), "bilinear", _PADDING[border], align_corners=True)
+
+
+def erase(image: torch.Tensor, rectangle: torch.Tensor) -> torch.Tensor:
+    """Each image (S, 1, H, W) with its rectangle (S, 5) in one grey: left, top, right, bottom, grey."""
+    left, top, right, bottom, grey = rectangle[:, :, None].unbind(1)
+    height, width = (torch.arange(side, device=image.device) for side in image.shape[-2:])
+    columns, rows = (width >= left) & (width < right), (height >= top) & (height < bottom)
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return torch.where(inside, grey[:, None, None].to(image.dtype), image)
 
 
 class Resident:

@@ -136,9 +136,12 @@ def test_each_kind_of_augmentation_stays_within_its_number() -> None:
     assert (centres(augmented(flip=0.0, shift=0.01))[:, 1] * np.sign(before[1]) > 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"flip": 1.5}, {"zoom": 1.0}, {"shift": -0.1}])
+@pytest.mark.parametrize("wrong", [
+    {"rotation": -1}, {"rotation": None}, {"flip": 1.5}, {"zoom": 1.0}, {"shift": -0.1}, {"crop": 1.0},
+    {"brightness": float("nan")}, {"contrast": 1.1}, {"gamma": 1.0}, {"erasing": "often"},
+])  # fmt: skip
 def test_a_number_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))}="):
+    with pytest.raises(InputError, match=rf"augment\.{next(iter(wrong))}=.*: a number from 0 to "):
         Augmentation(**wrong)
 
 
