@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -14,31 +14,74 @@ from lungdet.models.weights import load_weights
 
 
 class Backbone(nn.Module):
-    """What both backbones have: they may be left as they are, and start from another run's.
+    """What both backbones have: they start from another run's, and learn late, slowly, layer by layer, or not at all.
 
     Attributes:
         channels: C, of the feature map.
         frozen: whether training leaves it alone, running statistics of batch norm included.
+        unfreeze_at: the epochs after which it learns, too; None: from the first on, or never.
     """
 
     channels: int
     frozen: bool
+    unfreeze_at: int | None
 
     def train(self, mode: bool = True) -> Self:
         """As ever, but for a frozen one, which stays as in evaluation."""
         return super().train(mode and not self.frozen)
 
-    def _start(self, init_from: str | None, frozen: bool) -> None:
+    def freeze(self, frozen: bool) -> None:
+        """Leave it alone from now on, or no longer."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen).train()
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Its parameters layer by layer, the one that sees the image first."""
+        raise NotImplementedError
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """By parameter, what the model's learning rate is multiplied by."""
+        if self._layer_decay == 1:
+            return dict.fromkeys(self.parameters(), self._rate_factor)
+        layers = self.layers()[::-1]
+        return {
+            parameter: self._rate_factor * self._layer_decay**above
+            for above, layer in enumerate(layers, 1)
+            for parameter in layer
+        }
+
+    def _start(
+        self,
+        init_from: str | None = None,
+        frozen: bool = False,
+        unfreeze_at: int | None = None,
+        rate_factor: float = 1.0,
+        layer_decay: float = 1.0,
+    ) -> None:
         """To be called once all layers are there.
+
+        Args:
+            init_from: the run folder whose backbone this one starts from: training reads it, and gives None here.
+            frozen: it is left as it is.
+            unfreeze_at: it is left so until this many epochs are trained.
+            rate_factor: its learning rate is the model's times this.
+            layer_decay: each layer learns as fast as the next one times this, the last as the head times this.
 
         Raises:
             ValueError: weights of another run are asked for, which who trains has to load: none are found here.
+            InputError: a number is none of its kind.
         """
         if init_from is not None:
             raise ValueError(f"init_from={init_from}: its weights are loaded by lungdet.training.pretraining.load")
-        self.frozen = frozen
-        if frozen:
-            self.requires_grad_(False).eval()
+        if unfreeze_at is not None and (type(unfreeze_at) is not int or unfreeze_at < 1):
+            raise InputError(f"model.backbone.unfreeze_at={unfreeze_at}: null or at least one epoch is needed")
+        for key, value, highest in (("rate_factor", rate_factor, math.inf), ("layer_decay", layer_decay, 1)):
+            if not 0 < value <= highest:
+                raise InputError(f"model.backbone.{key}={value}: a number above 0 is needed, of layer_decay up to 1")
+        self.unfreeze_at, self._rate_factor, self._layer_decay = unfreeze_at, rate_factor, layer_decay
+        self.freeze(frozen or unfreeze_at is not None)
+        if unfreeze_at is not None:
+            self.requires_grad_(True)  # for the optimizer and DDP, which know it from the start
 
 
 class ConvBackbone(Backbone, nn.Sequential):
@@ -46,15 +89,18 @@ class ConvBackbone(Backbone, nn.Sequential):
 
     Args:
         widths: the channels of each block; each block halves height and width.
-        init_from: the run folder whose backbone this one starts from: training reads it, and gives None here.
-        frozen: see `Backbone`.
+        learning: see `Backbone._start`.
     """
 
-    def __init__(self, widths: Sequence[int], init_from: str | None = None, frozen: bool = False) -> None:
+    def __init__(self, widths: Sequence[int], **learning: Any) -> None:
         blocks = [_block(before, after) for before, after in zip([1, *widths[:-1]], widths, strict=True)]
         super().__init__(*blocks)
         self.channels = widths[-1]
-        self._start(init_from, frozen)
+        self._start(**learning)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Of each block."""
+        return [list(block.parameters()) for block in self]
 
 
 class TimmBackbone(Backbone):
@@ -70,8 +116,7 @@ class TimmBackbone(Backbone):
         weights: a local file with the model's weights; of three channels they are summed to one.
         origin: whose weights they are, a name of `lungdet.models.origins.ORIGINS`; None: unknown.
         seen: datasets that they learnt from beyond what `origin` says; training reads it (`training.pretraining`).
-        init_from: see `ConvBackbone`.
-        frozen: see `Backbone`.
+        learning: see `Backbone._start`.
 
     Raises:
         InputError: timm knows no such model, no such origin is known, `weights` is not there or holds others (see
@@ -86,8 +131,7 @@ class TimmBackbone(Backbone):
         weights: str | None = None,
         origin: str | None = None,
         seen: Sequence[str] | None = None,
-        init_from: str | None = None,
-        frozen: bool = False,
+        **learning: Any,
     ) -> None:
         super().__init__()
         import timm  # four seconds: only when asked for
@@ -111,7 +155,23 @@ class TimmBackbone(Backbone):
             mean, deviation = torch.tensor(low / (low - high)), torch.tensor(1 / (high - low))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
-        self._start(init_from, frozen)
+        self._start(**learning)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """As timm groups them for fine-tuning.
+
+        Raises:
+            InputError: it does not say how.
+        """
+        from timm.models import group_parameters
+
+        if not hasattr(self.network, "group_matcher"):
+            raise InputError(f"model.backbone.layer_decay: timm tells no layers of {self.name}; set it to 1")
+        places = group_parameters(self.network, self.network.group_matcher(), reverse=True)
+        layers: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            layers.setdefault(places[name], []).append(parameter)
+        return [layers[place] for place in sorted(layers)]
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 1, H, W) in [0, 1] -> (N, C, h, w)."""

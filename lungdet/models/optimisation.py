@@ -6,11 +6,12 @@ from inspect import signature
 from typing import Any
 
 import lightning
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau, SequentialLR
 
 from lungdet.errors import InputError
+from lungdet.models.backbone import Backbone
 
 LENGTHS = ("T_max", "total_iters", "total_steps")
 """What torch's schedules call the number of steps that they are made for."""
@@ -49,9 +50,8 @@ class Learner(lightning.LightningModule):
         Raises:
             InputError: a class refuses an argument, or has to know the number of steps where there is no last epoch.
         """
-        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
         options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        optimizer = _built("optimizer", self.optimizer, learnt, **options)
+        optimizer = _built("optimizer", self.optimizer, self._groups(), **options)
         takes = signature(self.schedule.func).parameters.keys() - self.schedule.keywords.keys()
         lengths = [name for name in LENGTHS if name in takes]
         steps, rising = self._steps() if lengths or self.warm_up else (0, 0)
@@ -71,6 +71,15 @@ class Learner(lightning.LightningModule):
         *rises, main = (config.scheduler for config in self.trainer.lr_scheduler_configs)
         if isinstance(main, ReduceLROnPlateau) and all(rise.last_epoch >= rise.total_iters for rise in rises):
             main.step(loss)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameters that learn, those of one learning rate together."""
+        factors = self.backbone.rate_factors() if isinstance(self.backbone, Backbone) else {}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+        return [{"params": group, "lr": factor * self.learning_rate} for factor, group in groups.items()]
 
     def _steps(self) -> tuple[int, int]:
         """Steps of all epochs, each of which all processes make together, and those of the warm-up."""

@@ -26,6 +26,22 @@ class Seeding(Callback):
             torch.manual_seed(hash((module.seed, trainer.current_epoch, trainer.global_rank)) % 2**63)
 
 
+class Unfreezing(Callback):
+    """Leaves the backbone alone until `model.backbone.unfreeze_at` epochs are trained.
+
+    Its parameters are the optimizer's from the start, and have no gradient until then: so schedules know their
+    learning rates, and a resumed run finds their state. Lightning's `BackboneFinetuning` adds them later, to an
+    optimizer whose schedule does not follow.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Freeze or unfreeze: DDP, which is told of no parameter later, has counted those that learn by now."""
+        frozen = trainer.current_epoch < module.backbone.unfreeze_at
+        module.backbone.freeze(frozen)
+        if trainer.current_epoch == module.backbone.unfreeze_at:
+            log.info("from epoch %d on the backbone learns, too", trainer.current_epoch + 1)
+
+
 class WarmUp(Callback):
     """Averages the first batches' statistics plainly, in each batch norm that is near its start.
 
@@ -39,11 +55,14 @@ class WarmUp(Callback):
 
     def __init__(self) -> None:
         self.momenta: dict[nn.Module, float] = {}
+        self._seen: set[nn.Module] = set()
 
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Find them."""
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Find them, those of a backbone that begins to learn among them."""
         norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and layer.momentum]
-        self.momenta = {norm: norm.momentum for norm in norms if norm.training and _fresh(norm)}
+        learning = {norm: norm.momentum for norm in norms if norm.training and norm not in self._seen}
+        self.momenta |= {norm: momentum for norm, momentum in learning.items() if _fresh(norm)}
+        self._seen |= learning.keys()
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
         """Weigh this batch as one of those so far."""

@@ -51,9 +51,9 @@ class Record(Callback):
                 state["dirpath"] = str(folder)
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Start the clock; note the learning rate, which validation may lower for the next epoch."""
+        """Start the clock; note the learning rate, the highest of any layer, which each step may change."""
         self._images, self._started = 0, time.perf_counter()
-        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self._validation = {}
 
     def on_train_batch_end(
@@ -124,8 +124,11 @@ class Steps(Callback):
         """Measure, where the step is one of them; gradients are unscaled by now."""
         if trainer.global_step % self.every == 0:
             gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-            norm, rate = torch.nn.utils.get_total_norm(gradients), optimizer.param_groups[0]["lr"]
-            self._measured = {"step/gradient_norm": norm, "step/learning_rate": rate}
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            self._measured = {
+                "step/gradient_norm": torch.nn.utils.get_total_norm(gradients),
+                "step/learning_rate": rate,
+            }
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int

@@ -14,7 +14,7 @@ from lungdet.machine.hardware import Arithmetic
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.training.averaging import Averaging
-from lungdet.training.callbacks import Compiling, Patience, Seeding, Signals, WarmUp
+from lungdet.training.callbacks import Compiling, Patience, Seeding, Signals, Unfreezing, WarmUp
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.recording import Record, progress
 
@@ -34,7 +34,8 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
     Raises:
         InputError: a key or a value of `trainer.*` cannot be used.
     """
-    options = _options(run.config.trainer)
+    unfreezes = getattr(model.backbone, "unfreeze_at", None) is not None
+    options = _options(run.config.trainer, unfreezes)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     bars = progress()
@@ -42,6 +43,7 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
     callbacks = [
         Signals(),
         Seeding(),
+        *([Unfreezing()] if unfreezes else []),
         WarmUp(),
         *([] if decay is None else [Averaging(decay)]),
         Record(run.folder),
@@ -81,8 +83,8 @@ def compile_backbone(run: Run, trainer: lightning.Trainer, model: Classifier, da
         trainer.callbacks.append(Compiling(run, warm_up))
 
 
-def _options(config: DictConfig) -> dict:
-    """`trainer.*` as Lightning takes it, for as many processes as there are."""
+def _options(config: DictConfig, unfreezes: bool) -> dict:
+    """`trainer.*` as Lightning takes it, for as many processes as there are and a model that may learn more later."""
     options = OmegaConf.to_container(config)
     for key in ("compile", "precision", "memory_format", "early_stopping", "averaging"):  # not Lightning's
         options.pop(key, None)
@@ -96,8 +98,8 @@ def _options(config: DictConfig) -> dict:
     several = ranks.count() > 1
     if several:
         # Static: timm's models have parameters that no feature map needs, and DDP would look for them at each step. But
-        # a static graph cannot begin with a batch whose gradients are only added up.
-        static = options.get("accumulate_grad_batches", 1) == 1
+        # a static graph cannot begin with a batch whose gradients are only added up, nor with fewer of them.
+        static = options["accumulate_grad_batches"] == 1 and not unfreezes
         strategy = DDPStrategy(static_graph=static, find_unused_parameters=not static, gradient_as_bucket_view=True)
         options.setdefault("strategy", strategy)
         if str(options["devices"]) in ("auto", "-1"):

@@ -161,8 +161,11 @@ def test_torchrun_trains_one_run(table: Path, tmp_path: Path) -> None:
     assert done.stdout.count("epoch 1/1") == 1
 
 
-# One step an epoch, so that each step's loss is written down.
-STEPS = ("trainer.max_epochs=8", THIRDS, *NORMED)
+# One step an epoch, so that each step's loss is written down; half of them with a backbone that is left alone.
+STEPS = (
+    "trainer.max_epochs=8", THIRDS, *NORMED, "schedule=onecycle", "model.warm_up=1", "model.backbone.unfreeze_at=4",
+    "model.backbone.layer_decay=0.9",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

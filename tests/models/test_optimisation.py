@@ -1,5 +1,7 @@
 """The optimizer and the learning rate of each step are what conf names, through warm-up, accumulation and plateau."""
 
+import ast
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import nn
 
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
+from lungdet.models.backbone import Backbone, ConvBackbone, TimmBackbone
 from lungdet.models.optimisation import Learner
 from tests.calling import CHECKOUT
 
@@ -22,7 +25,7 @@ def rates(*choices: str, warm_up: float = 0, losses: tuple[float, ...] = (1,) * 
         config = compose("train", [*choices, f"trainer.max_epochs={EPOCHS}"])
     chosen = {group: instantiate(group, config[group]) for group in ("optimizer", "schedule")}
     learner = Learner(0.1, warm_up, **chosen)
-    learner.weight = nn.Parameter(torch.ones(1))
+    learner.weight, learner.backbone = nn.Parameter(torch.ones(1)), None
     learner.trainer = trainer = SimpleNamespace(max_epochs=EPOCHS, estimated_stepping_batches=EPOCHS * STEPS)
     [optimizer], configs = learner.configure_optimizers()
     trainer.lr_scheduler_configs = [SimpleNamespace(**config) for config in configs]
@@ -72,6 +75,45 @@ def test_a_plateau_is_waited_for_once_the_learning_rate_has_risen() -> None:
 def test_without_a_schedule_the_learning_rate_stays() -> None:
     assert (rates("schedule=none") == 0.1).all()
     assert np.allclose(rates("schedule=none", warm_up=1.5), [*RISING, *[0.1] * 25])
+
+
+def learner(backbone: Backbone, schedule: str) -> Learner:
+    optimizer = partial(torch.optim.Adam)
+    learner = Learner(0.1, optimizer=optimizer, schedule=partial(getattr(torch.optim.lr_scheduler, schedule)))
+    learner.backbone, learner.head = backbone, nn.Linear(1, 1)
+    learner.trainer = SimpleNamespace(max_epochs=1, estimated_stepping_batches=10)
+    return learner
+
+
+@pytest.mark.parametrize("schedule", ["ReduceLROnPlateau", "OneCycleLR"])
+def test_each_layer_learns_more_slowly_than_the_next_and_the_head_fastest(schedule: str) -> None:
+    model = learner(ConvBackbone([2, 2, 2], rate_factor=0.5, layer_decay=0.1), schedule)
+    [optimizer], _ = model.configure_optimizers()
+    key = "max_lr" if schedule == "OneCycleLR" else "lr"
+    found = {parameter: group[key] for group in optimizer.param_groups for parameter in group["params"]}
+    assert found.keys() == {*model.parameters()}
+    for part, rate in zip([*model.backbone, model.head], [5e-5, 5e-4, 5e-3, 0.1], strict=True):
+        assert all(found[parameter] == pytest.approx(rate) for parameter in part.parameters())
+
+
+@pytest.mark.parametrize(("name", "layers"), [("resnet18", 9), ("vit_tiny_patch16_224", 13)])
+def test_timms_layers_learn_so_too(name: str, layers: int) -> None:
+    model = learner(TimmBackbone(name, layer_decay=0.5), "ReduceLROnPlateau")
+    [optimizer], _ = model.configure_optimizers()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert sorted(rates) == pytest.approx([0.1 * 0.5**above for above in range(layers, -1, -1)])
+    found = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert found.keys() == {*model.parameters()}
+    first, *_, last = model.backbone.network.parameters()
+    assert found[first] == min(rates)
+    assert found[last] == 0.05
+
+
+@pytest.mark.parametrize("wrong", ["unfreeze_at=0", "unfreeze_at=True", "rate_factor=0", "layer_decay=1.5"])
+def test_a_backbone_that_cannot_learn_so_is_refused_by_its_key(wrong: str) -> None:
+    key, value = wrong.split("=")
+    with pytest.raises(InputError, match=rf"model\.backbone\.{wrong}: "):
+        ConvBackbone([2], **{key: ast.literal_eval(value)})
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: Run
     [
         ("model.learning_rate=0.05", "schedule.patience=0", "model.warm_up=0.5"),
         ("optimizer=sgd", "schedule=onecycle", "model.warm_up=1.5", ACCUMULATED),
-        ("optimizer=adamw", "schedule=cosine", "trainer.precision=bf16-mixed"),
+        ("optimizer=adamw", "schedule=cosine", "trainer.precision=bf16-mixed", "model.backbone.unfreeze_at=1"),
         ("schedule.patience=0", "trainer.averaging=null", EVERY_SECOND),
     ],
 )
@@ -329,6 +329,28 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
             assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     assert after["epoch"][after["val/loss"].notna()].tolist() == validated
     assert resumed.environment["best_epoch"] in validated
+
+
+def test_a_backbone_is_left_alone_until_the_epoch_from_which_it_learns(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    for hook in ("on_fit_start", "on_train_epoch_end"):
+        before = getattr(Classifier, hook)
+
+        def note(model: Classifier, before=before) -> None:
+            states.append({name: value.clone() for name, value in model.backbone.state_dict().items()})
+            before(model)
+
+        monkeypatch.setattr(Classifier, hook, note)
+    late = ("model.backbone.unfreeze_at=2", "model.backbone.rate_factor=0.1", "model.learning_rate=0.01")
+    run = trained(configured(tmp_path, table, "trainer.max_epochs=3", "model.backbone.widths=[4,8]", *late))
+    start, first, second, third = states
+    for name, value in start.items():
+        assert torch.equal(value, first[name]), name
+        assert torch.equal(value, second[name]), name
+        assert not torch.equal(value, third[name]), name
+    assert (run.epochs["learning_rate"] == 0.01).all()
 
 
 def test_the_hashes_of_the_split_travel_with_checkpoint_and_predictions(run: Run) -> None:
