@@ -74,11 +74,11 @@ from lungdet.training.recording import Record
 if __name__ == "__main__":
     exec(compile(open("train.py").read(), "train.py", "exec"))
 """
-# In the second epoch of the first job the second process dies, and the first has no error of its own meanwhile.
+# In the second epoch of the job of two the second process dies, and the first has no error of its own meanwhile.
 DYING = """
 begin = Record.on_train_epoch_start
 def dies(record, trainer, module):
-    if trainer.current_epoch == 1 and ranks.count() == 2 and "_seed0_" in str(record.path):
+    if trainer.current_epoch == 1 and ranks.count() == 2:
         processes = ranks.gathered(os.getpid())
         if ranks.rank() == 0:
             os.kill(processes[1], signal.SIGKILL)
@@ -96,10 +96,25 @@ def run_changed(folder: Path, change: str, *arguments: str) -> subprocess.Comple
     return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=1800)
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess:
-    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = [sys.executable, *processes, "train.py", *arguments, *SMALL, "trainer=ddp", "trainer.accelerator=cpu"]
-    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=1800)
+# What torchrun starts twice: these commands, one after the other.
+COMMANDS = """
+import train
+from tests.calling import call
+for words in {commands}:
+    done = call(train, *words)
+    print(done.returncode, done.stdout, done.stderr, flush=True)
+"""
+
+
+def torchrun(folder: Path, *commands: list[str]) -> str:
+    """What the first of two processes prints of the commands: status, output and errors of each."""
+    (folder / "commands.py").write_text(COMMANDS.format(commands=commands))
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    processes = ["--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
+    words = [sys.executable, "-m", "torch.distributed.run", *processes, "commands.py"]
+    subprocess.run(words, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, timeout=1800, check=True)
+    [printed] = folder.glob("log/*/attempt_0/0/stdout.log")
+    return printed.read_text()
 
 
 def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
@@ -114,51 +129,51 @@ def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
     assert (run.folder / "train.log").read_text().count("run folder") == 1
 
 
-def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(
-    table: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def pair(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A trial of a search, trained by two processes that cannot share its test part evenly."""
+    folder = tmp_path_factory.mktemp("pair")
+    search = ["sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn", f"outputs={folder}"]
     # Gradients of two batches added up before they are averaged among the processes, too.
-    several = ("trainer.devices=2", "data.batch_size=8", "trainer.accumulate_grad_batches=2")
-    run = trained(tmp_path, table, "data.limit=85", "trainer.max_epochs=1", *several)
-    test = run.predictions("test")
+    several = ["trainer.devices=2", "data.batch_size=8", "trainer.accumulate_grad_batches=2"]
+    output(train, *SMALL, *search, *several, f"data.table={table}", "data.limit=85", "trainer.max_epochs=1")
+    [run] = find_runs(folder / "sweeps" / "find")
+    return run
+
+
+def test_a_trial_of_a_search_is_trained_once_by_two_processes(pair: Run) -> None:
+    assert_ran_once(pair, processes=2, epochs=1)
+    assert pair.config.model.learning_rate != 1e-3
+
+
+def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(pair: Run) -> None:
+    test = pair.predictions("test")
     assert len(test) % 2 == 1
-    assert test["image_id"].is_unique
-    told = (test["probability_abnormal"] > 0.5) == test["target_abnormal"]
-    assert run.environment["test"]["accuracy"] == pytest.approx(told.mean(), abs=1e-6)
+    correct = (test["probability_abnormal"] > 0.5) == test["target_abnormal"]
+    assert pair.environment["test"]["accuracy"] == pytest.approx(correct.mean(), abs=1e-6)
     area = metrics.auroc(test["target_abnormal"].to_numpy(), test["probability_abnormal"].to_numpy())
-    assert run.environment["test"]["auroc"] == pytest.approx(area, abs=1e-5)
+    assert pair.environment["test"]["auroc"] == pytest.approx(area, abs=1e-5)
 
 
 @pytest.mark.slow
 def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_one_dies_and_the_next_command_goes_on(
     table: Path, tmp_path: Path
 ) -> None:
-    grid = ["-m", "trainer.devices=2,0,1", "seed=0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=mixed"]
+    grid = ["-m", "trainer.devices=2,0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=mixed"]
     grid += ["trainer.max_epochs=2"]
     first = run_changed(tmp_path, DYING, *grid)
     assert first.returncode == 1
     assert "process 1 of 2 ended with status -9" in first.stderr
-    runs = {(run.config.trainer.devices, run.config.seed): run for run in find_runs(tmp_path / "sweeps" / "mixed")}
-    assert len(runs) == 6
-    assert {job for job, run in runs.items() if run.finished} == {(2, 1), (1, 0), (1, 1)}
-    for seed in (0, 1):
-        assert "trainer.devices=0: at least one is needed" in (runs[0, seed].folder / "train.log").read_text()
-    ends = {job: run.environment["finished"] for job, run in runs.items() if run.finished}
+    runs = {run.config.trainer.devices: run for run in find_runs(tmp_path / "sweeps" / "mixed")}
+    assert {devices: run.finished for devices, run in runs.items()} == {2: False, 0: False, 1: True}
+    assert "trainer.devices=0: at least one is needed" in (runs[0].folder / "train.log").read_text()
+    end = runs[1].environment["finished"]
     assert call(train, *grid, *SMALL).returncode == 1
-    assert "continuing" in (runs[2, 0].folder / "train.log").read_text()
-    for devices, seed in [(2, 0), *ends]:
-        assert_ran_once(runs[devices, seed], processes=devices, epochs=2)
-    assert {job: load_run(runs[job].folder).environment["finished"] for job in ends} == ends
-    assert len(find_runs(tmp_path / "sweeps" / "mixed")) == 6
-
-
-@pytest.mark.slow
-def test_torchrun_trains_one_run(table: Path, tmp_path: Path) -> None:
-    done = torchrun(f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1")
-    assert done.returncode == 0, done.stderr
-    [run] = find_runs(tmp_path / "runs")
-    assert_ran_once(run, processes=2, epochs=1)
-    assert done.stdout.count("epoch 1/1") == 1
+    assert "continuing" in (runs[2].folder / "train.log").read_text()
+    for devices in (1, 2):
+        assert_ran_once(runs[devices], processes=devices, epochs=2)
+    assert load_run(runs[1].folder).environment["finished"] == end
+    assert len(find_runs(tmp_path / "sweeps" / "mixed")) == 3
 
 
 # One step an epoch, so that each step's loss is written down; half of them with a backbone that is left alone.
@@ -169,19 +184,37 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def sweep(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
-    """By task and sequence the runs of a sweep that torchrun has started, every second of which has to fail."""
-    folder = tmp_path_factory.mktemp("sweep")
-    grid = ["-m", "task=abnormal,findings", "model.sequence=diagonals,rows"]
-    done = torchrun(*grid, *STEPS, "data.batch_size=32", f"data.table={table}", f"outputs={folder}")
-    assert done.returncode == 1
-    assert "diagonals" in done.stderr
-    [jobs] = (folder / "sweeps").iterdir()
+def launched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What torchrun's first process printed of a run and of a sweep, every second job of which fails; their outputs."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    where = [*SMALL, "trainer=ddp", "trainer.accelerator=cpu", f"data.table={table}", f"outputs={folder}"]
+    grid = ["-m", "task=abnormal,findings", "model.sequence=diagonals,rows", *STEPS, "data.batch_size=32"]
+    return torchrun(folder, [*where, "trainer.max_epochs=1"], [*grid, *where]), folder
+
+
+@pytest.fixture(scope="module")
+def sweep(launched: tuple[str, Path]) -> dict[tuple[str, str], Run]:
+    """By task and sequence the runs of the sweep."""
+    [jobs] = (launched[1] / "sweeps").iterdir()
     return {(run.config.task, run.config.model.sequence): run for run in find_runs(jobs)}
 
 
 @pytest.mark.slow
-def test_a_sweep_that_torchrun_starts_trains_one_run_a_job_though_some_fail(sweep: dict[tuple[str, str], Run]) -> None:
+def test_torchrun_trains_one_run(launched: tuple[str, Path]) -> None:
+    printed, folder = launched
+    assert printed.startswith("0 ")
+    assert printed.count("epoch 1/1") == 1
+    [run] = find_runs(folder / "runs")
+    assert_ran_once(run, processes=2, epochs=1)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_torchrun_starts_trains_one_run_a_job_though_some_fail(
+    launched: tuple[str, Path], sweep: dict[tuple[str, str], Run]
+) -> None:
+    of_the_sweep = launched[0].rpartition("\n1 ")[2]
+    assert "diagonals" in of_the_sweep
+    assert of_the_sweep.count("epoch 8/8") == 2
     assert len(sweep) == 4
     for (_, sequence), run in sweep.items():
         if sequence == "diagonals":
@@ -206,15 +239,6 @@ def test_losses_and_predictions_of_two_processes_are_those_of_one(
     assert alone["image_id"].tolist() == together["image_id"].tolist()
     logits = alone.filter(regex="^logit_").columns
     assert np.allclose(alone[logits], together[logits], atol=1e-3)
-
-
-@pytest.mark.slow
-def test_a_trial_of_a_search_is_trained_once_by_two_processes(table: Path, tmp_path: Path) -> None:
-    paths = [f"data.table={table}", f"outputs={tmp_path}", "trainer.max_epochs=1", "trainer.devices=2"]
-    output(train, *SMALL, "sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn", *paths)
-    [run] = find_runs(tmp_path / "sweeps" / "find")
-    assert_ran_once(run, processes=2, epochs=1)
-    assert run.config.model.learning_rate != 1e-3
 
 
 @pytest.mark.parametrize(("gpus", "processes", "together"), [(True, 2, True), (True, 1, False), (False, 2, False)])

@@ -1,6 +1,7 @@
 """What a multirun starts from is trained once before its first job, and the jobs do not start without it."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ folder = Path({base!r})
 folder.mkdir(exist_ok=True)
 (folder / "environment.json").write_text(json.dumps({{"finished": "now"}}))
 """
-# What torchrun starts: the program below, twice.
+# What each of the processes does that torchrun would have started: the program below, twice.
 TWICE = """
 import sys
 from pathlib import Path
@@ -106,14 +107,25 @@ def test_without_it_no_job_starts(tmp_path: Path) -> None:
     assert jobs(tmp_path) == []
 
 
+def side_by_side(folder: Path, *command: str) -> list[str]:
+    """What two processes print that find themselves as torchrun would have started them, which costs a third."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "pair"}
+    group |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    group |= {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    processes = [
+        subprocess.Popen(
+            command, cwd=folder, env=os.environ | group | {"RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    return [process.communicate(timeout=600)[0] for process in processes]
+
+
 def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path) -> None:
     (tmp_path / "twice.py").write_text(TWICE)
-    # What each of them says has a file of its own: in one pipe their lines would mix.
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
-    command = [sys.executable, *torchrun, "twice.py", *words_of(tmp_path, "+job=a", failures=1)]
-    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, check=True)
-    printed = [next(tmp_path.glob(f"log/*/attempt_0/{rank}/stdout.log")).read_text() for rank in (0, 1)]
+    printed = side_by_side(tmp_path, sys.executable, "twice.py", *words_of(tmp_path, "+job=a", failures=1))
     assert printed == ["1 True\n0 False\n", "1 False\n0 False\n"]
     assert len(trained_with(tmp_path)) == 2  # each time by one of them; the second time no job had come first
     assert jobs(tmp_path) == ["a", "a"]
