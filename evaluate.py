@@ -62,18 +62,20 @@ def report_on(family: "Family", config: DictConfig, data: str | None) -> None:
     """Compare the models of runs that were tested on the same images, and write the report."""
     from lungdet.evaluation import report, summary
     from lungdet.evaluation.costs import costs
+    from lungdet.evaluation.following import following
     from lungdet.evaluation.gathering import models
     from lungdet.evaluation.gathering.families import require_pairs
-    from lungdet.evaluation.statistics import thresholds
 
     require_pairs(family.results, hashes=data is None)
     replicates, left_out = models.group(family.results)
     skipped = [*family.skipped, *left_out]
-    rule, at = thresholds.agreed(config.threshold.rule, config.threshold.at, [r.run.folder for r in family.results])
-    report.begin(family.out, replicates, skipped, rule, at, data)
+    rule, at = config.threshold.rule, config.threshold.at
+    report.begin(family.out, replicates, skipped, data)
     measured = costs.measure(models.kinds(replicates), config.trust) if config.efficiency else None
     study = summary.study_of(replicates, skipped, rule, at, family.out, config.draws, data, measured)
-    report.show(report.write(summary.summarise(study), study), family.out)
+    numbers = summary.summarise(study)
+    written = report.write(numbers, study)
+    report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def two_runs(folder: Path, datasets: dict[str, int] | None = None, seeds: tuple[
     return folder
 
 
-def evaluate(folder: Path, out: Path | None = None, rule="youden", at=None, external=None, draws=200, unsearched=()):
+def evaluate(folder: Path, out: Path | None = None, rule=None, at=None, external=None, draws=200, unsearched=()):
     """The whole evaluation without Hydra: (summary, document, folder of the report)."""
     results, skipped = collect([folder])
     require_pairs(results, hashes=external is None)

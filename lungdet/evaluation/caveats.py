@@ -69,7 +69,7 @@ def _of_seeds(summary: dict) -> list[str]:
         doubts.append(
             f"{seeds(summary).capitalize()} a model: an interval from fewer than {SEEDS_NEEDED} seeds covers the "
             f"choice of test {unit(summary['data'])}s only, so what is said holds of these very runs and not of the "
-            "models. Train more: `python train.py -m model=cnn,cnn_lstm seed=0,1,2`."
+            "models. Train more, with `seed=0,1,2`."
         )
     if len({tuple(block["seeds"]) for block in summary["models"].values()}) > 1:
         counts = [f"{label(name)} {', '.join(map(str, block['seeds']))}" for name, block in summary["models"].items()]
@@ -175,10 +175,11 @@ def _about_size(summary: dict) -> list[str]:
         half = max((high - low for low, high in filter(None, ends)), default=0) / 2
         if half > STUDY_DIFFERENCE:
             subject = "a difference between models" if summary["comparisons"] else "an accuracy"
+            studied = {comparison["second"].role for comparison in summary["comparisons"]} == {"cnn_lstm"}
+            beside = f", while the study's two models lie {100 * STUDY_DIFFERENCE:.1f} points apart" if studied else ""
             doubts.append(
-                f"The test part is small: with {patients} {subject} is known to about "
-                f"±{100 * half:.1f} points of accuracy, while the study's two models lie {100 * STUDY_DIFFERENCE:.1f} "
-                "points apart."
+                f"The test part is small: with {patients} {subject} is known to about ±{100 * half:.1f} points of "
+                f"accuracy{beside}."
             )
     if summary["data"]["test"]["patients"] < FEW_PATIENTS:
         doubts.append(

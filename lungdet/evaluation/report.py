@@ -1,4 +1,4 @@
-"""The report: `metrics.json`, `report.md` and a self-contained `report.html`, and the table on the console."""
+"""The report: `metrics.json`, `report.md` and a self-contained `report.html`, and what is printed on the console."""
 
 import json
 import logging
@@ -13,11 +13,11 @@ from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS, choice, claim
-from lungdet.evaluation.sections.contract import Study
+from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.machine.writing import require_writable, write_text
 from lungdet.page import console as printing
 from lungdet.page import document
-from lungdet.page.document import Document, Table
+from lungdet.page.document import Block, Document, Table, Text, flat
 from lungdet.page.wording import join, label, number
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def write(summary: dict, study: Study) -> Document:
     out = study.out
     out.mkdir(parents=True, exist_ok=True)
     written = build(summary, study)
+    checklist = claim.checklist(written, summary)
     numbers = {
         "answer": document.plain(written.answer),
         "caveats": [document.plain(caveat) for caveat in caveats(summary)],
@@ -36,6 +37,8 @@ def write(summary: dict, study: Study) -> Document:
         "metrics.json": json.dumps(numbers, indent=2, allow_nan=False) + "\n",
         "report.md": document.markdown(written),
         "report.html": document.html(written),
+        "claim.md": document.markdown(checklist),
+        "claim.html": document.html(checklist),
     }
     for name, text in files.items():
         write_text(out / name, text)
@@ -45,14 +48,15 @@ def write(summary: dict, study: Study) -> Document:
 
 
 def build(summary: dict, study: Study) -> Document:
-    """The report's content, section by section, and the checklist."""
+    """The report's content, section by section, and what was not measured."""
     following = summary | {"caveats": caveats(summary), "advice": advice(summary)}
-    sections = [written for section in SECTIONS for written in section.written(following, study)]
+    sections = [written for section in (*SECTIONS, NOT_MEASURED) if (written := section.written(following, study))]
     kind = "external test" if summary["data"]["external_test"] else "evaluation"
-    names = dict.fromkeys(label(Model(model.base)) for model in study.models)  # what tells variants apart is in tables
+    # What tells variants apart stands in the tables.
+    names = dict.fromkeys(label(Model(model.base, {}, model.backbone)) for model in study.models)
     task = "normal or abnormal" if summary["task"] == "abnormal" else "findings"
     title = f"Chest radiographs, {task}: {kind} of {join(list(names))}"
-    return Document(title, answer(summary), [*sections, claim.appendix(sections, summary)])
+    return Document(title, answer(summary), sections, beside={claim.PAGE: claim.TITLE})
 
 
 def advice(summary: dict) -> list[list[str]]:
@@ -61,12 +65,21 @@ def advice(summary: dict) -> list[list[str]]:
     return [row for section in SECTIONS for row in section.advice(candidates)]
 
 
+def unmeasured(summary: dict) -> list[Block]:
+    """What the runs at hand do not tell, each with the command that measures it; and where the checklist is."""
+    rows = [[what, how] for section in SECTIONS for what, how in section.unmeasured(summary)]
+    together = "New runs are taken together with these by `python evaluate.py 'runs=[A,B]'`."
+    checklist = Text(f"What the [{claim.TITLE}]({claim.PAGE}) asks for stands on a page of its own.")
+    return [*([Table(["What these runs do not tell", "What would"], rows, 2, [together])] if rows else []), checklist]
+
+
+NOT_MEASURED = Section("Not measured", "not-measured", tell=unmeasured)
+
+
 def begin(
     out: Path,
     models: Mapping[Model, Sequence[Replicate]],
     skipped: Sequence[Skipped],
-    rule: str,
-    at: float | None,
     external: str | None,
 ) -> None:
     """Makes the report's folder, before hours are spent, and logs what is evaluated: which runs, on how many images.
@@ -93,14 +106,12 @@ def begin(
     else:
         log.info("tested on %s: %s", where, images)
         log.warning("no patient_id says whose an image is: each counts as a patient, and results may flatter")
-    named = rule if at is None else f"{rule} {at}"
-    log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in each run", named)
 
 
-def show(written: Document, out: Path, console: Console | None = None) -> None:
-    """Prints the answer, the study's table and where the report is; without colour or cut when not in a terminal."""
+def show(written: Document, commands: Sequence[tuple[str, str]], out: Path, console: Console | None = None) -> None:
+    """Prints the table, the answer, where the report is and how to go on; in colour and folded in a terminal alone."""
     console = printing.opened(console)
-    [table] = [block for block in written.sections[0].blocks if isinstance(block, Table)]
-    printing.show_table(console, table)
-    for text in (written.answer, f"report: {out / 'report.html'}"):
+    printing.show_table(console, next(block for block in flat(written.sections[0].blocks) if isinstance(block, Table)))
+    for text in (written.answer, f"report: {out / 'report.html'}", *(["to go on:"] if commands else [])):
         printing.say(console, text)
+    printing.show_commands(console, commands)

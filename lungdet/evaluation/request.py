@@ -34,8 +34,7 @@ def read(config: DictConfig) -> Request:
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
     if not isinstance(config.draws, int) or config.draws < FEWEST_DRAWS:
         raise EvaluationError(f"draws={config.draws}: intervals are made of at least {FEWEST_DRAWS}")
-    if config.threshold.rule is not None:
-        thresholds.check(config.threshold.rule, config.threshold.at)
+    thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
     out = Path(config.out or common_parent(folders) / f"report{f'-{data}' if data else ''}")

@@ -4,6 +4,7 @@ A model's number is the mean over its seeds, beside the sample standard deviatio
 `undefined` says why. Nothing here chooses anything by test data: thresholds come from validation.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.evaluation.statistics.thresholds import Threshold
 
+log = logging.getLogger(__name__)
+
 
 def summarise(study: Study) -> dict:
     """Everything a report states, JSON-ready: what each section measures, under `models` by model."""
@@ -37,7 +40,7 @@ def summarise(study: Study) -> dict:
 def study_of(
     models: Mapping[Model, Sequence[Replicate]],
     skipped: Sequence[Skipped],
-    rule: str,
+    rule: str | None,
     at: float | None,
     out: Path,
     draws: int,
@@ -51,8 +54,9 @@ def study_of(
     Args:
         models: the replicates of each model, tested on the same images (see `gathering.models`).
         skipped: runs that could not be evaluated.
-        rule: of the threshold chosen on validation, see `thresholds.RULES`; `at` its value where it takes one.
-        at: see `rule`.
+        rule: of the threshold chosen on validation, see `thresholds.RULES`; None, where none is asked for, is
+            `thresholds.USUAL`.
+        at: the rule's value where it takes one.
         out: the folder of the report; run folders are named relative to it.
         draws: redrawn test parts that intervals are made of.
         external: what other data was scored, or None for the runs' own test part.
@@ -60,6 +64,9 @@ def study_of(
     """
     results = [result for replicates in models.values() for replicate in replicates for result in replicate.results]
     labels = results[0].labels
+    asked, rule = rule is not None, rule or thresholds.USUAL
+    named = rule if at is None else f"{rule} {at}"
+    log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in each run", named)
     chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
     cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
     identities = {model: identity(replicates[0].first.run) for model, replicates in models.items()}
@@ -77,6 +84,7 @@ def study_of(
         draws=draws,
         rule=rule,
         at=at,
+        asked=asked,
         external=external,
         out=out,
         skipped=skipped,

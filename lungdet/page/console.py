@@ -1,5 +1,7 @@
 """Console: the tables and sentences of a page where commands are typed."""
 
+from collections.abc import Sequence
+
 from rich import box, table
 from rich.console import Console
 from rich.text import Text
@@ -16,6 +18,12 @@ def opened(console: Console | None = None) -> Console:
 def say(console: Console, text: str, style: str = "") -> None:
     """A line as it is read, without markup."""
     console.print(Text(plain(text), style), soft_wrap=True)
+
+
+def show_commands(console: Console, commands: Sequence[tuple[str, str]]) -> None:
+    """Commands to paste, each with what it is for."""
+    for command, purpose in commands:
+        console.print(Text.assemble(f"  {command}    ", (f"# {purpose}", "dim")), soft_wrap=True)
 
 
 def show_table(console: Console, cells: Table, title: str | None = None) -> None:

@@ -1,15 +1,16 @@
 """A document of headings, text, tables and pictures, written once and rendered as Markdown and as one HTML page.
 
-Text, items, cells, notes, captions and the answer may hold `code` and links to a section,
-`[words](#anchor)`. A link to a section that the document lacks is rendered as its words alone. Names of datasets, runs
-and models come from whoever made them: they make no other link, no tag, no heading, and no formula in a spreadsheet.
+Text, items, cells, notes, captions and the answer may hold `code` and links to a section, `[words](#anchor)`, or to a
+page beside this one, `[words](claim.html)`. A link to what the document lacks is rendered as its words alone. Names of
+datasets, runs and models come from whoever made them: they make no other link, no tag, no heading, and no formula in a
+spreadsheet.
 """
 
 import base64
 import csv
 import io
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -67,13 +68,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG element, a file name for it, what it shows in words for those who do not see it, and a caption."""
+    """An SVG element, a name for its file, what it shows, the same in words for those who do not see it, a caption."""
 
     name: str
     svg: str
+    title: str
     alt: str
     caption: str
     kind: str = "figure"
+
+    @property
+    def element(self) -> str:
+        """The SVG element with its title and its words inside, where screen readers look for them."""
+        title, words = f"{self.name}-title", f"{self.name}-words"
+        inside = f'<title id="{title}">{escape(self.title)}</title><desc id="{words}">{escape(self.alt)}</desc>'
+        opened = rf'<svg\1 role="img" aria-labelledby="{title}" aria-describedby="{words}">'
+        return re.sub("<svg([^>]*)>", opened, self.svg, count=1).replace(">", f">{inside}", 1)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,35 @@ class Pictures:
     kind: str = "pictures"
 
 
-Block = Text | Caution | Items | Table | Figure | Pictures
+@dataclass(frozen=True)
+class Columns:
+    """Columns of blocks, side by side where the page is wide enough for them."""
+
+    columns: list[list["Block"]]
+    kind: str = "columns"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks folded away below a line that says what they are; on paper they are open."""
+
+    summary: str
+    blocks: list["Block"]
+    kind: str = "details"
+
+
+Block = Text | Caution | Items | Table | Figure | Pictures | Columns | Details
+
+
+def flat(blocks: Sequence[Block]) -> Iterator[Block]:
+    """The blocks, and in the place of columns and details what stands in them."""
+    for block in blocks:
+        if isinstance(block, Columns):
+            yield from flat([inner for column in block.columns for inner in column])
+        elif isinstance(block, Details):
+            yield from flat(block.blocks)
+        else:
+            yield block
 
 
 @dataclass(frozen=True)
@@ -114,17 +152,26 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A title, the answer in a sentence or two, and sections; links to all of them follow the first `opening`."""
+    """A title, the answer in a sentence or two, and sections; links to all of them follow the first `opening`.
+
+    `beside` are pages in the same folder that may be linked to, by file what they are called.
+    """
 
     title: str
     answer: str
     sections: list[Section]
     opening: int = 2
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def anchors(self) -> list[str]:
         """Each section's anchor."""
         return anchors(self.sections)
+
+    def leads(self, target: str) -> bool:
+        """Whether a link has somewhere to lead to: a section here, or a page beside this one."""
+        page, _, anchor = target.partition("#")
+        return page in self.beside if page else anchor in self.anchors
 
 
 def anchors(sections: Sequence[Section]) -> list[str]:
@@ -145,30 +192,31 @@ def html(document: Document) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["cell"] = lambda text: Markup(_INTERVAL.sub(_BELOW, _inline_html(text, document.anchors)))
-    environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.anchors))
+    environment.filters["cell"] = lambda text: Markup(_INTERVAL.sub(_BELOW, _inline_html(text, document.leads)))
+    environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.leads))
     environment.filters["plain"] = plain
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     return environment.get_template("page.html.j2").render(document=document)
 
 
 def markdown(document: Document) -> str:
-    """The same content; figures and pictures are files in `figures/` (see `write_figures`)."""
+    """The same content with all details open; figures and pictures are files in `figures/` (see `write_figures`)."""
     titles = [document.title, *[section.title for section in document.sections]]
     by_github = anchors([Section(title, []) for title in titles])[1:]
 
     def inline(text: str) -> str:
-        return _inline_markdown(text, document.anchors)
+        return _inline_markdown(text, document.leads)
 
     lines = [f"# {inline(document.title)}", "", f"**{inline(document.answer)}**", ""]
     for number, (section, anchor) in enumerate(zip(document.sections, document.anchors, strict=True)):
         if number == document.opening:
             links = zip(document.sections, document.anchors, strict=True)
-            lines += [" · ".join(f"[{_bracketed(plain(s.title))}](#{a})" for s, a in links), ""]
+            entries = [f"[{_bracketed(plain(s.title))}](#{a})" for s, a in links]
+            entries += [f"[{_bracketed(title)}]({_as_markdown(page)})" for page, title in document.beside.items()]
+            lines += [" · ".join(entries), ""]
         lines += [] if anchor == by_github[number] else [f'<a id="{anchor}"></a>', ""]
         lines += [f"## {inline(section.title)}", ""]
-        for block in section.blocks:
-            lines += [*_MARKDOWN[block.kind](block, inline), ""]
+        lines += _markdown_blocks(section.blocks, inline)
     return "\n".join(lines)
 
 
@@ -179,9 +227,9 @@ def write_figures(document: Document, folder: Path) -> None:
     """
     style = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
     files = {}
-    for block in (block for section in document.sections for block in section.blocks):
+    for block in flat([block for section in document.sections for block in section.blocks]):
         if isinstance(block, Figure):
-            files[f"{block.name}.svg"] = re.sub(r"(<svg[^>]*>)", rf"\1{style}", block.svg, count=1).encode()
+            files[f"{block.name}.svg"] = re.sub(r"(<svg[^>]*>)", rf"\1{style}", block.element, count=1).encode()
         elif isinstance(block, Pictures):
             files |= {f"{picture.name}.{picture.format}": picture.data for picture in block.pictures}
     _replace(folder / "figures", files)
@@ -194,7 +242,7 @@ def write_tables(document: Document, folder: Path) -> None:
     """
     files: dict[str, bytes] = {}
     for section, anchor in zip(document.sections, document.anchors, strict=True):
-        tables = [block for block in section.blocks if isinstance(block, Table)]
+        tables = [block for block in flat(section.blocks) if isinstance(block, Table)]
         for number, table in enumerate(tables, start=1):
             text = io.StringIO()
             rows = [[_unformulated(plain(cell)) for cell in row] for row in (table.columns, *table.rows)]
@@ -209,7 +257,7 @@ def plain(text: str) -> str:
     return _rendered(text, str, str, lambda words, _: plain(words))
 
 
-_MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>#[\w-]+)\)")
+_MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>[\w-]+\.html|(?:[\w-]+\.html)?#[\w-]+)\)")
 _WRITTEN = ".written"
 """Names the files that a report wrote into the folder, so that the next one deletes no file of anybody else's."""
 _IN_A_ROW = 4
@@ -230,18 +278,18 @@ def _rendered(
     return "".join([*pieces, prose(text[end:])])
 
 
-def _inline_html(text: str, known: Collection[str]) -> str:
+def _inline_html(text: str, leads: Callable[[str], bool]) -> str:
     def link(words: str, target: str) -> str:
-        label = _inline_html(words, ())
-        return f'<a href="{escape(target)}">{label}</a>' if _leads_somewhere(target, known) else label
+        label = _inline_html(words, leads)  # words hold no link, see `_MARKUP`
+        return f'<a href="{escape(target)}">{label}</a>' if leads(target) else label
 
     return _rendered(text, lambda prose: str(escape(prose)), lambda code: f"<code>{escape(code)}</code>", link)
 
 
-def _inline_markdown(text: str, known: Collection[str]) -> str:
+def _inline_markdown(text: str, leads: Callable[[str], bool]) -> str:
     def link(words: str, target: str) -> str:
-        label = _inline_markdown(words, ())
-        return f"[{label}]({target})" if _leads_somewhere(target, known) else label
+        label = _inline_markdown(words, leads)
+        return f"[{label}]({_as_markdown(target)})" if leads(target) else label
 
     return _rendered(text, _inert, lambda code: f"`{code}`", link)
 
@@ -251,8 +299,9 @@ def _inert(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", r"\<", text.replace("](", "]\\("))
 
 
-def _leads_somewhere(target: str, known: Collection[str]) -> bool:
-    return target.removeprefix("#") in known
+def _as_markdown(target: str) -> str:
+    """Where the Markdown of a page leads that the page's target is on."""
+    return target.replace(".html", ".md")
 
 
 def _unformulated(cell: str) -> str:
@@ -264,6 +313,10 @@ _NUMBER = re.compile(r"[-+](\d|\.\d)([\d.,%± \[\]-]|to|no interval)*")
 _INTERVAL = re.compile(r" \[((?:[-+−]?[\d.,]+ to [-+−]?[\d.,]+)|no interval)\]")
 _BELOW = r'<span class="interval">[\1]</span>'
 """An interval stands below its number, so that a table of them fits a page."""
+
+
+def _markdown_blocks(blocks: Sequence[Block], inline: Callable[[str], str]) -> list[str]:
+    return [line for block in blocks for line in [*_MARKDOWN[block.kind](block, inline), ""]]
 
 
 def _markdown_table(table: Table, inline: Callable[[str], str]) -> list[str]:
@@ -296,11 +349,13 @@ _MARKDOWN = {
     "items": lambda block, inline: [f"- {inline(item)}" for item in block.items],
     "table": _markdown_table,
     "figure": lambda block, inline: [
-        f"![{_bracketed(block.alt)}](figures/{block.name}.svg)",
+        f"![{_bracketed(f'{block.title}. {block.alt}')}](figures/{block.name}.svg)",
         "",
-        inline(block.caption),
+        f"{inline(block.title)}. {inline(block.caption)}",
     ],
     "pictures": _markdown_pictures,
+    "columns": lambda block, inline: [line for column in block.columns for line in _markdown_blocks(column, inline)],
+    "details": lambda block, inline: [f"**{inline(block.summary)}**", "", *_markdown_blocks(block.blocks, inline)],
 }
 
 

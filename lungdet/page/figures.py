@@ -6,10 +6,13 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from lungdet.page.drawing import COLOURS, FAINT, INK, MARKERS, STYLE, WIDTH, axes, legend, of, shifts, svg
-from lungdet.page.wording import metric_name
+
+Mark = tuple[float, float, float]
+"""A value, and how far its interval reaches below and above it."""
 
 
 def curves(
@@ -24,7 +27,7 @@ def curves(
         chance: what a constant answer reaches, of precision; None where nobody knows.
     """
     with plt.rc_context(STYLE):
-        figure, plot = axes(4.3, len(curves))
+        figure, plot = axes(3.9, len(curves))
         if kind == "roc":
             plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
         elif chance is not None:
@@ -39,61 +42,84 @@ def curves(
         return svg(figure, kind)
 
 
-def forest(comparison: dict, title: str, name: str) -> str:
-    """Differences between two models with intervals, the metrics below each other; 0 is no difference."""
-    cells = {metric: cell for metric, cell in comparison["metrics"].items() if cell["difference"] is not None}
-    places = np.arange(len(cells))[::-1].astype(float)
+def dots(
+    rows: Sequence[str], marks: Mapping[str, Sequence[Mark]], axis: str, name: str, line: float | None = 0.5,
+    limits: tuple[float, float] | None = (-0.03, 1.03), strokes: Mapping[str, Sequence[float]] | None = None,
+) -> str:  # fmt: skip
+    """What is measured row by row, from the top: a mark a model with its interval.
+
+    Args:
+        rows: names.
+        marks: by entry of the legend a mark a row, see `reach`; a single entry needs no legend.
+        axis: what the marks are of.
+        name: of the figure.
+        line: where a dotted line lies.
+        limits: of the axis; None: as the marks need it.
+        strokes: by entry of the legend what a constant answer reaches in each row.
+    """
+    strokes, place = strokes or {}, np.arange(len(rows))[::-1].astype(float)
+    entries = len(marks) + len(strokes) if len(marks) + len(strokes) > 1 else 0
     with plt.rc_context(STYLE):
-        figure, plot = axes(1.1 + 0.34 * len(cells), 0)
-        plot.axvline(0, color=INK, linewidth=1)
-        for place, cell in zip(places, cells.values(), strict=True):
-            colour = of(COLOURS, 0 if "p" in cell else 7)  # what is not tested supports no claim
-            if cell["interval"] is not None:
-                plot.plot(cell["interval"], [place, place], color=colour, linewidth=2)
-            plot.plot(cell["difference"], place, color=colour, marker=of(MARKERS, 0), markersize=7)
-        plot.set_yticks(places, [metric_name(metric) for metric in cells])
+        figure, plot = axes(0.9 + max(0.28, 0.14 * len(marks)) * len(rows), entries)
+        if line is not None:
+            plot.axvline(line, color=FAINT if line else INK, linestyle=":" if line else "-", linewidth=1.5)
+        shift = shifts(len(marks), 0.24)
+        for number, (entry, of_entry) in enumerate(marks.items()):
+            value, *spread = zip(*of_entry, strict=True)
+            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6, "capsize": 3}
+            plot.errorbar(value, place + shift[number], xerr=spread, label=entry, **style)
+        for pattern, (entry, values) in zip(("-", ":"), strokes.items(), strict=False):
+            plot.vlines(values, place - 0.38, place + 0.38, color=INK, linestyle=pattern, label=entry)
+        plot.set(ylim=(-0.6, len(rows) - 0.4), xlabel=axis, **({"xlim": limits} if limits else {}))
+        plot.set_yticks(place, rows)
         plot.grid(axis="y", visible=False)
-        plot.set(ylim=(-0.6, len(cells) - 0.4), xlabel=title)
+        if entries:
+            legend(figure, plot)
         return svg(figure, name)
 
 
-def study_metrics(summary: dict, labels: Mapping[str, str]) -> str:
-    """The study's four metrics at 0.5: a mark a model with its interval, the baselines as strokes."""
-    names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
-    place = np.arange(len(names))[::-1].astype(float)
+def bars(rows: Sequence[str], lengths: Mapping[str, Sequence[float]], axis: str, name: str) -> str:
+    """A bar a row, from the top, for each entry of the legend; `axis` is what their lengths are."""
+    place = np.arange(len(rows))[::-1].astype(float)
     with plt.rc_context(STYLE):
-        figure, plot = axes(3.7, len(summary["models"]) + 2)
-        shift = shifts(len(summary["models"]), 0.24)
-        for number, (name, block) in enumerate(summary["models"].items()):
-            value, *spread = zip(*[reach(block, "test", metric) for metric in names], strict=True)
-            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 7}
-            plot.errorbar(value, place + shift[number], xerr=spread, capsize=3, label=labels[name], **style)
-        for line, name in zip(("-", ":"), ("always_abnormal", "always_normal"), strict=True):
-            value = [_nan(summary["baselines"][name]["test"][metric]) for metric in names]
-            plot.vlines(value, place - 0.38, place + 0.38, color=INK, linestyle=line, label=labels[name])
-        plot.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4))
-        plot.set_yticks(place, list(names.values()))
+        entries = len(lengths) if len(lengths) > 1 else 0
+        figure, plot = axes(0.9 + max(0.24, 0.11 * len(lengths)) * len(rows), entries)
+        thickness = 0.8 / len(lengths)
+        shift = shifts(len(lengths), (0.8 - thickness) / 2)
+        for number, (entry, of_entry) in enumerate(lengths.items()):
+            plot.barh(place + shift[number], of_entry, thickness, color=of(COLOURS, number), label=entry)
+        plot.set(ylim=(-0.6, len(rows) - 0.4), xlabel=axis)
+        plot.set_yticks(place, rows)
         plot.grid(axis="y", visible=False)
-        legend(figure, plot)
-        return svg(figure, "metrics")
+        if entries:
+            legend(figure, plot)
+        return svg(figure, name)
 
 
-def findings(summary: dict, labels: Mapping[str, str], names: Sequence[str]) -> str:
-    """AUROC of these findings: a mark a model with its interval; chance as a line."""
-    place = np.arange(len(names))[::-1].astype(float)
-    with plt.rc_context(STYLE):
-        figure, plot = axes(1.2 + 0.32 * len(names), len(summary["models"]))
-        plot.axvline(0.5, color=FAINT, linestyle=":", linewidth=1.5)
-        shift = shifts(len(summary["models"]), 0.2)
-        for number, (model, block) in enumerate(summary["models"].items()):
-            value, *spread = zip(*[reach(block["findings"][name], "test") for name in names], strict=True)
-            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6}
-            plot.errorbar(value, place + shift[number], xerr=spread, capsize=3, label=labels[model], **style)
-        plot.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4), xlabel="AUROC")
-        plot.set_yticks(place, [name.replace("_", " ") for name in names])
-        plot.grid(axis="y", visible=False)
-        legend(figure, plot)
-        return svg(figure, "findings")
+def confusion(matrices: Mapping[str, Sequence[float]]) -> str:
+    """Images called abnormal and normal, a field a kind, shaded by its share of those that are what they are.
+
+    Args:
+        matrices: by title the abnormal images called so and called normal, and the normal ones likewise.
+    """
+    across = min(2, len(matrices))
+    down = -(-len(matrices) // across)
+    with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
+        figure, plots = plt.subplots(down, across, figsize=(WIDTH, 2.1 * down), layout="constrained", squeeze=False)
+        for plot in plots.flat[len(matrices) :]:
+            plot.remove()
+        for number, (plot, (title, counts)) in enumerate(zip(plots.flat, matrices.items(), strict=False)):
+            table = np.reshape(counts, (2, 2))
+            share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+            plot.pcolormesh(np.ones((2, 2)), alpha=0.8 * share, cmap=ListedColormap([of(COLOURS, number)]))
+            for i, j in np.ndindex(2, 2):
+                plot.text(j + 0.5, i + 0.5, f"{table[i, j]:,.4g}\n{100 * share[i, j]:.0f} %", ha="center", va="center")
+            plot.set_xticks([0.5, 1.5], ["called\nabnormal", "called\nnormal"])
+            plot.set_yticks([0.5, 1.5], ["abnormal", "normal"] if number % across == 0 else ["", ""])
+            plot.tick_params(length=0)
+            plot.set(ylim=(2, 0))
+            plot.set_title(title, fontsize=11)
+        return svg(figure, "confusion")
 
 
 class Panel(NamedTuple):
@@ -169,24 +195,21 @@ def heat_maps(
         return svg(figure, name)
 
 
-def reliability(models: Mapping[str, Mapping[str, np.ndarray]], stages: Mapping[str, str]) -> str:
-    """Share of abnormal images over the probability said: a colour a model, its second stage dashed.
+def reliability(models: Mapping[str, Mapping[str, Sequence[Mark]]], said: Mapping[str, Sequence[float]]) -> str:
+    """Share of abnormal images over the probability said: a mark a bin with its interval, a colour a model.
 
     Args:
-        models: by entry of the legend and stage three rows, of a bin what was said, what is, and its share of all
-            images, which is the area of its mark.
-        stages: how the legend calls each.
+        models: by entry of the legend a mark a bin, see `reach`.
+        said: by the same entry each bin's mean probability.
     """
     with plt.rc_context(STYLE):
-        figure, plot = axes(4.3, sum(map(len, models.values())))
+        figure, plot = axes(3.4, len(models))
         plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
-        for number, (entry, by_stage) in enumerate(models.items()):
-            for place, (stage, (x, y, images)) in enumerate(by_stage.items()):
-                style = {"color": of(COLOURS, number), "zorder": 2 if place else 3}
-                line = {"linestyle": "--" if place else "-", "linewidth": 2, "label": f"{entry}, {stages[stage]}"}
-                plot.plot(x, y, **line, **style)
-                plot.scatter(x, y, 200 * images, marker=of(MARKERS, number), **style)
-        limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02), "aspect": "equal"}
+        for number, (entry, marks) in enumerate(models.items()):
+            value, *spread = zip(*marks, strict=True)
+            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6, "capsize": 3}
+            plot.errorbar(said[entry], value, yerr=spread, label=entry, **style)
+        limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
         plot.set(xlabel="mean probability said", ylabel="share of abnormal images", **limits)
         legend(figure, plot)
         return svg(figure, "reliability")
@@ -195,7 +218,7 @@ def reliability(models: Mapping[str, Mapping[str, np.ndarray]], stages: Mapping[
 def kept(models: Mapping[str, Sequence[dict]], shares: Sequence[int]) -> str:
     """Accuracy on the images that are kept: of each model a block a share (per cent), with its band."""
     with plt.rc_context(STYLE):
-        figure, plot = axes(3.4, len(models))
+        figure, plot = axes(2.9, len(models))
         for number, (entry, blocks) in enumerate(models.items()):
             style = {"color": of(COLOURS, number)}
             ends = [block["test_interval"]["accuracy"] or [np.nan] * 2 for block in blocks]
@@ -216,7 +239,7 @@ def losses(models: Mapping[str, Sequence[pd.DataFrame]], lines: Mapping[str, str
         lines: the losses, columns of such a table, and how each is drawn.
     """
     with plt.rc_context(STYLE):
-        figure, plot = axes(3.4, len(models))
+        figure, plot = axes(2.9, len(models))
         for number, (entry, tables) in enumerate(models.items()):
             colour, name = of(COLOURS, number), entry
             for table in tables:
@@ -231,14 +254,10 @@ def losses(models: Mapping[str, Sequence[pd.DataFrame]], lines: Mapping[str, str
         return svg(figure, "history")
 
 
-def reach(block: dict | None, key: str, metric: str = "auroc") -> tuple[float, float, float]:
+def reach(block: dict | None, key: str, metric: str = "auroc") -> Mark:
     """A metric of a block, and how far its interval reaches below and above; NaN and 0 where there is none."""
     value = None if block is None else block.get(key, {}).get(metric)
     if value is None:
         return np.nan, 0.0, 0.0
     low, high = block[f"{key}_interval"][metric] or (value, value)
     return value, max(value - low, 0.0), max(high - value, 0.0)
-
-
-def _nan(value: float | None) -> float:
-    return np.nan if value is None else value

@@ -27,10 +27,11 @@ BASELINE_NAMES = {
 
 
 class Named(Protocol):
-    """A model as far as its name goes: the module of its class, and the settings that tell it from others of it."""
+    """A model as far as its name goes: the module of its class, what tells it from others of it, its own backbone."""
 
     base: str
     settings: Mapping[str, object]
+    backbone: str | None
 
 
 def label(model: Named) -> str:
@@ -38,8 +39,9 @@ def label(model: Named) -> str:
 
     Of `FLAGS` a word is said where one is set, and nothing where it is not; of a class its name: `schedule=OneCycleLR`.
     """
+    backbone = f"on {model.backbone}" if model.backbone and "model.backbone.name" not in model.settings else ""
     words = [_setting(key, value) for key, value in model.settings.items()]
-    return " ".join(filter(None, [MODEL_NAMES.get(model.base, model.base), *words]))
+    return " ".join(filter(None, [MODEL_NAMES.get(model.base, model.base), backbone, *words]))
 
 
 def _setting(key: str, value: object) -> str:

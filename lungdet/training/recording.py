@@ -144,7 +144,16 @@ class Steps(Callback):
 
 def progress() -> list[Callback]:
     """A progress bar in a terminal; in a log the epoch's line is enough."""
-    return [RichProgressBar(leave=False)] if sys.stdout.isatty() and ranks.rank() == 0 else []
+    return [Progress(leave=False)] if sys.stdout.isatty() and ranks.rank() == 0 else []
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1 as everywhere else that people read."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs
+        text = f"Epoch {current_epoch + 1}{f'/{last}' if last and last > 0 else ''}"
+        return text.ljust(len(self.validation_description))  # uneven lengths flicker
 
 
 def quieten() -> None:

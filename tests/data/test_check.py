@@ -97,6 +97,7 @@ def test_every_number_is_the_tables_own(report: dict, clinic: Path) -> None:
     assert one["findings"]["effusion"]["present"] == table["effusion"].sum()
     assert one["findings"]["mass"] == {"present": 0, "absent": 0, "unknown": 79, "prevalence": None}
     assert one["sex"] == {"M": 40, "F": 39}
+    assert [*one["ages"].values()] == [0, 0, 19, 18, 20, 20, 0, 0, 0, 0]
     assert one["view"] == {"PA": 40, "unknown": 39}
     assert (one["age"]["median"], one["age"]["unknown"]) == (table["age"].median(), 2)
     assert one["size"] == {"64 x 64": 78, "80 x 80": 1}
@@ -163,10 +164,12 @@ def test_whose_images_and_which_depth_are_doubted_with_cause_and_cure(clinic: Pa
 
 def test_the_page_holds_everything_itself_and_escapes_names(report: dict) -> None:
     page = showing.page(report)
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:image/jpeg;base64,)|url\(|<script|<link|@import""", page)
+    elsewhere = r"""(?:src|href)\s*=\s*["'](?!data:image/jpeg;base64,|#)|url\((?!#)|<script |<link|@import"""
+    assert not re.search(elsewhere, page)
     assert "&lt;i&gt;north" in page
     assert "<i>" not in page
-    assert page.count("<figure>") == sum(map(len, report["sheet"].values())) > 12
+    assert page.count("<figure>") == sum(map(len, report["sheet"].values())) + 2 > 14  # ages and classes
+    assert "abnormal 2" in page[page.index("classes-words") :]
     assert set(report["sheet"]) >= {"<i>north, normal", "south, abnormal", "Look inverted"}
     for sentence in report["advice"]:
         assert sentence.split("(")[0].replace("'", "&#39;")[:30] in page

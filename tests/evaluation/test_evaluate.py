@@ -33,6 +33,8 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / "sweep" / "report"
     assert sorted(path.name for path in out.iterdir()) == [
+        "claim.html",
+        "claim.md",
         "figures",
         "metrics.json",
         "report.html",
@@ -42,6 +44,10 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     numbers = json.loads((out / "metrics.json").read_text())
     assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
     assert f"report: {out}/report.html" in done.stdout
+    *_, first, second, third = done.stdout.splitlines()
+    assert first.startswith("  python train.py -m seed=0,1,2    # ")
+    assert second.startswith(f"  python evaluate.py runs={tmp_path}/sweep draws=100 efficiency=true    # ")
+    assert third.startswith(f"  python evaluate.py runs={tmp_path}/sweep draws=100 threshold.rule=sensitivity ")
     assert "always abnormal" in done.stdout
     assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout
     assert "tested on the test part: 68 images of 34 patients" in done.stdout
@@ -59,9 +65,12 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
     )
     assert (tmp_path / "x" / "report" / "report.html").exists()
     assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
-    # the rule that the runs store is the one that holds from then on
-    assert command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path).returncode == 0
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["threshold"]["rule"] == "sensitivity"
+    text = (tmp_path / "x" / "report" / "report.md").read_text()
+    assert "at threshold that `sensitivity 0.9` chose on validation" in text
+    done = command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path)
+    assert "the stored thresholds (sensitivity at 0.9) are replaced by rule youden" in done.stdout
+    numbers = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert (numbers["threshold"]["rule"], numbers["threshold"]["asked"]) == ("youden", False)
 
 
 def test_errors_are_one_message_and_a_failing_status(tmp_path):
@@ -125,10 +134,11 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     return asked["data"]
 
 
-def test_other_data_is_scored_by_the_run_and_reported_at_its_stored_threshold(tmp_path, monkeypatch):
+def test_other_data_is_scored_by_the_run_and_reported_at_the_threshold_of_the_rule_asked_for(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", config={"outputs": "theirs"})
     assert command(f"runs={run}", "threshold.rule=f1", cwd=tmp_path).returncode == 0
-    assert scored(monkeypatch, run, "data=montgomery", "data.root=here")["root"] == "here"
+    words = ("data=montgomery", "data.root=here", "threshold.rule=f1")
+    assert scored(monkeypatch, run, *words)["root"] == "here"
     assert (run / "predictions" / "montgomery.parquet").exists()
     numbers = json.loads((run / "report-montgomery" / "metrics.json").read_text())
     assert numbers["data"]["external"] == "montgomery"

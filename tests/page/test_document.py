@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 from lungdet.page.document import (
     Caution,
+    Columns,
+    Details,
     Document,
     Figure,
     Items,
@@ -104,14 +107,37 @@ def test_links_and_code_are_rendered_everywhere_that_words_stand():
         Caution(link),
         Items([link]),
         Table(["A", link], [["b", link]], notes=[link]),
-        Figure("f", SVG, "alt", link),
+        Figure("f", SVG, "title", "alt", link),
+        Columns([[Text(link)], [Details(link, [Text(link)])]]),
         Pictures([Picture("p", png(), "alt", link)]),
     ]
     written = Document("T", link, [Section("First", blocks), Section("Second", [])], opening=9)
     page, text = html(written), markdown(written)
     right = '<a href="#second"><code>it</code> all</a> or <a href="#first">the first</a>'
-    assert page.count(right) == 9
-    assert text.count(link) == 9
+    assert page.count(right) == 12
+    assert text.count(link) == 12
+
+
+def test_a_page_beside_this_one_is_linked_to_by_its_name_alone():
+    text = "see [the list](list.html), [its end](list.html#end) and [another](other.html)"
+    written = document(Text(text), sections=(Section("Second", []),), opening=1, beside={"list.html": "A list"})
+    assert Page(html(written)).links == ["list.html", "list.html#end", "#first", "#second", "list.html"]
+    assert "[the list](list.md), [its end](list.md#end) and another" in markdown(written)
+
+
+def test_details_are_folded_on_the_page_and_stand_in_the_markdown_and_among_the_files(tmp_path):
+    folded = Details("The numbers", [Table(["A"], [["1"]]), Figure("f", SVG, "What <it> shows", "1 & 2", "")])
+    written = document(Columns([[Text("beside")], [folded]]))
+    page, text = html(written), markdown(written)
+    assert "<summary>The numbers</summary>" in page
+    assert "<details open" not in page
+    assert 'role="img" aria-labelledby="f-title" aria-describedby="f-words"' in page
+    assert '<title id="f-title">What &lt;it&gt; shows</title><desc id="f-words">1 &amp; 2</desc>' in page
+    assert text.index("**The numbers**") < text.index("| A |") < text.index("figures/f.svg")
+    write_figures(written, tmp_path)
+    write_tables(written, tmp_path)
+    assert ElementTree.parse(tmp_path / "figures" / "f.svg").getroot()[1].tag.endswith("title")
+    assert (tmp_path / "tables" / "first.csv").exists()
 
 
 def test_a_link_to_nowhere_is_its_words():
@@ -202,12 +228,12 @@ def test_a_section_of_any_length_of_name_has_its_table_in_a_file(tmp_path):
 
 def test_an_earlier_reports_files_go_and_everybody_elses_stay(tmp_path):
     table = Table(["A"], [["1"]])
-    before = document(table, Figure("old", SVG, "", ""), Pictures([Picture("mistake", png(), "", "")]), table)
+    before = document(table, Figure("old", SVG, "", "", ""), Pictures([Picture("mistake", png(), "", "")]), table)
     write_figures(before, tmp_path)
     write_tables(before, tmp_path)
     for own in ("figures/mine.png", "figures/mine.svg", "tables/mine.csv"):
         (tmp_path / own).write_text("mine")
-    now = document(table, Figure("new", SVG, "", ""))
+    now = document(table, Figure("new", SVG, "", "", ""))
     write_figures(now, tmp_path)
     write_tables(now, tmp_path)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*") if path.suffix}

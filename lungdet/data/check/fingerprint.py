@@ -67,6 +67,7 @@ def group(table: pd.DataFrame, excluded: pd.DataFrame | None = None) -> dict:
         "view": _counts(table["view"]),
         "sex": _counts(table["sex"]),
         "age": _quantiles(table["age"]),
+        "ages": _decades(table["age"]),
         "size": _counts(sizes),
         "width": _quantiles(table["width"]),
         "height": _quantiles(table["height"]),
@@ -115,6 +116,13 @@ def _quantiles(values: pd.Series) -> dict:
     known = values.dropna().astype("float64")
     quantiles = {name: float(known.quantile(share)) if len(known) else None for name, share in shares.items()}
     return quantiles | {UNKNOWN: int(values.isna().sum())}
+
+
+def _decades(ages: pd.Series) -> dict[str, int]:
+    """How many images are of patients in each ten years of age; those of unknown age are in none."""
+    names = [*[f"{decade} to {decade + 9}" for decade in range(0, 90, 10)], "90 or older"]
+    bands = pd.cut(ages.astype("float64"), [*range(0, 100, 10), np.inf], right=False, labels=names)
+    return {name: int((bands == name).sum()) for name in names}
 
 
 def _few(count: int) -> str:

@@ -4,7 +4,8 @@ from rich.console import Console
 
 from lungdet.errors import first_few
 from lungdet.page import console as printing
-from lungdet.page.document import Block, Caution, Document, Items, Pictures, Section, Text, html
+from lungdet.page import figures
+from lungdet.page.document import Block, Caution, Columns, Document, Figure, Items, Pictures, Section, Text, html
 
 TILE = 9.0
 """Width of an image of the contact sheet, rem."""
@@ -28,6 +29,7 @@ def page(report: dict) -> str:
     sections = [Section("Advice", [*cautions, Items(report["advice"])])]
     if lines := official(report, 5):
         sections.append(Section("Against the publishers' counts", [Items(lines), Text("All names are in check.json.")]))
+    sections += [Section("Ages and classes", [Columns([[picture] for picture in pictures(report["numbers"])])])]
     sections += report["tables"]
     if report["left_out"]:
         lines = [f"{file['path']}: {file['reason']}" for file in report["left_out"]]
@@ -68,6 +70,41 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
     printing.say(console, "Advice", "bold")
     for sentence in report["advice"]:
         printing.say(console, f"- {sentence}")
+
+
+def pictures(numbers: dict) -> list[Figure]:
+    """What share of each part's images, or of all where there are none, is of which class and age."""
+    groups = numbers["parts"] or {"all": numbers["all"]}
+    findings = [name for name, label in numbers["all"]["findings"].items() if label["present"]]
+    classes = {
+        group: {
+            "normal": block["abnormal"]["absent"],
+            "abnormal": block["abnormal"]["present"],
+            "no label": block["abnormal"]["unknown"],
+            **{name.replace("_", " "): block["findings"][name]["present"] for name in findings},
+        }
+        for group, block in groups.items()
+    }
+    shown = [_bars(groups, classes, "classes", "Classes", "An image may show several findings.")]
+    if any(numbers["all"]["ages"].values()):
+        ages = {group: block["ages"] for group, block in groups.items()}
+        shown.append(_bars(groups, ages, "ages", "Ages", "Images of unknown age are in no bar."))
+    return shown
+
+
+def _bars(groups: dict, counts: dict[str, dict[str, int]], name: str, title: str, note: str) -> Figure:
+    """Counts of images as shares of their group's."""
+    rows = list(next(iter(counts.values())))
+    shares = {
+        group: [100 * of_group[row] / max(groups[group]["images"], 1) for row in rows]
+        for group, of_group in counts.items()
+    }
+    words = "; ".join(
+        f"{group}: {', '.join(f'{row} {share:.1f} %' for row, share in zip(rows, of_group, strict=True))}"
+        for group, of_group in shares.items()
+    )
+    element = figures.bars(rows, shares, "per cent of the images", name)
+    return Figure(name, element, title, f"{words}.", note)
 
 
 def gist(report: dict) -> list[str]:

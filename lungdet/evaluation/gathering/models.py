@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
-from lungdet.page.wording import FLAGS
+from lungdet.page.wording import FLAGS, MODEL_NAMES
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import NOT_THE_MODEL
 
@@ -28,16 +28,18 @@ class Model(str):
     Attributes:
         base: `cnn`, `cnn_lstm`, ..
         settings: by configuration key, in order; always those of `FLAGS` that are set.
+        backbone: the name of convolutional layers that are not the study's.
     """
 
     base: str
     settings: Mapping[str, object]
+    backbone: str | None
 
-    def __new__(cls, base: str, settings: Mapping[str, object] | None = None) -> "Model":
+    def __new__(cls, base: str, settings: Mapping[str, object] | None = None, backbone: str | None = None) -> "Model":
         """A model of these facts."""
         settings = settings or {}
         model = super().__new__(cls, " ".join([base, *[f"{key}={value}" for key, value in settings.items()]]))
-        model.base, model.settings = base, settings
+        model.base, model.settings, model.backbone = base, settings, backbone
         return model
 
     @property
@@ -55,7 +57,7 @@ class Model(str):
 
     def without(self, keys: Collection[str]) -> "Model":
         """The model as it is called where these settings need not be told."""
-        return Model(self.base, {key: value for key, value in self.settings.items() if key not in keys})
+        return Model(self.base, {key: v for key, v in self.settings.items() if key not in keys}, self.backbone)
 
 
 def group(results: Sequence[Result]) -> tuple[dict[Model, list[Replicate]], list[Skipped]]:
@@ -88,7 +90,9 @@ def group(results: Sequence[Result]) -> tuple[dict[Model, list[Replicate]], list
         differing = differences([dict(key) for key in by_class[base]])
         for key in sorted(by_class[base]):
             replicates = [Replicate(parts) for parts in identities[key].values()]
-            models[Model(base, _settings(replicates[0].first.run, differing))] = replicates
+            run = replicates[0].first.run
+            backbone = OmegaConf.select(run.config, "model.backbone.name")
+            models[Model(base, _settings(run, differing), backbone)] = replicates
     return common(models)
 
 
@@ -170,8 +174,10 @@ def differences(identities: Sequence[Mapping[str, str]], shared_only: bool = Fal
 
 
 def module(target: str) -> str:
-    """`lungdet.models.cnn_lstm.CNNLSTM` -> `cnn_lstm`."""
-    return target.split(".")[-2] if "." in target else target
+    """`lungdet.models.cnn_lstm.CNNLSTM` -> `cnn_lstm`; `clinic.cnn.Net`, which is not the study's -> `cnn.Net`."""
+    path, _, kind = target.rpartition(".")
+    room, _, name = path.rpartition(".")
+    return f"{name}.{kind}" if name in MODEL_NAMES and room != "lungdet.models" else name or target
 
 
 def _settings(run: Run, differing: Sequence[str]) -> dict[str, object]:

@@ -42,7 +42,6 @@ SECTIONS: tuple[Section, ...] = (
     recurrence.SECTION,
     earlier_visits.SECTION,
     choice.SECTION,
-    headline.FIGURES,
     headline.FURTHER_METRICS,
     calibrated.SECTION,
     flattery.SECTION,
@@ -58,3 +57,4 @@ SECTIONS: tuple[Section, ...] = (
     data_and_split.SECTION,
     runs.SECTION,
 )
+"""The last of a report, what was not measured, is what these say of it (`report.unmeasured`)."""

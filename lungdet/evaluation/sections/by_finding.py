@@ -6,7 +6,7 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.page import figures
-from lungdet.page.document import Figure, Table, Text
+from lungdet.page.document import Details, Figure, Table, Text
 from lungdet.page.sentences import undefined
 from lungdet.page.wording import figure, finding_name, join, label, listed, metric_name, number, with_interval
 
@@ -49,7 +49,7 @@ def tell(summary: dict) -> list:
     return [
         Text(over(summary)),
         _table(summary, "test", ("auroc", "average_precision"), ranked),
-        _table(summary, "at_validation_threshold", ("recall", "specificity"), called),
+        Details("At thresholds", [_table(summary, "at_validation_threshold", ("recall", "specificity"), called)]),
     ]
 
 
@@ -106,23 +106,22 @@ def pictures(summary: dict, labels: dict[str, str]) -> list[Figure]:
     names = _measured(next(iter(summary["models"].values())))
     if not names:
         return []
-    areas = listed(
-        {
-            finding_name(finding): [
-                f"{labels[model]} {figure('auroc', block['findings'][finding]['test']['auroc'])}"
-                for model, block in summary["models"].items()
-                if block["findings"][finding]["test"]["auroc"] is not None
-            ]
-            for finding in names
-        }
-    )
+    models = summary["models"].items()
+    blocks = {name: {label(model): block["findings"][name] for model, block in models} for name in names}
+    words = {
+        finding_name(name): [
+            f"{model} {figure('auroc', block['test']['auroc'])}"
+            for model, block in of_name.items()
+            if block["test"]["auroc"] is not None
+        ]
+        for name, of_name in blocks.items()
+    }
+    marks = {
+        labels[model]: [figures.reach(block["findings"][name], "test") for name in names] for model, block in models
+    }
+    element = figures.dots([name.replace("_", " ") for name in names], marks, "AUROC", "findings")
     return [
-        Figure(
-            "findings",
-            figures.findings(summary, labels, names),
-            f"AUROC by finding. {areas}.",
-            "AUROC by finding, 0.5 being chance. Bars: 95 % intervals.",
-        )
+        Figure("findings", element, "AUROC by finding", f"{listed(words)}.", "With 95 % intervals. Dotted: chance.")
     ]
 
 

@@ -6,7 +6,7 @@ from lungdet.evaluation.gathering.parts import ALONE, FOLDS, Replicate, expected
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
 from lungdet.evaluation.statistics.metrics import STUDY
-from lungdet.page.document import Table, Text
+from lungdet.page.document import Details, Table, Text
 from lungdet.page.wording import join, label, metric_name, number, percent, value
 
 
@@ -84,7 +84,7 @@ def tell(summary: dict) -> list:
     if summary["task"] != "abnormal":
         notes.append("In each part the mean is over the findings with both classes there.")
     table = Table(["Model", kind, "Images", "Abnormal", *[metric_name(metric) for metric in STUDY]], rows, 2, notes)
-    return [*map(Text, caveats(summary)), table]
+    return [*map(Text, caveats(summary)), Details("The numbers, part by part", [table])]
 
 
 def _support(block: dict) -> list[str]:

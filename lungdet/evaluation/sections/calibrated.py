@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.evaluation.statistics.calibration import RANGE, reliability, temperature
-from lungdet.evaluation.statistics.cases import BINS
+from lungdet.evaluation.statistics.calibration import RANGE, reliability, share_interval, temperature
+from lungdet.evaluation.statistics.cases import BINS, calibration_bin
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.page import figures
-from lungdet.page.document import Figure, Items, Table
+from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.sentences import undefined
 from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
@@ -38,7 +39,7 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
         `temperatures`: each run's by label, null where there is none, beside its seed and part; `unscaled`: by label
         why there is none; `over`: the labels that means are over; `before` and `after`: blocks of the metrics, `after`
         null where nothing is scaled; `reliability`: for one label, by stage each bin's mean probability (`said`), share
-        of abnormal images (`are`) and images a seed, null where empty.
+        of abnormal images (`are`) with its 95 % `interval` and images a seed, null where empty.
     """
     labels, tables = replicates[0].labels, {"before": [replicate.test for replicate in replicates]}
     fitted = [{part: _fitted(result, labels) for part, result in replicate.parts.items()} for replicate in replicates]
@@ -87,10 +88,12 @@ def tell(summary: dict) -> list:
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
-    content = [Items([sentence(model, block) for model, block in blocks.items()])]
-    content.append(Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes))
-    drawn = {model: block["reliability"] for model, block in blocks.items() if _drawable(block["reliability"])}
-    return [*content, *([_picture(drawn)] if drawn else [])]
+    items = Items([sentence(model, block) for model, block in blocks.items()])
+    table = Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
+    details = Details("Before and after scaling", [table])
+    bins = {model: block["reliability"].get("before") for model, block in blocks.items()}
+    drawn = {model: of_model for model, of_model in bins.items() if of_model and max(of_model["images"]) >= ENOUGH}
+    return [Columns([[_picture(drawn)], [items, details]])] if 0 < len(drawn) <= MOST else [items, details]
 
 
 def measure(study: Study) -> dict:
@@ -120,6 +123,7 @@ def sentence(model: str, block: dict) -> str:
 
 NEAR_ONE = 0.05
 ENOUGH = 5  # images in a bin, to draw it
+MOST = 6  # models, to draw them
 HOW = (
     f"Decimals, the smaller the better. The calibration error is over {BINS} equal bins of probability; chance alone "
     "makes it larger than 0, the more so the fewer images, and its 95 % interval is about what is left without chance, "
@@ -162,11 +166,20 @@ def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     """The reliability diagram of all seeds' predictions together."""
     y, logit = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "logit"))
     mean, are, images = reliability(y, logit)
+    ends = share_interval(are, _patients(tables[0], name))
     return {
         "said": [_none(value) for value in mean],
         "are": [_none(value) for value in are],
+        "interval": [None if math.isnan(low) else [float(low), float(high)] for low, high in zip(*ends, strict=True)],
         "images": [float(count) for count in images / len(tables)],
     }
+
+
+def _patients(table: pd.DataFrame, name: str) -> np.ndarray:
+    """How many patients have a labelled image in each bin, (BINS,)."""
+    table = table[table[f"target_{name}"].notna()]
+    bins = calibration_bin(expit(table[f"logit_{name}"].to_numpy(np.float64)))
+    return np.array([table.loc[bins == place, "patient_id"].nunique() for place in range(BINS)])
 
 
 def _over(blocks: Mapping[str, dict]) -> str:
@@ -184,29 +197,26 @@ def _over(blocks: Mapping[str, dict]) -> str:
     return f"{why}{'; '.join(means)}."
 
 
-def _drawable(stages: Mapping[str, dict]) -> bool:
-    return bool(stages) and all(max(bins["images"]) >= ENOUGH for bins in stages.values())
-
-
 def _picture(drawn: Mapping[str, dict]) -> Figure:
-    """A colour a model, dashed after scaling; the area of a mark is its number of images."""
-    models, words = {}, []
-    for model, stages in drawn.items():
-        models[label(model)] = {}
-        for stage, bins in stages.items():
-            full = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
-            x, y, images = (np.array([bins[key][i] for i in full]) for key in ("said", "are", "images"))
-            models[label(model)][stage] = x, y, images / sum(bins["images"])
-            pairs = [f"{probability:.2f} said, {share:.2f} are" for probability, share in zip(x, y, strict=True)]
-            words.append(f"{label(model)}, {STAGES[stage]}: {'; '.join(pairs)}")
-    element = figures.reliability(models, STAGES)
+    """A colour a model, a mark a bin that holds enough images."""
+    said, marks, words = {}, {}, []
+    for model, bins in drawn.items():
+        full = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
+        said[label(model)] = [bins["said"][i] for i in full]
+        marks[label(model)] = [
+            (share, share - bins["interval"][i][0], bins["interval"][i][1] - share)
+            for i, share in ((i, bins["are"][i]) for i in full)
+        ]
+        pairs = [f"{bins['said'][i]:.2f} said, {bins['are'][i]:.2f} are" for i in full]
+        words.append(f"{label(model)}: {'; '.join(pairs)}")
     return Figure(
         "reliability",
-        element,
-        f"Reliability: probability said and share of abnormal images, bin by bin. {'. '.join(words)}.",
-        f"Share of abnormal images over the probability that was said, in {BINS} equal bins, all seeds together; the "
-        f"larger a mark, the more images. Bins with fewer than {ENOUGH} images a seed are left out. On the dotted "
-        "line probabilities mean what they say, below it too high a probability was given.",
+        figures.reliability(marks, said),
+        "Reliability",
+        f"Probability said and share of abnormal images, bin by bin. {'. '.join(words)}.",
+        f"{BINS} equal bins, as predicted, all seeds together; those with fewer than {ENOUGH} images a seed are left "
+        "out. 95 % intervals are of as many cases as a bin has patients. On the dotted line probabilities mean what "
+        "they say.",
     )
 
 

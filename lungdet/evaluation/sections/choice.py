@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lungdet.evaluation.gathering.models import CONTROLS
 from lungdet.evaluation.sections.contract import Section
 from lungdet.page import sentences
-from lungdet.page.document import Table, Text
+from lungdet.page.document import Table
 from lungdet.page.wording import in_a_sentence, join, label
 
 RULE = (
@@ -26,12 +26,9 @@ def tell(summary: dict) -> list:
         summary: with `advice`, what every section says of the models that one would choose among.
     """
     comparisons = without_controls(summary)["comparisons"]
-    if not comparisons:
-        return [Text("There is no other model to choose.")]
-    notes = [RULE]
-    if not all(comparison["counts_seeds"] for comparison in comparisons):
-        notes.append("With fewer than three seeds a model, all of it is about these very runs.")
-    return [Table(["Situation", "What the measurements say", "Based on"], summary["advice"], 3, notes)]
+    if not comparisons or not summary["advice"]:
+        return []
+    return [Table(["Situation", "What the measurements say", "Based on"], summary["advice"], 3, [RULE])]
 
 
 SECTION = Section("Which model when", "choice", tell=tell, claim=(41,))

@@ -1,17 +1,16 @@
-"""CLAIM: where this report answers the items of the checklist for AI in medical imaging, and what it leaves out.
+"""CLAIM: where the report answers the items of the checklist for AI in medical imaging, and what it leaves out.
 
 Source: Tejani et al., Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 Update, Radiology:
 Artificial Intelligence 2024;6(4):e240300. Items are in our own words.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from lungdet.evaluation.sections.contract import Written
 from lungdet.evaluation.sections.data_and_split import meanings
-from lungdet.page.document import Table, Text, anchors, plain
+from lungdet.page.document import Document, Section, Table, plain
 
-TITLE = "Appendix: CLAIM 2024 checklist"
+TITLE = "CLAIM 2024 checklist"
+PAGE, REPORT = "claim.html", "report.html"
 NOT_REPORTED = "not reported"
 
 
@@ -31,19 +30,19 @@ class Item(NamedTuple):
     needs: str | None = None
 
 
-def appendix(sections: Sequence[Written], summary: dict) -> Written:
-    """The checklist as a table, each item with links to what is in `sections`, or `not reported`.
+def checklist(report: Document, summary: dict) -> Document:
+    """The checklist as a page of its own, each item with links to what is in the report, or `not reported`.
 
     Args:
-        sections: the report's, in their order, without this one.
+        report: with `Written` sections.
         summary: what they were made of.
     """
     facts = _facts(summary)
-    titles = [plain(section.title).translate({ord("["): "(", ord("]"): ")"}) for section in sections]
-    links = [f"[{title}](#{anchor})" for title, anchor in zip(titles, anchors(sections), strict=True)]
+    titles = [plain(section.title).translate({ord("["): "(", ord("]"): ")"}) for section in report.sections]
+    links = [f"[{title}]({REPORT}#{anchor})" for title, anchor in zip(titles, report.anchors, strict=True)]
     rows, reported, whole = [], 0, 0
     for number, item in enumerate(ITEMS, start=1):
-        answers = [link for link, section in zip(links, sections, strict=True) if number in section.claim]
+        answers = [link for link, section in zip(links, report.sections, strict=True) if number in section.claim]
         if item.needs and item.needs not in facts:
             answers = []
         lacks = "" if answers and item.unless in facts else item.lacks
@@ -51,26 +50,17 @@ def appendix(sections: Sequence[Written], summary: dict) -> Written:
         whole += bool(answers) and not lacks
         remark = f"; {'missing' if answers else 'to add'}: {lacks}" if lacks else ""
         rows.append([str(number), item.asks, f"{', '.join(answers) or NOT_REPORTED}{remark}."])
-    return Written(
-        TITLE,
-        [
-            Text(
-                f"Of {len(ITEMS)} items {reported} lead to a section of this report, {reported - whole} of them with "
-                f"something missing. The other {len(ITEMS) - reported} are not reported: the authors have to write "
-                "them. A link says that there is something to read, not that it is enough."
-            ),
-            Table(
-                ["No.", "What is asked for", "Where"],
-                rows,
-                3,
-                [
-                    "Items in our own words after Tejani et al., CLAIM: 2024 Update, Radiology: Artificial "
-                    "Intelligence 2024;6(4):e240300, doi 10.1148/ryai.240300. Approval by an ethics committee is not "
-                    "reported either."
-                ],
-            ),
-        ],
+    answer = (
+        f"Of {len(ITEMS)} items {reported} lead to a section of the [report]({REPORT}), {reported - whole} of them "
+        f"with something missing. The other {len(ITEMS) - reported} are not reported: the authors have to write "
+        "them. A link says that there is something to read, not that it is enough."
     )
+    note = (
+        "Items in our own words after Tejani et al., CLAIM: 2024 Update, Radiology: Artificial Intelligence "
+        "2024;6(4):e240300, doi 10.1148/ryai.240300. Approval by an ethics committee is not reported either."
+    )
+    table = Table(["No.", "What is asked for", "Where"], rows, 3, [note])
+    return Document(TITLE, answer, [Section("Items", [table])], beside={REPORT: report.title})
 
 
 def _facts(summary: dict) -> set[str]:

@@ -1,13 +1,15 @@
 """What a section of the report is: one object, which says what it measures, how it tells it, and what follows from it.
 
 Every module of this package defines one or more; `SECTIONS` lists them in the report's order, and summary, answer,
-caveats, report and checklist walk that list.
+caveats, report and checklist walk that list. A section of which nothing was measured is no section of the report: it
+says what is lacking in its `unmeasured`, and the report's last section lists that with the commands that measure it.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
@@ -34,6 +36,7 @@ class Study:
         draws: redrawn test parts that intervals are made of.
         rule: that thresholds are chosen by, see `thresholds.RULES`; `at` is its value where it takes one.
         at: see `rule`.
+        asked: whether the rule was asked for; tables are then at its thresholds, else at 0.5.
         external: what other data was scored; None for the runs' own test part.
         out: the report's folder.
         skipped: runs that could not be evaluated.
@@ -50,6 +53,7 @@ class Study:
     draws: int
     rule: str
     at: float | None
+    asked: bool
     external: str | None
     out: Path
     skipped: Sequence[Skipped]
@@ -114,6 +118,13 @@ class Study:
         return Path(os.path.relpath(folder.resolve(), self.out.resolve())).as_posix()
 
 
+class Unmeasured(NamedTuple):
+    """What these runs do not tell, and the command that measures it, or why there is none."""
+
+    what: str
+    how: str
+
+
 @dataclass(frozen=True)
 class Written(document.Section):
     """A section as a report has it, with the items of CLAIM 2024 that it answers."""
@@ -135,6 +146,7 @@ class Section:
         caveats: what readers of the whole report have to keep in mind, a sentence each.
         verdicts: what it adds to the answer at the head of the report, a sentence each.
         advice: which model it speaks for: rows of a situation, what is advised, and a link to what that rests on.
+        unmeasured: what it would tell of other runs, or of these if asked.
         claim: the items of CLAIM 2024 that it answers, by number (see `claim.ITEMS`).
     """
 
@@ -147,12 +159,21 @@ class Section:
     caveats: Callable[[dict], list[str]] = lambda summary: []
     verdicts: Callable[[dict], list[str]] = lambda summary: []
     advice: Callable[[dict], list[list[str]]] = lambda summary: []
+    unmeasured: Callable[[dict], list[Unmeasured]] = lambda summary: []
     claim: tuple[int, ...] = ()
 
-    def written(self, summary: dict, study: Study) -> list[Written]:
-        """The section as the report has it: one, or none where there is nothing to say."""
+    def written(self, summary: dict, study: Study) -> Written | None:
+        """The section as the report has it, or None where there is nothing to say."""
         blocks = [*self.tell(summary), *self.show(summary, study)]
         if not blocks:
-            return []
+            return None
         title = self.title if isinstance(self.title, str) else self.title(summary)
-        return [Written(title, blocks, self.anchor, self.claim)]
+        return Written(title, blocks, self.anchor, self.claim)
+
+
+def thresholds_of(summary: dict) -> dict[str, str]:
+    """The thresholds that tables are at, in words by the key of what is measured there: the one asked for first."""
+    rule = summary["threshold"]
+    at = "" if rule["at"] is None else f" {rule['at']:g}"
+    words = {"test": "0.5", "at_validation_threshold": f"that `{rule['rule']}{at}` chose on validation"}
+    return dict(reversed(words.items())) if rule["asked"] else words

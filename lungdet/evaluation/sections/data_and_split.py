@@ -8,7 +8,7 @@ from lungdet.evaluation.sections import comparability
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.measure import counts
-from lungdet.page.document import Items, Table, Text
+from lungdet.page.document import Details, Items, Table, Text
 from lungdet.page.wording import counted, number, share_of, unit
 from lungdet.runs.learnt import origins
 
@@ -48,7 +48,7 @@ def tell(summary: dict) -> list:
         part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
         lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
     resize = {
-        "squash": "squeezed to a square (`squash`, the study's way)",
+        "squash": "squeezed to a square (`squash`)",
         "pad": "padded to a square (`pad`)",
         "crop": "cropped to a square (`crop`)",
     }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
@@ -62,7 +62,6 @@ def tell(summary: dict) -> list:
     name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
     lines.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
     blocks.append(Items([f"{line}." for line in lines]))
-    blocks.append(Text(comparability.sentence(summary)))
     rows = [
         [
             side if len(split["by_part"]) == 1 else f"{part}: {side}",
@@ -84,8 +83,9 @@ def tell(summary: dict) -> list:
             if len(datasets) > 1 or part == "other data":
                 abnormal = share_of(block["abnormal"], block["labelled"])
                 rows.append([part, name, f"{block['images']:,}", patients(block), abnormal, ""])
-    blocks.append(Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2))
-    return blocks
+    table = Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2)
+    protocol = Details("Which published results this compares with", [Text(comparability.sentence(summary))])
+    return [*blocks, protocol, Details("Each part, with its hash", [table])]
 
 
 SECTION = Section(

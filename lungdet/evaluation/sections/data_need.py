@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import gap, history
-from lungdet.evaluation.sections.choice import NOT_MEASURED, advised
-from lungdet.evaluation.sections.contract import Section
+from lungdet.evaluation.sections.choice import advised
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.page import figures, sentences
-from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.document import Columns, Details, Figure, Items, Table, Text
 from lungdet.page.wording import difference, in_a_sentence, label, metric_name, with_interval
 
 Value = float | tuple[str, ...] | None
@@ -75,11 +75,10 @@ def sweep(summary: dict, key: str) -> Sweep:
 
 
 def tell(summary: dict) -> list:
-    """Learning curves where the runs differ in their share of the training patients; else the gap alone."""
+    """Learning curves where the runs differ in their share of the training patients."""
     swept = sweep(summary, "train_fraction")
     if not swept.varies:
-        verdict = "How results change with the number of training patients is not measured: all runs had the same share"
-        return [Text(f"{verdict} of them. {measures_it('learning_curve')}"), *gap.tell(summary)]
+        return []
     least, measures = swept.values[0], measured_in(summary)
     items = quoted_at_each(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
     verdict = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
@@ -96,19 +95,22 @@ def tell(summary: dict) -> list:
         f"larger one's. {gap.HOW}",
         *missing(rows),
     ]
-    return [
-        *([Text(verdict)] if verdict else []),
-        *([Items(items + trends(summary, swept, measures, "of the training patients"))] if items else []),
-        Table(["Training patients", "Images", "Model", *columns], rows, 3, notes),
-        curves(
-            summary,
-            swept,
-            {value: math.log10(value) for value in swept.values},
-            {value: share(value) for value in swept.values},
-            "share of the training patients",
-            "learning-curves",
-        ),
-    ]
+    places, ticks = (
+        {value: math.log10(value) for value in swept.values},
+        {value: share(value) for value in swept.values},
+    )
+    words = [Text(verdict)] if verdict else []
+    words += [Items(items + trends(summary, swept, measures, "of the training patients"))] if items else []
+    picture = curves(summary, swept, places, ticks, "share of the training patients", "learning-curves")
+    table = Table(["Training patients", "Images", "Model", *columns], rows, 3, notes)
+    return [Columns([[picture], words]), Details("The numbers, with intervals", [table])]
+
+
+def show(summary: dict, study: Study) -> list:
+    """Losses epoch by epoch, and the gap between training and validation, which learning curves have already."""
+    words = [] if sweep(summary, "train_fraction").varies else gap.tell(summary)
+    picture = history.pictures(study)
+    return [Columns([picture, words])] if picture and words else [*picture, *words]
 
 
 def advice(summary: dict) -> list[list[str]]:
@@ -119,21 +121,28 @@ def advice(summary: dict) -> list[list[str]]:
             [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", advice_there, based]
             for value, advice_there in advised_at_each(summary, swept, measured_in(summary))
         ]
-    rows = [["More or less training data", NOT_MEASURED, based]]
     if any(sweep(summary, key).varies for key in ("train_prevalence", "train_on")):
-        return rows
+        return []
     advice_there = advised(summary, summary["comparisons"], measured_in(summary))
     situation = f"As much training data as here{_images(summary, swept, swept.values[0])}"
-    return [[situation, advice_there, "[Differences](#differences)"], *rows]
+    return [[situation, advice_there, "[Differences](#differences)"]]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """Learning curves, the gap and the losses, as far as the runs have none."""
+    varies = sweep(summary, "train_fraction").varies
+    curve = [] if varies else [measured_by("learning_curve", "How results change with the number of training patients")]
+    return [*curve, *gap.unmeasured(summary)]
 
 
 SECTION = Section(
-    "Need for data and overfitting",
+    lambda summary: "Need for data and overfitting" if sweep(summary, "train_fraction").varies else "Overfitting",
     "need-for-data",
     measure=gap.measure,
     tell=tell,
-    show=history.show,
+    show=show,
     advice=advice,
+    unmeasured=unmeasured,
 )
 
 
@@ -150,12 +159,9 @@ def measured_in(summary: dict) -> tuple[str, ...]:
     return ("accuracy", "auroc") if summary["task"] == "abnormal" else ("auroc",)
 
 
-def measures_it(experiment: str) -> str:
-    """The command that measures what the runs at hand do not."""
-    return (
-        f"`python train.py experiment={experiment} data.root=DIR` measures it and writes a report; runs that are there "
-        "already are taken together by `python evaluate.py runs=FOLDER`."
-    )
+def measured_by(experiment: str, what: str) -> Unmeasured:
+    """What an experiment measures."""
+    return Unmeasured(what, f"`python train.py experiment={experiment} data.root=DIR`")
 
 
 def share(value: float) -> str:
@@ -249,8 +255,9 @@ def curves(
     return Figure(
         name,
         element,
-        f"AUROC and its gap by {along}. {words}.",
-        f"By {along}: AUROC on the test part, and its gap between training and validation. Bars: 95 % intervals.",
+        f"AUROC and its gap by {along}",
+        f"{words}.",
+        "AUROC on the test part, and its gap between training and validation, with 95 % intervals.",
     )
 
 

@@ -3,23 +3,25 @@
 import itertools
 
 from lungdet.evaluation.sections import starts
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import figures, sentences
-from lungdet.page.document import Figure, Items, Table, Text
-from lungdet.page.wording import label, metric_name, p_value, points, unit
+from lungdet.page.document import Details, Figure, Items, Table
+from lungdet.page.wording import difference, label, metric_name, p_value, points, unit
 
-MOST_FORESTS = 4
+MOST_PAIRS = 8
 """A sweep with more pairs has its differences in the table alone."""
+MOST_NAMED = 4
+"""So many pairs that are not compared are named."""
 
 
 def tell(summary: dict) -> list:
-    """Every comparison: the sentences to quote, the table and a forest plot."""
+    """Every comparison: the sentences to quote, and the table."""
     comparisons = summary["comparisons"]
     if not comparisons:
-        return [Text("There is no other model to compare with.")]
+        return []
     measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
     quoted = [
         sentences.difference(comparison, metric)
@@ -50,11 +52,7 @@ def tell(summary: dict) -> list:
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     remarks += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
     table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, remarks)
-    return [
-        Items([*quoted, *_not_compared(summary)]),
-        table,
-        *[_forest(comparison, number) for number, comparison in enumerate(comparisons[:MOST_FORESTS])],
-    ]
+    return [Items([*quoted, *_not_compared(summary)]), Details("Every metric's difference, and what p is", [table])]
 
 
 def measure(study: Study) -> dict:
@@ -63,6 +61,10 @@ def measure(study: Study) -> dict:
     return {"comparisons": paired.compared(study.estimates, tables, study.labels, study.pairs)}
 
 
+ANOTHER_MODEL = Unmeasured(
+    "Differences between models: one is here",
+    "`python train.py -m model=cnn,cnn_lstm seed=0,1,2`",
+)
 SECTION = Section(
     "Differences between the models",
     "differences",
@@ -73,6 +75,7 @@ SECTION = Section(
     },
     tell=tell,
     caveats=starts.caveats,
+    unmeasured=lambda summary: [] if summary["comparisons"] else [ANOTHER_MODEL],
     claim=(29, 37),
 )
 
@@ -83,8 +86,8 @@ def _not_compared(summary: dict) -> list[str]:
     left_out = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in compared]
     if not left_out:
         return []
-    named = "; ".join(f"{label(first)} with {label(second)}" for first, second in left_out[:MOST_FORESTS])
-    further = f"; and {len(left_out) - MOST_FORESTS} more pairs" if len(left_out) > MOST_FORESTS else ""
+    named = "; ".join(f"{label(first)} with {label(second)}" for first, second in left_out[:MOST_NAMED])
+    further = f"; and {len(left_out) - MOST_NAMED} more pairs" if len(left_out) > MOST_NAMED else ""
     return [
         "Compared are models of the same settings, with the CNN-LSTM where there is one. "
         f"Not compared: {named}{further}. Evaluate two by themselves to compare them: "
@@ -109,17 +112,26 @@ def _difference(metric: str, cell: dict) -> list[str]:
     return [size, between, *p]
 
 
-def _forest(comparison: dict, number: int) -> Figure:
-    second = label(comparison["second"])
-    words = "; ".join(
-        f"{metric_name(metric)} {' ['.join(_difference(metric, cell)[:2])}]"
-        for metric, cell in comparison["metrics"].items()
-    )
-    name = f"differences-{number + 1}" if number else "differences"
-    return Figure(
-        name,
-        figures.forest(comparison, _minus(comparison), name),
-        f"Differences, {_minus(comparison)}: {words}.",
-        f"{_minus(comparison)} with 95 % intervals; right of 0 {second} has the larger number (of losses and "
-        "errors the smaller is the better). Blue: the metrics that Holm's adjustment is over.",
-    )
+def forest(summary: dict) -> Figure | None:
+    """A single comparison's differences metric by metric; of several each one's in AUROC; None where they are many."""
+    comparisons = summary["comparisons"]
+    if len(comparisons) > MOST_PAIRS:
+        return None
+    if len(comparisons) == 1:
+        title, cells = _minus(comparisons[0]), {metric_name(m): comparisons[0]["metrics"][m] for m in STUDY}
+    else:
+        title = "Differences in AUROC"
+        cells = {
+            _minus(comparison).replace(" minus", " minus\n"): comparison["metrics"]["auroc"]
+            for comparison in comparisons
+        }
+    marks = [
+        (float("nan"), 0.0, 0.0)
+        if (value := cell["difference"]) is None
+        else (value, *(abs(value - end) for end in cell["interval"] or (value, value)))
+        for cell in cells.values()
+    ]
+    words = "; ".join(f"{name} {difference(c['difference'], c['interval'], 'auroc')}" for name, c in cells.items())
+    element = figures.dots(list(cells), {"difference": marks}, "difference", "differences", line=0, limits=None)
+    caption = "With 95 % intervals, right of 0 the first has the larger number; 0.01 is a point of a per cent."
+    return Figure("differences", element, title, f"{words}.", caption)

@@ -7,15 +7,14 @@ all cases, so that who merely repeats it has 0.5.
 
 import pandas as pd
 
-from lungdet.evaluation.sections.choice import NOT_MEASURED
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
 from lungdet.page import sentences
-from lungdet.page.document import Items, Table, Text
+from lungdet.page.document import Details, Items, Table
 from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import difference, finding_name, join, label, metric_name, number, p_value, with_interval
 
@@ -68,25 +67,15 @@ def measure(study: Study) -> dict:
 
 
 def tell(summary: dict) -> list:
-    """The study's claim about series: where a gain is shown, and the table of groups; or why it is not measured.
+    """The study's claim about series: where a gain is shown, and the table of groups.
 
     Args:
         summary: with `series`, what `measure` gave.
     """
-    if not any(block["settings"].get("sequence") == "visits" for block in summary["models"].values()):
-        return [
-            Text(
-                f"{CLAIM} That is not measured by these runs: each of them reads a single image. "
-                f"{_series_at_hand(summary)}"
-            )
-        ]
-    if not summary["series"]:
-        return [
-            Text(f"{CLAIM} That is not measured: it takes a CNN and a CNN-LSTM of the same settings. {MEASURES_IT}")
-        ]
     blocks: list = []
     for comparison in summary["series"]:
-        blocks += [Items([_claim(comparison), *_quoted(comparison), *_growth(comparison)]), _table(comparison)]
+        blocks.append(Items([_claim(comparison), *_quoted(comparison), *_growth(comparison)]))
+        blocks.append(Details("Every group of cases", [_table(comparison)]))
     return blocks
 
 
@@ -99,9 +88,25 @@ def advice(summary: dict) -> list[list[str]]:
         for group, cell in comparison["metrics"].items()
         if sentences.shown(comparison, group)
     ]
+    if not summary["series"]:
+        return []
     none_shown = "no difference is shown, however long the series and whatever changed: as for all images"
-    advised = "; ".join(better) or (none_shown if summary["series"] else NOT_MEASURED)
+    advised = "; ".join(better) or none_shown
     return [["Series of a patient's images", advised, "[Series of images](#series)"]]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """What is gained from a patient's earlier images."""
+    if summary["series"]:
+        return []
+    test = summary["data"]["test"]
+    further = test["images"] - test["patients"] if summary["data"]["patients_known"] else 0
+    here = f"{number(further, 'further image')} here" if further else "none is known here"
+    what = f"What the CNN-LSTM gains from a patient's earlier images ({here})"
+    command = "`python train.py experiment=temporal` on phantoms"
+    if further:
+        command = "`python train.py -m model=cnn,cnn_lstm model.sequence=visits seed=0,1,2`"
+    return [Unmeasured(what, command)]
 
 
 SECTION = Section(
@@ -115,6 +120,7 @@ SECTION = Section(
     },
     tell=tell,
     advice=advice,
+    unmeasured=unmeasured,
 )
 
 
@@ -130,30 +136,12 @@ CLAIM = (
     "The study says that the CNN-LSTM profits most from a patient's series of images, in which a finding changes "
     "gradually."
 )
-MEASURES_IT = (
-    "`python train.py experiment=temporal` measures it on phantoms whose truth is known, `python train.py -m "
-    "model=cnn,cnn_lstm model.sequence=visits seed=0,1,2 data=chestxray14 data.root=DIR` on patients."
-)
 HOW = (
     "AUROC with 95 % intervals, which no choice of threshold changes. All cases that are told apart in the rows of "
     "findings that appeared, and of those that cleared, had the same label at the visit before: a model that merely "
     "repeats it has 0.5 there and 1 where nothing changed, so a gain where nothing changed is no sign that change is "
     "read. p is adjusted for all groups (Holm)."
 )
-
-
-def _series_at_hand(summary: dict) -> str:
-    """Whether these images hold series, and how they are read."""
-    test = summary["data"]["test"]
-    further = test["images"] - test["patients"]
-    are = "is a further image" if further == 1 else "are further images"
-    text = f"There are series to read: of the {test['images']:,} images tested {further:,} {are} of a patient."
-    if not further:
-        alone = f"each of the {number(test['patients'], 'patient')} tested has a single image"
-        if not summary["data"]["patients_known"]:
-            alone = "nothing says which images are of one patient"
-        text = f"Here there is none to read: {alone}."
-    return f"{text} {MEASURES_IT}"
 
 
 def _supporting(rows: pd.DataFrame, name: str) -> int:

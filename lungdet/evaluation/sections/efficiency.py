@@ -5,45 +5,46 @@ from statistics import fmean
 
 from lungdet.evaluation.costs.costs import TIMED
 from lungdet.evaluation.sections.choice import NOT_MEASURED
-from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.page.document import Items, Table, Text
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.page.document import Details, Items, Table, Text
 from lungdet.page.wording import duration, label, number, optional
 
 COSTS = ("parameters", "fit_seconds", "epochs", "best_epoch", "images_per_second", "peak_memory_bytes")
 """What runs record of their training."""
+VISIBLE = 2
+"""So many of these rows are not folded."""
 WIDE = 0.2
 """A distance of the quartiles above this share of the median is remarked upon."""
 
 
 def tell(summary: dict) -> list:
-    """Ratios to the first model; a table with a row a quantity and a column a model; the conditions.
+    """Ratios to the first model, where costs were measured side by side; a row a cost and a column a model.
 
     Args:
         summary: with each model's costs, and `efficiency`: what `costs.measure` returned, or None.
     """
-    efficiency = summary.get("efficiency") or {"reason": "this report was made without measuring them"}
+    efficiency = summary["efficiency"] or {}
     measured = efficiency.get("models", {})
     # Models that differ in their training alone cost the same; one of each kind is measured.
     models = {name: cost for name, cost in summary["models"].items() if name in measured} or summary["models"]
     rows = [["Parameters", *[_parameters(measured.get(name, {}), block) for name, block in models.items()]]]
-    blocks, notes = [], []
+    for title, cell in _ROWS.items() if measured else ():
+        costs = [measured.get(name, {"reason": ""}) for name in models]
+        rows.append([title, *["not measured" if "reason" in cost else cell(cost) for cost in costs]])
+    columns = ["Cost", *[label(name) for name in models]]
+    of_runs = [[title, *map(cell, models.values())] for title, cell in _RECORDED.items()]
+    recorded = Details("What else the runs recorded", [Table(columns, of_runs[VISIBLE:])])
+    table = Table(columns, rows + of_runs[:VISIBLE])
     if "reason" in efficiency:
-        blocks.append(Text(f"Speed, latency and memory side by side are not measured: {efficiency['reason']}."))
-    else:
-        for title, cell in _ROWS.items():
-            of = [measured.get(name, {"reason": ""}) for name in models]
-            rows.append([title, *["not measured" if "reason" in cost else cell(cost) for cost in of]])
-        lines = [
-            _against(efficiency["against"], name, cost["ratios"]) for name, cost in measured.items() if "ratios" in cost
-        ]
-        blocks += [Items(lines)] if lines else []
-        notes = _notes(efficiency)
-    rows += [["Time an epoch", *[_epochs(block, 1) for block in models.values()]]]
-    best = [None if block["best_epoch"] is None else block["best_epoch"] + 1 for block in models.values()]
-    rows += [["Time to the best epoch", *[_epochs(*epochs) for epochs in zip(models.values(), best, strict=True)]]]
-    trained_on = sorted({device for block in models.values() for device in block["hardware"]})
-    notes.append(f"Times of epochs are those of the runs, reading images included, on {', '.join(trained_on)}; means.")
-    return [*blocks, Table(["Cost", *[label(name) for name in models]], rows, 1, notes)]
+        reason = f"Speed, latency and memory side by side are not measured: {efficiency['reason']}."
+        return [Text(reason), table, recorded]
+    if not efficiency:
+        return [table, recorded]
+    lines = [
+        _against(efficiency["against"], name, cost["ratios"]) for name, cost in measured.items() if "ratios" in cost
+    ]
+    how = Details("How costs were measured", [*map(Text, _notes(efficiency))])
+    return [*([Items(lines)] if lines else []), table, how, recorded]
 
 
 def measure(study: Study) -> dict:
@@ -74,11 +75,20 @@ def advice(summary: dict) -> list[list[str]]:
     if verdicts and efficiency.get("quiet") is False:  # ratios mislead then, however close their quartiles
         busy = f"other programs kept {efficiency['others_cores']:.1f} of {efficiency['cores']} cores busy"
         verdicts = [f"{NOT_MEASURED} on a quiet machine: meanwhile {busy}, and no model is advised"]
-    return [["An answer as soon as possible, image by image", "; ".join(verdicts) or NOT_MEASURED, "[Cost](#cost)"]]
+    return [["An answer as soon as possible, image by image", "; ".join(verdicts), "[Cost](#cost)"]] if verdicts else []
 
 
+UNASKED = Unmeasured(
+    "FLOPs, speed, latency and memory side by side, half a minute",
+    "`python evaluate.py runs=FOLDER efficiency=true`",
+)
 SECTION = Section(
-    "Cost", measure=measure, tell=lambda summary: [*tell(summary), recorded(summary)], advice=advice, claim=(22, 25, 26)
+    "Cost",
+    measure=measure,
+    tell=tell,
+    advice=advice,
+    unmeasured=lambda summary: [] if summary["efficiency"] else [UNASKED],
+    claim=(22, 25, 26),
 )
 
 
@@ -87,14 +97,34 @@ _ROWS: dict[str, Callable[[dict], str]] = {
     "Training, images/s": lambda cost: _quartiles(cost["training_images_per_second"], _short),
     "Inference, images/s": lambda cost: _quartiles(cost["images_per_second"], _short),
     "Latency, one image, ms": lambda cost: _quartiles(cost["latency_ms"], _short),
-    "Peak memory, MiB": lambda cost: (
-        "unknown" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 2**20:,.0f}"
-    ),
+    "Peak memory, MiB": lambda cost: _mebibytes(cost["peak_memory_bytes"]),
 }
+
+
+_RECORDED: dict[str, Callable[[dict], str]] = {
+    "Training time": lambda block: _epochs(block, block["epochs"]),
+    "Epochs (best)": lambda block: f"{optional(block['epochs'], '{:.3g}')} ({optional(_best(block), '{:.3g}')})",
+    "Time an epoch": lambda block: _epochs(block, 1),
+    "Time to the best epoch": lambda block: _epochs(block, _best(block)),
+    "Images/s in training": lambda block: optional(block["images_per_second"], "{:.1f}"),
+    "Memory in training, MiB": lambda block: _mebibytes(block["peak_memory_bytes"]),
+    "Arithmetic": lambda block: ", ".join(block["precision"]),
+    "Hardware": lambda block: ", ".join(block["hardware"]),
+}
+"""What the runs themselves recorded, reading images included; means over runs."""
 
 
 def _parameters(cost: dict, block: dict) -> str:
     return optional(cost.get("parameters", block["parameters"]), "{:,.0f}")
+
+
+def _mebibytes(count: float | None) -> str:
+    return "unknown" if count is None else f"{count / 2**20:,.0f}"
+
+
+def _best(block: dict) -> float | None:
+    """The best epoch as people count, from 1; runs record it as `metrics.csv` has it, from 0."""
+    return None if block["best_epoch"] is None else block["best_epoch"] + 1
 
 
 def _epochs(block: dict, count: float | None) -> str:
@@ -152,35 +182,6 @@ def _quartiles(spread: dict, form: Callable[[float], str]) -> str:
 def _short(value: float) -> str:
     """Three digits, or whole."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def recorded(summary: dict) -> Table:
-    """What training cost: parameters, time, memory, and on what hardware."""
-    columns = [
-        "Model",
-        "Parameters",
-        "Training time",
-        "Epochs (best)",
-        "Images/s",
-        "Peak memory",
-        "Arithmetic",
-        "Hardware",
-    ]
-    rows = [
-        [
-            label(model),
-            optional(block["parameters"], "{:,.0f}"),
-            "unknown" if block["fit_seconds"] is None else duration(block["fit_seconds"]),
-            f"{optional(block['epochs'], '{:.3g}')} ({optional(block['best_epoch'], '{:.3g}')})",
-            optional(block["images_per_second"], "{:.1f}"),
-            "unknown" if block["peak_memory_bytes"] is None else f"{block['peak_memory_bytes'] / 2**20:,.0f} MiB",
-            ", ".join(block["precision"]),
-            ", ".join(block["hardware"]),
-        ]
-        for model, block in summary["models"].items()
-    ]
-    notes = ["Of training; means over runs. The best epoch is counted from 0, as in `metrics.csv`."]
-    return Table(columns, rows, 1, notes)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.models import CONTROLS, Model
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
 from lungdet.evaluation.statistics.metrics import STUDY, ensemble
 from lungdet.page import sentences
-from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import label, metric_name, with_interval
+from lungdet.page.document import Details, Items, Table
+from lungdet.page.wording import in_a_sentence, label, metric_name, with_interval
 
 
 def measure(study: Study) -> dict:
@@ -60,8 +60,8 @@ def tell(summary: dict) -> list:
     """The table of combinations beside the single models, and the sentences."""
     combinations = summary["combined"]
     if not combinations:
-        return [Text("There is no other model with a seed in common to combine with.")]
-    rows, quoted, without = [], [], False
+        return []
+    rows, quoted = [], []
     for combination in combinations:
         [of_both, *controls] = combination["models"]
         called = {mean: _called(*combination["members"][mean]) for mean in combination["models"]}
@@ -71,8 +71,10 @@ def tell(summary: dict) -> list:
             [_capitalised(called[mean]), *[with_interval(block, "test", metric) for metric in STUDY]]
             for mean, block in combination["models"].items()
         ]
-        without |= not controls
         measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+        if not controls:
+            reached = with_interval(combination["models"][of_both], "test", measure)
+            quoted.append(f"{_capitalised(called[of_both])}: {in_a_sentence(measure)} {reached}.")
         quoted += [
             _capitalised(sentences.difference(comparison, measure, called=called.__getitem__))
             for comparison in combination["comparisons"]
@@ -81,15 +83,19 @@ def tell(summary: dict) -> list:
         f"At threshold 0.5, probabilities averaged seed by seed, {_seeds(combinations)}; of one model each seed with "
         "the next. Intervals of combinations and what is said of them are about the choice of test patients only.",
     ]
-    if without:
-        quoted.append(
-            "With a single seed of a model its two-seed mean, the control, is missing: whether two unlike networks are "
-            "better than two alike is not measured. Train `seed=0,1` or more."
-        )
-    return [Items(quoted), Table(["Model", *[metric_name(metric) for metric in STUDY]], rows, 1, notes)]
+    table = Table(["Model", *map(metric_name, STUDY)], rows, 1, notes)
+    return [Items(quoted), Details("The means beside the single models", [table])]
 
 
-SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, claim=(27,))
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """Whether two unlike networks are better than two alike, where no seed has a second to be averaged with."""
+    if not summary["comparisons"] or any(combination["comparisons"] for combination in summary["combined"]):
+        return []
+    what = "Whether the mean of two unlike networks is better than that of two alike"
+    return [Unmeasured(what, "`python train.py -m model=cnn,cnn_lstm seed=0,1`")]
+
+
+SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, unmeasured=unmeasured, claim=(27,))
 
 
 def _seeds(combinations: Sequence[dict]) -> str:

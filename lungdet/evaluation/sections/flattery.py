@@ -9,7 +9,7 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
-from lungdet.page.document import Caution, Table
+from lungdet.page.document import Caution, Details, Table
 from lungdet.page.sentences import undefined
 from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, points, value
 
@@ -70,13 +70,12 @@ def tell(summary: dict) -> list:
     would = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(claims)}." if claims else ""
     warning = (
         f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{would} "
-        "Such a number has seen the answers and flatters on average. Every other number here is at 0.5 or at a "
-        "threshold that validation chose."
+        "Such a number has seen the answers."
     )
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
     notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *undefined(reasons)]
     columns = ["Model", "Threshold", *[metric_name(metric) for metric in (*SOUGHT[rule], "accuracy")]]
-    return [Caution(warning), Table(columns, rows, 2, notes)]
+    return [Caution(warning), Details("At each of these thresholds", [Table(columns, rows, 2, notes)])]
 
 
 def measure(study: Study) -> dict:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Study
+from lungdet.evaluation.sections.contract import Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking, withdraw_certain
 from lungdet.page import sentences
-from lungdet.page.document import Items, Table, Text
+from lungdet.page.document import Details, Items, Table
 from lungdet.page.sentences import THESE_RUNS
 from lungdet.page.wording import difference, in_a_sentence, join, label, metric_name, number, with_interval
 
@@ -106,13 +106,28 @@ def tell(summary: dict) -> list:
             if reason := undefined.get(metric):
                 reasons.setdefault(reason, []).append(f"{label(model)}'s {in_a_sentence(metric)}")
     if not rows:
-        return [Text(f"The gap between training and validation is not measured: {'; '.join(reasons)}.")]
+        return []
     quoted = [sentence(comparison, metric) for comparison in summary["gap_comparisons"] for metric in QUOTED]
     notes = [HOW, *[f"{join(models)}: {reason}." for reason, models in reasons.items()]]
     if any(block["settings"]["train_prevalence"] for block in summary["models"].values()):
         notes.append(SHARES_DIFFER)
     columns = ["Model", "Metric", "Images (training / validation)", "Training", "Validation", "Gap"]
-    return [*([Items(quoted)] if quoted else []), Table(columns, rows, 2, notes)]
+    if not quoted:
+        noun = "gap between training and validation"
+        quoted = [
+            f"{label(model)}'s {noun}: {cell(block, 'accuracy')} points of accuracy, {cell(block, 'auroc')} of AUROC."
+            for model, block in blocks.items()
+        ]
+    return [Items(quoted), Details("The gap, metric by metric", [Table(columns, rows, 2, notes)])]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """The gap, where no model has one."""
+    blocks = [block["gap"] for block in summary["models"].values()]
+    if not all("reason" in block for block in blocks):
+        return []
+    reasons = "; ".join(dict.fromkeys(block["reason"] for block in blocks))
+    return [Unmeasured("The gap between training and validation", reasons)]
 
 
 def cell(block: dict, metric: str) -> str:

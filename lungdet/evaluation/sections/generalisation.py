@@ -6,16 +6,15 @@ from itertools import combinations
 import numpy as np
 
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
-from lungdet.evaluation.sections import by_part
-from lungdet.evaluation.sections.choice import NOT_MEASURED, preferred
-from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.evaluation.sections.data_need import Sweep, measured_in, measures_it, missing, sweep
+from lungdet.evaluation.sections.choice import preferred
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.data_need import Sweep, measured_by, measured_in, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
 from lungdet.page import figures, sentences
-from lungdet.page.document import Figure, Items, Table, Text, slug
+from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.wording import in_a_sentence, join, label, listed, metric_name, points, signed, with_interval
 
 METRICS = ("auroc", "accuracy")
@@ -74,14 +73,14 @@ def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[
 
 
 def tell(summary: dict) -> list:
-    """Train source by test source, and the fall from the own source to others; or where that is told or measured.
+    """Train source by test source, and the fall from the own source to others; nothing where all learnt from all.
 
     Args:
         summary: with `generalisation`, what `measure` gave.
     """
     swept = sweep(summary, "train_on")
     if swept.values == [None]:
-        return [Text(_told_elsewhere(summary))]
+        return []
     tested, metrics = list(summary["data"]["test_datasets"]), METRICS if summary["task"] == "abnormal" else METRICS[:1]
     numbers = summary["generalisation"] or {"lines": {}, "comparisons": {}}
     items = []
@@ -93,7 +92,8 @@ def tell(summary: dict) -> list:
     for key, comparisons in numbers["comparisons"].items():
         items += [sentence(comparison, key, metric) for comparison in comparisons for metric in metrics]
     tables = [_matrix(summary, swept, tested, metric) for metric in metrics]
-    return [*([Items(items)] if items else []), *tables, _picture(summary, swept, tested)]
+    words = [Items(items)] if items else []
+    return [Columns([[_picture(summary, swept, tested)], words]), Details("The numbers, with intervals", tables)]
 
 
 def advice(summary: dict) -> list[list[str]]:
@@ -103,11 +103,23 @@ def advice(summary: dict) -> list[list[str]]:
     comparisons = [
         comparison for comparison in comparisons if {comparison["first"], comparison["second"]} <= lines.keys()
     ]
-    advised = "; ".join(_preferred(summary, comparison, lines) for comparison in comparisons) or NOT_MEASURED
+    if not comparisons:
+        return []
+    advised = "; ".join(_preferred(summary, comparison, lines) for comparison in comparisons)
     return [["A source that was not trained on", advised, "[Generalisation](#generalisation)"]]
 
 
-SECTION = Section("Generalisation", measure=measure, tell=tell, advice=advice)
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """What models are worth on a source they did not learn from; in full, or beside networks of that source."""
+    if summary["data"]["external"] or sweep(summary, "train_on").varies:
+        return []
+    what = "What the models are worth on a source that they were not trained on"
+    if summary["parts"] and summary["parts"]["kind"] == SOURCES:
+        what = "How far a held-out source is below a network trained on that source itself"
+    return [measured_by("cross_dataset", what)]
+
+
+SECTION = Section("Generalisation", measure=measure, tell=tell, advice=advice, unmeasured=unmeasured)
 
 
 def _preferred(summary: dict, comparison: dict, lines: Mapping[str, Mapping]) -> str:
@@ -140,25 +152,6 @@ def fall(line: str, block: dict, metric: str) -> str:
     between = " to ".join(signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
     verdict = sentences.verdict(block["fall"]["counts_seeds"], block["fall"]["metrics"][metric]["p_holm"], ends)
     return f"{clause}, 95 % interval {between}, {over}: {verdict}."
-
-
-def _told_elsewhere(summary: dict) -> str:
-    if summary["parts"] and summary["parts"]["kind"] == SOURCES:
-        title = by_part.title(summary)
-        return (
-            f"Each source was tested by networks that were trained on the others: see [{title}](#{slug(title)}). How "
-            "far that is below a network trained on the source itself is not measured by these runs. "
-            f"{measures_it('cross_dataset')}"
-        )
-    if summary["data"]["external"]:
-        return (
-            f"The whole report is about other data, {summary['data']['external']}, and what the runs are worth there."
-        )
-    return (
-        "What the models are worth on a source they were not trained on is not measured: they were trained on every "
-        f"source that they are tested on. {measures_it('cross_dataset')} A finished run reads other data with "
-        "`python evaluate.py runs=RUN data=montgomery data.root=DIR`."
-    )
 
 
 def _seeds(by_source: Mapping[str, Sequence[Replicate]]) -> list[int]:
@@ -257,8 +250,9 @@ def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
     return Figure(
         "generalisation",
         element,
-        f"AUROC by source trained on and tested on. {alt}.",
-        "AUROC by source trained on (rows) and tested on (columns); framed: a source that was trained on.",
+        "AUROC by source trained on and tested on",
+        f"{alt}.",
+        "Framed: a source that was trained on.",
     )
 
 

@@ -6,17 +6,27 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections import by_finding, referral
-from lungdet.evaluation.sections.contract import Section, Study, Written
+from lungdet.evaluation.sections import by_finding, differences, referral
+from lungdet.evaluation.sections.contract import Section, Study, thresholds_of
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.curves import curves
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.measure import THRESHOLDED, measured, over, scored
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import figures
-from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.document import Block, Columns, Details, Figure, Items, Table, Text
 from lungdet.page.sentences import undefined
-from lungdet.page.wording import BASELINE_NAMES, counted, figure, label, listed, metric_name, value, with_interval
+from lungdet.page.wording import (
+    BASELINE_NAMES,
+    counted,
+    figure,
+    label,
+    listed,
+    metric_name,
+    number,
+    value,
+    with_interval,
+)
 
 BASELINES = {"always_abnormal": 1.0, "always_normal": 0.0, "validation_share": None}
 """Constant answers; None is the share of abnormal images (or of those with the finding) in validation, 0.5
@@ -26,6 +36,11 @@ PUBLISHED = {
     Model("cnn_lstm"): {"accuracy": 0.941, "precision": 0.925, "recall": 0.919, "f1": 0.922},
 }
 """The study's own table, on other images than anybody's here."""
+STUDY_SOURCES = {"chestxray14", "montgomery", "shenzhen"}
+MOST_CURVES = 6
+"""Of more models the first screen has the AUROC in place of curves that nobody could tell apart."""
+MOST_CAVEATS = 6
+"""So many caveats, the heaviest, stand on the first screen; the others are folded beneath."""
 
 
 def measure(study: Study) -> dict:
@@ -39,8 +54,13 @@ def measure(study: Study) -> dict:
     return {
         "models": models,
         "baselines": {name: _baseline(study.first, value) for name, value in BASELINES.items()},
-        "published": {} if study.synthetic or study.task != "abnormal" else PUBLISHED,
-        "threshold": {"rule": study.rule, "at": study.at, "meaning": thresholds.RULES[study.rule]},
+        "published": PUBLISHED if _as_published(study) else {},
+        "threshold": {
+            "rule": study.rule,
+            "at": study.at,
+            "asked": study.asked,
+            "meaning": thresholds.RULES[study.rule],
+        },
         "draws": study.draws,
     }
 
@@ -61,119 +81,117 @@ def measure_by_dataset(study: Study) -> dict:
     return {"models": models}
 
 
-def study_table(summary: dict, dataset: str | None = None) -> Table:
-    """Models at both thresholds, the trivial answers and, for the whole test part, the published rows."""
-    rows, notes = [], {}
+def lead(summary: dict, study: Study) -> list[Block]:
+    """The first screen: the table at the threshold asked for, ROC beside it, and how the models differ."""
+    shown, folded = thresholds_of(summary)
+    labels = {name: label(name) for name in study.models}
+    if summary["task"] != "abnormal":
+        ranked = by_finding.pictures(summary, labels)
+    elif len(study.models) > MOST_CURVES:
+        ranked = [_areas(summary)]
+    else:
+        ranked = [_curves(summary, study, "roc")]
+    beside = [differences.forest(summary)] if summary["comparisons"] else [_metrics(summary, shown)]
+    details = Details(
+        f"How to read this, and the same at {'0.5' if folded == 'test' else 'thresholds chosen on validation'}",
+        [*map(Text, _how_to_read(summary)), study_table(summary, folded)],
+    )
+    columns = [[study_table(summary, shown), details], ranked, [block for block in beside if block]]
+    return [Columns([column for column in columns if column])]
+
+
+def study_table(summary: dict, key: str, dataset: str | None = None) -> Table:
+    """Models at a threshold, the trivial answers and, for the whole test part, the published rows."""
+    rows, notes, chosen = [], {}, key != "test"
     for model, whole in summary["models"].items():
         block = whole if dataset is None else whole["datasets"][dataset]
-        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(whole))):
-            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in STUDY]])
-            _explain(notes, block, key, label(model))
+        rows.append(
+            [label(model), *_threshold(whole, chosen), *[with_interval(block, key, metric) for metric in STUDY]]
+        )
+        _explain(notes, block, key, label(model))
     for name in ("always_abnormal", "always_normal"):
         whole = summary["baselines"][name]
         block = whole if dataset is None else whole["datasets"][dataset]
-        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in STUDY]])
+        rows.append([BASELINE_NAMES[name], *[""] * chosen, *[value(block, "test", metric) for metric in STUDY]])
         _explain(notes, block, "test", BASELINE_NAMES[name])
-    if dataset is None:
-        for model, values in summary["published"].items():
-            cells = [figure(metric, values[metric]) if metric in values else "not published" for metric in STUDY]
-            rows.append([f"{label(model)}, published, other data", "", *cells])
-    guide = _how_to_read(summary) if dataset is None else []
-    return Table(["Model", "Threshold", *[metric_name(m) for m in STUDY]], rows, 2, [*guide, *undefined(notes)])
+    for model, values in summary["published"].items() if dataset is None else ():
+        cells = [figure(metric, values[metric]) if metric in values else "" for metric in STUDY]
+        rows.append([f"{label(model)}, published, other data", *[""] * chosen, *cells])
+    return Table(_columns(chosen, STUDY), rows, 1 + chosen, undefined(notes))
 
 
-def further_tables(summary: dict) -> list[Table]:
-    """Metrics beyond the study's: those that a threshold changes, and those of the probabilities themselves."""
-    called, of_probabilities = (
-        [metric for metric in FURTHER if (metric in THRESHOLDED) is kind] for kind in (True, False)
-    )
-    rows, notes = [], {}
+def further_table(summary: dict, key: str) -> Table:
+    """Metrics beyond the study's that a threshold changes."""
+    metrics_there = [metric for metric in FURTHER if metric in THRESHOLDED]
+    rows, notes, chosen = [], {}, key != "test"
     for model, block in summary["models"].items():
-        for key, at in (("test", "0.5"), ("at_validation_threshold", _thresholds(block))):
-            rows.append([label(model), at, *[with_interval(block, key, metric) for metric in called]])
-            _explain(notes, block, key, label(model), called)
+        cells = [with_interval(block, key, metric) for metric in metrics_there]
+        rows.append([label(model), *_threshold(block, chosen), *cells])
+        _explain(notes, block, key, label(model), metrics_there)
     for name in ("always_abnormal", "always_normal"):
         block = summary["baselines"][name]
-        rows.append([BASELINE_NAMES[name], "", *[value(block, "test", metric) for metric in called]])
-        _explain(notes, block, "test", BASELINE_NAMES[name], called)
-    tables = [Table(["Model", "Threshold", *[metric_name(metric) for metric in called]], rows, 2, undefined(notes))]
+        rows.append([BASELINE_NAMES[name], *[""] * chosen, *[value(block, "test", metric) for metric in metrics_there]])
+        _explain(notes, block, "test", BASELINE_NAMES[name], metrics_there)
+    at = f"Per cent, at threshold {thresholds_of(summary)[key]}; Matthews' correlation as a decimal."
+    return Table(_columns(chosen, metrics_there), rows, 1 + chosen, [at, *undefined(notes)])
+
+
+def probability_table(summary: dict) -> Table:
+    """Metrics of the probabilities themselves."""
+    metrics_there = [metric for metric in FURTHER if metric not in THRESHOLDED]
     rows, notes = [], {}
-    blocks = {label(model): block for model, block in summary["models"].items()}
-    rows = [
-        [name, *[with_interval(block, "test", metric) for metric in of_probabilities]] for name, block in blocks.items()
-    ]
-    blocks[BASELINE_NAMES["validation_share"]] = summary["baselines"]["validation_share"]
-    rows.append(
-        [*list(blocks)[-1:], *[value(list(blocks.values())[-1], "test", metric) for metric in of_probabilities]]
-    )
-    for name, block in blocks.items():
-        _explain(notes, block, "test", name, of_probabilities)
+    for model, block in summary["models"].items():
+        rows.append([label(model), *[with_interval(block, "test", metric) for metric in metrics_there]])
+        _explain(notes, block, "test", label(model), metrics_there)
+    block, name = summary["baselines"]["validation_share"], BASELINE_NAMES["validation_share"]
+    rows.append([name, *[value(block, "test", metric) for metric in metrics_there]])
+    _explain(notes, block, "test", name, metrics_there)
     reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
-    return [
-        *tables,
-        Table(["Model", *[metric_name(metric) for metric in of_probabilities]], rows, 1, [reads, *undefined(notes)]),
-    ]
+    return Table(["Model", *map(metric_name, metrics_there)], rows, 1, [reads, *undefined(notes)])
 
 
-def pictures(summary: dict, study: Study) -> list[Figure]:
-    """The four metrics, and ROC and precision-recall curves or the AUROC by finding."""
-    labels = {name: label(name) for name in study.models} | BASELINE_NAMES
-    four = listed(
-        {
-            labels[name]: [f"{metric} {value(block, 'test', metric)}" for metric in STUDY[:4]]
-            for name, block in summary["models"].items()
-        }
-    )
-    mean = "" if summary["task"] == "abnormal" else ", each the mean over findings"
-    four_metrics = Figure(
-        "metrics",
-        figures.study_metrics(summary, labels),
-        f"The four metrics at threshold 0.5. {four}.",
-        f"The study's four metrics at threshold 0.5{mean}, with 95 % intervals, and what a constant answer reaches.",
-    )
-    if summary["task"] != "abnormal":
-        return [four_metrics, *by_finding.pictures(summary, labels)]
-    curves_by_model = {
-        name: curves([replicate.test for replicate in replicates], "abnormal")
-        for name, replicates in study.models.items()
+def further(summary: dict, study: Study) -> list[Block]:
+    """Precision-recall curves and confusion matrices, every further metric folded beneath."""
+    few = summary["task"] == "abnormal" and len(study.models) <= MOST_CURVES
+    pictures = [[_curves(summary, study, "pr")], referral.matrices(summary)] if few else []
+    tables = [further_table(summary, key) for key in thresholds_of(summary)]
+    tables += [probability_table(summary), *[referral.matrix(summary, key) for key in thresholds_of(summary)]]
+    return [*([Columns([column for column in pictures if column])] if pictures else []), Details("The numbers", tables)]
+
+
+def keep_in_mind(summary: dict) -> list[Block]:
+    """Every caveat, of many the lightest folded."""
+    heavy, light = summary["caveats"][:MOST_CAVEATS], summary["caveats"][MOST_CAVEATS:]
+    return [Items(heavy), *([Details(number(len(light), "further caveat"), [Items(light)])] if light else [])]
+
+
+def each_dataset(summary: dict) -> list[Block]:
+    """Where several datasets are pooled, the AUROC on each, and each one's table."""
+    datasets, key = summary["data"]["test_datasets"], next(iter(thresholds_of(summary)))
+    if len(datasets) < 2:
+        return []
+    models = {label(model): block["datasets"] for model, block in summary["models"].items()}
+    marks = {name: [figures.reach(blocks[dataset], "test") for dataset in datasets] for name, blocks in models.items()}
+    words = {
+        dataset: [f"{name} {with_interval(blocks[dataset], 'test', 'auroc')}" for name, blocks in models.items()]
+        for dataset in datasets
     }
-    counts = summary["data"]["test"]
-    share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
-    pooled = "; all parts' images pooled" if summary["parts"] else ""
-    return [four_metrics] + [
-        Figure(
-            kind,
-            figures.curves(
-                {name: of_model[kind] for name, of_model in curves_by_model.items()},
-                kind,
-                {
-                    name: f"{labels[name]}, {short} {_alone(block['test'][metric], metric)}"
-                    for name, block in summary["models"].items()
-                },
-                share,
-            ),
-            f"{noun}. "
-            + "; ".join(
-                f"{labels[n]}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in summary["models"].items()
-            )
-            + ".",
-            f"{caption}; mean over seeds, with the band that holds 95 % of redrawn test parts{pooled}. Dotted: chance.",
-        )
-        for kind, metric, short, noun, caption in (
-            ("roc", "auroc", "AUROC", "ROC curves", "Recall against 1 - specificity over all thresholds"),
-            (
-                "pr",
-                "average_precision",
-                "AP",
-                "Precision-recall curves",
-                "Precision against recall over all thresholds",
-            ),
-        )
+    tables = [
+        block
+        for name, counts in datasets.items()
+        for block in (Text(f"{name}: {counted(counts, summary['data'])}."), study_table(summary, key, name))
+    ]
+    element = figures.dots(list(datasets), marks, "AUROC", "datasets")
+    caption = "On each dataset's test images, with 95 % intervals. Dotted: chance."
+    return [
+        Figure("datasets", element, "AUROC by dataset", f"{listed(words)}.", caption),
+        Details(f"Each dataset's table, at threshold {thresholds_of(summary)[key]}", tables),
     ]
 
 
 STUDY_TABLE = Section(
-    lambda summary: "The study's table" if summary["task"] == "abnormal" else "Mean over findings",
+    lambda summary: "Results" if summary["task"] == "abnormal" else "Results, mean over findings",
+    "results",
     measure=measure,
     meanings={
         "test": "mean over seeds on the test part at threshold 0.5; null where undefined, `undefined` says why; "
@@ -183,35 +201,75 @@ STUDY_TABLE = Section(
         "test_sd": "sample standard deviation over seeds; null with one seed, or where undefined",
         "at_validation_threshold": "the same at the threshold that each run's validation predictions chose",
     },
-    tell=lambda summary: [study_table(summary)],
+    show=lead,
     claim=(1, 2, 28, 29, 32, 33, 37, 38),
 )
-KEEP_IN_MIND = Section("What to keep in mind", tell=lambda summary: [Items(summary["caveats"])], claim=(14, 40))
-FIGURES = Section("Figures", "curves", show=pictures, claim=(37,))
-FURTHER_METRICS = Section(
-    "Further metrics", tell=lambda summary: [*further_tables(summary), referral.matrix(summary)], claim=(28, 38)
-)
+KEEP_IN_MIND = Section("What to keep in mind", tell=keep_in_mind, claim=(14, 40))
+FURTHER_METRICS = Section("Further metrics", show=further, claim=(28, 37, 38))
+DATASETS = Section("Dataset by dataset", measure=measure_by_dataset, tell=each_dataset, claim=(30,))
 
 
-class EachDataset(Section):
-    """A section for each dataset, where several are pooled."""
+def _as_published(study: Study) -> bool:
+    """Whether the study's numbers are about the same task and sources: normal or abnormal on the three merged."""
+    tested = {*study.first.test["dataset"].unique()}
+    learnt_from = [result.learnt_from for result in study.results]
+    of_study = all(sources == STUDY_SOURCES for sources in (tested, *learnt_from))
+    return study.task == "abnormal" and study.external is None and of_study
 
-    def written(self, summary: dict, study: Study) -> list[Written]:
-        """The datasets' own tables."""
-        datasets = summary["data"]["test_datasets"]
-        return [
-            Written(
-                f"{name} alone",
-                [Text(f"{counted(counts, summary['data'])}."), study_table(summary, name)],
-                None,
-                self.claim,
-            )
-            for name, counts in datasets.items()
-            if len(datasets) > 1
+
+def _metrics(summary: dict, key: str) -> Figure:
+    """The study's four metrics, where there is no other model to compare with."""
+    names, models = STUDY[:4], {label(model): block for model, block in summary["models"].items()}
+    marks = {name: [figures.reach(block, key, metric) for metric in names] for name, block in models.items()}
+    constant = {
+        BASELINE_NAMES[name]: [
+            float("nan") if (v := summary["baselines"][name]["test"][m]) is None else v for m in names
         ]
+        for name in ("always_abnormal", "always_normal")
+    }
+    words = {name: [f"{metric} {value(block, key, metric)}" for metric in names] for name, block in models.items()}
+    element = figures.dots(list(map(metric_name, names)), marks, "", "metrics", None, strokes=constant)
+    caption = "With 95 % intervals, beside what a constant answer reaches."
+    return Figure("metrics", element, "The four metrics", f"{listed(words)}.", caption)
 
 
-DATASETS = EachDataset("Dataset by dataset", measure=measure_by_dataset, claim=(30,))
+def _areas(summary: dict) -> Figure:
+    """The AUROC of many models."""
+    models = {label(model): block for model, block in summary["models"].items()}
+    marks = {"AUROC": [figures.reach(block, "test") for block in models.values()]}
+    words = {name: [with_interval(block, "test", "auroc")] for name, block in models.items()}
+    element = figures.dots(list(models), marks, "AUROC", "auroc")
+    return Figure("auroc", element, "AUROC by model", f"{listed(words)}.", "With 95 % intervals. Dotted: chance.")
+
+
+def _curves(summary: dict, study: Study, kind: str) -> Figure:
+    """ROC (`roc`) or precision-recall curves (`pr`)."""
+    metric, short, title = {
+        "roc": ("auroc", "AUROC", "ROC curves"),
+        "pr": ("average_precision", "AP", "Precision-recall curves"),
+    }[kind]
+    lines = {
+        name: curves([replicate.test for replicate in replicates], "abnormal", kind)
+        for name, replicates in study.models.items()
+    }
+    counts, models = summary["data"]["test"], summary["models"]
+    share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
+    entries = {
+        name: f"{label(name)}, {short} {_alone(block['test'][metric], metric)}" for name, block in models.items()
+    }
+    words = "; ".join(f"{label(n)}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in models.items())
+    pooled = "; all parts' images pooled" if summary["parts"] else ""
+    caption = f"Mean over seeds, with the band of 95 % of redrawn test parts{pooled}. Dotted: chance."
+    return Figure(kind, figures.curves(lines, kind, entries, share), title, f"{words}.", caption)
+
+
+def _columns(chosen: bool, names: Sequence[str]) -> list[str]:
+    return ["Model", *["Threshold"] * chosen, *map(metric_name, names)]
+
+
+def _threshold(block: dict, chosen: bool) -> list[str]:
+    """The cell of a model's threshold, in tables at those that validation chose."""
+    return [_thresholds(block)] if chosen else []
 
 
 def _alone(value: float | None, metric: str) -> str:
@@ -219,14 +277,13 @@ def _alone(value: float | None, metric: str) -> str:
 
 
 def _how_to_read(summary: dict) -> list[str]:
-    """The notes below the study's table, once a report."""
-    rule, findings = summary["threshold"], summary["task"] != "abnormal"
-    at = "" if rule["at"] is None else f" ({rule['at']})"
+    """What the numbers of the study's table are."""
+    at = thresholds_of(summary)
     notes = [
-        f"Per cent, AUROC as a decimal. Second threshold: chosen on validation alone by the rule `{rule['rule']}`{at}: "
-        f"{rule['meaning']}. An image is called abnormal where its probability is above the threshold."
+        f"Per cent, AUROC as a decimal. Above: at threshold {next(iter(at.values()))}; an image is called abnormal "
+        f"where its probability is above it. `{summary['threshold']['rule']}`: {summary['threshold']['meaning']}."
     ]
-    if findings:
+    if summary["task"] != "abnormal":
         notes.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
     unit_drawn = (
@@ -239,10 +296,6 @@ def _how_to_read(summary: dict) -> list[str]:
     )
     if summary["published"]:
         notes.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")
-    elif summary["data"]["synthetic"]:
-        notes.append("The study's published numbers are left out: these images are synthetic.")
-    else:
-        notes.append("The study's published numbers are left out: they are about normal against abnormal.")
     return notes
 
 

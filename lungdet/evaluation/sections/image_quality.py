@@ -6,15 +6,13 @@ from itertools import groupby
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.choice import NOT_MEASURED
-from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.evaluation.sections.data_need import measures_it
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Scores, enter, estimated
 from lungdet.page import figures, sentences
-from lungdet.page.document import Figure, Items, Table, Text
+from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.sentences import SIGNIFICANT
 from lungdet.page.wording import difference, figure, label, listed, number, p_value, signed, with_interval
 
@@ -90,13 +88,7 @@ def tell(summary: dict) -> list:
     blocks = {model: block["image_quality"] for model, block in summary["models"].items()}
     known = {model: block for model, block in blocks.items() if block is not None}
     if not known:
-        return [
-            Text(
-                "What poor images cost is not measured: the runs predicted the test images only as they are. "
-                f"{measures_it('robustness')} One finished run is predicted by `python train.py resume=RUN "
-                "degrade=standard`."
-            )
-        ]
+        return []
     keys = {
         (kind, float(level)) for block in known.values() for kind, levels in block["levels"].items() for level in levels
     }
@@ -119,7 +111,8 @@ def tell(summary: dict) -> list:
             for kind in comparison["metrics"]
         ]
     table = Table(["Test images", *[label(model) for model in known]], rows, 1, notes)
-    return [Items(items), table, _picture(summary, known, keys)]
+    picture = _picture(summary, known, keys)
+    return [Columns([[picture], [Items(items)]]), Details("Every level, with intervals", [table])]
 
 
 def measure(study: Study) -> dict:
@@ -143,12 +136,21 @@ def advice(summary: dict) -> list[list[str]]:
         for kind, cell in comparison["metrics"].items()
         if sentences.shown(comparison, kind)
     ]
-    none_shown = "no difference in what that costs is shown: as for images as they are"
-    advised = "; ".join(verdicts) or (none_shown if comparisons else NOT_MEASURED)
+    if not comparisons:
+        return []
+    advised = "; ".join(verdicts) or "no difference in what that costs is shown: as for images as they are"
     return [["Noisy, blurred, badly exposed or compressed images", advised, "[Image quality](#image-quality)"]]
 
 
-SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, advice=advice)
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """What poor images cost."""
+    if summary["data"]["external"] or any(block["image_quality"] for block in summary["models"].values()):
+        return []
+    how = "`python train.py resume=RUN degrade=standard` for each run"
+    return [Unmeasured("What noise, blur, wrong exposure and compression cost", how)]
+
+
+SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, advice=advice, unmeasured=unmeasured)
 
 
 def called(kind: str, level: float) -> str:
@@ -244,7 +246,7 @@ def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str,
     return Figure(
         "image-quality",
         element,
-        f"AUROC by degradation and level. {alt}.",
-        "AUROC on degraded test images by degradation and level, beside the images as they are. Bars: 95 % intervals. "
-        "Dotted: chance.",
+        "AUROC by degradation and level",
+        f"{alt}.",
+        "With 95 % intervals, beside the images as they are. Dotted: chance.",
     )

@@ -1,13 +1,12 @@
 """Imbalance: what a rare disease costs, where runs differ in the share of abnormal images that they were trained on."""
 
 from lungdet.evaluation.sections import gap
-from lungdet.evaluation.sections.choice import NOT_MEASURED
-from lungdet.evaluation.sections.contract import Section
+from lungdet.evaluation.sections.contract import Section, Unmeasured
 from lungdet.evaluation.sections.data_need import (
     Value,
     advised_at_each,
     curves,
-    measures_it,
+    measured_by,
     missing,
     quoted_at_each,
     share,
@@ -15,20 +14,17 @@ from lungdet.evaluation.sections.data_need import (
     trained_on,
     trends,
 )
-from lungdet.page.document import Items, Table, Text
+from lungdet.page.document import Columns, Details, Items, Table, Text
 from lungdet.page.wording import label, metric_name, percent, with_interval
 
 METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
 
 
 def tell(summary: dict) -> list:
-    """The models by the share of abnormal images in training, or how to measure it."""
+    """The models by the share of abnormal images in training."""
     swept = sweep(summary, "train_prevalence")
     if not swept.varies:
-        verdict = (
-            "What an unbalanced training part costs is not measured: all runs had the same share of abnormal images"
-        )
-        return [Text(f"{verdict}. {measures_it('imbalance')}")]
+        return []
     set_to = [value for value in swept.values if value is not None]
     measures = ("recall", "auroc") if summary["task"] == "abnormal" else ("auroc",)
     rarest = min(set_to, key=lambda value: min(value, 1 - value))
@@ -42,30 +38,32 @@ def tell(summary: dict) -> list:
     ]
     columns = ["Abnormal in training", "Images", "Model", *[metric_name(metric) for metric in METRICS], "Gap in AUROC"]
     places, ticks = {value: value for value in set_to}, {value: share(value) for value in set_to}
-    return [
-        *([Text(verdict)] if verdict else []),
-        *([Items(items)] if items else []),
-        Table(columns, rows, 3, [HOW, GAP, *missing(rows)]),
-        *(
-            [curves(summary, swept, places, ticks, "share of abnormal training images", "imbalance")]
-            if set_to[1:]
-            else []
-        ),
-    ]
+    words = [*([Text(verdict)] if verdict else []), *([Items(items)] if items else [])]
+    table = Details("The numbers, with intervals", [Table(columns, rows, 3, [HOW, GAP, *missing(rows)])])
+    if not set_to[1:]:
+        return [*words, table]
+    picture = curves(summary, swept, places, ticks, "share of abnormal training images", "imbalance")
+    return [Columns([[picture], words]), table]
 
 
 def advice(summary: dict) -> list[list[str]]:
     """Which model for which share of abnormal training images."""
     swept, based = sweep(summary, "train_prevalence"), "[Imbalance](#imbalance)"
     if not swept.varies:
-        return [["Few abnormal images, or few normal ones, to train on", NOT_MEASURED, based]]
+        return []
     return [
         [f"{share(value) if value else 'As many as in the sources'} of the training images abnormal", advised, based]
         for value, advised in advised_at_each(summary, swept, ("auroc",))
     ]
 
 
-SECTION = Section("Imbalance", tell=tell, advice=advice)
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """What an unbalanced training part costs."""
+    varies = sweep(summary, "train_prevalence").varies
+    return [] if varies else [measured_by("imbalance", "What an unbalanced training part costs")]
+
+
+SECTION = Section("Imbalance", tell=tell, advice=advice, unmeasured=unmeasured)
 
 
 BALANCED = 0.5

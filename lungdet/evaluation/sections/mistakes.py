@@ -13,11 +13,15 @@ from scipy.special import expit
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
-from lungdet.page.document import Block, Picture, Pictures, Table, Text
+from lungdet.page.document import Block, Columns, Details, Picture, Pictures, Table, Text
 from lungdet.page.wording import finding_name, join, label, number
 
 SHOWN = 4
 """Of each model and kind of mistake."""
+WIDTH = 8.5
+"""Of a picture, rem."""
+MODELS = 2
+"""So many models' mistakes are not folded."""
 SIDES = (224, 160, 112, 80)
 """Pixels; the first at which all pictures together stay within `BUDGET` is taken."""
 BUDGET = 1_000_000
@@ -60,15 +64,14 @@ def show(summary: dict, study: Study) -> list[Block]:
         reasons.append("all of them together would make this page too large")
     blocks: list[Block] = [
         Text(
-            "At threshold 0.5, the most confident first; each patient once where there are enough. They are no sample "
-            "of the mistakes. A confident mistake may be a wrong label as well as a wrong answer: read the image."
+            "At threshold 0.5, the most confident first, each patient once where there are enough. A confident mistake "
+            "may be a wrong label as well as a wrong answer: read the image."
         )
     ]
     if reasons:
         blocks.append(Text(f"Images are not shown where {'; or '.join(reasons)}."))
-    count = 0
+    count, columns = 0, []
     for pick in picks:
-        blocks.append(Text(pick.sentence))
         grid, without_picture = [], []
         for _, row in pick.rows.iterrows():
             png = pictures.get((row["store"], row["image_id"]))
@@ -77,11 +80,13 @@ def show(summary: dict, study: Study) -> list[Block]:
             else:
                 count += 1
                 grid.append(Picture(f"mistake-{count:02}", png, _in_words(row, findings), _caption(row, findings)))
-        if grid:
-            blocks.append(Pictures(grid))
-        if without_picture:
-            blocks.append(_table(without_picture, findings))
-    return blocks
+        column: list[Block] = [Text(pick.sentence)]
+        column += [Pictures(grid, WIDTH)] if grid else []
+        column += [Details("The list", [_table(without_picture, findings)])] if without_picture else []
+        columns.append(column)
+    rows = [Columns(list(pair)) for pair in zip(columns[::2], columns[1::2], strict=True)]
+    further = rows[MODELS:]
+    return blocks + rows[:MODELS] + ([Details("The other models' mistakes", further)] if further else [])
 
 
 SECTION = Section("The most confident mistakes", "mistakes", show=show, claim=(39,))
@@ -184,7 +189,7 @@ def _png(pixels: np.ndarray, side: int) -> bytes:
 
 def _caption(row: pd.Series, findings: bool) -> str:
     source = "" if row["image_id"].startswith(f"{row['dataset']}/") else f" ({row['dataset']})"
-    return f"{_about(row, findings)}. Labelled: {row['carries']}. `{row['image_id']}`{source}"
+    return f"`{row['image_id']}`{source}: {_about(row, findings)}; labelled {row['carries']}"
 
 
 def _in_words(row: pd.Series, findings: bool) -> str:
@@ -192,7 +197,7 @@ def _in_words(row: pd.Series, findings: bool) -> str:
 
 
 def _about(row: pd.Series, findings: bool) -> str:
-    return f"{finding_name(row['label']) if findings else 'Abnormal'} with probability {expit(row['logit']):.3f}"
+    return f"{finding_name(row['label']) if findings else 'abnormal'} {expit(row['logit']):.3f}"
 
 
 def _table(rows: Sequence[pd.Series], findings: bool) -> Table:

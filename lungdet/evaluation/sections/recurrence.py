@@ -1,18 +1,18 @@
 """Recurrence: whether it is the LSTM's reading of an order that helps, or its parameters and its steps alone."""
 
 from lungdet.evaluation.gathering.models import CONTROLS
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.earlier_visits import DRAWS
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.measure import counts, enter, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.page import sentences
-from lungdet.page.document import Items, Table, Text
+from lungdet.page.document import Details, Items, Table
 from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import difference, join, label, metric_name, p_value, with_interval
 
 WHAT = {
-    "cnn": "the CNN, which sees the last image and no sequence",
+    "cnn": "sees the last image and no sequence",
     "cnn_mlp": "as many parameters as the CNN-LSTM and no recurrence",
     "cnn_lstm_shuffled": "the CNN-LSTM, its steps in an order drawn for each case",
     "cnn_lstm_frozen": "the CNN-LSTM, the LSTM left at its random start",
@@ -71,31 +71,31 @@ def measure(study: Study) -> dict:
 
 
 def tell(summary: dict) -> list:
-    """Whether the recurrence helps and why that is said, and every control beside the CNN-LSTM; or what measures it.
+    """Whether the recurrence helps and why that is said, and every control beside the CNN-LSTM.
 
     Args:
         summary: with `recurrence`, what `measure` gave.
     """
-    if not summary["recurrence"]:
-        return [
-            Text(
-                "Whether it is the recurrence that helps, or more parameters and more images, is not measured: it "
-                f"takes a CNN-LSTM and its controls. {_adds(summary, None)} trains them all."
-            )
-        ]
     blocks: list = []
     for outcome in summary["recurrence"]:
         quoted = [
             sentences.difference(compared, "auroc", "auroc", f"AUROC on {CASES[key]}")
             for key, compared in _deciding(summary, outcome)
         ]
-        blocks += [Items([sentence(summary, outcome), *quoted]), _table(summary, outcome)]
+        blocks += [Items([sentence(summary, outcome), *quoted]), Details("Every control", [_table(summary, outcome)])]
     return blocks
 
 
 def verdicts(summary: dict) -> list[str]:
     """Whether the recurrence of each CNN-LSTM helps."""
     return [f"{verdict(summary, outcome)} ([why](#recurrence))." for outcome in summary["recurrence"]]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """Whether it is the recurrence that helps, where a CNN-LSTM has no controls or there is none."""
+    if summary["recurrence"]:
+        return []
+    return [Unmeasured("Whether it is the recurrence that helps, or more parameters", _adds(summary, None))]
 
 
 SECTION = Section(
@@ -109,6 +109,7 @@ SECTION = Section(
     },
     tell=tell,
     verdicts=verdicts,
+    unmeasured=unmeasured,
 )
 
 

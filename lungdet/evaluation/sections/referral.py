@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, thresholds_of
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
@@ -22,7 +22,7 @@ from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw
 from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED, Scale
 from lungdet.machine import hardware
 from lungdet.page import figures
-from lungdet.page.document import Figure, Items, Table
+from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.sentences import THESE_RUNS, undefined, with_verdict, without_interval
 from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
 
@@ -176,12 +176,11 @@ def tell(summary: dict) -> list:
         "Mean share of errors over all shares kept, as a decimal: the smaller the better. Where images are referred at "
         "random it is the error on all images."
     ]
-    return [
-        Items(items),
-        _picture(reached),
+    tables = [
         Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
+    return [Columns([[_picture(reached)], [Items(items), Details("At each share that is kept", tables)]])]
 
 
 def measure(study: Study) -> dict:
@@ -215,8 +214,20 @@ def sentence(model: str, block: dict) -> str:
     return with_verdict(clause, "accuracy", ends, verdict)
 
 
-def matrix(summary: dict) -> Table:
-    """The confusion matrix: a row a model and threshold; for findings a row a finding and model, at its threshold."""
+def matrices(summary: dict) -> list[Figure]:
+    """The confusion matrices as a picture, at the threshold asked for; none where a model has no such threshold."""
+    key, words = next(iter(thresholds_of(summary).items()))
+    counts = {label(m): b["referral"]["confusion"]["abnormal"][key] for m, b in summary["models"].items()}
+    if None in counts.values():
+        return []
+    fields = {name: [of_model[kind] for kind in KINDS] for name, of_model in counts.items()}
+    spelt = {name: [f"{KINDS[kind]} {of_model[kind]:,.4g}" for kind in KINDS] for name, of_model in counts.items()}
+    caption = f"Images at threshold {words}, and their share of the abnormal or normal ones."
+    return [Figure("confusion", figures.confusion(fields), "Confusion matrices", f"{listed(spelt)}.", caption)]
+
+
+def matrix(summary: dict, key: str) -> Table:
+    """The confusion matrix at a threshold: a row a model, for findings a row a finding and model."""
     findings, rows, reasons = summary["task"] != "abnormal", [], {}
     models = summary["models"]
     for name, first in next(iter(models.values()))["referral"]["confusion"].items():
@@ -225,19 +236,18 @@ def matrix(summary: dict) -> Table:
             continue  # not measured, as elsewhere
         for model, block in models.items():
             confusions = block["referral"]["confusion"][name]
-            for key, at in (("test", "0.5"), ("at_validation_threshold", "validation"))[findings:]:
-                form = ",.0f" if len(block["seeds"]) == 1 else ",.1f"
-                cells = (
-                    ["undefined"] * 4
-                    if confusions[key] is None
-                    else [f"{confusions[key][kind]:{form}}" for kind in KINDS]
-                )
-                rows.append([*([finding_name(name), label(model)] if findings else [label(model), at]), *cells])
-                reasons |= dict.fromkeys(confusions["undefined"].values())
+            form = ",.0f" if len(block["seeds"]) == 1 else ",.1f"
+            cells = ["undefined"] * 4
+            if confusions[key] is not None:
+                cells = [f"{confusions[key][kind]:{form}}" for kind in KINDS]
+            elif key in confusions["undefined"]:
+                reasons[confusions["undefined"][key]] = None
+            rows.append([*([finding_name(name)] if findings else []), label(model), *cells])
     several = any(len(block["seeds"]) > 1 for block in models.values())
-    notes = ["Images with a known label" + (", means over seeds." if several else ".")]
+    at = f"at threshold {thresholds_of(summary)[key]}"
+    notes = [f"Images with a known label {at}" + (", means over seeds." if several else ".")]
     notes += undefined(reasons)
-    return Table([*(["Finding", "Model"] if findings else ["Model", "Threshold"]), *KINDS.values()], rows, 2, notes)
+    return Table([*(["Finding"] if findings else []), "Model", *KINDS.values()], rows, 1 + findings, notes)
 
 
 KINDS = {
@@ -286,7 +296,7 @@ def _picture(blocks: dict[str, dict]) -> Figure:
     return Figure(
         "referral",
         element,
-        f"Accuracy in per cent on the images that are kept. {words}.",
-        "Accuracy at threshold 0.5 on the images that a model is surest of, the others going to a reader; mean over "
-        "seeds, with 95 % intervals.",
+        "Accuracy on the images that a model is surest of",
+        f"In per cent: {words}.",
+        "At threshold 0.5, the other images going to a reader; mean over seeds, with 95 % intervals.",
     )

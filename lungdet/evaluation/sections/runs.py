@@ -6,8 +6,8 @@ from lungdet.evaluation.gathering.models import differences, start_name
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import measured
-from lungdet.page.document import Items, Table, Text
-from lungdet.page.wording import figure, join, label
+from lungdet.page.document import Block, Details, Items, Table, Text
+from lungdet.page.wording import figure, join, label, number
 from lungdet.runs.learnt import origins
 
 
@@ -71,7 +71,8 @@ def tell(summary: dict) -> list:
         "AUROC",
     ]
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
-    blocks = [Table(columns, rows, columns.index("Threshold"), notes)]
+    table = Table(columns, rows, columns.index("Threshold"), notes)
+    blocks: list[Block] = [Details(f"{number(len(rows), 'run')}, with folder, revision and result", [table])]
     if summary["not_evaluated"]:
         lines = [f"`{run['run']}`: {run['reason']}" for run in summary["not_evaluated"]]
         blocks += [Text("Found and not evaluated:"), Items(lines)]

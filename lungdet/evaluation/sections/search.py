@@ -1,7 +1,7 @@
 """The section on a search for hyper-parameters: how long each model was searched for, and what was found."""
 
 from lungdet.evaluation.sections.contract import Section, Study
-from lungdet.page.document import Caution, Table, Text
+from lungdet.page.document import Caution, Details, Table, Text
 from lungdet.page.wording import join, label
 
 
@@ -90,11 +90,12 @@ def tell(summary: dict) -> list:
         "Every finished trial that was to be evaluated, the best first; values that were drawn twice are one run and "
         "count once. What failed or was cut is listed under Runs."
     ]
+    table = Table(["Model", "Trial", *[f"`{key}`" for key in keys], "Validation loss"], tried, 2, notes)
     return [
         *map(Caution, unequal),
         Text(text),
         Table(["Model", "Seed", "Evaluated", "Trials", "Validation loss"], best, 3),
-        Table(["Model", "Trial", *[f"`{key}`" for key in keys], "Validation loss"], tried, 2, notes),
+        Details("Every trial", [table]),
     ]
 
 

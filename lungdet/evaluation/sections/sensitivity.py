@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, thresholds_of
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
-from lungdet.page.document import Table, Text
-from lungdet.page.wording import finding_name, join, label, with_interval
+from lungdet.page import figures
+from lungdet.page.document import Details, Figure, Table
+from lungdet.page.wording import finding_name, join, label, listed, with_interval
 
 
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
@@ -36,47 +37,47 @@ def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) 
 
 
 def tell(summary: dict) -> list:
-    """The table of every model's sensitivity by finding, or why there is none; nothing with findings."""
+    """Every model's sensitivity by finding, the tables folded; nothing with findings or where none is known."""
     models = summary["models"]
-    if summary["task"] != "abnormal":
+    if summary["task"] != "abnormal" or unmeasured(summary):
         return []
+    blocks = {label(model): block["sensitivity_by_finding"] for model, block in models.items()}
+    first, (shown, other) = next(iter(blocks.values())), thresholds_of(summary)
+    carried = [finding for finding, block in first.items() if block["images"]]
+    marks = {
+        name: [figures.reach(block[finding], shown, "recall") for finding in carried] for name, block in blocks.items()
+    }
+    words = {
+        finding: [f"{name} {with_interval(block[finding], shown, 'recall')}" for name, block in blocks.items()]
+        for finding in carried
+    }
+    rows = [f"{finding.replace('_', ' ')} ({first[finding]['images']:,})" for finding in carried]
+    element = figures.dots(rows, marks, "sensitivity", "sensitivity", None)
+    caption = "Share of the images that carry a finding (how many) which are called abnormal, with 95 % intervals."
+    picture = Figure("sensitivity", element, "Sensitivity by finding", f"{listed(words)}.", caption)
+    return [picture, Details("The numbers, and how to read them", [_table(summary, shown), _table(summary, other)])]
+
+
+def _table(summary: dict, key: str) -> Table:
+    models = summary["models"]
     blocks = {model: block["sensitivity_by_finding"] for model, block in models.items()}
-    if None in blocks.values():
-        return [Text("Not recorded: the runs' predictions do not say which findings an image carries.")]
     first = next(iter(blocks.values()))
     carried = [finding for finding, block in first.items() if block["images"]]
-    if not carried:
-        return [Text("No test image carries a finding that is known by name.")]
-    columns = ["Finding", "Images", "Patients"]
-    for model in models:
-        columns += [f"{label(model)}, 0.5", f"{label(model)}, validation threshold"]
     rows = [
         [
             finding_name(finding),
             f"{first[finding]['images']:,}",
             f"{first[finding]['patients']:,}",
-            *[
-                with_interval(block[finding], key, "recall")
-                for block in blocks.values()
-                for key in ("test", "at_validation_threshold")
-            ],
+            *[with_interval(block[finding], key, "recall") for block in blocks.values()],
         ]
         for finding in carried
     ]
-    rows.append(
-        [
-            "normal images called normal (specificity)",
-            f"{summary['data']['test']['labelled'] - summary['data']['test']['abnormal']:,}",
-            "",
-            *[
-                with_interval(block, key, "specificity")
-                for block in models.values()
-                for key in ("test", "at_validation_threshold")
-            ],
-        ]
-    )
+    normal = summary["data"]["test"]["labelled"] - summary["data"]["test"]["abnormal"]
+    specificity = [with_interval(block, key, "specificity") for block in models.values()]
+    rows.append(["normal images called normal (specificity)", f"{normal:,}", "", *specificity])
     notes = [
-        "Per cent of the images that carry the finding which are called abnormal; an image may carry several, so its "
+        f"At threshold {thresholds_of(summary)[key]}. Per cent of the images that carry the finding which are called "
+        "abnormal; an image may carry several, so its "
         "other findings may be what was seen. Read it beside the specificity in the last row: who calls everything "
         "abnormal has a sensitivity of 100."
     ]
@@ -91,7 +92,20 @@ def tell(summary: dict) -> list:
     unknown = [finding_name(finding) for finding in FINDINGS if finding not in first]
     if unknown:
         notes.append(f"Known of no test image: {join(unknown)}.")
-    return [Table(columns, rows, 1, notes)]
+    return Table(["Finding", "Images", "Patients", *map(label, models)], rows, 1, notes)
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """The sensitivity by finding, where no image carries one that is known by name."""
+    if summary["task"] != "abnormal":
+        return []
+    blocks = [block["sensitivity_by_finding"] for block in summary["models"].values()]
+    if None not in blocks and any(finding["images"] for finding in blocks[0].values()):
+        return []
+    why = "no test image carries a finding that is known by name"
+    if None in blocks:
+        why = "the runs' predictions do not say which findings an image carries"
+    return [Unmeasured("Sensitivity by finding", why)]
 
 
 def measure(study: Study) -> dict:
@@ -110,5 +124,6 @@ SECTION = Section(
         "sensitivity_by_finding": "recall on the images that carry a finding, of a model that calls normal or abnormal"
     },
     tell=tell,
+    unmeasured=unmeasured,
     claim=(38, 39),
 )

@@ -4,13 +4,15 @@ They are the runs' own (`lungdet.training.shortcuts`): logistic regressions fitt
 on the same images.
 """
 
+import math
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.measure import measured, over
-from lungdet.page.document import Table, Text
-from lungdet.page.wording import figure, join, label, value
+from lungdet.page import figures
+from lungdet.page.document import Details, Figure, Table
+from lungdet.page.wording import figure, join, label, listed, value
 
 NEAR = 0.05
 """A shortcut whose AUROC is no further below a model's is named on the first screen."""
@@ -49,31 +51,42 @@ def of_model(replicates: Sequence[Replicate]) -> dict | None:
 
 
 def tell(summary: dict) -> list:
-    """The table of shortcuts and models, or why there is none."""
-    blocks = {model: block["shortcuts"] for model, block in summary["models"].items()}
-    if summary["data"]["external"]:
-        return [Text("Not computed for other data: shortcuts are fitted and tested with a run, on its own split.")]
-    missing = [label(model) for model, block in blocks.items() if block is None]
-    if len(missing) == len(blocks):
-        return [Text("Not recorded: these runs were trained before shortcuts were. Train anew to have them.")]
-    recorded = {model: block for model, block in blocks.items() if block is not None}
+    """Shortcuts and models beside each other, the table folded; nothing where none were recorded."""
+    recorded = {model: block["shortcuts"] for model, block in summary["models"].items() if block["shortcuts"]}
+    if summary["data"]["external"] or not recorded:
+        return []
     alike = all(block == next(iter(recorded.values())) for block in recorded.values())
-    rows = []
+    guessed = {}
     for model, block in list(recorded.items())[: 1 if alike else None]:
-        whose = "" if alike else f", as fitted for {label(model)}"
-        for name, shortcut in block.items():
-            rows.append([f"{MEANINGS.get(name, name)}{whose}", *[value(shortcut, "test", m) for m in _MEASURES]])
-    for model, block in summary["models"].items():
-        rows.append([f"{label(model)}, which reads the image", *[value(block, "test", m) for m in _MEASURES]])
+        whose = "" if alike else f", for {label(model)}"
+        guessed |= {f"{MEANINGS.get(name, name)}{whose}": shortcut for name, shortcut in block.items()}
+    models = {label(model): block for model, block in summary["models"].items()}
+    rows = [[name, *[value(block, "test", metric) for metric in _MEASURES]] for name, block in guessed.items()]
+    rows += [
+        [f"{name}, which reads the image", *[value(block, "test", metric) for metric in _MEASURES]]
+        for name, block in models.items()
+    ]
     mean = "" if summary["task"] == "abnormal" else " Means over the findings that the models' means are over."
     notes = [
         "Each guess is a logistic regression on these numbers alone, fitted on the training images of the same split; "
         f"accuracy (per cent) at threshold 0.5.{mean} What the training images have in common (one source, single "
         "visits) can't be guessed from and is not listed."
     ]
-    if missing:
+    if missing := [name for name, model in zip(models, summary["models"], strict=True) if model not in recorded]:
         notes.append(f"Not recorded by the runs of {join(missing)}.")
-    return [Table(["Guessed from", "AUROC", "Accuracy"], rows, 1, notes)]
+    table = Table(["Guessed from", "AUROC", "Accuracy"], rows, 1, notes)
+    return [_picture(guessed, models), Details("The table, with accuracy", [table])]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """What the label can be guessed from: fitted and tested with a run, on its own split."""
+    if summary["data"]["external"]:
+        why = "shortcuts are fitted and tested with a run, on its own split"
+    elif any(block["shortcuts"] for block in summary["models"].values()):
+        return []
+    else:
+        why = "the runs recorded none"
+    return [Unmeasured("What the label can be guessed from without the lungs", why)]
 
 
 def measure(study: Study) -> dict:
@@ -120,5 +133,19 @@ SECTION = Section(
     },
     tell=tell,
     caveats=caveats,
+    unmeasured=unmeasured,
     claim=(30,),
 )
+
+
+def _picture(guessed: dict[str, dict], models: dict[str, dict]) -> Figure:
+    """Shortcuts have no intervals."""
+    areas = [block["test"]["auroc"] for block in guessed.values()]
+    marks = [(math.nan if area is None else area, 0.0, 0.0) for area in areas]
+    marks += [figures.reach(block, "test") for block in models.values()]
+    words = {name: [value(block, "test", "auroc")] for name, block in (guessed | models).items()}
+    element = figures.dots([*guessed, *models], {"AUROC": marks}, "AUROC", "shortcuts")
+    caption = (
+        "Beside the models, with 95 % intervals. Dotted: chance. A guess as good may be all that a model has learnt."
+    )
+    return Figure("shortcuts", element, "AUROC of shortcuts and models", f"{listed(words)}.", caption)

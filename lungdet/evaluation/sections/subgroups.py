@@ -15,18 +15,20 @@ import pandas as pd
 from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
-from lungdet.page.document import Items, Table, Text
+from lungdet.page import figures
+from lungdet.page.document import Columns, Details, Figure, Items, Table, Text
 from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import (
     figure,
     in_a_sentence,
     join,
     label,
+    listed,
     metric_name,
     number,
     percent,
@@ -127,17 +129,26 @@ def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray],
 
 
 def tell(summary: dict) -> list:
-    """The largest gap of every model in a sentence, and a table of groups and models for each attribute."""
+    """The largest gap of every model in a sentence, the groups in a picture, a table an attribute folded."""
     blocks = {model: block["subgroups"] for model, block in summary["models"].items()}
     first = next(iter(blocks.values()))
+    if not first["attributes"]:
+        return []
+    items = Items([sentence(model, block) for model, block in summary["models"].items()])
+    few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
+    tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
     left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]
-    blocks_of_page = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
-    if first["attributes"]:
-        items = [sentence(model, block) for model, block in summary["models"].items()]
-        tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
-        few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
-        blocks_of_page = [Items(items), Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}"), *tables, *blocks_of_page]
-    return blocks_of_page
+    notes = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
+    text = Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}")
+    details = Details("The groups' numbers, and how to read them", [text, *tables, *notes])
+    return [Columns([[_picture(blocks, first)], [items, details]])]
+
+
+def unmeasured(summary: dict) -> list[Unmeasured]:
+    """The subgroups, where nothing tells images apart."""
+    first = next(iter(summary["models"].values()))["subgroups"]
+    reasons = join([f"{attribute} is {reason}" for attribute, reason in first["left_out"].items()] or [""])
+    return [] if first["attributes"] else [Unmeasured("Differences between subgroups", reasons)]
 
 
 def measure(study: Study) -> dict:
@@ -145,7 +156,7 @@ def measure(study: Study) -> dict:
     return study.of_each("subgroups", lambda model: of_model(study.models[model], study.cuts[model], study.draws))
 
 
-SECTION = Section("Subgroups", measure=measure, tell=tell, claim=(36, 39))
+SECTION = Section("Subgroups", measure=measure, tell=tell, unmeasured=unmeasured, claim=(36, 39))
 
 
 def sentence(model: str, block: dict) -> str:
@@ -265,6 +276,33 @@ def _described(gap: Gap, gaps: int) -> dict:
         "shown": bool(of_all[0] > 0),
         "labels": gap.labels,
     }
+
+
+def _picture(blocks: Mapping[str, dict], first: dict) -> Figure:
+    """Every group that is large enough to judge, in the metric that gaps are in."""
+    measure = first["measure"]
+    groups = [
+        (attribute, group)
+        for attribute, by_group in first["attributes"].items()
+        for group, block in by_group.items()
+        if not block["few"]
+    ]
+    groups = groups or [(attribute, group) for attribute, of in first["attributes"].items() for group in of]
+    of_model = {
+        label(model): [block["attributes"][attribute][group] for attribute, group in groups]
+        for model, block in blocks.items()
+    }
+    names = [f"{attribute}: {group}" for attribute, group in groups]
+    marks = {
+        name: [figures.reach(block, "test", measure) for block in of_groups] for name, of_groups in of_model.items()
+    }
+    words = {
+        name: [f"{model} {with_interval(of_groups[i], 'test', measure)}" for model, of_groups in of_model.items()]
+        for i, name in enumerate(names)
+    }
+    element = figures.dots(names, marks, metric_name(measure), "subgroups", None)
+    caption = "At threshold 0.5, with 95 % intervals over patients; groups too small to judge are in the tables alone."
+    return Figure("subgroups", element, f"{metric_name(measure)} by subgroup", f"{listed(words)}.", caption)
 
 
 def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:

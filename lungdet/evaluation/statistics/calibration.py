@@ -53,6 +53,15 @@ def reliability(y: ArrayLike, logit: ArrayLike) -> tuple[np.ndarray, np.ndarray,
         return *(np.bincount(place, weights=weight, minlength=BINS) / count for weight in (p, y)), count
 
 
+def share_interval(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval of shares of so many cases each, also where all or none are; NaN of no case."""
+    z = stats.norm.isf(0.025)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+        reach = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
+    return np.clip(middle - reach, 0, share), np.clip(middle + reach, share, 1)
+
+
 RANGE = (0.05, 20.0)
 """Where a temperature is looked for."""
 _TRUE = np.linspace(0, 8, 4001)

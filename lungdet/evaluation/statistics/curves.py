@@ -22,47 +22,45 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def curves(tables: Sequence[pd.DataFrame], label: str, seed: int = 0) -> dict[str, Curve]:
-    """`roc` (recall over 1 - specificity) and `pr` (precision over recall) of one label.
+def curves(tables: Sequence[pd.DataFrame], label: str, kind: str, seed: int = 0) -> Curve:
+    """`roc` (recall over 1 - specificity) or `pr` (precision over recall) of one label.
 
     Args:
         tables: the same images' predictions, one table a seed.
         label: which predictions.
+        kind: see above.
         seed: of the draws.
     """
     table = tables[0]
     known = table[f"target_{label}"].notna().to_numpy()
     if table.loc[known, f"target_{label}"].nunique() < 2:
         nothing = np.full(len(POINTS), np.nan)
-        return dict.fromkeys(("roc", "pr"), Curve(POINTS, nothing, nothing, nothing))
+        return Curve(POINTS, nothing, nothing, nothing)
     patient, patients = pd.factorize(table.loc[known, "patient_id"], sort=True)
     once = np.ones((1, len(patients)), np.int32)
     drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS, seed))]
-    heights = {"roc": [], "pr": []}
-    for times in drawn:
-        by_seed = [_at_points(table[known], label, patient, times) for table in tables]
-        for kind, values in heights.items():
-            values.append(np.mean([points[kind] for points in by_seed], axis=0))
-    ends = {
-        kind: np.nanquantile(np.concatenate(values[1:]), [0.025, 0.975], axis=0) for kind, values in heights.items()
-    }
-    return {kind: Curve(POINTS, values[0][0], *ends[kind]) for kind, values in heights.items()}
+    heights = [
+        np.mean([_at_points(table[known], label, kind, patient, times) for table in tables], axis=0) for times in drawn
+    ]
+    return Curve(POINTS, heights[0][0], *np.nanquantile(np.concatenate(heights[1:]), [0.025, 0.975], axis=0))
 
 
-def _at_points(table: pd.DataFrame, label: str, patient: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Both curves of some draws (b, P) at `POINTS`, each (b, points)."""
+def _at_points(table: pd.DataFrame, label: str, kind: str, patient: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The curve of some draws (b, P) at `POINTS`, (b, points)."""
     logit = table[f"logit_{label}"].to_numpy()
     order = np.argsort(-logit, kind="stable")
     last = np.append(np.diff(logit[order]) != 0, True)  # images of the same log-odds are one step
     weight = times[:, patient[order]]
     hit = (table[f"target_{label}"].to_numpy()[order] == 1).astype(np.int32)
     images, hits = (np.cumsum(counts, axis=1)[:, last] for counts in (weight, weight * hit))
-    roc, pr = np.full((2, len(times), len(POINTS)), np.nan)
+    heights = np.full((len(times), len(POINTS)), np.nan)
     for draw, (after, reached) in enumerate(zip(images, hits, strict=True)):
         alarms = after - reached
         if not reached[-1] or not alarms[-1]:
             continue
-        roc[draw] = np.interp(POINTS, np.append(0, alarms / alarms[-1]), np.append(0, reached / reached[-1]))
-        step = np.minimum(np.searchsorted(reached / reached[-1], POINTS), len(reached) - 1)
-        pr[draw] = reached[step] / np.maximum(after[step], 1)
-    return {"roc": roc, "pr": pr}
+        if kind == "roc":
+            heights[draw] = np.interp(POINTS, np.append(0, alarms / alarms[-1]), np.append(0, reached / reached[-1]))
+        else:
+            step = np.minimum(np.searchsorted(reached / reached[-1], POINTS), len(reached) - 1)
+            heights[draw] = reached[step] / np.maximum(after[step], 1)
+    return heights

@@ -1,9 +1,9 @@
-"""Thresholds: chosen on validation predictions by a named rule, stored in the run folder, reused everywhere."""
+"""Thresholds: chosen on validation predictions by a named rule, and stored in the run folder."""
 
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ RULES: dict[str, str] = {
     "fixed": "`at` itself",
 }
 """Every rule, and which threshold it picks."""
+USUAL = "youden"
+"""The rule where none is asked for."""
 
 
 class ThresholdError(InputError):
@@ -127,18 +129,6 @@ def load(folder: Path) -> dict[str, Threshold]:
         return {label: _read(stored) for label, stored in stored_by_label.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ThresholdError(f"{path} is damaged ({error}); delete it, and thresholds are chosen anew") from error
-
-
-def agreed(rule: str | None, at: float | None, folders: Iterable[Path]) -> tuple[str, float | None]:
-    """The rule that is asked for; where none is, the one stored in all these run folders, else `youden`."""
-    if rule is None and at is None:
-        stored = [{(cut.rule, cut.at) for cut in load(folder).values()} or {None} for folder in folders]
-        rules = set().union(*stored)
-        if len(rules) == 1 and (only := rules.pop()) is not None:
-            return only
-    rule = rule or "youden"
-    check(rule, at)
-    return rule, at
 
 
 def _read(stored: Mapping) -> Threshold:

@@ -18,6 +18,7 @@ from lungdet.evaluation.gathering.families import require_pairs
 from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import runs
+from lungdet.page.document import flat
 from lungdet.page.wording import FLAGS, label
 from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
@@ -231,7 +232,7 @@ def test_seeds_that_share_a_start_and_models_that_do_not_are_a_caveat(tmp_path, 
     assert ("Frozen, as in CNN" in doubts) == shared
     assert ("The models do not start from the same runs: CNN" in doubts) == differ
     assert "differ in more than their class" not in doubts
-    [table] = runs.tell(numbers)
+    [table] = flat(runs.tell(numbers))
     assert ("Started from" in table.columns) == any((*cnn, *lstm))
 
 

@@ -105,7 +105,7 @@ def test_findings_have_no_published_row_and_a_figure_of_their_own(of_findings):
     numbers, _, out = of_findings
     text = (out / "report.md").read_text()
     assert numbers["published"] == {}
-    assert "## Mean over findings" in text
+    assert "## Results, mean over findings" in text
     assert "![AUROC by finding. effusion: CNN 0." in text
     assert (out / "figures" / "findings.svg").exists()
     assert "mined from reports by text analysis" in text
@@ -151,4 +151,5 @@ def test_predictions_that_name_no_findings_are_evaluated_without(tmp_path):
     test = predictions({"chestxray14": 68}, seed=1).filter(regex="^(?!target_)|target_abnormal")
     numbers, _, out = evaluate(write_run(tmp_path / "run", test=test))
     assert numbers["models"]["cnn"]["sensitivity_by_finding"] is None
-    assert "Not recorded: the runs' predictions do not say" in (out / "report.md").read_text()
+    reason = "| Sensitivity by finding | the runs' predictions do not say which findings an image carries |"
+    assert reason in (out / "report.md").read_text()

@@ -1,13 +1,13 @@
-"""Choice: the better model where a difference is shown, else the cheaper, and `not measured` where nothing was."""
+"""Choice: the better model where a difference is shown, else the cheaper; nothing where nothing was measured."""
 
 from copy import deepcopy
 
 import pytest
 
-from lungdet.evaluation import report
-from lungdet.evaluation.sections import choice, earlier_visits
+from lungdet.evaluation import report, sections
+from lungdet.evaluation.sections import choice
 from tests.evaluation.sections.test_data_need import learning_curves
-from tests.evaluation.sections.test_gap import rendered, summarised
+from tests.evaluation.sections.test_gap import APART, rendered, summarised
 from tests.evaluation.sections.test_generalisation import cross
 from tests.evaluation.sections.test_image_quality import write_degraded
 from tests.fake_runs import two_runs, write_run
@@ -29,6 +29,14 @@ def table(summary):
     [found] = told(summary)
     rendered([found])
     return {row[0]: row[1] for row in found.rows}
+
+
+def unmeasured(summary):
+    """What the report's last section lists, with the commands, of the sections that `summarised` has measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "SECTIONS", [section for section in sections.SECTIONS if section not in APART])
+        lacking, _ = report.unmeasured(summary)
+    return dict(lacking.rows)
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +83,20 @@ def test_a_shown_difference_decides_whatever_the_cost(alike):
     assert table(alike)[here] == "CNN for accuracy; CNN-LSTM for AUROC: each is shown"
 
 
-def test_what_was_not_measured_is_said_to_be(alike):
+def test_what_was_not_measured_is_one_list_with_commands_and_no_advice(alike):
     alike["efficiency"] = None
-    found = table(alike)
-    assert [situation for situation, said in found.items() if said == "not measured"] == [
-        "An answer as soon as possible, image by image",
-        "A source that was not trained on",
-        "More or less training data",
-        "Few abnormal images, or few normal ones, to train on",
-        "Noisy, blurred, badly exposed or compressed images",
-        "Series of a patient's images",
-    ]
-    assert "With fewer than three seeds" in rendered(told(alike))
+    assert list(table(alike)) == ["As much training data as here (68 images)"]
+    commands = unmeasured(alike)
+    for what, experiment in {
+        "What the models are worth on a source that they were not trained on": "cross_dataset",
+        "How results change with the number of training patients": "learning_curve",
+        "What an unbalanced training part costs": "imbalance",
+        "Whether it is the recurrence that helps, or more parameters": "controls",
+    }.items():
+        assert commands[what] == f"`python train.py experiment={experiment} data.root=DIR`"
+    assert "`python evaluate.py runs=FOLDER efficiency=true`" in commands.values()
+    further = [what for what in commands if "earlier images" in what]
+    assert further == ["What the CNN-LSTM gains from a patient's earlier images (34 further images here)"]
 
 
 def test_latency_decides_only_where_its_quartiles_lie_on_one_side_of_one(alike):
@@ -148,16 +158,6 @@ def test_imbalance_other_sources_and_poor_images_are_situations(tmp_path):
 
 def test_a_single_model_leaves_no_choice(tmp_path):
     write_run(tmp_path / "run")
-    [text] = told(summarised(tmp_path, 100))
-    assert text.text == "There is no other model to choose."
-
-
-def test_series_are_not_measured_and_the_images_that_would_make_them_are_counted(alike):
-    [text] = earlier_visits.tell(alike)
-    assert (
-        "not measured by these runs: each of them reads a single image. There are series to read: of the 68"
-        in text.text
-    )
-    assert "34 are further images of a patient." in text.text
-    alike["data"]["test"]["patients"] = 68
-    assert "each of the 68 patients tested has a single image" in earlier_visits.tell(alike)[0].text
+    numbers = summarised(tmp_path, 100)
+    assert told(numbers) == []
+    assert "Differences between models: one is here" in unmeasured(numbers)

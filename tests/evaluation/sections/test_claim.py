@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lungdet.evaluation.sections import claim
-from lungdet.page.document import Document, Section, Table, Text, html, markdown
+from lungdet.page.document import Document, html, markdown
 from tests.fake_runs import evaluate, fold_of, predictions, two_runs, without_source, write_run
 
 REPORTS = {
@@ -43,17 +43,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[d
 
 def answers(written: Document, numbers: dict) -> dict[str, str]:
     """Where the checklist says that each item is answered."""
-    return {asks: where for _, asks, where in rows(claim.appendix(written.sections, numbers))}
+    return {asks: where for _, asks, where in rows(claim.checklist(written, numbers))}
 
 
-def with_checklist(written, numbers):
-    """The report with the checklist at its end, whether or not it has one already."""
-    sections = [one for one in written.sections if one.title != claim.TITLE]
-    return replace(written, sections=[*sections, claim.appendix(sections, numbers)])
-
-
-def rows(section: Section) -> list[list[str]]:
-    [table] = [block for block in section.blocks if isinstance(block, Table)]
+def rows(checklist: Document) -> list[list[str]]:
+    [table] = checklist.sections[0].blocks
     return table.rows
 
 
@@ -80,34 +74,39 @@ def targets(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_every_link_of_a_real_report_leads_somewhere(kind, reports):
+def test_every_link_of_a_real_report_and_its_checklist_leads_somewhere(kind, reports):
     numbers, written = reports(kind)
-    written = with_checklist(written, numbers)
-    page = Page(html(written))
+    checklist = claim.checklist(written, numbers)
+    page, text = Page(html(written)), markdown(written)
     assert len(page.ids) == len(set(page.ids))
-    in_page = [link.removeprefix("#") for link in page.links if link.startswith("#")]
-    assert set(in_page) <= set(page.ids)
-    assert all(link.startswith(("#", "https://")) for link in page.links)
-    text = markdown(written)
+    here = [link.removeprefix("#") for link in page.links if link.startswith("#")]
+    there = Page(html(checklist)).links
+    assert {link for link in page.links if not link.startswith("#")} == {"claim.html"}
+    assert set(here) | {link.removeprefix("report.html#") for link in there if "#" in link} <= set(page.ids)
+    assert {link.partition("#")[0] for link in there} == {"report.html"}
+    assert len(there) > 20
     in_text = re.findall(r"\]\(#([^)]+)\)", text)
     assert set(in_text) <= set(targets(text))
-    assert len(in_text) == len(in_page) > 30
+    assert len(in_text) == len(here)
+    assert {link.removeprefix("report.md#") for link in re.findall(r"\]\(([^)]+#[^)]+)\)", markdown(checklist))} <= {
+        *targets(text)
+    }
 
 
 @pytest.mark.parametrize("kind", REPORTS)
 def test_all_items_stand_there_and_each_has_a_link_or_says_that_it_is_not_reported(kind, reports):
     numbers, written = reports(kind)
-    section = with_checklist(written, numbers).sections[-1]
-    assert [row[0] for row in rows(section)] == [str(number) for number in range(1, 45)]
-    for number, asks, where in rows(section):
+    checklist = claim.checklist(written, numbers)
+    assert [row[0] for row in rows(checklist)] == [str(number) for number in range(1, 45)]
+    for number, asks, where in rows(checklist):
         assert asks
-        assert ("](#" in where) != where.startswith("not reported"), number
+        assert ("](report.html#" in where) != where.startswith("not reported"), number
         assert where.startswith("[") or "; to add: " in where, number
-    unreported = sum(where.startswith("not reported") for _, _, where in rows(section))
-    [text] = [block.text for block in section.blocks if isinstance(block, Text)]
-    assert f"The other {unreported} are not reported" in text
-    assert f"Of 44 items {44 - unreported} lead" in text
-    assert f"{sum('; missing: ' in where for _, _, where in rows(section))} of them with something missing" in text
+    unreported = sum(where.startswith("not reported") for _, _, where in rows(checklist))
+    assert f"The other {unreported} are not reported" in checklist.answer
+    assert f"Of 44 items {44 - unreported} lead" in checklist.answer
+    incomplete = sum("; missing: " in where for _, _, where in rows(checklist))
+    assert f"{incomplete} of them with something missing" in checklist.answer
 
 
 def test_what_no_report_can_know_is_not_reported(reports):
@@ -132,20 +131,20 @@ def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(repor
         return where["Test on data of the same source"], where["Test on data of another source"]
 
     same, other = same_and_other(*reports("binary"))
-    assert same.startswith("[The study's table](#the-studys-table)")
+    assert same.startswith("[Results](report.html#results)")
     assert other.startswith("not reported; to add")
     same, other = same_and_other(*reports("external"))
     assert same.startswith("not reported; to add")
-    assert other == "[The study's table](#the-studys-table), [Data and split](#data-and-split)."
+    assert other == "[Results](report.html#results), [Data and split](report.html#data-and-split)."
     same, other = same_and_other(*evaluate(write_run(tmp_path / "a"), external="chestxray14")[:2])
     assert other.startswith("not reported")
     same, other = same_and_other(*reports("sources"))
     assert same.startswith("not reported")
-    assert other.startswith("[The study's table]")
+    assert other.startswith("[Results]")
     restricted = {"datasets": {"chestxray14": 60, "shenzhen": 40}, "config": {"data.train_on": "shenzhen"}}
     same, other = same_and_other(*evaluate(write_run(tmp_path / "b", **restricted))[:2])
-    assert same.startswith("[The study's table]")
-    assert other.startswith("[The study's table]")
+    assert same.startswith("[Results]")
+    assert other.startswith("[Results]")
     run = write_run(tmp_path / "c", test=predictions({"shenzhen": 30}))
     same, other = same_and_other(*evaluate(run, external="shenzhen", unsearched=({"run": "X", "resize": "pad"},))[:2])
     assert same.startswith("not reported")
@@ -161,7 +160,7 @@ def test_intervals_are_reported_where_the_runs_have_them(reports):
     assert where["Performance and its uncertainty"].endswith("; missing: intervals.")
     numbers["models"]["cnn"]["test_interval"] = {"accuracy": [0.1, 0.9]}
     where = answers(written, numbers)
-    assert "[Differences between the models](#differences)" in where["Statistical uncertainty"]
+    assert "[Differences between the models](report.html#differences)" in where["Statistical uncertainty"]
     assert "missing" not in where["Statistical uncertainty"] + where["Performance and its uncertainty"]
 
 
@@ -170,13 +169,15 @@ def test_how_labels_came_about_is_unknown_of_a_users_own_table(reports, tmp_path
     assert answers(written, numbers)["How the reference standard was defined"].startswith("not reported")
     numbers, written = reports("binary")
     where = answers(written, numbers)["How the reference standard was defined"]
-    assert where.startswith("[What to keep in mind](#what-to-keep-in-mind)")
+    assert where.startswith("[What to keep in mind](report.html#what-to-keep-in-mind)")
 
 
 def test_a_title_with_brackets_is_still_a_link(reports):
-    numbers, written = reports("user's table")
-    where = answers(written, numbers)["Robustness and sensitivity to assumptions"]
-    assert "[clinic (A) alone](#clinic-a-alone)" in where
+    numbers, written = reports("binary")
+    written = replace(
+        written, sections=[replace(section, title=f"{section.title} [A]") for section in written.sections]
+    )
+    assert "[Runs (A)](report.html#runs-a)" in answers(written, numbers)["Software"]
 
 
 def test_one_class_on_the_test_part_does_not_stop_it(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import data_need
 from lungdet.page import sentences
-from tests.evaluation.sections.test_gap import rendered, summarised, write_train
+from tests.evaluation.sections.test_gap import rendered, studied, summarised, write_train
 from tests.fake_runs import two_runs, write_run
 
 FRACTIONS = (0.1, 0.5, 1.0)
@@ -127,14 +127,17 @@ def test_one_seed_a_single_model_and_no_training_predictions_are_shown_as_far_as
     assert "overfits more" not in text
 
 
-def test_with_one_share_there_is_the_gap_and_how_to_measure_the_rest(tmp_path):
+def test_with_one_share_there_is_the_gap_alone(tmp_path):
     two_runs(tmp_path)
     for model in ("cnn", "cnn_lstm"):
         write_train(tmp_path / f"0_{model}")
-    text = rendered(data_need.tell(summarised(tmp_path, 100)))
-    assert "is not measured: all runs had the same share of them. `python train.py experiment=learning_curve" in text
-    assert "`python evaluate.py runs=FOLDER`" in text
-    assert "| CNN-LSTM | Log loss | 80 / 68 |" in text
+    study = studied(tmp_path, 100)
+    numbers = summarised(tmp_path, 100)
+    assert data_need.tell(numbers) == []
+    assert data_need.SECTION.title(numbers) == "Overfitting"
+    assert "| CNN-LSTM | Log loss | 80 / 68 |" in rendered(data_need.show(numbers, study))
+    [curve] = data_need.unmeasured(numbers)
+    assert curve.how == "`python train.py experiment=learning_curve data.root=DIR`"
 
 
 def test_training_images_are_left_open_where_runs_did_not_record_them(numbers):

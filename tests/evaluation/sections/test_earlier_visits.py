@@ -11,6 +11,7 @@ from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.visits import Group, groups, label_before
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
+from lungdet.page.document import flat
 from tests.evaluation.sections.test_gap import rendered
 from tests.evaluation.sections.test_recurrence import CNN, LSTM, cohort, replicates, simulated, summarised
 
@@ -61,7 +62,7 @@ def test_small_groups_are_listed_without_a_claim_and_outside_the_family():
     assert all(one["metrics"][group]["p_holm"] is None for group in few)
     judged = [found for group, found in one["metrics"].items() if group not in few]
     assert [found["p_holm"] for found in judged] == pytest.approx(holm([found["p"] for found in judged]))
-    [shown] = [block for block in earlier_visits.tell(numbers) if block.kind == "table"]
+    [shown] = [block for block in flat(earlier_visits.tell(numbers)) if block.kind == "table"]
     assert "any finding cleared (against: still there) (few)" in [row[0] for row in shown.rows]
     block = one["groups"]["abnormal cleared"]
     expected = table[groups(table, ("abnormal",))[Group("abnormal", "cleared")][1]]["target_abnormal"]
@@ -97,11 +98,11 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
     assert "at the visit before: pneumonia." in text
 
 
-def test_runs_of_single_images_and_a_lacking_partner_are_told_what_measures_the_claim():
-    test = {"images": 68, "patients": 34}
-    for sequence, said in (("rows", "each of them reads a single image"), ("visits", "it takes a CNN and a CNN-LSTM")):
-        models = {"cnn_lstm": {"settings": {"role": "cnn_lstm", "sequence": sequence}}}
-        [text] = earlier_visits.tell({"models": models, "series": [], "data": {"test": test}})
-        assert said in text.text
-        assert "`python train.py experiment=temporal` measures it" in text.text
-        assert "model.sequence=visits seed=0,1,2 data=chestxray14 data.root=DIR` on patients." in text.text
+def test_runs_that_read_no_series_say_how_many_images_there_would_be_to_read():
+    data = {"test": {"images": 68, "patients": 34}, "patients_known": True}
+    assert earlier_visits.tell({"series": []}) == []
+    [lacking] = earlier_visits.unmeasured({"series": [], "data": data})
+    assert lacking.what.endswith("earlier images (34 further images here)")
+    assert lacking.how == "`python train.py -m model=cnn,cnn_lstm model.sequence=visits seed=0,1,2`"
+    [lacking] = earlier_visits.unmeasured({"series": [], "data": data | {"patients_known": False}})
+    assert lacking.how == "`python train.py experiment=temporal` on phantoms"

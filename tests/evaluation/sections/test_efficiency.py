@@ -4,7 +4,7 @@ import pytest
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import efficiency
-from lungdet.page.document import Document, Items, Section, Table, Text, html, markdown
+from lungdet.page.document import Document, Items, Section, Table, flat, html, markdown
 
 CNN, LSTM, PATCHES = Model("cnn"), Model("cnn_lstm"), Model("cnn_lstm", {"model.sequence": "patches"})
 
@@ -65,6 +65,9 @@ def report(found: dict | None, names: list[str] | None = None) -> Document:
         "fit_seconds": 100.0,
         "epochs": 10.0,
         "best_epoch": 4.0,
+        "images_per_second": 20.0,
+        "peak_memory_bytes": 2**20,
+        "precision": ["32-true"],
         "hardware": ["some GPU"],
     }
     names = names or list(found["models"])
@@ -76,14 +79,14 @@ def report(found: dict | None, names: list[str] | None = None) -> Document:
 def test_the_section_compares_with_the_first_model(found: dict, count: int) -> None:
     names = list(found["models"])[:count]
     document = report(found | {"models": {name: found["models"][name] for name in names}})
-    *against, table = document.sections[0].blocks
-    assert isinstance(table, Table)
-    assert len(table.columns) == 1 + count
-    assert all(len(row) == 1 + count for row in table.rows)
-    rows = {title: cells for title, *cells in table.rows}
+    *against, table, recorded = [b for b in flat(document.sections[0].blocks) if isinstance(b, Items | Table)]
+    assert len(table.columns) == len(recorded.columns) == 1 + count
+    assert all(len(row) == 1 + count for row in table.rows + recorded.rows)
+    rows = {title: cells for title, *cells in table.rows + recorded.rows}
     assert rows["Parameters"][0] == f"{found['models']['cnn']['parameters']:,}"
     assert rows["Time an epoch"] == ["10.0 s"] * count
     assert rows["Time to the best epoch"] == ["50.0 s"] * count
+    assert rows["Epochs (best)"] == ["10 (5)"] * count  # counted from 1
     assert len(against) == (count > 1)
     if against:
         assert isinstance(against[0], Items)
@@ -95,21 +98,21 @@ def test_the_section_compares_with_the_first_model(found: dict, count: int) -> N
     assert "64 x 64 pixels" in html(document)
 
 
-@pytest.mark.parametrize("nothing", [None, {"reason": "the configuration is gone"}])
-def test_the_section_says_that_nothing_was_measured_and_shows_what_the_runs_recorded(nothing: dict | None) -> None:
-    said, table = report(nothing, [CNN, LSTM]).sections[0].blocks
-    assert isinstance(said, Text)
-    assert "not measured: " in said.text
-    assert nothing is None or nothing["reason"] in said.text
-    assert [title for title, *_ in table.rows] == ["Parameters", "Time an epoch", "Time to the best epoch"]
+def test_the_section_says_why_nothing_was_measured_and_shows_what_the_runs_recorded() -> None:
+    said, table, _ = report({"reason": "the configuration is gone"}, [CNN, LSTM]).sections[0].blocks
+    assert said.text == "Speed, latency and memory side by side are not measured: the configuration is gone."
+    unasked = report(None, [CNN, LSTM]).sections[0].blocks
+    assert unasked[0] == table
+    assert efficiency.SECTION.unmeasured({"efficiency": None})[0].how.endswith("efficiency=true`")
+    assert [title for title, *_ in table.rows] == ["Parameters", "Training time", "Epochs (best)"]
     assert table.rows[0][1:] == ["1,000", "1,000"]
 
 
 def test_the_section_shows_what_is_not_known_as_unknown(found: dict) -> None:
-    block = dict.fromkeys(("parameters", "fit_seconds", "epochs", "best_epoch")) | {"hardware": ["None"]}
+    block = dict.fromkeys(efficiency.COSTS) | {"hardware": ["None"], "precision": ["unknown"]}
     nothing = found | {"models": {CNN: found["models"][CNN] | {"peak_memory_bytes": None}}}
-    *_, table = efficiency.tell({"models": {CNN: block}, "efficiency": nothing})
-    rows = {title: cells for title, *cells in table.rows}
+    blocks = flat(efficiency.tell({"models": {CNN: block}, "efficiency": nothing}))
+    rows = {title: cells for table in blocks if isinstance(table, Table) for title, *cells in table.rows}
     assert rows["Peak memory, MiB"] == rows["Time an epoch"] == rows["Time to the best epoch"] == ["unknown"]
 
 

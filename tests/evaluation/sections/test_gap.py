@@ -35,7 +35,7 @@ def studied(folder, draws=200):
     """What sections measure of a folder of runs."""
     results, skipped = collect([folder])
     models, left_out = group(results)
-    return summary.study_of(models, skipped + left_out, "youden", None, folder / "report", draws)
+    return summary.study_of(models, skipped + left_out, None, None, folder / "report", draws)
 
 
 def summarised(folder, draws=200):
@@ -197,14 +197,15 @@ def test_runs_of_an_older_version_have_none_and_say_so(tmp_path):
     assert "| CNN | Accuracy |" in text
     assert f"CNN-LSTM: {reason}." in text
     (tmp_path / "0_cnn" / "predictions" / "train.parquet").unlink()
-    [block] = gap.tell(summarised(tmp_path))
-    assert block.text.startswith("The gap between training and validation is not measured: 1 run (0_cnn)")
+    numbers = summarised(tmp_path)
+    assert gap.tell(numbers) == []
+    assert gap.unmeasured(numbers)[0].how.startswith("1 run (0_cnn) kept no predictions of training images")
 
 
 def test_folds_have_none(tmp_path):
     numbers = summarised(folds(tmp_path))
     assert "each fold or held-out source has a network" in numbers["models"]["cnn"]["gap"]["reason"]
-    assert "not measured" in rendered(gap.tell(numbers))
+    assert gap.unmeasured(numbers)[0].how.startswith("each fold or held-out source has a network")
 
 
 def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(tmp_path):

@@ -11,6 +11,7 @@ from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import image_quality
 from lungdet.evaluation.statistics import intervals
 from lungdet.page import sentences
+from lungdet.page.document import flat
 from tests.evaluation.gathering.test_parts import folds
 from tests.evaluation.sections.test_gap import rendered, replicates, summarised
 from tests.fake_runs import predictions, write_run
@@ -111,7 +112,7 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
 
 
 def test_the_table_goes_from_mild_to_severe_in_words(numbers, drawn):
-    blocks = image_quality.tell(numbers)
+    blocks = [*flat(image_quality.tell(numbers))]
     [table] = [block for block in blocks if block.kind == "table"]
     assert [row[0] for row in table.rows] == [
         "as they are",
@@ -178,9 +179,9 @@ def test_a_level_that_a_seed_lacks_has_no_mean_over_seeds(tmp_path):
 
 def test_runs_without_any_say_how_to_predict_them(tmp_path):
     write_run(tmp_path / "run")
-    [text] = image_quality.tell(summarised(tmp_path, 100))
-    assert "`python train.py experiment=robustness data.root=DIR`" in text.text
-    assert "`python train.py resume=RUN degrade=standard`" in text.text
+    numbers = summarised(tmp_path, 100)
+    assert image_quality.tell(numbers) == []
+    assert image_quality.unmeasured(numbers)[0].how == "`python train.py resume=RUN degrade=standard` for each run"
 
 
 def test_one_class_has_no_drop(tmp_path):

@@ -1,6 +1,7 @@
 """Imbalance: results and gap by the share of abnormal images in training, beside what the study claims."""
 
 from lungdet.evaluation.sections import imbalance
+from lungdet.page.document import flat
 from tests.evaluation.sections.test_data_need import learning_curves
 from tests.evaluation.sections.test_gap import rendered, summarised, write_train
 from tests.fake_runs import two_runs, write_run
@@ -39,7 +40,7 @@ def test_the_sources_own_share_stands_last_and_in_no_figure(tmp_path):
             write_train(write_run(tmp_path / f"{share} {model}", model, config=config), draw=1)
     numbers = summarised(tmp_path, 100)
     train = numbers["models"]["cnn data.train_prevalence=0.9"]["settings"]["train"]
-    blocks = imbalance.tell(numbers)
+    blocks = [*flat(imbalance.tell(numbers))]
     [table] = [block for block in blocks if block.kind == "table"]
     own = f"as the sources have it, {100 * train['abnormal'] / train['labelled']:.1f} %"
     assert [row[0] for row in table.rows] == ["90 %", "90 %", own, own]
@@ -71,5 +72,6 @@ def test_a_hole_and_undefined_metrics_are_shown_as_such(tmp_path):
 
 
 def test_runs_of_one_share_say_how_to_measure_it(tmp_path):
-    [text] = imbalance.tell(summarised(two_runs(tmp_path), 100))
-    assert "`python train.py experiment=imbalance data.root=DIR` measures it" in text.text
+    numbers = summarised(two_runs(tmp_path), 100)
+    assert imbalance.tell(numbers) == []
+    assert imbalance.unmeasured(numbers)[0].how == "`python train.py experiment=imbalance data.root=DIR`"

@@ -15,7 +15,7 @@ from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
-from lungdet.page.document import Document, Pictures, Section, Table, Text, html
+from lungdet.page.document import Document, Pictures, Section, Table, Text, flat, html
 from tests.fake_runs import consistent, fold_of, predictions, write_run
 
 
@@ -54,7 +54,7 @@ def keep(folder, ids, size=32, images=None):
 
 def section(folder, task="abnormal"):
     models, _ = group(collect([folder])[0])
-    return mistakes.show({"task": task}, SimpleNamespace(models=models))
+    return [*flat(mistakes.show({"task": task}, SimpleNamespace(models=models)))]
 
 
 def listed(blocks):
@@ -120,10 +120,10 @@ def test_pictures_show_the_very_pixels_of_the_store(tmp_path):
     assert not [block for block in blocks if isinstance(block, Table)]
     assert not [text for text in said(blocks) if "not shown" in text]
     first = grids[0].pictures[0]
-    assert first.caption == "Abnormal with probability 0.900. Labelled: no finding. `chestxray14/i00`"
+    assert first.caption == "`chestxray14/i00`: abnormal 0.900; labelled no finding"
     assert "chestxray14/i00" in first.alt
     assert "CNN" in first.alt
-    assert grids[1].pictures[0].caption.startswith("Abnormal with probability 0.200. Labelled: effusion.")
+    assert grids[1].pictures[0].caption.endswith(": abnormal 0.200; labelled effusion")
     names = [p.name for g in grids for p in g.pictures]
     assert len(names) == len(set(names))
 

@@ -21,6 +21,7 @@ from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
+from lungdet.page.document import flat
 from tests.evaluation.sections.test_gap import rendered
 from tests.fake_runs import evaluate, predictions, write_run
 from tests.simulated import several_seeds
@@ -182,8 +183,8 @@ def test_without_any_control_or_any_plain_cnn_lstm_it_is_not_measured():
     models = simulated(cohort(40), {"cnn": 1.0, "cnn_lstm": 1.0})
     numbers = summarised(models)
     assert numbers["recurrence"] == []
-    [text] = recurrence.tell(numbers)
-    assert "is not measured: it takes a CNN-LSTM and its controls. `python train.py experiment=controls" in text.text
+    assert recurrence.tell(numbers) == []
+    assert recurrence.unmeasured(numbers)[0].how == "`python train.py experiment=controls data.root=DIR`"
     shuffled = SimpleNamespace(models={CNN: models[CNN], SHUFFLED: models[LSTM]}, pairs=[(CNN, SHUFFLED)])
     assert recurrence.measure(shuffled) == {"recurrence": []}
 
@@ -214,7 +215,7 @@ def test_the_table_holds_every_model_on_both_kinds_of_cases():
         rows = replicate.test[inside]
         areas.append(roc_auc_score(rows["target_abnormal"], rows["logit_abnormal"]))
     assert one["cases"]["earlier"]["models"]["cnn_mlp"]["test"]["auroc"] == pytest.approx(np.mean(areas))
-    [shown] = [block for block in recurrence.tell(numbers) if block.kind == "table"]
+    [shown] = [block for block in flat(recurrence.tell(numbers)) if block.kind == "table"]
     assert [row[0] for row in shown.rows] == ["CNN-LSTM", "CNN", "CNN-MLP", "CNN-LSTM shuffled", "length alone"]
     assert shown.rows[2][4].startswith(f"{np.mean(areas):.3f} [")
     assert shown.rows[0][2:4] == ["", ""]

@@ -57,9 +57,11 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     block = {"seeds": list(range(seeds)), "referral": found}
     summary = {"task": task, "models": {Model("cnn"): block, Model("cnn_lstm"): block}}
+    summary |= {"threshold": {"rule": "youden", "at": None, "asked": False}}
+    matrices = [referral.matrix(summary, key) for key in ("test", "at_validation_threshold")]
     sections = [
         document.Section("Referral", referral.tell(summary)),
-        document.Section("Confusion matrix", [referral.matrix(summary)]),
+        document.Section("Confusion matrix", matrices),
     ]
     whole = document.Document("title", "answer", sections)
     assert "<table>" in document.html(whole)
@@ -142,7 +144,10 @@ def test_a_model_that_knows_where_it_errs_gains_and_the_sentence_says_how_much(t
     ) in text
     assert ": a gain is shown." in rendered(found, seeds=3)
     assert "| CNN | 90 | 88.9 [" in text
-    assert "![Accuracy in per cent on the images that are kept. CNN: 80.0 on 100 %, 88.9 on 90 %, 100.0 on" in text
+    assert (
+        "![Accuracy on the images that a model is surest of. In per cent: CNN: 80.0 on 100 %, 88.9 on 90 %, 100.0 on"
+        in text
+    )
 
 
 def test_a_model_that_is_surest_where_it_errs_loses(tmp_path):
@@ -175,7 +180,8 @@ def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_ove
         assert sum(found[key].values()) == 85
     text = rendered(referral.of_model(some, HALF * 2, 20), seeds=2)
     cells = " | ".join(f"{found['test'][kind]:.1f}" for kind in ("tp", "fn", "fp", "tn"))
-    assert f"| CNN | 0.5 | {cells} |" in text
+    assert f"| CNN | {cells} |" in text
+    assert "Images with a known label at threshold 0.5, means over seeds." in text
     assert "means over seeds" in text
 
 
@@ -226,7 +232,7 @@ def test_a_threshold_that_could_not_be_chosen_leaves_its_row_undefined(tmp_path)
     found = referral.of_model(some, [{"abnormal": Undefined("one class in validation")}], 20)
     assert found["confusion"]["abnormal"]["at_validation_threshold"] is None
     text = rendered(found)
-    assert "| CNN | validation | undefined | undefined | undefined | undefined |" in text
+    assert "| CNN | undefined | undefined | undefined | undefined |" in text
     assert "Undefined: there is no threshold: one class in validation." in text
 
 

@@ -1,0 +1,44 @@
+"""Following: the commands that a report's reader may go on with, made of the words that the runs were made with."""
+
+from collections.abc import Sequence
+
+from lungdet.evaluation.gathering.results import Result
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
+from lungdet.machine.commands import command, key_of
+
+OFFERED = 3
+
+
+def following(summary: dict, results: Sequence[Result], words: Sequence[str]) -> list[tuple[str, str]]:
+    """At most three commands, each with what it is for.
+
+    Args:
+        summary: what the report is made of.
+        results: the runs in it.
+        words: that evaluate.py was given.
+    """
+    commands = []
+    if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
+        commands.append((more_seeds(results), "what is said then holds of the models, not of these runs alone"))
+    if not summary["efficiency"]:
+        commands.append((command("evaluate.py", *words, "efficiency=true"), "what the models cost side by side"))
+    if not summary["threshold"]["asked"]:
+        rule = ("threshold.rule=sensitivity", "threshold.at=0.95")
+        commands.append((command("evaluate.py", *words, *rule), "tables where 95 % of the abnormal are called so"))
+    if summary["data"]["external"] is None:
+        other = ("data=table", "data.table=FILE.csv", "data.root=IMAGES")
+        commands.append((command("evaluate.py", *words, *other), "the same runs on images of your own"))
+    return commands[:OFFERED]
+
+
+def more_seeds(results: Sequence[Result]) -> str:
+    """The command that trains the same models under three seeds; in a multirun's folder it does what is missing."""
+    values: dict[str, dict[str, None]] = {}
+    for result in results:
+        for word in result.run.environment.get("overrides", []):
+            values.setdefault(key_of(word), {})[word.partition("=")[2]] = None
+    values["seed"] = {str(seed): None for seed in sorted({0, 1, 2} | {result.seed for result in results})}
+    folders = {result.run.folder.resolve().parent for result in results}
+    if len(folders) == 1 and (folder := folders.pop()).parent.name == "sweeps":
+        values["sweep.name"] = {folder.name: None}
+    return command("train.py -m", *[f"{key}={','.join(choices)}" for key, choices in values.items()])
