@@ -26,6 +26,10 @@ def main(config: DictConfig) -> float:
     with plain_errors("train.py", alone):
         if alone and any(override.lstrip("+").startswith("sweep.name=") for override in overrides):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
+        if config.find is not None:
+            from lungdet.training.suggesting import suggest
+
+            return suggest(config)
         with starting.start(config, overrides) as run, interruption.advice(run):
             if run.finished and run.changed is None:
                 return run.best_loss

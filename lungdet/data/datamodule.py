@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -151,6 +151,15 @@ class RadiographDataModule(lightning.LightningDataModule):
         """What a checkpoint says of its data: the hashes of the split and of its parts, and the store's fingerprint."""
         parts = {part: self.split.part_hash(part) for part in splits.PARTS}
         return {"split": self.split.hash, "parts": parts, "fingerprint": self.store.fingerprint}
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step on each device; Lightning's tuner tries others."""
+        return self.serving.batch_size
+
+    @batch_size.setter
+    def batch_size(self, images: int) -> None:
+        self.serving = replace(self.serving, batch_size=images)
 
     def describe(self) -> dict:
         """What a run folder records of its data: the store, and its sources.

@@ -9,7 +9,7 @@ from lungdet.errors import RunError
 from lungdet.machine.commands import key_of
 from lungdet.runs.folder import Run
 
-NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust", "known")
+NOT_THE_EXPERIMENT = ("run_dir", "resume", "outputs", "logger", "sweep", "hydra", "trust", "known", "find")
 """Groups that decide where a run lies, how it goes on, who is told and what is expected, not what it computes."""
 NOT_THE_DATA = ("store", "num_workers", "loader")
 """Keys of `data` that decide how its images are served, not which they are."""

@@ -1,0 +1,92 @@
+"""A learning rate or a batch size is suggested before training, and no run comes of it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from lungdet.errors import InputError
+from lungdet.models.classifier import Classifier
+from lungdet.runs.folder import find_runs
+from lungdet.training import suggesting
+from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
+from tests.calling import CHECKOUT
+
+
+def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
+    small = ["data.image_size=32", "data.batch_size=8", "data.num_workers=0", "trainer.precision=32-true"]
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        choices = ["data=table", f"data.table={table}", f"outputs={folder}", f"run_dir={folder}/search"]
+        return compose("train", [*choices, *small, "logger=csv", "augment=none", *changes])
+
+
+def test_a_tenth_of_the_learning_rate_of_the_lowest_loss_is_suggested() -> None:
+    rates = np.geomspace(1e-6, 1, 100)
+    loss = 0.7 - 0.2 * np.exp(-((np.log10(rates) + 2) ** 2)) + np.where(rates > 0.1, rates, 0)  # lowest at .01
+    assert tenth_of_lowest(pd.DataFrame({"learning_rate": rates, "loss": loss})) == pytest.approx(1e-3, rel=0.15)
+
+
+def test_a_loss_that_does_not_fall_suggests_nothing_however_low_its_first_values_are() -> None:
+    loss = 0.7 + 0.01 * np.random.default_rng(0).standard_normal(100)
+    loss[:5] = 0.3
+    assert tenth_of_lowest(pd.DataFrame({"learning_rate": np.geomspace(1e-6, 1, 100), "loss": loss})) is None
+
+
+def test_the_smoothed_loss_of_a_loss_that_stays_is_that_loss(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses are Lightning's: were they smoothed otherwise some day, this would tell."""
+    step = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", lambda self, *batch: 0 * step(self, *batch) + 0.5)
+    tmp_path.joinpath("search").mkdir()
+    with pytest.raises(InputError, match=r"no learning rate brought the loss down; give it more, .*num_training=24"):
+        suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=12"))
+    losses = pd.read_csv(tmp_path / "search/learning_rate.csv")["loss"]
+    assert len(losses) > 8
+    assert np.allclose(losses, 0.5)
+    assert not np.allclose(losses, unbiased(losses.to_numpy()))
+
+
+def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(suggesting, "FALL", 10.0)  # a dozen steps teach nothing
+    tmp_path.joinpath("search").mkdir()
+    with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
+        rate = suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=14"))
+    assert f"model.learning_rate={float(f'{rate:.2g}')}" in caplog.text
+    assert {path.name for path in (tmp_path / "search").iterdir()} == {"learning_rate.csv", "learning_rate.png"}
+    assert find_runs(tmp_path) == []
+
+
+def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = Classifier.training_step
+
+    def short_of_memory(self: Classifier, batch: dict, index: int) -> object:
+        if len(batch["image"]) > 21:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", short_of_memory)
+    config = configured(tmp_path, table, "find=batch_size")
+    tmp_path.joinpath("search").mkdir()
+    with pytest.raises(InputError, match=r"find=batch_size: .* this is a CPU.* set data.batch_size"):
+        suggest(config)
+    monkeypatch.setattr(suggesting, "require_gpu", lambda device: None)
+    with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
+        size = suggest(config)
+    assert 16 <= size <= 21
+    assert f"data.batch_size={size}" in caplog.text
+
+
+def test_what_goes_on_or_computes_on_several_devices_finds_nothing(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="find and resume=outputs/runs/a: a run that goes on keeps what it has"):
+        suggest(configured(tmp_path, table, "find=lr", "resume=outputs/runs/a"))
+    with pytest.raises(InputError, match=r"find and trainer.devices=2: .* say trainer.devices=1"):
+        suggest(configured(tmp_path, table, "find=lr", "trainer.devices=2", "trainer.accelerator=cpu"))
