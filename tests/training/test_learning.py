@@ -73,12 +73,11 @@ def test_the_demos_models_find_disease_on_held_out_phantoms(
     assert auroc(run) >= 0.85
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_permuted_labels_teach_nothing(model: str, outputs: Path) -> None:
+def test_permuted_labels_teach_nothing(outputs: Path) -> None:
     """The best epoch is chosen by permuted labels too, the test's labels are the true ones."""
     parts = "data.fractions=[0.5,0.1,0.4]"  # many to test on, or chance tells much; true labels reach .9
-    choices = ["experiment=demo", f"model={model}", *SMALL, "trainer.max_epochs=5", parts]
-    config = configured(outputs / f"permuted_{model}", *choices)
+    choices = ["experiment=demo", "model=cnn_lstm", *SMALL, "trainer.max_epochs=5", parts]
+    config = configured(outputs / "permuted", *choices)
     with starting.start(config) as run:
         lightning.seed_everything(run.config.seed, verbose=False)
         network = fitting.build_model(run)
