@@ -15,6 +15,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
@@ -483,6 +484,15 @@ def test_a_quick_try_takes_whole_patients_of_both_classes(table: Path, tmp_path:
     run = trained(configured(tmp_path, table, "data.limit=40", "trainer.max_epochs=1"))
     data = run.environment["data"]
     assert (data["images"], data["patients"], data["limit"]) == (40, 20, 40)
+
+
+def test_a_run_is_not_tested_on_what_its_published_weights_have_seen(table: Path, tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "file.pth")
+    weights = ["model/backbone=timm", "model.backbone.name=test_resnet", f"model.backbone.weights={tmp_path}/file.pth"]
+    with pytest.raises(RunError, match=r"file\.pth: these weights have learnt from table, .* of this run's test part"):
+        trained(configured(tmp_path, table, *weights, "model.backbone.seen=[table]"))
+    run = Run(tmp_path / "runs/new")
+    assert (run.environment["origin"]["seen"], run.can_continue) == (["table"], False)
 
 
 def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:

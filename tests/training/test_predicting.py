@@ -53,6 +53,14 @@ def run(table: Path, tmp_path: Path) -> Run:
     return load_run(folder)
 
 
+def test_images_of_a_dataset_that_published_weights_have_seen_are_not_scored(run: Run) -> None:
+    run.record(origin={"weights": "file.pth", "seen": ["table"]})
+    with pytest.raises(
+        RunError, match=r"file\.pth: .* learnt from table, nobody knows from which .* 8 images of these"
+    ):
+        score(run, run.config.data)
+
+
 def test_other_images_of_patients_trained_or_tuned_on_are_left_out(run: Run, caplog) -> None:
     scored = score(run, run.config.data)
     assert scored["patient_id"].tolist() == [f"table/{i}" for i in (3, 4, 5, 6, 7)]
