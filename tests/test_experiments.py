@@ -22,7 +22,7 @@ from tests.calling import CHECKOUT, output
 FOLDER = CHECKOUT / "conf/experiment"
 EXPERIMENTS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 KNOWN = [name for name in EXPERIMENTS if name.startswith("known/")]
-ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness")
+ON_REAL_DATA = ("controls", "cross_dataset", "imbalance", "learning_curve", "paper", "robustness", "transfer")
 # By experiment: the key that it varies, its values, and the two of them that are tried here.
 VARIED = {
     "cross_dataset": ("data.train_on", "chestxray14,montgomery,shenzhen", "chestxray14,shenzhen"),
