@@ -139,8 +139,7 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
             raise InputError(f"model.backbone.name={name}: timm knows no such model; did you mean: {close}")
-        expected = None if origin is None else origins.named(origin).range
-        self.name = name
+        self.name, self.range = name, None if origin is None else origins.named(origin).range
         if weights is not None:
             self.network = load_weights(name, weights, origin)
         else:
@@ -150,8 +149,8 @@ class TimmBackbone(Backbone):
         self.channels = self.network.num_features
         config = self.network.pretrained_cfg
         mean, deviation = torch.tensor(config["mean"]).mean(), torch.tensor(config["std"]).mean()
-        if expected is not None:
-            low, high = expected
+        if self.range is not None:
+            low, high = self.range
             mean, deviation = torch.tensor(low / (low - high)), torch.tensor(1 / (high - low))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)

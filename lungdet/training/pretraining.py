@@ -31,7 +31,7 @@ def load(backbone: Backbone, folder: str) -> None:
         folder: the run's.
 
     Raises:
-        RunError: no such run or checkpoint, or its backbone is another one.
+        RunError: no such run or checkpoint, or its backbone is another one, or expects other pixel values.
     """
     run = start(folder)
     named = {name: value for name, value in run.weights().items() if name.startswith(PREFIX)}
@@ -44,6 +44,12 @@ def load(backbone: Backbone, folder: str) -> None:
             f"model.backbone.init_from={folder}: its backbone is another one, "
             f"{OmegaConf.to_container(run.config.model.backbone)}; {len(misfits)} of its weights do not fit, first "
             f"{misfits[0]}"
+        )
+    name = OmegaConf.select(run.config, "model.backbone.origin")
+    if getattr(backbone, "range", None) != (None if name is None else origins.named(name).range):
+        raise RunError(
+            f"model.backbone.init_from={folder}: its backbone expects other pixel values; set model.backbone.origin="
+            f"{'null' if name is None else name}, as there"
         )
     backbone.load_state_dict(weights)
 
@@ -97,7 +103,7 @@ def require_unseen(run: Run, data: RadiographDataModule) -> list[dict[str, str]]
 
 
 def origin(model: DictConfig) -> dict | None:
-    """What is known of published weights that a model begins with; None of one that begins with none.
+    """What is known of published weights that a model begins with; None of one that begins with none, or with a run's.
 
     Args:
         model: the configuration, `model.backbone.weights`, `origin`, `seen` and `pretrained` among it.
@@ -109,6 +115,8 @@ def origin(model: DictConfig) -> dict | None:
     Raises:
         InputError: it is said of no weights whose they are, or `seen` is no list.
     """
+    if OmegaConf.select(model, "backbone.init_from") is not None:  # they replace all others
+        return None
     keys = ("pretrained", "weights", "origin", "seen")
     pretrained, file, name, seen = (OmegaConf.select(model, f"backbone.{key}") for key in keys)
     if seen is not None and not OmegaConf.is_list(seen):

@@ -19,6 +19,7 @@ from lungdet.data.store.store import Store, prepare
 from lungdet.errors import InputError, RunError
 from lungdet.models.backbone import ConvBackbone, untrained
 from lungdet.models.cnn import CNN
+from lungdet.models.origins import ORIGINS
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import pretraining
 from lungdet.training.fitting import build_model
@@ -87,6 +88,20 @@ def test_another_backbone_a_missing_run_and_one_without_weights_are_refused(tmp_
     (tmp_path / "run/checkpoints/best.ckpt").unlink()
     with pytest.raises(InputError, match=r"best\.ckpt: no such checkpoint"):
         pretraining.load(ConvBackbone([4, 8]), folder)
+
+
+def test_weights_are_given_the_pixel_values_that_they_had_in_the_other_run(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run/config.yaml")
+    config.model.backbone.origin = "densenet121-res224-nih"
+    OmegaConf.save(config, tmp_path / "run/config.yaml")
+    backbone = ConvBackbone([4, 8])
+    with pytest.raises(
+        InputError, match=r"expects other pixel values; set model\.backbone\.origin=densenet121-res224-nih"
+    ):
+        pretraining.load(backbone, folder)
+    backbone.range = ORIGINS["densenet121-res224-nih"].range
+    pretraining.load(backbone, folder)
 
 
 def test_a_model_is_built_with_them_and_a_backbone_alone_is_not_left_at_random(tmp_path: Path) -> None:
@@ -175,6 +190,7 @@ def test_what_published_weights_have_seen_is_said_by_their_origin_and_by_who_use
     assert (nih["origin"], nih["seen"]) == ("densenet121-res224-nih", ["chestxray14"])
     assert known(origin="imagenet", seen=["montgomery"])["seen"] == ["montgomery"]
     assert known(weights=None) is None
+    assert known(init_from="run", origin="imagenet") is None
     assert pretraining.origin(OmegaConf.create({"backbone": None})) is None
     assert pretraining.origin(OmegaConf.create({"backbone": {"widths": [4]}})) is None
     with pytest.raises(InputError, match=r"origin=imagenet, .*: of which weights\? set model\.backbone\.weights=FILE"):
