@@ -303,7 +303,7 @@ def test_the_best_checkpoint_is_the_epoch_of_the_lowest_validation_loss(run: Run
 def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     table: Path, tmp_path: Path, monkeypatch, changes: tuple[str, ...]
 ) -> None:
-    changes = ("model=cnn_lstm", "trainer.max_epochs=5", *changes)
+    changes = ("model=cnn_lstm", "model.backbone.widths=[4,8]", "trainer.max_epochs=5", *changes)
     whole = trained(configured(tmp_path / "whole", table, *changes))
     config = configured(tmp_path / "cut", table, *changes, "resume=auto")
     write = recording.Record._write
