@@ -9,6 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
+from torch.optim import Optimizer
 
 from lungdet.runs.folder import Run
 
@@ -42,7 +43,7 @@ class Unfreezing(Callback):
             log.info("from epoch %d on the backbone learns, too", trainer.current_epoch + 1)
 
 
-class WarmUp(Callback):
+class Settling(Callback):
     """Averages the first batches' statistics plainly, in each batch norm that is near its start.
 
     Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum that
@@ -50,7 +51,7 @@ class WarmUp(Callback):
     network that does not exist.
 
     Attributes:
-        momenta: of the batch norms that are still warming up, what their momentum is going to be.
+        momenta: of the batch norms that have not settled yet, what their momentum is going to be.
     """
 
     def __init__(self) -> None:
@@ -72,21 +73,36 @@ class WarmUp(Callback):
 
 
 class Compiling(Callback):
-    """Compiles the convolutional layers once batch norm has warmed up, and records that it has.
+    """Compiles the convolutional layers once batch norm has settled, and records that it has.
 
     Before, each momentum would be compiled anew, the ninth not at all.
     """
 
-    def __init__(self, run: Run, warm_up: WarmUp) -> None:
-        self.run, self.warm_up, self.compiled = run, warm_up, False
+    def __init__(self, run: Run, settling: Settling) -> None:
+        self.run, self.settling, self.compiled = run, settling, False
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
-        """At the first batch after the warm-up."""
-        if not self.compiled and not self.warm_up.momenta:
+        """At the first batch after that."""
+        if not self.compiled and not self.settling.momenta:
             log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
             module.backbone.compile()
             self.compiled = True
             self.run.record(compiled=True)
+
+
+class LastStep(Callback):
+    """Gives an epoch's last step its full length where fewer batches are left for it than other steps take.
+
+    Lightning divides by `trainer.accumulate_grad_batches` there, too.
+    """
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
+        """Make the gradient, which is not clipped yet, the mean of those batches that there are."""
+        batches = trainer.num_training_batches % trainer.accumulate_grad_batches
+        if batches and trainer.is_last_batch:
+            for parameter in module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(trainer.accumulate_grad_batches / batches)
 
 
 class Signals(Callback):

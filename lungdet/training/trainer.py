@@ -14,7 +14,7 @@ from lungdet.machine.hardware import Arithmetic
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.training.averaging import Averaging
-from lungdet.training.callbacks import Compiling, Patience, Seeding, Signals, Unfreezing, WarmUp
+from lungdet.training.callbacks import Compiling, LastStep, Patience, Seeding, Settling, Signals, Unfreezing
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.recording import Record, progress
 
@@ -44,7 +44,8 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
         Signals(),
         Seeding(),
         *([Unfreezing()] if unfreezes else []),
-        WarmUp(),
+        Settling(),
+        LastStep(),
         *([] if decay is None else [Averaging(decay)]),
         Record(run.folder),
         *bars,
@@ -79,8 +80,8 @@ def compile_backbone(run: Run, trainer: lightning.Trainer, model: Classifier, da
     options = run.config.trainer
     images = len(data.rows("train")) * options.max_epochs
     if model.backbone is not None and hardware.compiles(options.get("compile", False), images, options.accelerator):
-        [warm_up] = [callback for callback in trainer.callbacks if isinstance(callback, WarmUp)]
-        trainer.callbacks.append(Compiling(run, warm_up))
+        [settling] = [callback for callback in trainer.callbacks if isinstance(callback, Settling)]
+        trainer.callbacks.append(Compiling(run, settling))
 
 
 def _options(config: DictConfig, unfreezes: bool) -> dict:

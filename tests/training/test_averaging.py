@@ -1,4 +1,4 @@
-"""What is validated, saved and gone on from is an average of the weights; what learns is not disturbed."""
+"""What is validated and saved is an average of the weights, step by step; what learns is not disturbed."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lungdet.errors import InputError
 from lungdet.training.averaging import LEARNING, Averaging
+from lungdet.training.callbacks import LastStep
 
 
 class Toy(lightning.LightningModule):
@@ -96,6 +97,19 @@ def test_a_validation_after_the_fit_is_of_the_weights_that_it_is_given(tmp_path:
         toy.predict_step = toy.validation_step
         check(toy, loader(), ckpt_path=tmp_path / "given.ckpt", weights_only=True)
         assert all(torch.equal(value, toy.validated[0][name]) for name, value in changed.items())
+
+
+def test_an_epochs_last_step_is_as_long_where_fewer_batches_are_left_for_it(tmp_path: Path) -> None:
+    """Twelve batches, five a step."""
+    toy, _ = fitted(tmp_path, 0.98, LastStep(), max_epochs=1, accumulate_grad_batches=5)
+    other = Toy()
+    optimizer = other.configure_optimizers()
+    batches = list(loader())
+    for step in (batches[:5], batches[5:10], batches[10:]):
+        optimizer.zero_grad()
+        sum(other.training_step(batch, 0) / len(step) for batch in step).backward()
+        optimizer.step()
+    assert all(torch.allclose(value, toy.steps[-1][name], atol=1e-6) for name, value in state(other).items())
 
 
 @pytest.mark.parametrize("decay", [0, 1, 1.5, True, "always"])
