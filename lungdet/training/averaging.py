@@ -17,8 +17,8 @@ class Averaging(Callback):
     """Keeps an exponential moving average of the weights and of batch norm's statistics, a step after the other.
 
     All that follows validation follows it: the best epoch, the learning rate's plateaus, early stopping, predictions.
-    In the beginning each step weighs more than later ones, so that the average is of the last tenth of the steps until
-    that is longer than what `decay` spans, and the random start is in none.
+    In the beginning, as long as `decay` spans more, it is of all steps so far, each weighing by its number: the random
+    start is in none, and few steps are averaged as calmly as many (Shamir and Zhang 2013, arXiv 1212.1824).
 
     Lightning's `WeightAveraging` has no such beginning, waits for the GPU at each step, averages whole numbers, and
     takes the last average into any validation after the fit.
@@ -53,7 +53,7 @@ class Averaging(Callback):
         """Take in the step that was made, if one was: gradients may still be added up."""
         if trainer.global_step > self._steps:
             self._steps = trainer.global_step
-            weight = max(1 - self.decay, 10 / (9 + self._steps))
+            weight = max(1 - self.decay, 2 / (1 + self._steps))
             get_ema_multi_avg_fn(1 - weight)([*self.average.values()], [*self._weights.values()], None)
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:

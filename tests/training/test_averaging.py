@@ -62,12 +62,12 @@ def average(steps: list[dict[str, Tensor]], decay: float, name: str) -> Tensor:
     """After the steps, by hand."""
     mean = torch.zeros_like(steps[0][name])
     for number, weights in enumerate(steps, 1):
-        weight = max(1 - decay, 10 / (9 + number))
+        weight = max(1 - decay, 2 / (1 + number))
         mean = (1 - weight) * mean + weight * weights[name]
     return mean
 
 
-# Long enough for the average to span all steps; and so short that it is an exponential one from the third on.
+# Long enough for the average to span all steps; and so short that it is an exponential one from the second on.
 @pytest.mark.parametrize(("decay", "batches"), [(0.98, 1), (0.15, 1), (0.98, 5)])
 def test_validation_sees_the_average_and_training_its_own_weights(tmp_path: Path, decay: float, batches: int) -> None:
     toy, trainer = fitted(tmp_path, decay, max_epochs=2, accumulate_grad_batches=batches)
