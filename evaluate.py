@@ -76,6 +76,11 @@ def report_on(family: "Family", config: DictConfig, data: str | None) -> None:
     numbers = summary.summarise(study)
     written = report.write(numbers, study)
     report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)
+    if config.get("logger"):
+        from lungdet.training.dashboards import log_report
+
+        tested = [(result.run, result.test) for result in family.results]
+        log_report(config.logger, tested, family.out, written, numbers)
 
 
 if __name__ == "__main__":

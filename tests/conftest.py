@@ -1,12 +1,14 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before torch is imported: the suite runs on as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_X_SERVICE_WAIT", "600")  # seconds; on a busy machine its program starts slowly
+os.environ.setdefault("WANDB_DATA_DIR", tempfile.mkdtemp(prefix="lungdet-wandb-"))  # else in the home folder
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest

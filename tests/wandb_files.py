@@ -1,6 +1,7 @@
 """What Weights & Biases would be sent: the records of a run's own file, read back without a server."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,11 @@ class Recorded(NamedTuple):
 
 
 def recorded(folder: Path) -> Recorded:
-    """The one run below a folder."""
+    """The one run below a folder, once its end is written: what finishes it does not wait for the disk."""
     [path] = folder.glob("wandb/*run-*/*.wandb")
+    until = time.monotonic() + 60
+    while "exit" not in {record.WhichOneof("record_type") for record in records(path)} and time.monotonic() < until:
+        time.sleep(0.05)
     run, config, history, summary, metrics, artifacts, used, files = None, {}, [], {}, {}, [], [], []
     for record in records(path):
         kind = record.WhichOneof("record_type")
@@ -68,6 +72,8 @@ def records(path: Path) -> Iterator:
             continue
         length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
         piece = content[place + PIECE : place + PIECE + length]
+        if kind == 0 or len(piece) < length:  # not written yet
+            return
         whole = piece if kind in (WHOLE, FIRST) else whole + piece
         place += PIECE + length
         if kind in (WHOLE, LAST):

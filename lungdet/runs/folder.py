@@ -276,6 +276,7 @@ def find_runs(folder: str | Path) -> list[Run]:
         if "config.yaml" in files:
             runs.append(Run(Path(path)))
             folders.clear()
+        folders[:] = [name for name in folders if name != "wandb"]  # of a report, with a config.yaml of its own
     return sorted(runs, key=_place)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lungdet.machine import ranks
-from lungdet.machine.commands import command, override
+from lungdet.machine.commands import command, key_of, override
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,9 @@ EVALUATE = Path(__file__).parents[2] / "evaluate.py"
 class Report(Callback):
     """Evaluates a multirun's folder when its last job is done (`hydra.callbacks` in conf/experiment/).
 
-    Jobs that failed don't keep the report from being written on the rest, and a report that can't be written is said
-    plainly and leaves the multirun's exit status as it is. After Ctrl-C there is none.
+    It is logged where the runs were, to Weights & Biases. Jobs that failed don't keep it from being written on the
+    rest, and a report that can't be written is said plainly and leaves the multirun's exit status as it is. After
+    Ctrl-C there is none.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,12 @@ class Report(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """See to it that the report is written even where a job fails: Hydra then never calls `on_multirun_end`."""
         self._folder = Path(config.hydra.sweep.dir).absolute()
-        self._trust = [*(config.get("trust") or ())]
+        words = [override("runs", self._folder)]
+        if config.get("trust"):
+            words.append(override("trust", [*config.trust]))
+        if OmegaConf.select(config, "logger.project") is not None:
+            words += [f"logger={config.hydra.runtime.choices.logger}", *filter(_files, config.hydra.overrides.task)]
+        self._words = words
         atexit.register(self._write)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -52,10 +58,15 @@ class Report(Callback):
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
-        words = [override("runs", self._folder), *([override("trust", self._trust)] if self._trust else [])]
-        evaluate = subprocess.run([sys.executable, str(EVALUATE), *words], env=ranks.environment_of_one())
+        evaluate = subprocess.run([sys.executable, str(EVALUATE), *self._words], env=ranks.environment_of_one())
         if evaluate.returncode:
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
-                "that is mended: %s", evaluate.returncode, command("evaluate.py", *words),
+                "that is mended: %s", evaluate.returncode, command("evaluate.py", *self._words),
             )  # fmt: skip
+
+
+def _files(word: str) -> bool:
+    """Whether a word of the command line says where runs are logged and what of them; each has a name of its own."""
+    key = key_of(word)
+    return key.startswith("logger.") and key not in ("logger.name", "logger.job_type")

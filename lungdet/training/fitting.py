@@ -24,11 +24,11 @@ from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, finish
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.learnt import origins
-from lungdet.training import columns, pretraining, shortcuts
+from lungdet.training import pretraining, shortcuts
+from lungdet.training.dashboards import conclude, dashboard
 from lungdet.training.predicting import predict, predict_degraded
 from lungdet.training.recording import Steps, quieten
 from lungdet.training.trainer import build_trainer, compile_backbone
-from lungdet.training.wandb import wandb_logger
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     prepare(run, trainer, data)
     compile_backbone(run, trainer, model, data)
     describe(run, trainer, model, data, arithmetic)
-    with wandb_logger(run) as logger:
+    with dashboard(run, data) as logger:
         follow(run, trainer, logger)
         shortcuts.record(run, data)
         # Series differ in length from batch to batch, and what is kept would fit less and less.
@@ -67,7 +67,7 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
             predict_degraded(run, trainer, model, data, poorer)
         record(run, test)
         if logger is not None:
-            logger.experiment.summary.update(columns.outcome(run))
+            conclude(logger, run, data)
     return run.best_loss
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,29 +11,28 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError
-from lungdet.machine import ranks
-from lungdet.models.metrics import METRICS
-from lungdet.runs.folder import Run
-from lungdet.training import columns
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 8  # seconds that it may take to start online, and again to finish
 ANSWER = 3  # seconds that its server may take to answer a first request
 OFFLINE = 600  # seconds to start and to finish offline, where nobody is waited for: only a busy machine makes it slow
-
-STEP = "trainer/global_step"  # Lightning's name of it
-BEST = {"train/loss": None, "val/loss": "min", **{f"val/{name}": "max" for name in METRICS}}
-"""What is measured once an epoch, and which of all epochs' values is the best."""
+CHOICES = {"log_patients": (None, "rows", "images"), "log_model": (None, "best")}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`logger.*`: where a run is filed and as what, in the words of `wandb.init`, and how often a step is logged."""
+    """`logger.*`: where a run is filed and as what, in the words of `wandb.init`, and what of it is logged.
+
+    Attributes:
+        log_every_n_steps: of how many steps one is logged.
+        log_patients: `rows`: tables with a row an image go to the server; `images`: radiographs, too; None: nothing
+            that is of a single patient.
+        log_model: `best`: the best epoch's checkpoint goes to the server; None: none does.
+    """
 
     project: str
     entity: str | None
@@ -44,12 +42,17 @@ class Settings:
     tags: Sequence[str]
     notes: str | None
     log_every_n_steps: int
+    log_patients: str | None
+    log_model: str | None
 
     def __post_init__(self) -> None:
         if not isinstance(self.tags, list | tuple):
             raise InputError(f"logger.tags={self.tags}: a list is needed, 'logger.tags=[{self.tags}]'")
         if type(self.log_every_n_steps) is not int or self.log_every_n_steps < 1:
             raise InputError(f"logger.log_every_n_steps={self.log_every_n_steps}: a number of steps is needed, 10 say")
+        for key, choices in CHOICES.items():
+            if (value := getattr(self, key)) not in choices:
+                raise InputError(f"logger.{key}={value}: null or {' or '.join(choices[1:])} is needed")
 
 
 def settings_of(config: DictConfig) -> Settings:
@@ -69,73 +72,36 @@ def settings_of(config: DictConfig) -> Settings:
     return Settings(**values)
 
 
-class Curves(WandbLogger):
-    """Lightning's logger of a run that has been started.
-
-    A value that is not a number is a gap: the best of all epochs would be none from there on.
-    """
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log what is a number."""
-        super().log_metrics({name: value for name, value in metrics.items() if value == value}, step)
-
-
 @contextmanager
-def wandb_logger(run: Run) -> Iterator[Curves | None]:
-    """The run's Weights & Biases logger, or None where `logger=csv` was chosen; closed when the block ends.
+def connected(identity: Mapping[str, Any]) -> Iterator[Any]:
+    """A run of Weights & Biases, `wandb.Run`, closed when the block ends; None where not even the client starts.
 
     Online where a key is configured and the server answers, else offline. It never asks for a key, never stops
     training, and waits for the server no longer than `PATIENCE` seconds to start and as long again to finish; what was
-    not sent by then stays in the run folder for `wandb sync`. The environment variable WANDB_MODE overrules.
-
-    The run is described by `columns.setting`, its curves by `BEST`: what is measured once an epoch has the epoch for
-    its axis, a step's loss, learning rate and gradient norm the step.
+    not sent by then stays in the folder for `wandb sync`. The environment variable WANDB_MODE overrules.
 
     Args:
-        run: that has recorded what it trains on.
+        identity: what `wandb.init` takes.
     """
-    if run.config.logger.project is None or ranks.rank():
-        yield None
-        return
     os.environ.setdefault("WANDB_SILENT", "true")  # one line of ours says where the run is
     import wandb
 
-    settings = settings_of(run.config.logger)
-    started = _start(_identity(run, settings), _mode())
-    if started is None:
-        yield None
-        return
-    for name in ("epoch", STEP):
-        started.define_metric(name, hidden=True)
-    started.define_metric("step/*", step_metric=STEP)
-    for name, best in BEST.items():
-        started.define_metric(name, step_metric="epoch", summary=best)
-    for name in ("learning_rate", "images_per_second"):
-        started.define_metric(name, step_metric="epoch")
+    started = _start(identity, _mode())
     try:
-        yield Curves(experiment=started, project=settings.project, save_dir=run.folder)
+        yield started
     except BaseException:
         wandb.finish(exit_code=1)
         raise
     wandb.finish()
 
 
-def _identity(run: Run, settings: Settings) -> dict[str, Any]:
-    """What `wandb.init` is told of a run."""
-    multirun = run.folder.parent
-    return {
-        "project": settings.project,
-        "entity": settings.entity,
-        "group": settings.group or (multirun.name if (multirun / "multirun.yaml").exists() else None),
-        "job_type": settings.job_type or ("search" if "trials" in run.config.get("sweep", {}) else "train"),
-        "name": settings.name or run.name,
-        "tags": [*dict.fromkeys([*columns.tags(run), *settings.tags])],
-        "notes": settings.notes,
-        "id": re.sub(r"\W+", "-", f"{run.environment['started']}-{run.name}")[:128],
-        "config": columns.setting(run),
-        "dir": run.folder,
-        "resume": "allow",  # a run that was cut goes on in the same curves
-    }
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Whatever a dashboard runs into must not stop what it is told of."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("Weights & Biases was not told all: %s: %s", type(error).__name__, error)
 
 
 def _start(identity: Mapping[str, Any], mode: str) -> Any:

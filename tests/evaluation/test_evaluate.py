@@ -13,9 +13,11 @@ from omegaconf import OmegaConf
 
 import evaluate
 from lungdet.evaluation.gathering.results import EvaluationError
-from lungdet.training import predicting
+from lungdet.runs.folder import Run, find_runs, load_run
+from lungdet.training import artifacts, predicting
 from tests.calling import CHECKOUT, call
 from tests.fake_runs import predictions, sheet, write_run
+from tests.wandb_files import recorded
 
 
 def command(*arguments, cwd: Path) -> subprocess.CompletedProcess:
@@ -56,14 +58,37 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]  # nothing is left where one stands
 
 
+def assert_logged(report: Path, runs: list[Run]) -> None:
+    """A dashboard was told of the report's numbers and tables, of no single patient, and of what it was made from."""
+    sent, numbers = recorded(report), json.loads((report / "metrics.json").read_text())
+    assert (sent.run.job_type, sent.run.run_group, sent.run.display_name) == ("evaluate", "autumn", "x/report")
+    assert [*sent.run.tags] == ["cnn", "cnn_lstm"]
+    assert sent.config["threshold"]["rule"] == "sensitivity"
+    assert sent.summary["answer"] == numbers["answer"]
+    kinds = {(artifact.type, artifact.use_after_commit): artifact.name for artifact in sent.artifacts}
+    assert kinds["predictions", True] == f"predictions-{artifacts.identifier(runs[-1])}"
+    assert ("report", False) in kinds
+    tables = {name.partition(".")[0] for row in sent.history for name in row if "." in name}
+    assert {"comparison", "report/differences", "report/subgroups"} <= tables
+    assert not [name for name in tables if "mistakes" in name]
+    [path] = report.glob("wandb/offline-run-*/files/media/table/comparison_*.json")
+    rows = {tuple(row[:2]): row[2:] for row in json.loads(path.read_text())["data"]}
+    facts = numbers["models"]["cnn"]
+    assert rows["cnn", "auroc"] == [facts["test"]["auroc"], *facts["test_interval"]["auroc"], 68]
+
+
 def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
     one, two = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "x" / "b", "cnn_lstm")
     assert command(f"runs={one}", cwd=tmp_path).returncode == 0
     assert (one / "report" / "report.html").exists()
-    assert (
-        command(f"runs=[{one},{two}]", "threshold.rule=sensitivity", "threshold.at=0.9", cwd=tmp_path).returncode == 0
-    )
+    words = ("threshold.rule=sensitivity", "threshold.at=0.9", "logger=wandb", "logger.group=autumn")
+    assert command(f"runs=[{one},{two}]", *words, cwd=tmp_path).returncode == 0
     assert (tmp_path / "x" / "report" / "report.html").exists()
+    assert_logged(tmp_path / "x" / "report", [load_run(folder) for folder in (one, two)])
+    for folder in tmp_path.glob("x/report/wandb/*/files"):
+        (folder / "config.yaml").touch()  # as Weights & Biases leaves one online
+    assert [run.folder for run in find_runs(tmp_path)] == [one, two]
+
     assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     text = (tmp_path / "x" / "report" / "report.md").read_text()
     assert "at threshold that `sensitivity 0.9` chose on validation" in text

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from lungdet.machine.commands import command, override
+from lungdet.sweeps import reporting
 
 SWEEP = "sweeps/a b=c [1] ü $x 'q'"
 
@@ -66,3 +68,17 @@ def test_after_an_interruption_nothing_is_evaluated(tmp_path: Path) -> None:
     status, said = multirun(tmp_path, "a,interrupted,b")
     assert status != 0
     assert "evaluated" not in said
+
+
+def test_the_report_is_logged_where_the_runs_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, started = ["logger.project=lungs", "logger.job_type=mine", "seed=0,1"], []
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **_: started.append(words) or subprocess.CompletedProcess([], 0)
+    )
+    hydra = {"sweep": {"dir": str(tmp_path)}, "runtime": {"choices": {"logger": "wandb"}}, "overrides": {"task": words}}
+    for project in ("lungs", None):
+        report = reporting.Report()
+        report.on_multirun_start(OmegaConf.create({"hydra": hydra, "logger": {"project": project}}))
+        report.on_multirun_end(OmegaConf.create())
+    asked = override("runs", tmp_path)
+    assert [words[2:] for words in started] == [[asked, "logger=wandb", "logger.project=lungs"], [asked]]

@@ -1,6 +1,7 @@
 """Weights & Biases: a run reads as its team would set it up, is waited for briefly, and never stops training."""
 
 import http.server
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.errors import InputError
+from lungdet.findings import FINDINGS
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, load_run
-from lungdet.training import columns, fitting
+from lungdet.training import charts, dashboards, fitting
 from lungdet.training import wandb as tracking
-from lungdet.training.wandb import Curves, settings_of, wandb_logger
+from lungdet.training.dashboards import Curves
+from lungdet.training.wandb import connected, settings_of
 from tests.calling import CHECKOUT
+from tests.fake_runs import predictions
 from tests.wandb_files import Recorded, recorded
 
 LOGGER = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/logger/wandb.yaml"))
@@ -25,7 +29,7 @@ LOGGER = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/logger/wandb.yam
 
 @pytest.fixture(scope="module")
 def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of a multirun, logged offline; its second epoch, the last, is spoilt."""
+    """A run of a multirun, logged offline, with all that can be asked for; its second epoch, the last, is spoilt."""
     sweep = tmp_path_factory.mktemp("sweeps") / "monday"
     sweep.mkdir()
     (sweep / "multirun.yaml").touch()
@@ -33,6 +37,7 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         "model=cnn_lstm", "model.shuffle=true", "data=table", f"data.table={table}", "data.image_size=32",
         "data.batch_size=16", "data.num_workers=0", "trainer.precision=32-true", "trainer.max_epochs=2",
         "trainer.accumulate_grad_batches=2", "experiment=[]", "logger.tags=[quick]", "logger.log_every_n_steps=2",
+        "logger.log_patients=images", "logger.log_model=best",
         f"outputs={sweep.parent}", f"run_dir={sweep}/shuffled_seed0",
     )  # fmt: skip
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
@@ -106,6 +111,67 @@ def test_the_summary_has_the_best_of_each_metric_what_was_measured_at_the_best_e
     assert summary["cost/fit_seconds"] == facts["fit_seconds"]
 
 
+def test_the_tested_run_has_charts_tables_of_patients_where_asked_for_and_what_augmentation_makes(
+    trained: Run, sent: Recorded
+) -> None:
+    media = {name: value for row in sent.history for name, value in row.items() if "." in name}
+    kinds = ("confusion", "roc", "pr", "calibration", "probability")
+    logged = {name.partition(".")[0] for name in media}
+    assert logged == {f"{kind}/abnormal_table" for kind in kinds} | {"mistakes", "sample", "augmentation"}
+    assert (media["augmentation.count"], media["augmentation.width"]) == (charts.AUGMENTED, 2 * 32)
+    assert media["mistakes.ncols"] == media["sample.ncols"] == len(charts.COLUMNS) + 1
+    assert media["sample.nrows"] == min(len(trained.predictions("test")), charts.LISTED)
+
+
+def test_split_predictions_and_weights_are_artifacts_that_link_runs(trained: Run, sent: Recorded) -> None:
+    kinds = {artifact.type: artifact for artifact in sent.artifacts if artifact.type != "run_table"}
+    used = {kind: artifact.use_after_commit for kind, artifact in kinds.items()}
+    assert used == {"split": True, "predictions": False, "model": False}
+    assert kinds["split"].name == f"split-{trained.environment['split']['hash']}"
+    assert "best" in kinds["model"].aliases
+    assert json.loads(kinds["model"].metadata)["epoch"] == 0
+
+
+def test_by_itself_no_row_radiograph_or_checkpoint_leaves_the_machine(trained: Run) -> None:
+    class Started:
+        def __init__(self) -> None:
+            self.logged, self.artifacts, self.summary = {}, [], {}
+
+        def log(self, values: dict) -> None:
+            self.logged |= values
+
+        def log_artifact(self, artifact: object) -> None:
+            self.artifacts.append(artifact)
+
+    quiet = OmegaConf.merge(trained.config, {"logger": LOGGER})
+    model = fitting.build_model(trained)
+    logger = Curves(experiment=Started())
+    dashboards.conclude(logger, Run(trained.folder, quiet), fitting.build_data(quiet, model))
+    assert {name.partition("/")[0] for name in logger.experiment.logged} == {
+        "confusion", "roc", "pr", "calibration", "probability",
+    }  # fmt: skip
+    [artifact] = logger.experiment.artifacts
+    assert {name: entry.ref for name, entry in artifact.manifest.entries.items()} == {
+        f"{part}.parquet": (trained.folder / "predictions" / f"{part}.parquet").as_uri() for part in ("val", "test")
+    }
+
+
+def test_mistakes_come_surest_first_and_a_sample_is_the_same_whatever_was_predicted() -> None:
+    table = predictions({"chestxray14": 60})
+    wrong = charts.mistakes(table, ["abnormal"]).get_dataframe()
+    assert (wrong["labelled"] != (wrong["probability"] >= 0.5)).all()
+    assert (wrong["probability"] - 0.5).abs().is_monotonic_decreasing
+    samples = [charts.sample(predictions({"chestxray14": 60}, draw=i), ["abnormal"]).get_dataframe() for i in (0, 1)]
+    assert [*samples[0]["image"]] == [*samples[1]["image"]]
+    assert [*samples[0]["probability"]] != [*samples[1]["probability"]]
+
+
+def test_charts_are_of_each_finding_that_has_both_classes() -> None:
+    table = predictions({"chestxray14": 60}, labels=FINDINGS)
+    kinds = {name.partition("/")[2] for name in charts.charts(table, FINDINGS)}
+    assert kinds == {"effusion", "nodule"}
+
+
 def test_a_metric_that_is_undefined_for_an_epoch_is_a_gap_in_its_curve() -> None:
     class Experiment:
         rows = []
@@ -120,9 +186,9 @@ def test_a_metric_that_is_undefined_for_an_epoch_is_a_gap_in_its_curve() -> None
 def test_a_searchs_run_and_what_the_configuration_says_itself(trained: Run) -> None:
     changed = OmegaConf.merge(trained.config, {"sweep": {"trials": 3}})
     settings = settings_of(trained.config.logger)
-    assert tracking._identity(Run(trained.folder, changed), settings)["job_type"] == "search"
+    assert dashboards._identity(Run(trained.folder, changed), settings)["job_type"] == "search"
     of_its_own = LOGGER | {"entity": "clinic", "group": "g", "job_type": "j", "name": "n", "notes": "why"}
-    identity = tracking._identity(trained, settings_of(OmegaConf.create(of_its_own)))
+    identity = dashboards._identity(trained, settings_of(OmegaConf.create(of_its_own)))
     assert {key: identity[key] for key in ("entity", "group", "job_type", "name", "notes")} == {
         "entity": "clinic", "group": "g", "job_type": "j", "name": "n", "notes": "why",
     }  # fmt: skip
@@ -134,21 +200,13 @@ def test_a_searchs_run_and_what_the_configuration_says_itself(trained: Run) -> N
         ({"settings": {"base_url": "http://127.0.0.1:1"}}, r"^logger\.settings=.*no such key"),
         ({"tags": "quick"}, r"^logger\.tags=quick: a list"),
         ({"log_every_n_steps": 0}, r"^logger\.log_every_n_steps=0"),
+        ({"log_patients": "all"}, r"^logger\.log_patients=all: null or rows or images is needed"),
+        ({"log_model": True}, r"^logger\.log_model=True: null or best is needed"),
     ],
 )
 def test_a_key_that_each_run_has_of_its_own_and_a_value_that_cannot_be_are_refused(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings_of(OmegaConf.create(LOGGER | change))
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run that is to be logged and has not begun."""
-    OmegaConf.save(OmegaConf.create({"logger": LOGGER, "sweep": {}, "model": {}}), tmp_path / "config.yaml")
-    Run(tmp_path).record(started="2026-01-01T00:00:00+00:00")
-    monkeypatch.setattr(columns, "setting", lambda _: {})
-    monkeypatch.setattr(columns, "tags", lambda _: [])
-    return Run(tmp_path)
 
 
 @pytest.fixture
@@ -181,18 +239,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTT
     listening.shutdown()
 
 
-def test_a_failing_job_closes_its_run_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_job_closes_its_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with pytest.raises(ZeroDivisionError), wandb_logger(run):
+    with pytest.raises(ZeroDivisionError), connected({"dir": tmp_path}):
         1 / 0  # noqa: B018
     assert wandb.run is None
 
 
-def test_without_a_project_there_is_no_logger(run: Run) -> None:
-    OmegaConf.save(OmegaConf.create({"logger": {"project": None}}), run.folder / "config.yaml")
-    with wandb_logger(run) as logger:
+def test_without_a_project_there_is_no_logger(tmp_path: Path) -> None:
+    with dashboards.dashboard(Run(tmp_path, OmegaConf.create({"logger": {"project": None}})), None) as logger:
         assert logger is None
 
 
@@ -220,9 +277,9 @@ def test_a_server_that_cannot_be_reached_means_offline(monkeypatch, caplog: pyte
 
 
 @pytest.mark.usefixtures("no_settings", "server")
-def test_a_server_that_answers_but_cannot_start_a_run_means_offline(run, monkeypatch, caplog) -> None:
+def test_a_server_that_answers_but_cannot_start_a_run_means_offline(tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setattr(tracking, "PATIENCE", 2)
-    with wandb_logger(run) as logger:
-        assert logger.experiment.settings.mode == "offline"
+    with connected({"dir": tmp_path}) as started:
+        assert started.settings.mode == "offline"
     assert "did not start" in caplog.text
