@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from lungdet.errors import plain_errors, run_program
 
 if TYPE_CHECKING:
+    from lungdet.data.serving.views import View
     from lungdet.evaluation.gathering.families import Family
     from lungdet.evaluation.gathering.results import Result
 
@@ -35,11 +36,12 @@ def evaluate(config: DictConfig) -> None:
     from lungdet.evaluation.gathering.families import Family, divided, require_one_part
     from lungdet.evaluation.gathering.gather import gather
 
-    folders, data, out = request.read(config)
+    folders, data, views, out = request.read(config)
     results, skipped = gather(folders)
     if data is not None:
         require_one_part(results)
-        results = [scored(result, config, data) for result in results]
+    if data is not None or len(views) > 1:
+        results = [predicted(result, config, data, views) for result in results]
     together = data is not None or all((folder / "config.yaml").exists() for folder in folders)
     families, error = ([Family(results, skipped, out)], None) if together else divided(results, skipped, out)
     for family in families:
@@ -48,14 +50,22 @@ def evaluate(config: DictConfig) -> None:
         raise error
 
 
-def scored(result: "Result", config: DictConfig, name: str) -> "Result":
-    """The run with its predictions of other data in the place of its test part."""
+def predicted(result: "Result", config: DictConfig, data: str | None, views: "tuple[View, ...]") -> "Result":
+    """The run with predictions of several views of each image, or of other data, in the place of its own."""
     from lungdet.runs.predictions import check
     from lungdet.training import predicting
 
-    table = predicting.predict_on(result.run, config, HydraConfig.get().overrides.task, name)
-    where = f"run {result.run.folder}, {name} predictions"
-    return replace(result, test=check(table, result.labels, where), shortcuts=None)
+    run, tables = result.run, {}
+    if len(views) > 1:
+        parts = ["val"] if data is not None else ["val", "test"]
+        tables = predicting.predict_views(run, views, parts, config.trust)
+        result = replace(result, train=None, degraded=None)
+    if data is not None:
+        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, data, views)
+    checked = {
+        part: check(table, result.labels, f"run {run.folder}, {part} predictions") for part, table in tables.items()
+    }
+    return replace(result, shortcuts=None if data is not None else result.shortcuts, views=tuple(views), **checked)
 
 
 def report_on(family: "Family", config: DictConfig, data: str | None) -> None:

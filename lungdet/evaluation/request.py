@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.data.serving.views import View, views
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.statistics import thresholds
 
@@ -16,10 +17,11 @@ FEWEST_DRAWS = 100
 
 
 class Request(NamedTuple):
-    """Folders of runs; the name of the other data that they score, or None; the report's folder."""
+    """Folders of runs; the name of other data that they score, or None; views of an image; the report's folder."""
 
     folders: list[Path]
     data: str | None
+    views: tuple[View, ...]
     out: Path
 
 
@@ -37,14 +39,16 @@ def read(config: DictConfig) -> Request:
     thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
-    out = Path(config.out or common_parent(folders) / f"report{f'-{data}' if data else ''}")
+    seen = views(**config.views)
+    name = "-".join(["report", *([data] if data else []), *(["views"] if len(seen) > 1 else [])])
+    out = Path(config.out or common_parent(folders) / name)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
             f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    return Request(folders, data, out)
+    return Request(folders, data, seen, out)
 
 
 def common_parent(folders: list[Path]) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lungdet.data.serving.views import ITSELF
 from lungdet.evaluation.gathering.models import Model, identity, pairs
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Skipped
@@ -66,8 +67,12 @@ def study_of(
     labels = results[0].labels
     asked, rule = rule is not None, rule or thresholds.USUAL
     named = rule if at is None else f"{rule} {at}"
-    log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in each run", named)
-    chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
+    if all(result.views == (ITSELF,) for result in results):
+        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in each run", named)
+        chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
+    else:  # a run's own thresholds are for who predicts an image as it is
+        log.info("thresholds: rule %s on validation predictions of the same views", named)
+        chosen = {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}
     cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
     identities = {model: identity(replicates[0].first.run) for model, replicates in models.items()}
     return Study(

@@ -1,7 +1,7 @@
 """A model predicts with its best weights: the run's own parts, its test images in poorer quality, other radiographs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.serving.degrade import Degradation
+from lungdet.data.serving.views import ITSELF, View
 from lungdet.data.store.store import Store
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.instantiation import instantiate
@@ -22,7 +23,7 @@ from lungdet.machine.hardware import Arithmetic
 from lungdet.models.backbone import untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
-from lungdet.runs.identity import PREPARATION
+from lungdet.runs.identity import PREPARATION, require_data
 from lungdet.runs.learnt import copies, learnt, origins, why_unsearched
 from lungdet.runs.predictions import prediction_table
 from lungdet.training.pretraining import require_outside
@@ -95,7 +96,9 @@ def preparation(run: Run) -> dict:
     return {key: config[key] for key in PREPARATION} | {"bits": bits}
 
 
-def predict_on(run: Run, config: DictConfig, overrides: Sequence[str], name: str) -> pd.DataFrame:
+def predict_on(
+    run: Run, config: DictConfig, overrides: Sequence[str], name: str, views: Sequence[View] = (ITSELF,)
+) -> pd.DataFrame:
     """Predictions of the data that a configuration names, kept as the run's `predictions/<name>.parquet`.
 
     Images are prepared as the run's own were; `score` refuses what these words of the command line say otherwise.
@@ -107,7 +110,7 @@ def predict_on(run: Run, config: DictConfig, overrides: Sequence[str], name: str
     for key, value in preparation(run).items():
         if f"data.{key}" not in keys:
             joined.data[key] = value
-    table = score(run, joined.data, config.trust)
+    table = score(run, joined.data, config.trust, views)
     path = run.folder / "predictions" / f"{name}.parquet"
     if path.is_file() and {*run.predictions(name)["image_id"]} != {*table["image_id"]}:
         log.warning("%s: predictions of other images stood there and are replaced", path)
@@ -115,7 +118,26 @@ def predict_on(run: Run, config: DictConfig, overrides: Sequence[str], name: str
     return table
 
 
-def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.DataFrame:
+def predict_views(
+    run: Run, views: Sequence[View], parts: Sequence[str], trust: Sequence[str] = ()
+) -> dict[str, pd.DataFrame]:
+    """Predictions of parts of the run's own split, each the mean over these views of an image; nothing is written.
+
+    Raises:
+        RunError: the images are no longer those that the run was trained and tested on.
+    """
+    model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+    data = instantiate("data", run.config.data, trust, visits=model.visits)
+    data.prepare_data()
+    data.setup()
+    require_data(run, data.identity, data.split.hash)
+    logits = _logits(run, model, data, {part: data.rows(part) for part in parts}, views)
+    return {part: prediction_table(data.manifest.iloc[data.rows(part)], model.labels, logits[part]) for part in parts}
+
+
+def score(
+    run: Run, data_config: DictConfig, trust: Sequence[str] = (), views: Sequence[View] = (ITSELF,)
+) -> pd.DataFrame:
     """Predictions of all these images but those that the run, or one that it started from, was trained or tuned on.
 
     Args:
@@ -123,6 +145,7 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
         data_config: a `data` group that prepares images as the run did (`preparation`). A depth of its own may be given
             to datasets that the run had no 16-bit file of.
         trust: packages whose classes the run and `data_config` may name.
+        views: of each image, whose mean is predicted.
 
     Returns:
         See `lungdet.runs.predictions`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
@@ -142,10 +165,21 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
     for dataset, depth in data.store.bits.items():
         _require_same(run, "bits", depths.get(dataset, depth), depth)
     rows, facts = _unseen(run, data.store)
+    logits = _logits(run, model, data, {"test": rows}, views)["test"]
+    table = prediction_table(data.store.manifest.iloc[rows], model.labels, logits)
+    table.attrs["scored"] = facts | {"sources": data.source_facts()}
+    return table
+
+
+def _logits(
+    run: Run, model: Classifier, data: RadiographDataModule, parts: Mapping[str, np.ndarray], views: Sequence[View]
+) -> dict[str, np.ndarray]:
+    """Log-odds (N, L) of the run's best weights for rows (N,) of the store, the mean over the views, part by part."""
     model.load_state_dict(run.weights())
     accelerator, arithmetic = _arithmetic(run)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     quieten()
+    logits = {}
     # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
     with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
         data.trainer = trainer = lightning.Trainer(
@@ -157,10 +191,14 @@ def score(run: Run, data_config: DictConfig, trust: Sequence[str] = ()) -> pd.Da
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.predict(model, data.loader(rows, training=False), return_predictions=False)
-    table = _table(model, data.store.manifest)
-    table.attrs["scored"] = facts | {"sources": data.source_facts()}
-    return table
+        for part, rows in parts.items():
+            of_views = []
+            for view in views:
+                images = data.loader(rows, training=False, degradation=None if view == ITSELF else view)
+                trainer.predict(model, images, return_predictions=False)
+                of_views.append(model.predictions["logit"].numpy().astype(np.float64))
+            logits[part] = np.mean(of_views, axis=0)
+    return logits
 
 
 def _table(model: Classifier, manifest: pd.DataFrame) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     """Evaluates the run on other data as the command does, all but the network; the `data` group that is scored."""
     asked = {}
 
-    def score(run, data, trust):
+    def score(run, data, trust, views):
         asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
         table = predictions({"montgomery": images}, seed=seed)
         sources = {"montgomery": sheet("montgomery")}

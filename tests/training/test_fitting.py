@@ -22,6 +22,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 import evaluate
+from lungdet.data.serving.views import views
 from lungdet.errors import InputError, RunError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware
@@ -32,7 +33,7 @@ from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import callbacks, fitting, recording
 from lungdet.training.averaging import LEARNING
-from lungdet.training.predicting import score
+from lungdet.training.predicting import predict_views, score
 from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT, output
 
@@ -117,6 +118,31 @@ def by_hand(run: Run, predictions: pd.DataFrame) -> np.ndarray:
         images = torch.from_numpy(data.store.images[rows]).unsqueeze(1) / 255
         logits = model(images, torch.ones(len(rows), dtype=torch.long)).numpy()
     return logits[:, 1] - logits[:, 0]
+
+
+def test_the_views_of_an_image_are_averaged_in_validation_and_test_and_the_report_says_so(
+    run: Run, tmp_path: Path
+) -> None:
+    model = fitting.build_model(run).eval()
+    model.load_state_dict(run.weights())
+    data = fitting.build_data(run.config, model)
+    data.prepare_data()
+    store, ids = data.store.images, data.store.manifest["image_id"].tolist()
+    asked = views(flip=True, shift=0.1)
+    tables = predict_views(run, asked, ["val", "test"])
+    for part, table in tables.items():
+        images = [store[ids.index(image_id)] for image_id in table["image_id"]]
+        stacked = np.stack([[view(image) for image in images] for view in asked]).astype(np.float32) / 255
+        with torch.no_grad():
+            logits = [model(torch.from_numpy(seen)[:, None], torch.ones(len(images), dtype=int)) for seen in stacked]
+        assert table["logit_abnormal"].to_numpy() == pytest.approx(
+            np.mean([(logit[:, 1] - logit[:, 0]).numpy() for logit in logits], axis=0), abs=1e-5
+        )
+        own = run.predictions(part).set_index("image_id").loc[table["image_id"], "logit_abnormal"]
+        assert abs(table["logit_abnormal"].to_numpy() - own.to_numpy()).max() > 1e-3
+    output(evaluate, f"runs={run.folder}", f"out={tmp_path}", "draws=100", "views.flip=true", "views.shift=0.1")
+    assert not (run.folder / "thresholds.json").exists()  # they are for who predicts an image as it is
+    assert "the mean over 10 views of it (mirrored, moved by 0.1 of the side)" in (tmp_path / "report.md").read_text()
 
 
 def test_a_sample_of_whole_training_patients_is_predicted_without_augmentation(run: Run) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lungdet.data.serving.views import ITSELF, View
 from lungdet.data.splitting.splits import hash_of
 from lungdet.errors import InputError, RunError
 from lungdet.findings import TASKS
@@ -49,7 +50,8 @@ class Result:
     What the run did not record is None: `shortcuts` of the test images, one row an image and shortcut (see
     `lungdet.training.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
     images made worse, one row an image, `degradation` and `level` (see `lungdet.data.serving.degrade`). `trials` are
-    those of the search whose best the run is (see `trials.best`), itself among them.
+    those of the search whose best the run is (see `trials.best`), itself among them. `views` are those of an
+    image whose mean its predictions of validation and test are.
     """
 
     run: Run
@@ -59,6 +61,7 @@ class Result:
     train: pd.DataFrame | None = None
     degraded: pd.DataFrame | None = None
     trials: tuple[Trial, ...] = ()
+    views: tuple[View, ...] = (ITSELF,)
 
     @property
     def labels(self) -> tuple[str, ...]:

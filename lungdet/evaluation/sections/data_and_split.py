@@ -57,6 +57,15 @@ def tell(summary: dict) -> list:
         f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
         f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
     )
+    if (count := len(data["views"])) > 1:
+        kinds = [
+            *(["mirrored"] if any(view["mirrored"] for view in data["views"]) else []),
+            *([f"moved by {farthest:.3g} of the side"] if (farthest := max(v["right"] for v in data["views"])) else []),
+        ]
+        lines.append(
+            f"Test-time augmentation: an image's log-odds are the mean over {count} views of it ({', '.join(kinds)}), "
+            "in validation, where thresholds are chosen, and in test"
+        )
     seed = "" if split.get("seed") is None else f", seed {split['seed']}"
     hashes = ", ".join(f"`{value}`" for value in split["hashes"])
     name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
@@ -133,6 +142,7 @@ def _data(study: Study) -> dict:
     unsearched = {tuple(run.items()) for run_facts in facts for run in run_facts.get("unsearched", [])}
     return recorded | {
         "external": external,
+        "views": [view._asdict() for view in study.results[0].views],
         "patients_known": study.patients_known,
         "external_test": bool(external) and not known and not unsearched and not unknown,
         "known_sources": sorted(known),

@@ -96,11 +96,16 @@ def check(rule: str, at: float | None) -> None:
         raise ThresholdError(f"threshold.at={at}: no image would be called otherwise; give a number between 0 and 1")
 
 
+def chosen_on(val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None) -> dict[str, Threshold]:
+    """Each label's threshold chosen on validation predictions."""
+    return {label: choose(val[f"target_{label}"], val[f"logit_{label}"], rule, at) for label in labels}
+
+
 def for_run(
     folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None
 ) -> dict[str, Threshold]:
-    """Each label's threshold chosen on a run's validation predictions, and stored in its folder."""
-    chosen = {label: choose(val[f"target_{label}"], val[f"logit_{label}"], rule, at) for label in labels}
+    """The thresholds chosen on a run's own validation predictions, and stored in its folder."""
+    chosen = chosen_on(val, labels, rule, at)
     stored = load(folder)
     if _plain(stored) == _plain(chosen):
         return stored
