@@ -26,7 +26,7 @@ def main(config: DictConfig) -> float:
     with plain_errors("train.py", alone):
         if alone and any(override.lstrip("+").startswith("sweep.name=") for override in overrides):
             raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
-        if config.find is not None:
+        if config.get("find") is not None:  # absent where no group is chosen
             from lungdet.training.suggesting import suggest
 
             return suggest(config)
