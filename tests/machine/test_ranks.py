@@ -106,15 +106,14 @@ for words in {commands}:
 """
 
 
-def torchrun(folder: Path, *commands: list[str]) -> str:
-    """What the first of two processes prints of the commands: status, output and errors of each."""
+def torchrun(folder: Path, *commands: list[str]) -> list[str]:
+    """What each of two processes prints of the commands: status, output and errors of each."""
     (folder / "commands.py").write_text(COMMANDS.format(commands=commands))
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     processes = ["--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
     words = [sys.executable, "-m", "torch.distributed.run", *processes, "commands.py"]
     subprocess.run(words, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, timeout=1800, check=True)
-    [printed] = folder.glob("log/*/attempt_0/0/stdout.log")
-    return printed.read_text()
+    return [next(folder.glob(f"log/*/attempt_0/{rank}/stdout.log")).read_text() for rank in (0, 1)]
 
 
 def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
@@ -184,8 +183,8 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def launched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What torchrun's first process printed of a run and of a sweep, every second job of which fails; their outputs."""
+def launched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """What torchrun's processes printed of a run and of a sweep, every second job of which fails; their outputs."""
     folder = tmp_path_factory.mktemp("torchrun")
     where = [*SMALL, "trainer=ddp", "trainer.accelerator=cpu", f"data.table={table}", f"outputs={folder}"]
     grid = ["-m", "task=abnormal,findings", "model.sequence=diagonals,rows", *STEPS, "data.batch_size=32"]
@@ -193,28 +192,28 @@ def launched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
 
 
 @pytest.fixture(scope="module")
-def sweep(launched: tuple[str, Path]) -> dict[tuple[str, str], Run]:
+def sweep(launched: tuple[list[str], Path]) -> dict[tuple[str, str], Run]:
     """By task and sequence the runs of the sweep."""
     [jobs] = (launched[1] / "sweeps").iterdir()
     return {(run.config.task, run.config.model.sequence): run for run in find_runs(jobs)}
 
 
 @pytest.mark.slow
-def test_torchrun_trains_one_run(launched: tuple[str, Path]) -> None:
+def test_torchrun_trains_one_run(launched: tuple[list[str], Path]) -> None:
     printed, folder = launched
-    assert printed.startswith("0 ")
-    assert printed.count("epoch 1/1") == 1
+    assert [text[:2] for text in printed] == ["0 ", "0 "]
+    assert [text.count("epoch 1/1") for text in printed] == [1, 0]
     [run] = find_runs(folder / "runs")
     assert_ran_once(run, processes=2, epochs=1)
 
 
 @pytest.mark.slow
 def test_a_sweep_that_torchrun_starts_trains_one_run_a_job_though_some_fail(
-    launched: tuple[str, Path], sweep: dict[tuple[str, str], Run]
+    launched: tuple[list[str], Path], sweep: dict[tuple[str, str], Run]
 ) -> None:
-    of_the_sweep = launched[0].rpartition("\n1 ")[2]
-    assert "diagonals" in of_the_sweep
-    assert of_the_sweep.count("epoch 8/8") == 2
+    first, second = launched[0]
+    assert "model.sequence=diagonals: one of" in first.rpartition("\n1 ")[2]
+    assert [text.count("epoch 8/8") for text in (first, second)] == [2, 0]
     assert len(sweep) == 4
     for (_, sequence), run in sweep.items():
         if sequence == "diagonals":
