@@ -115,7 +115,7 @@ class TimmBackbone(Backbone):
         pretrained: load weights; from `weights` if given, else from the hub.
         weights: a local file with the model's weights; of three channels they are summed to one.
         origin: whose weights they are, a name of `lungdet.models.origins.ORIGINS`; None: unknown.
-        seen: datasets that they learnt from beyond what `origin` says; training reads it (`training.pretraining`).
+        seen: datasets that they learnt from beyond what `origin` says; training reads it (`training.published`).
         learning: see `Backbone._start`.
 
     Raises:

@@ -47,7 +47,7 @@ def learnt(run: Run) -> "pd.DataFrame":
 
 
 def origins(run: Run) -> list[dict]:
-    """What is known of the published weights that a run, or one of its chain, began with: see `pretraining.origin`."""
+    """What is known of the published weights that a run, or one of its chain, began with, see `published.origin`."""
     return [link.environment["origin"] for link in chain(run) if link.environment.get("origin")]
 
 

@@ -24,7 +24,7 @@ from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, finish
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.learnt import origins
-from lungdet.training import pretraining, shortcuts
+from lungdet.training import pretraining, published, shortcuts
 from lungdet.training.dashboards import conclude, dashboard
 from lungdet.training.predicting import predict, predict_degraded
 from lungdet.training.recording import Steps, quieten
@@ -114,7 +114,7 @@ def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) ->
     require_data(run, data.identity, data.split.hash)
     if run.can_continue:
         return
-    weights = pretraining.origin(run.config.model)
+    weights = published.origin(run.config.model)
     run.record(origin=weights)
     known = [weights] if weights else []
     if weights and weights["seen"] is None:
@@ -128,7 +128,7 @@ def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) ->
         run.record(unsearched=pretraining.require_unseen(start, data))
         run.keep_start(start)
         known += origins(start)
-    pretraining.require_outside(known, data.manifest.iloc[data.rows("test")], "this run's test part")
+    published.require_outside(known, data.manifest.iloc[data.rows("test")], "this run's test part")
 
 
 def describe(

@@ -26,7 +26,7 @@ from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION, require_data
 from lungdet.runs.learnt import copies, learnt, origins, why_unsearched
 from lungdet.runs.predictions import prediction_table
-from lungdet.training.pretraining import require_outside
+from lungdet.training.published import require_outside
 from lungdet.training.recording import quieten
 
 log = logging.getLogger(__name__)

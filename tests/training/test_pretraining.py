@@ -1,6 +1,5 @@
 """A backbone starts where another run's ended, frozen or not, and never on patients it is tested on."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from omegaconf import OmegaConf
 
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, prepare
-from lungdet.errors import InputError, RunError
+from lungdet.errors import InputError
 from lungdet.models.backbone import ConvBackbone, untrained
 from lungdet.models.cnn import CNN
 from lungdet.models.origins import ORIGINS
@@ -173,43 +172,3 @@ def test_an_untrained_configuration_fetches_no_weights_and_leaves_the_original_a
     plain = untrained(config)
     assert plain.backbone == {"pretrained": False, "weights": None, "init_from": None, "widths": [4]}
     assert config.backbone.init_from == "run"
-
-
-def test_what_published_weights_have_seen_is_said_by_their_origin_and_by_who_uses_them(tmp_path: Path) -> None:
-    (tmp_path / "file.pth").write_bytes(b"weights")
-    file = {"pretrained": False, "weights": str(tmp_path / "file.pth"), "origin": None, "seen": None}
-
-    def known(**values: object) -> dict | None:
-        return pretraining.origin(OmegaConf.create({"backbone": file | values}))
-
-    assert known()["seen"] is None
-    assert known()["weights"] == "file.pth"
-    assert known()["sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert known(seen=[])["seen"] == []
-    nih = known(origin="densenet121-res224-nih")
-    assert (nih["origin"], nih["seen"]) == ("densenet121-res224-nih", ["chestxray14"])
-    assert known(origin="imagenet", seen=["montgomery"])["seen"] == ["montgomery"]
-    assert known(weights=None) is None
-    assert known(init_from="run", origin="imagenet") is None
-    assert pretraining.origin(OmegaConf.create({"backbone": None})) is None
-    assert pretraining.origin(OmegaConf.create({"backbone": {"widths": [4]}})) is None
-    with pytest.raises(InputError, match=r"origin=imagenet, .*: of which weights\? set model\.backbone\.weights=FILE"):
-        known(weights=None, origin="imagenet")
-    with pytest.raises(InputError, match=r"seen=nih: a list of datasets is needed, 'model\.backbone\.seen=\[nih\]'"):
-        known(seen="nih")
-
-
-@pytest.mark.parametrize(("name", "origin"), [("resnet18", "imagenet"), ("vit_base_patch14_dinov2", None)])
-def test_the_hubs_weights_are_imagenets_or_unknown(name: str, origin: str | None) -> None:
-    facts = pretraining.origin(OmegaConf.create({"backbone": {"name": name, "pretrained": True}}))
-    assert facts["weights"].startswith(f"{name}.")
-    assert (facts["origin"], facts["seen"]) == (origin, [] if origin else None)
-
-
-def test_a_dataset_that_published_weights_have_seen_is_not_tested_on() -> None:
-    images, weights = pd.DataFrame({"dataset": ["a", "b", "b"]}), {"weights": "file.pth"}
-    pretraining.require_outside([weights | {"seen": seen} for seen in (None, [], ["c"])], images, "the test part")
-    with pytest.raises(
-        RunError, match=r"file\.pth: .* learnt from b, .* 2 images of the test part are of it.*data=NAME"
-    ):
-        pretraining.require_outside([weights | {"seen": ["b", "c"]}], images, "the test part")
