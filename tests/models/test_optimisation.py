@@ -62,6 +62,9 @@ def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing_by_the_last_s
     assert (np.diff(found)[9:] < 0).all()
     assert found[0] == pytest.approx(0.1 / 25)
     assert found[-1] < 1e-5
+    late = rates("schedule=onecycle", f"optimizer={optimizer}", warm_up=1.5)
+    assert late.argmax() > RISE
+    assert late.max() == pytest.approx(0.1, rel=0.01)  # its height lies between two steps
 
 
 def test_a_plateau_is_waited_for_once_the_learning_rate_has_risen() -> None:
