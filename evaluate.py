@@ -1,97 +1,13 @@
-"""Finished runs become numbers: compare what they predicted, write metrics.json, report.md and report.html.
+"""Finished runs become a report with every number and comparison.
 
     python evaluate.py runs=outputs/sweeps/FOLDER
     python evaluate.py 'runs=[RUN_A,RUN_B]' threshold.rule=sensitivity threshold.at=0.95
     python evaluate.py runs=RUN data=montgomery data.root=DIR
 
-Heavy imports stand inside the functions, so that --help and --cfg answer at once.
+What it does stands in lungdet/programs/evaluate.py; `lungdet evaluate` is the same.
 """
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from lungdet.errors import plain_errors, run_program
-
-if TYPE_CHECKING:
-    from lungdet.data.serving.views import View
-    from lungdet.evaluation.gathering.families import Family
-    from lungdet.evaluation.gathering.results import Result
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(config: DictConfig) -> None:
-    """Evaluate the runs that the configuration names."""
-    with plain_errors("evaluate.py", alone=HydraConfig.get().mode is RunMode.RUN):
-        evaluate(config)
-
-
-def evaluate(config: DictConfig) -> None:
-    """Find the runs, have them score other data where asked to, and report on those of the same test images."""
-    from lungdet.evaluation import request
-    from lungdet.evaluation.gathering.families import Family, divided, require_one_part
-    from lungdet.evaluation.gathering.gather import gather
-
-    folders, data, views, out = request.read(config)
-    results, skipped = gather(folders)
-    if data is not None:
-        require_one_part(results)
-    if data is not None or len(views) > 1:
-        results = [predicted(result, config, data, views) for result in results]
-    together = data is not None or all((folder / "config.yaml").exists() for folder in folders)
-    families, error = ([Family(results, skipped, out)], None) if together else divided(results, skipped, out)
-    for family in families:
-        report_on(family, config, data)
-    if error is not None:
-        raise error
-
-
-def predicted(result: "Result", config: DictConfig, data: str | None, views: "tuple[View, ...]") -> "Result":
-    """The run with predictions of several views of each image, or of other data, in the place of its own."""
-    from lungdet.runs.predictions import check
-    from lungdet.training import predicting
-
-    run, tables = result.run, {}
-    if len(views) > 1:
-        parts = ["val"] if data is not None else ["val", "test"]
-        tables = predicting.predict_views(run, views, parts, config.trust)
-        result = replace(result, train=None, degraded=None)
-    if data is not None:
-        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, data, views)
-    checked = {
-        part: check(table, result.labels, f"run {run.folder}, {part} predictions") for part, table in tables.items()
-    }
-    return replace(result, shortcuts=None if data is not None else result.shortcuts, views=tuple(views), **checked)
-
-
-def report_on(family: "Family", config: DictConfig, data: str | None) -> None:
-    """Compare the models of runs that were tested on the same images, and write the report."""
-    from lungdet.evaluation import report, summary
-    from lungdet.evaluation.costs import costs
-    from lungdet.evaluation.following import following
-    from lungdet.evaluation.gathering import models
-    from lungdet.evaluation.gathering.families import require_pairs
-
-    require_pairs(family.results, hashes=data is None)
-    replicates, left_out = models.group(family.results)
-    skipped = [*family.skipped, *left_out]
-    rule, at = config.threshold.rule, config.threshold.at
-    report.begin(family.out, replicates, skipped, data)
-    measured = costs.measure(models.kinds(replicates), config.trust) if config.efficiency else None
-    study = summary.study_of(replicates, skipped, rule, at, family.out, config.draws, data, measured)
-    numbers = summary.summarise(study)
-    written = report.write(numbers, study)
-    report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)
-    if config.get("logger"):
-        from lungdet.training.dashboards import log_report
-
-        tested = [(result.run, result.test) for result in family.results]
-        log_report(config.logger, tested, family.out, written, numbers)
-
+from lungdet.programs.evaluate import start
 
 if __name__ == "__main__":
-    run_program("evaluate.py", main)
+    start()

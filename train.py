@@ -3,51 +3,10 @@
     python train.py model=cnn_lstm
     python train.py -m model=cnn,cnn_lstm seed=0,1,2
 
-What is heavy is imported when training begins, so that --help and --cfg answer at once.
+What it does stands in lungdet/programs/train.py; `lungdet train` is the same.
 """
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
-from lungdet.errors import InputError, plain_errors, run_program
-from lungdet.machine import ranks, requeue
-from lungdet.runs import identity, multirun, starting
-from lungdet.training import interruption
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> float:
-    """Train one model; returns the best validation loss, for sweepers to minimise."""
-    alone, overrides = HydraConfig.get().mode is RunMode.RUN, HydraConfig.get().overrides.task
-    ranks.quieten()
-    requeue.on_signal()
-    with plain_errors("train.py", alone):
-        if alone and any(override.lstrip("+").startswith("sweep.name=") for override in overrides):
-            raise InputError("sweep.name names the folder of several jobs: add -m; one run's is hydra.run.dir=FOLDER")
-        if config.get("find") is not None:  # absent where no group is chosen
-            from lungdet.training.suggesting import suggest
-
-            return suggest(config)
-        with starting.start(config, overrides) as run, interruption.advice(run):
-            if run.finished and run.changed is None:
-                return run.best_loss
-            from lungdet.training.fitting import train
-
-            return train(run, config.trust)
-
-
-def sweep_folder(name: str) -> str:
-    """`multirun.sweep_folder`, and the end of the program where the name cannot be one."""
-    with plain_errors("train.py"):
-        return multirun.sweep_folder(name)
-
-
-# Folder names in conf/train.yaml. What a run computes names it, so that a multirun that is started again finds it.
-OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("computes", lambda *, _root_: identity.fingerprint(_root_)[:8], replace=True)
+from lungdet.programs.train import start
 
 if __name__ == "__main__":
-    run_program("train.py", main)
+    start()

@@ -2,14 +2,13 @@
 
 import errno
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 log = logging.getLogger(__name__)
 
@@ -42,39 +41,30 @@ class RunError(InputError):
 
 
 @contextmanager
-def plain_errors(program: str, alone: bool = True) -> Iterator[None]:
+def plain_errors(alone: bool = True) -> Iterator[None]:
     """End the program with the message of an error that is the user's to mend, or after Ctrl-C, without a traceback.
 
     That is an `InputError` that the block raises, a command line that Hydra refuses, or a file that cannot be written.
+    The program's name opens the message.
 
     Args:
-        program: its name, which opens the message.
         alone: False in one of several jobs: its message is logged and goes on as an `InputError`, so that the others
             run.
     """
+    program = Path(sys.argv[0]).name
     try:
         yield
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None  # as shells have it
     except Exception as error:
-        message = _mistake(error)
+        message = mistake(error)
         if message is None:
             raise
         if alone:
             raise SystemExit(f"{program}: {message}") from None
         log.error("%s", message)
         raise InputError(message) from error  # by itself: what a launcher sends home has lost its cause
-
-
-def run_program(program: str, main: Callable[[], None]) -> None:
-    """Run a program of Hydra's, and tell plainly what ends it before its own block begins, or after the last job's.
-
-    The exit status is 1 where a job failed.
-    """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself, most of them with a traceback
-    with plain_errors(program):
-        main()
 
 
 def require_whole(key: str, value: object, least: int) -> None:
@@ -110,13 +100,15 @@ def first_few(names: Iterable[object], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (", .." if len(names) > limit else "")
 
 
-def _mistake(error: BaseException | None) -> str | None:
+def mistake(error: BaseException | None) -> str | None:
     """What to say of an error that is the user's to mend; None of any other. Hydra wraps what a construction raises."""
     while error is not None:
         if isinstance(error, InputError):
             return str(error)
         if isinstance(error, OSError) and error.errno in _REFUSALS:
             return f"{error.filename or 'a file'}: {error.strerror}; {_REFUSALS[error.errno]}"
+        if isinstance(error, InterpolationKeyError):
+            return f"{error.full_key or 'a value'}: {str(error).splitlines()[0]}"
         if isinstance(error, HydraException) and not isinstance(error, InstantiationException):
             detail = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
             return f"{error}{detail}"

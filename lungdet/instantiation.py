@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError
+from lungdet.kinds import require_fitting
 
 KNOWN = ("lungdet", "torch.optim")
 OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim")
@@ -29,12 +30,20 @@ def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **argu
         arguments: further arguments of the object's, configurations among them.
 
     Raises:
-        InputError: a `_target_` is neither lungdet's nor of a trusted package, or is not there; `trust` is no list.
+        InputError: a `_target_` is neither lungdet's nor of a trusted package, or is not there; `trust` is no list; a
+            value is of another kind than its class takes, or torch refuses it.
     """
     from hydra import utils
+    from hydra.errors import InstantiationException
 
     values = OmegaConf.to_container(config, resolve=True) | arguments
-    return utils.instantiate(_admitted(values, name, packages(trust)))
+    admitted = _admitted(values, name, packages(trust))
+    try:
+        return utils.instantiate(admitted)
+    except InstantiationException as error:
+        if type(error.__cause__) in (ValueError, RuntimeError):  # as torch's layers raise of a number that cannot be
+            raise InputError(f"{name} cannot be made of these values: {error.__cause__}") from error
+        raise
 
 
 def require_trusted(config: DictConfig, trust: Sequence[str] = ()) -> None:
@@ -47,7 +56,21 @@ def require_trusted(config: DictConfig, trust: Sequence[str] = ()) -> None:
     """
     trusted = packages(trust)
     for key, node in OmegaConf.to_container(config, resolve=True).items():
-        _admitted(node, key, trusted, located=False)
+        _admitted(node, key, trusted, importing=False)
+
+
+def require_kinds(config: DictConfig, trust: Sequence[str] = ()) -> None:
+    """Passes a configuration whose values are what the classes of its groups take; these are imported for it.
+
+    Raises:
+        InputError: as `instantiate`, before anything is made.
+    """
+    trusted = packages(trust)
+    for key in config:
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if OmegaConf.is_dict(config[key]) and "_target_" in config[key]:
+            _admitted(config[key], key, trusted)
 
 
 def packages(trust: Sequence[str]) -> list[str]:
@@ -61,19 +84,20 @@ def packages(trust: Sequence[str]) -> list[str]:
     return [*(trust or ())]
 
 
-def _admitted(node: Any, key: str, trust: Sequence[str], located: bool = True) -> Any:
+def _admitted(node: Any, key: str, trust: Sequence[str], importing: bool = True) -> Any:
     """The node as plain values, each `_target_` replaced by what it names, so that this and no other is called."""
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node, resolve=True)
     if isinstance(node, dict):
-        values = {word: _admitted(value, f"{key}.{word}", trust, located) for word, value in node.items()}
+        values = {word: _admitted(value, f"{key}.{word}", trust, importing) for word, value in node.items()}
         if "_target_" in node:
             _require_named(node["_target_"], f"{key}._target_", trust)
-            if located:
-                values["_target_"] = _located(node["_target_"], f"{key}._target_", trust)
+            if importing:
+                values["_target_"] = located(node["_target_"], f"{key}._target_", trust)
+                require_fitting(values["_target_"], values, key)
         return values
     if isinstance(node, list):
-        return [_admitted(value, f"{key}[{i}]", trust, located) for i, value in enumerate(node)]
+        return [_admitted(value, f"{key}[{i}]", trust, importing) for i, value in enumerate(node)]
     if isinstance(node, str) and "${" in node:
         raise InputError(f"{key}={node}: no value may hold ${{ once all are filled in")
     return node
@@ -90,7 +114,12 @@ def _require_named(target: Any, key: str, trust: Sequence[str]) -> None:
         )
 
 
-def _located(target: str, key: str, trust: Sequence[str]) -> Any:
+def located(target: str, key: str, trust: Sequence[str]) -> Any:
+    """The class or function of this name, of a room that offers its own or of a trusted package.
+
+    Raises:
+        InputError: it is neither, or is not there; the message names the key.
+    """
     module, _, name = target.rpartition(".")
     try:
         named = getattr(import_module(module), name, None)

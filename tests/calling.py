@@ -13,16 +13,14 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from lungdet.errors import run_program
-
 CHECKOUT = Path(__file__).parent.parent
 
 
 def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> CompletedProcess:
-    """What `python PROGRAM WORDS` prints and with which status it ends, started in a folder.
+    """What `python PROGRAM WORDS`, or `lungdet PROGRAM WORDS`, prints in a folder and with which status it ends.
 
     Args:
-        program: a module with a `main` of Hydra's.
+        program: a module with `start`.
         words: of the command line.
         cwd: where it is started.
     """
@@ -34,10 +32,11 @@ def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> Completed
         contextlib.redirect_stderr(io.StringIO()) as errors,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, words), f"--config-path={CHECKOUT}/conf"])
+        name = program.__name__.removeprefix("lungdet.programs.")
+        patch.setattr(sys, "argv", [f"{name}.py" if name == program.__name__ else f"lungdet {name}", *map(str, words)])
         patch.setenv("HYDRA_FULL_ERROR", "1")  # as the program itself sets it, and here ends with the call
         try:
-            run_program(f"{program.__name__}.py", program.main)
+            program.start()
         except SystemExit as end:  # as Python ends a process
             status = end.code if isinstance(end.code, int | None) else print(end.code, file=sys.stderr) or 1
         except Exception:

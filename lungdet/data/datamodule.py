@@ -49,6 +49,8 @@ class RadiographDataModule(lightning.LightningDataModule):
     name: ClassVar[str]
     sheets: ClassVar[Mapping[str, Sheet]] = {}
     """What is known of each dataset beyond its images, by its name; nothing of a user's own."""
+    KEYS: ClassVar[tuple[type, ...]] = (Settings, Plan, Serving)
+    """Whose fields `keys` are, see `lungdet.kinds.signature`."""
 
     def __init__(
         self, root: str | Path, *, store: str | Path = "outputs/prepared", image_size: int = 224, **keys

@@ -18,6 +18,10 @@ from lungdet.errors import InputError
 
 log = logging.getLogger(__name__)
 
+PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
+"""Lightning's names of what is trained in: in its others weights and batch norm would be too coarse, or too slow."""
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous_format")
+
 _COMPILING_PAYS = 1_500_000  # images
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's numbers of what mallopt sets
 
@@ -59,8 +63,14 @@ def choose(precision: str, memory_format: str, accelerator: str = "auto") -> Ari
     """The configured precision and memory format, `auto` being replaced by what is fastest; one log line says so.
 
     Raises:
-        InputError: fp16 on a processor, for which Lightning would compute bf16.
+        InputError: one that is not known, or fp16 on a processor, for which Lightning would compute bf16.
     """
+    for key, choice, choices in (
+        ("precision", str(precision), PRECISIONS),
+        ("memory_format", memory_format, MEMORY_FORMATS),
+    ):
+        if choice not in choices:
+            raise InputError(f"trainer.{key}={choice}: one of {', '.join(choices)} is needed")
     if not computes(precision, accelerator):
         raise InputError(
             f"trainer.precision={precision}: a processor does not compute fp16; use bf16-mixed, 32-true or auto"
@@ -94,9 +104,12 @@ def compiles(choice: bool | str, images: int, accelerator: str = "auto") -> bool
         accelerator: Lightning's name.
 
     Raises:
-        InputError: True, and there is no compiler for torch to use.
+        InputError: True, and there is no compiler for torch to use; or another choice.
     """
     import torch
+
+    if choice not in (True, False, "auto"):
+        raise InputError(f"trainer.compile={choice}: true, false or auto is needed")
 
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not choice or (choice == "auto" and (not gpu or images < _COMPILING_PAYS)):

@@ -118,7 +118,7 @@ def _call(function: Callable[..., T], args: tuple, log_settings: dict | None) ->
 
     ranks.join()
     try:
-        with raising(), plain_errors("train.py"):
+        with raising(), plain_errors():
             return function(*args)
     except Interrupted:
         raise

@@ -83,6 +83,9 @@ class Backbone(nn.Module):
         if unfreeze_at is not None:
             self.requires_grad_(True)  # for the optimizer and DDP, which know it from the start
 
+    KEYS = (_start,)
+    """What both take as `**learning`, see `lungdet.kinds.signature`."""
+
 
 class ConvBackbone(Backbone, nn.Sequential):
     """The study's backbone: blocks of one 3x3 convolution, batch norm, ReLU and 2x2 pooling.
@@ -90,9 +93,14 @@ class ConvBackbone(Backbone, nn.Sequential):
     Args:
         widths: the channels of each block; each block halves height and width.
         learning: see `Backbone._start`.
+
+    Raises:
+        InputError: no block, or one without a channel.
     """
 
     def __init__(self, widths: Sequence[int], **learning: Any) -> None:
+        if not widths or min(widths) < 1:
+            raise InputError(f"model.backbone.widths={list(widths)}: at least one block, each of 1 channel or more")
         blocks = [_block(before, after) for before, after in zip([1, *widths[:-1]], widths, strict=True)]
         super().__init__(*blocks)
         self.channels = widths[-1]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, require_whole
 from lungdet.findings import TASKS
 from lungdet.models.metrics import measure
 from lungdet.models.optimisation import Learner
@@ -75,6 +75,7 @@ class Classifier(Learner):
         self.visits = visits if sequence == "visits" else 1
         if task not in TASKS:
             raise InputError(f"task={task}: one of {', '.join(TASKS)} is needed")
+        require_whole("model.hidden", hidden, 1)
         self.hidden, self.dropout = hidden, dropout
         self.labels = TASKS[task]
         self.outputs = 2 if task == "abnormal" else len(self.labels)

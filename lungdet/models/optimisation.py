@@ -27,6 +27,9 @@ class Learner(lightning.LightningModule):
         optimizer: a class of `torch.optim` with `optimizer.*`; who only predicts needs none.
         schedule: a class of `torch.optim.lr_scheduler` with `schedule.*`, likewise. What the configuration leaves out
             of the number of steps and the highest learning rate, the class is told.
+
+    Raises:
+        InputError: a learning rate or a weight decay that cannot be.
     """
 
     def __init__(
@@ -38,6 +41,10 @@ class Learner(lightning.LightningModule):
         schedule: partial | None = None,
     ) -> None:
         super().__init__()
+        if not learning_rate > 0:
+            raise InputError(f"model.learning_rate={learning_rate}: a number above 0 is needed")
+        if not weight_decay >= 0:
+            raise InputError(f"model.weight_decay={weight_decay}: a number of at least 0 is needed")
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.optimizer, self.schedule = optimizer, schedule
 

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,6 +34,10 @@ from lungdet.runs.reading import damaged, read_checkpoint, read_config, read_fac
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+
+LOCK = ".lock"
+"""The file that a process holds which trains in the folder."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,15 @@ class Run:
         self._write("config.yaml", OmegaConf.to_yaml(settled(config, self.folder)))
         command = {"run": self.name, "overrides": [*overrides], "started": _now(), "finished": None}
         self.record(**command, git=software.revision(), versions=software.versions())
+
+    def discard(self) -> None:
+        """Remove what an attempt without a checkpoint has written, and its folder where nothing else is in it."""
+        for name in ("start", "checkpoints", "predictions", "wandb"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("config.yaml", "environment.json", "split.csv", "metrics.csv", "train.log", LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's."""

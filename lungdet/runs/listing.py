@@ -1,6 +1,5 @@
-"""What the runs in a folder have come to: `python -m lungdet.runs FOLDER`, while they run or afterwards."""
+"""What the runs in a folder have come to: `lungdet runs FOLDER`, while they run or afterwards."""
 
-import argparse
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lungdet.errors import RunError, plain_errors
+from lungdet.errors import RunError
+from lungdet.machine.commands import command
 from lungdet.runs.folder import Run, find_runs
 from lungdet.runs.locking import in_use
 from lungdet.runs.multirun import Job, never_run
@@ -19,14 +19,14 @@ VALIDATION = {f"val/{name}": f"val {name}" for name in ("loss", "accuracy", "f1"
 STYLES = {"finished": "green", "running": "cyan", "cut": "yellow", "no epoch": "red", "not begun": "dim"}
 
 
-def main() -> None:
-    """Print a line for each run in and below the folder that the command line names, and how to go on."""
-    parser = argparse.ArgumentParser("python -m lungdet.runs", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run, a multirun's folder, or any above them")
-    folder = parser.parse_args().folder
-    with plain_errors("lungdet.runs"):
-        runs = find_runs(folder)
-        missing = [job for plan in sorted(folder.rglob("multirun.yaml")) for job in never_run(plan.parent)]
+def show(folder: Path) -> None:
+    """Print a line for each run in and below a folder, and how to go on.
+
+    Raises:
+        RunError: no such folder.
+    """
+    runs = find_runs(folder)
+    missing = [job for plan in sorted(folder.rglob("multirun.yaml")) for job in never_run(plan.parent)]
     lines, refusals = {}, []
     for run in runs:
         try:
@@ -38,7 +38,8 @@ def main() -> None:
     for refusal in refusals:
         print(f"Not listed: {refusal}")
     if any(row["state"] == "cut" for row in rows):
-        print("A run that was cut goes on with: python train.py resume=RUN; a multirun with a name, as it was started.")
+        goes_on = command("train.py", "resume=RUN")
+        print(f"A run that was cut goes on with: {goes_on}; a multirun with a name, as it was started.")
     if any(row["state"] == "no epoch" for row in rows):
         print("Why a run has no epoch stands in its train.log, or in the terminal that it was started in.")
 

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lungdet.errors import RunError
-from lungdet.runs.folder import Run
-
-LOCK = ".lock"
+from lungdet.runs.folder import LOCK, Run
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from lungdet.configuration.jobs import jobs
 from lungdet.errors import RunError
 from lungdet.machine import ranks
 from lungdet.runs.folder import find_runs
@@ -39,16 +38,6 @@ def sweep_folder(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
         raise RunError(f"sweep.name={name}: letters, digits, -, _ and . are taken, a dot not at the beginning")
     return name
-
-
-def jobs(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each job of a multirun, the last key's values varying fastest, as Hydra's sweeper has it."""
-    choices = {}
-    for override in overrides:
-        key, swept = override.get_key_element(), override.is_sweep_override()
-        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        choices[key] = [f"{key}={value}" for value in values]
-    return [[*job] for job in product(*choices.values())]
 
 
 def never_run(folder: Path) -> list[Job]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from lungdet.errors import RunError
+from lungdet.errors import RunError, mistake
 from lungdet.instantiation import instantiate, require_trusted
 from lungdet.machine import ranks
 from lungdet.machine.commands import command, override
@@ -30,6 +30,8 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     run of the same configuration under `outputs`, or starts a new one and says so. `resume=FOLDER` continues that run
     with its own configuration, but for those of `MAY_CHANGE` that the command line names; `degrade=standard` is asked
     of a finished run without training on. Nothing is written into a run that was there before all this is checked.
+
+    Where a mistake of the user's ends it before an epoch is whole, its folder goes again.
 
     The run is locked as long as the `with` block lasts: nobody else can continue it meanwhile. Of several processes
     that run the same command, the first decides.
@@ -62,7 +64,12 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         finally:
             ranks.agreed(run)
             _log_into(run)
-        yield run
+        try:
+            yield run
+        except Exception as error:
+            if mistake(error) is not None and not run.can_continue:
+                run.discard()
+            raise
 
 
 def _asked_for(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:

@@ -1,7 +1,6 @@
 """The run that a multirun starts from, made first where it is not there: an experiment stays one command."""
 
 import logging
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,9 @@ from lungdet.errors import InputError
 from lungdet.machine import ranks
 from lungdet.machine.commands import override
 from lungdet.runs.folder import Run
+from lungdet.sweeps import programs
 
 log = logging.getLogger(__name__)
-
-TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 class Preceding(Callback):
@@ -53,6 +51,5 @@ class Preceding(Callback):
         if trust:
             overrides["trust"] = [*trust]
         words = [override(key, value) for key, value in overrides.items()]
-        train = subprocess.run([sys.executable, str(TRAIN), "hydra.mode=RUN", *words], env=ranks.environment_of_one())
-        if train.returncode:
+        if programs.run("train", "hydra.mode=RUN", *words):
             sys.exit(f"{self._run.folder} was not trained and the others start from it; it said why above")

@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.machine import ranks
 from lungdet.machine.commands import command, key_of, override
+from lungdet.sweeps import programs
 
 log = logging.getLogger(__name__)
-
-EVALUATE = Path(__file__).parents[2] / "evaluate.py"
 
 
 class Report(Callback):
@@ -58,11 +56,10 @@ class Report(Callback):
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()
-        evaluate = subprocess.run([sys.executable, str(EVALUATE), *self._words], env=ranks.environment_of_one())
-        if evaluate.returncode:
+        if status := programs.run("evaluate", *self._words):
             log.error(
                 "no report was written: evaluate.py ended with status %d and says why above. The runs are kept; once "
-                "that is mended: %s", evaluate.returncode, command("evaluate.py", *self._words),
+                "that is mended: %s", status, command("evaluate.py", *self._words),
             )  # fmt: skip
 
 

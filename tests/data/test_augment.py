@@ -98,6 +98,6 @@ def test_an_image_that_is_only_erased_is_not_the_stores() -> None:
 
 
 def test_every_kind_is_a_key_of_the_configuration_and_off() -> None:
-    base = OmegaConf.load(Path(__file__).parents[2] / "conf/augment/_base.yaml")
+    base = OmegaConf.load(Path(__file__).parents[2] / "conf/every_augment.yaml")
     off = {name: parameter.default for name, parameter in signature(Augmentation).parameters.items()}
     assert {**base} == {"_target_": "lungdet.data.augment.Augmentation", **off}

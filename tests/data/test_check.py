@@ -1,10 +1,8 @@
-"""`python -m lungdet.data.check` counts what there is, names what is odd or missing, and advises by stated rules."""
+"""`lungdet check` counts what there is, names what is odd or missing, and advises by stated rules."""
 
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,12 +11,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lungdet.data.check import __main__ as check
 from lungdet.data.check import advice, fingerprint, inspection, official, showing
+from lungdet.data.check.examining import examine
 from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.table import TableDataModule
-from tests.calling import CHECKOUT, call, output
+from lungdet.programs import check
+from tests.calling import call, output
 
 PATIENTS = 40
 
@@ -85,7 +84,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(clinic: Path, store: Path) -> dict:
-    return check.examine(module(clinic, store))
+    return examine(module(clinic, store))
 
 
 def test_every_number_is_the_tables_own(report: dict, clinic: Path) -> None:
@@ -139,7 +138,7 @@ def test_a_split_that_training_refuses_is_reported_with_its_numbers(clinic: Path
     split = pd.DataFrame({"image_id": names, "split": parts})[table["path"] != "7_0.png"]
     split.to_csv(tmp_path / "split.csv", index=False)
     data = module(clinic, store, split="file", split_file=tmp_path / "split.csv")
-    report = check.examine(data)
+    report = examine(data)
     assert "<i>north/11_1 (train" in report["refused"]
     assert report["numbers"]["parts"]["val"]["patients"] == 10
     assert "refuse" in showing.gist(report)[1]
@@ -153,11 +152,11 @@ def test_whose_images_and_which_depth_are_doubted_with_cause_and_cure(clinic: Pa
     lines = [f"{name}.png,{row % 2},{60 - 8 * row},7" for row, name in enumerate("abcdefgh")]
     (tmp_path / "without.csv").write_text("\n".join(["path,abnormal,age,number", *lines]))
     (tmp_path / "one.csv").write_text("\n".join(["path,abnormal,age,patient_id", *lines]))
-    gist = showing.gist(check.examine(module(tmp_path / "without.csv", tmp_path / "store")))
+    gist = showing.gist(examine(module(tmp_path / "without.csv", tmp_path / "store")))
     assert gist[0].startswith("8 images from table;")
     assert any("Nothing says whose the images are (no column patient_id)" in sentence for sentence in gist)
     assert any("table/c (65535)" in sentence and "data.bits=12 leaves them out" in sentence for sentence in gist)
-    gist = showing.gist(check.examine(module(tmp_path / "one.csv", tmp_path / "store")))
+    gist = showing.gist(examine(module(tmp_path / "one.csv", tmp_path / "store")))
     assert gist[0].startswith("8 images of 1 patients from table;")
     assert any("table/7 is 60 years old in table/a, and later 52 in table/b" in sentence for sentence in gist)
 
@@ -198,15 +197,14 @@ def test_the_command_writes_both_files(clinic: Path, tmp_path: Path) -> None:
 def test_the_command_says_plainly_what_is_wrong(tmp_path: Path) -> None:
     wrong = call(check, "data=table", f"outputs={tmp_path}", "data.table=nowhere.csv")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("lungdet.data.check: ")
+    assert wrong.stderr.startswith("lungdet check: ")
     assert "nowhere.csv" in wrong.stderr
 
 
 def test_one_dataset_at_a_time_is_checked(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lungdet.data.check", "-m", "data=table,phantom"]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    done = call(check, "-m", "data=table,phantom")
     assert done.returncode == 1
-    assert done.stderr.startswith("one dataset at a time is checked")
+    assert done.stderr.startswith("lungdet check: one dataset at a time")
 
 
 def test_the_official_sets_have_their_names() -> None:
@@ -309,7 +307,7 @@ def test_advice_follows_its_rules() -> None:
 def test_the_real_originals_are_counted_and_none_passes_for_inverted(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "ChestX-ray14"
     data = ChestXray14DataModule(root, store=tmp_path, split="official")
-    report = check.examine(data)
+    report = examine(data)
     one, whole = report["numbers"]["all"], report["official"]["chestxray14"]
     assert (one["images"], one["patients"]) == (450, 223)
     assert one["mode"] == {"L": 448, "RGBA": 2}

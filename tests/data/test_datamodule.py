@@ -16,7 +16,7 @@ from lungdet.data.splitting.splits import SplitError
 from lungdet.data.store.images import Settings
 from tests.calling import CHECKOUT
 
-KEYS = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/data/_base.yaml"))
+KEYS = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/every_data.yaml"))
 OF_THE_RUN = {"task", "visits", "augmentation", "seed"}
 """What the model, the augmentation and the run decide."""
 

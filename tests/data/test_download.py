@@ -21,9 +21,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from lungdet.data.download import __main__ as download
+from lungdet.data.download import downloading as download
 from lungdet.data.download.unpacking import DownloadError
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.programs import download as program
 from tests.calling import CHECKOUT
 from tests.fake_server import Resource, serving, tarred, zipped
 
@@ -286,9 +287,9 @@ def test_what_is_there_already_needs_no_more_disk(composed, tmp_path, disk):
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").write_bytes(b"a file")
     for root, message in ((tmp_path / "data", "a file is where a folder is to be"), ("???", r"where to\? root=DIR")):
-        monkeypatch.setattr(sys, "argv", ["download", "montgomery", f"root={root}"])
+        monkeypatch.setattr(sys, "argv", ["lungdet download", "montgomery", f"root={root}"])
         with pytest.raises(SystemExit, match=message):
-            download.command()
+            program.start()
 
 
 def test_kept_archives_stay(serve, composed, tmp_path):
@@ -320,7 +321,7 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, c
     hold = threading.Event()
     resource = serve("a.zip", ARCHIVE, cuts=[len(ARCHIVE) - 1], hold=hold)
     command = [
-        sys.executable, "-m", "lungdet.data.download", "montgomery", f"root={tmp_path / 'data'}",
+        sys.executable, "-m", "lungdet", "download", "montgomery", f"root={tmp_path / 'data'}",
         f"files.archive.url={server.address}/a.zip", "files.archive.bytes=null", "timeout=600",
     ]  # fmt: skip
     # A shell's background job, as the tests may be, hands on that Ctrl-C is to be ignored.
@@ -346,13 +347,13 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, c
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["root=x"], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
-        (["--help"], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
-        (["chexpert", "root=x"], "'download/chexpert'.*chestxray14.*montgomery.*shenzhen"),
-        (["montgomery", "root=x", "-m"], "One dataset at a time"),
+        ([], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
+        (["root=x"], "You must specify 'download'"),
+        (["chexpert", "root=x"], "download=chexpert: there is no such choice.*chestxray14.*montgomery.*shenzhen"),
+        (["montgomery", "root=x", "-m"], "one dataset at a time"),
     ],
 )
 def test_a_command_that_does_not_name_one_dataset_says_which_there_are(monkeypatch, words, message):
-    monkeypatch.setattr(sys, "argv", ["download", *words])
+    monkeypatch.setattr(sys, "argv", ["lungdet download", *words])
     with pytest.raises(SystemExit, match=f"(?s){message}"):
-        download.command()
+        program.start()

@@ -11,8 +11,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-import evaluate
 from lungdet.evaluation.gathering.results import EvaluationError
+from lungdet.programs import evaluate
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import artifacts, predicting
 from tests.calling import CHECKOUT, call
@@ -109,7 +109,7 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
         ([f"runs={run}", "threshold.rule=yuden"], "the rules are"),
         ([], "runs=FOLDER"),
         ([f"runs={run}", f"out={run / 'config.yaml' / 'report'}"], "a file is where a folder is to be"),
-        ([f"runs={run}", "draw=100"], "Key 'draw' is not in struct"),
+        ([f"runs={run}", "draw=100"], "draw: there is no such key; did you mean draws?"),
     ]
     for arguments, message in cases:
         done = command(*arguments, cwd=tmp_path)

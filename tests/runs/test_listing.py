@@ -1,4 +1,4 @@
-"""`python -m lungdet.runs FOLDER` says of each run what has become of it."""
+"""`lungdet runs FOLDER` says of each run what has become of it."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
         OmegaConf.save({"trainer": {"max_epochs": epochs}}, multirun / name / "config.yaml")
     (multirun / "damaged/metrics.csv").write_text("epoch\n0\n")
     monkeypatch.setenv("TOKEN", "hunter2")
-    command = [sys.executable, "-m", "lungdet.runs"]
+    command = [sys.executable, "-m", "lungdet", "runs"]
     listed = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.count("not begun") == 2
@@ -90,5 +90,5 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
     assert "model=cnn_lstm seed=2" in listed.stdout
     wrong = subprocess.run([*command, str(multirun / "none")], capture_output=True, text=True)
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("lungdet.runs: ")
+    assert wrong.stderr.startswith("lungdet runs: ")
     assert "no such folder" in wrong.stderr

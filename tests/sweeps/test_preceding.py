@@ -11,8 +11,9 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from lungdet.configuration.program import run_program
 from lungdet.machine.commands import override
-from lungdet.sweeps import preceding
+from lungdet.sweeps import programs
 from tests.calling import CHECKOUT, call
 
 BASE = "a base=1 [2] ü $x 'q'"
@@ -21,7 +22,7 @@ import json, os, sys
 from pathlib import Path
 assert not os.listdir("jobs"), "a job came first"
 before = len(os.listdir("first"))
-Path("first", str(os.getpid())).write_text("\\n".join(sys.argv[1:]))
+Path("first", str(os.getpid())).write_text("\\n".join(sys.argv[2:]))
 if before < {failures}:
     sys.exit(3)
 folder = Path({base!r})
@@ -32,21 +33,25 @@ folder.mkdir(exist_ok=True)
 TWICE = """
 import sys
 from pathlib import Path
-from lungdet.sweeps import preceding
+from lungdet.sweeps import programs
 from tests.calling import call
 from tests.sweeps import test_preceding
 
-preceding.TRAIN = Path("first.py").absolute()
+programs.COMMAND = (sys.executable, "first.py")
 for _ in range(2):
     done = call(test_preceding, *sys.argv[1:], cwd=Path.cwd())
     print(done.returncode, "was not trained" in done.stderr)
 """
 
 
-@hydra.main(version_base="1.3", config_path=None, config_name=None)
+@hydra.main(version_base="1.3", config_path=str(CHECKOUT / "conf"), config_name=None)
 def main(config: DictConfig) -> None:
     """The program whose jobs start from the run; each job of each process leaves a file of its own."""
     Path("jobs", f"{config.job} {os.getpid()}").touch()
+
+
+def start() -> None:
+    run_program(main, "train")
 
 
 def words_of(folder: Path, *words: str, failures: int = 0, base: str = BASE) -> list[str]:
@@ -61,7 +66,7 @@ def words_of(folder: Path, *words: str, failures: int = 0, base: str = BASE) -> 
 
 @pytest.fixture(autouse=True)
 def first_in_place_of_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preceding, "TRAIN", tmp_path / "first.py")
+    monkeypatch.setattr(programs, "COMMAND", (sys.executable, str(tmp_path / "first.py")))
 
 
 def started(folder: Path, *words: str, **more: object) -> CompletedProcess:

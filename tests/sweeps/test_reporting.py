@@ -15,10 +15,11 @@ SWEEP = "sweeps/a b=c [1] ü $x 'q'"
 # The real Hydra, with a job that takes no time and an evaluation that says what it was given.
 PROGRAM = """
 from pathlib import Path
+import sys
 import hydra
-from lungdet.sweeps import reporting
+from lungdet.sweeps import programs
 
-reporting.EVALUATE = Path(__file__).with_name("evaluate.py")
+programs.COMMAND = (sys.executable, str(Path(__file__).with_name("evaluate.py")))
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def main(config):
@@ -35,7 +36,7 @@ main()
 def multirun(folder: Path, jobs: str, *, status: int = 0) -> tuple[int, str]:
     """Exit status and output of a multirun whose evaluation ends with `status`."""
     (folder / "train.py").write_text(PROGRAM)
-    (folder / "evaluate.py").write_text(f"import sys; print('evaluated', *sys.argv[1:]); sys.exit({status})")
+    (folder / "evaluate.py").write_text(f"import sys; print('evaluated', *sys.argv[2:]); sys.exit({status})")
     report = "+hydra.callbacks={report: {_target_: lungdet.sweeps.reporting.Report}}"
     words = [sys.executable, "train.py", "-m", f"+job={jobs}", report, override("hydra.sweep.dir", SWEEP)]
     done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

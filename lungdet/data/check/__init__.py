@@ -1,1 +1,1 @@
-"""What is in a dataset, before anything is trained on it: `python -m lungdet.data.check data=NAME`."""
+"""What is in a dataset, before anything is trained on it: `lungdet check data=NAME`."""

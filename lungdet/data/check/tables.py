@@ -1,4 +1,4 @@
-"""The tables of `python -m lungdet.data.check`, made once from the numbers and shown on the console and in the page."""
+"""The tables of `lungdet check`, made once from the numbers and shown on the console and in the page."""
 
 from collections.abc import Callable
 

@@ -1,1 +1,1 @@
-"""Fetching the public datasets: `python -m lungdet.data.download montgomery|shenzhen|chestxray14 root=DIR`."""
+"""Fetching the public datasets: `lungdet download montgomery|shenzhen|chestxray14 root=DIR`."""

@@ -63,6 +63,7 @@ class PhantomDataModule(CombinedDataModule):
     """
 
     name = "phantom"
+    KEYS = (Knobs,)
     sheets = {
         PREFIX + name: replace(sheet, of=None, labels_from=None, synthetic=True)
         for name, sheet in CombinedDataModule.sheets.items()

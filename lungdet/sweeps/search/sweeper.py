@@ -17,9 +17,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.configuration.jobs import jobs
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
-from lungdet.runs.multirun import jobs
 from lungdet.sweeps.search.combination import Combination, chosen, open_studies
 from lungdet.sweeps.search.space import distribution, require_searchable
 
@@ -60,7 +60,7 @@ class Search(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Search; the first exception of a job is raised when all the others are done."""
-        with plain_errors("train.py"):
+        with plain_errors():
             return self._search(arguments)
 
     def _search(self, arguments: list[str]) -> list[JobReturn]:

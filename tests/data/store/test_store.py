@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lungdet.data.prepare import command
 from lungdet.data.store import building, depth, partial
 from lungdet.data.store.images import Settings, resize
 from lungdet.data.store.store import StoreError, prepare
+from lungdet.programs import prepare as prepare_program
 from tests.calling import call
 
 SMALL = Settings(size=16)
@@ -495,10 +495,9 @@ def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
     toy.manifest[["path", "abnormal"]].to_csv(toy.root / "my.csv", index=False)
     folder = toy.root.parent / "here"
     folder.mkdir()
-    program = SimpleNamespace(__name__="lungdet.data.prepare", main=command)
     words = ["data=table", f"data.table={toy.root}/my.csv", f"data.store={toy.stores}"]
     words += ["data.image_size=16", "data.resize=pad"]
-    done = call(program, *words, cwd=folder)
+    done = call(prepare_program, *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     (name,) = stores(toy.stores)
     assert f"{toy.stores / name}\n" in done.stdout
@@ -507,11 +506,10 @@ def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
     assert "03.png: no PNG, JPEG" in done.stdout
     assert not list(folder.iterdir())
 
-    done = call(program, *words, "data.image_sise=16", cwd=folder)
+    done = call(prepare_program, *words, "data.image_sise=16", cwd=folder)
     assert done.returncode != 0
     assert "image_sise" in done.stderr
-    started = [sys.executable, "-m", "lungdet.data.prepare", *words, "-m"]
-    done = subprocess.run(started, cwd=folder, capture_output=True, text=True)
+    done = call(prepare_program, *words, "-m", cwd=folder)
     assert done.returncode != 0
     assert "one dataset at a time" in done.stderr
     assert not list(folder.iterdir())

@@ -1,45 +1,9 @@
-"""Look at a dataset before training on it: numbers, oddities, copies, what an official set lacks, and advice.
+"""Everything that is to be said of a dataset: numbers, oddities, copies, what an official set lacks, advice."""
 
-    python -m lungdet.data.check data=chestxray14 data.root=DIR [out=DIR]
-
-takes the same `data` keys as train.py. What is printed also goes into check.json (all names) and check.html.
-"""
-
-import json
-import logging
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import hydra
-from omegaconf import DictConfig
-
-from lungdet.errors import plain_errors, run_program
 
 if TYPE_CHECKING:
     from lungdet.data.datamodule import RadiographDataModule
-
-log = logging.getLogger(__name__)
-
-CONF = Path(__file__).parents[3] / "conf"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
-def main(config: DictConfig) -> None:
-    """Check the configured dataset."""
-    from lungdet.data.check import showing
-    from lungdet.instantiation import instantiate
-    from lungdet.machine.writing import require_writable, write_text
-
-    with plain_errors("lungdet.data.check"):
-        out = Path(config.out)
-        require_writable(out)
-        report = examine(instantiate("data", config.data, config.trust))
-        facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
-        write_text(out / "check.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
-        write_text(out / "check.html", showing.page(report))
-        showing.show(report, config.named)
-        print(f"written: {out / 'check.json'}, {out / 'check.html'}")
 
 
 def examine(data: "RadiographDataModule") -> dict:
@@ -122,16 +86,3 @@ def _doubts(data: "RadiographDataModule") -> list[str]:
             "counts as one, and a patient on both sides of the split can't be seen.",
         )
     return doubts
-
-
-def command() -> None:
-    """Run `main` where it can be run."""
-    if not (CONF / "check.yaml").is_file():
-        sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
-    if {"-m", "--multirun"} & set(sys.argv):
-        sys.exit("one dataset at a time is checked; data=combined takes several at once")
-    run_program("lungdet.data.check", main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,20 +1,18 @@
 """Prepare a dataset's images without training on them.
 
-    python -m lungdet.data.prepare data=shenzhen data.root=DIR
+    lungdet prepare data=shenzhen data.root=DIR
 
-takes the same `data` keys as train.py, which finds the store then made.
+takes the same `data` keys as training, which finds the store then made.
 """
 
 import sys
 import time
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from lungdet.errors import plain_errors, run_program
-
-CONF = Path(__file__).parents[2] / "conf"
+from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.errors import plain_errors
 
 # No run folder, no log file: what this leaves behind is the store.
 QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
@@ -26,7 +24,7 @@ def main(config: DictConfig) -> None:
     from lungdet.instantiation import instantiate
 
     began = time.perf_counter()
-    with plain_errors("lungdet.data.prepare"):
+    with plain_errors():
         data = instantiate("data", config.data, config.trust)
         data.prepare_data()
     store, seconds = data.store, time.perf_counter() - began
@@ -49,15 +47,7 @@ def main(config: DictConfig) -> None:
         print(f"{'':13} .. all in {store.folder / 'excluded.csv'}")
 
 
-def command() -> None:
-    """Run `main` with this program's own Hydra settings before the user's."""
-    if not (CONF / "train.yaml").is_file():
-        sys.exit(f"{CONF} is missing: this program reads the checkout's conf/; run it there, after pip install -e .")
-    if {"-m", "--multirun"} & set(sys.argv):
-        sys.exit("one dataset at a time is prepared; data=combined takes several at once")
+def start() -> None:
+    """Prepare as the command line says, with this program's own settings of Hydra before the user's."""
     sys.argv[1:1] = QUIET
-    run_program("lungdet.data.prepare", main)
-
-
-if __name__ == "__main__":
-    command()
+    run_program(one_at_a_time(main), "train")

@@ -1,37 +1,20 @@
-"""Fetch a public dataset into the folder that data.root names.
-
-    python -m lungdet.data.download montgomery|shenzhen|chestxray14 root=DIR [key=value]
-
-One dataset at a time; run again, it goes on with what is missing. Addresses and other settings: conf/download.yaml and
-conf/download/.
-"""
+"""A public dataset is fetched, checked and unpacked into the folder that data.root names."""
 
 import logging
 import shutil
 import sys
 from pathlib import Path
 
-import hydra
 import pooch
 import requests
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.download.unpacking import DownloadError, UntrustedError, unpack
-from lungdet.errors import plain_errors, run_program
 from lungdet.machine import commands
 from lungdet.machine.writing import write_text
 
 log = logging.getLogger(__name__)
-
-CONF = Path(__file__).parents[3] / "conf"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="download")
-def main(config: DictConfig) -> None:
-    """Fetch the dataset, or say in one line what stands in the way."""
-    with plain_errors("lungdet.data.download"):
-        download(config)
 
 
 def download(config: DictConfig) -> None:
@@ -147,15 +130,3 @@ class _File:
             source = f"{key}.checksum" if self.stated.checksum else f"{record} (delete it if there is a newer file)"
             raise UntrustedError(f"{url} gave another file: {checksum}, not {expected} as {source} states.")
         return checksum
-
-
-def command() -> None:
-    """Run `main` with the dataset's name, which comes first, as the choice of Hydra's group."""
-    if len(sys.argv) < 2 or not sys.argv[1].isalnum() or {"-m", "--multirun"} & set(sys.argv):
-        sys.exit(__doc__)
-    sys.argv[1] = f"download={sys.argv[1]}"
-    run_program("lungdet.data.download", main)
-
-
-if __name__ == "__main__":
-    command()

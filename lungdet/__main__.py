@@ -1,0 +1,5 @@
+"""`python -m lungdet ..` is `lungdet ..`."""
+
+from lungdet.cli import main
+
+main()

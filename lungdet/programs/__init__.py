@@ -1,0 +1,1 @@
+"""What people start: `lungdet train`, `lungdet evaluate` .., each a module with `start`, listed in `lungdet.cli`."""

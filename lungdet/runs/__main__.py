@@ -1,5 +1,0 @@
-"""`python -m lungdet.runs FOLDER`."""
-
-from lungdet.runs.listing import main
-
-main()

@@ -1,0 +1,111 @@
+"""What a command asks for that is not there, or cannot be, is refused in one line before any folder is made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import train
+from lungdet.configuration.nearest import nearest
+from lungdet.programs import check, evaluate
+from tests.calling import call
+
+TINY = (
+    "~data.patients.chestxray14",
+    "~data.patients.shenzhen",
+    "data.patients.montgomery=20",
+    "data.size=64",
+    "data.image_size=32",
+    "data.num_workers=0",
+    "logger=csv",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not [*tmp_path.glob("outputs/runs/*")]
+    assert not [path for path in tmp_path.glob("outputs/sweeps/*/*") if path.name != "multirun.yaml"]
+
+
+def refusal(folder: Path, *words: str, program=train) -> str:
+    done = call(program, *words, cwd=folder)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith(("train.py: ", "lungdet "))]
+    return line.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lr=0.1"], "lr: there is no such key; did you mean model.learning_rate?"),
+        (["+lr=0.1"], "lr: there is no such key; did you mean model.learning_rate?"),
+        (["-m", "+lr=0.1,0.2"], "lr: there is no such key; did you mean model.learning_rate? (in the job +lr=0.1)"),
+        (["++epochs=5"], "epochs: there is no such key; did you mean trainer.max_epochs?"),
+        (["+modle=cnn"], "modle: there is no such key; did you mean model?"),
+        (["+model.layer=3", "model=cnn_lstm"], "model.layer: there is no such key; did you mean model.layers?"),
+        (["+trainer.check_val=2"], "trainer.check_val: there is no such key; did you mean trainer.val_check"),
+        (["model=cn"], "model=cn: there is no such choice; did you mean cnn?"),
+        (["experiment=[paper,smok]"], "experiment=smok: there is no such choice; did you mean smoke?"),
+        (["cnn_lstm"], "cnn_lstm: not to be read as key=value; did you mean model=cnn_lstm?"),
+        (["model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: several values make several runs; add -m"),
+        (["model=[cnn,cnn_lstm]"], "model=[cnn,cnn_lstm]: one choice is needed; a run of each is -m"),
+        (["seed=1", "-m", "model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: options such as -m stand before all values"),
+        (["logger=null"], "logger=null: a choice is needed, of csv, wandb; or leave logger out"),
+        (["~logger"], "logger=null: a choice is needed, of csv, wandb"),
+        (["~trainer.early_stopping"], "~trainer.early_stopping: the key is needed; give it a value"),
+        (["+seed=1"], "+seed=1: the key is there already; leave the + out"),
+        (["model.backbone=timm"], "model.backbone is a group of keys; choose model/backbone=NAME, of conv, timm"),
+        (["--lr", "0.1"], "--lr: no such option; a value is given as key=value; did you mean model.learning_rate?"),
+        (["seed=[1"], "seed=[1: not to be read as key=value; a value with a space"),
+        (["seed=abc"], "seed=abc: a whole number is needed"),
+        (["outputs=null"], "outputs=null: a value is needed"),
+        (["data=table"], "data.table has no value yet; give data.table=VALUE"),
+        (["model.learning_rate=fast"], "model.learning_rate=fast: a number is needed"),
+        (["-m", "seed=0,1", "model.hidden=1.5"], "model.hidden=1.5: a whole number is needed (in the job seed=0"),
+        (["data.patients=7"], "data.patients=7: a group of values, {KEY: VALUE}, is needed"),
+        (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
+    ],
+)  # fmt: skip
+def test_it_is_told_before_anything_is_made(tmp_path: Path, words: list[str], message: str) -> None:
+    assert refusal(tmp_path, *words).startswith(message)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.precision=bf16-true"], "trainer.precision=bf16-true: one of auto, 32-true"),
+        (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: at least one epoch"),
+        (["model.dropout=2"], "model cannot be made of these values: dropout probability has to be between 0 and 1"),
+        (["+data.patients.mars=2"], "data.patients={'montgomery': 20, 'mars': 2}: a number of at least 1 for any of"),
+        (["-m", "seed=0", "data.split=official"], "data.split=official: phantom comes without an official split"),
+    ],
+)
+def test_what_only_the_classes_and_the_data_can_tell_leaves_no_folder_either(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    assert message in refusal(tmp_path, *words, *TINY)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "message"),
+    [
+        (evaluate, ["+rusn=x"], "rusn: there is no such key; did you mean runs?"),
+        (evaluate, ["runs=x", "draws=many"], "draws=many: a whole number is needed"),
+        (check, ["data=montgomry"], "data=montgomry: there is no such choice; did you mean montgomery?"),
+        (check, ["+nmaed=3"], "nmaed: there is no such key; did you mean named?"),
+    ],
+)
+def test_the_other_programs_refuse_likewise(tmp_path: Path, program, words: list[str], message: str) -> None:
+    assert refusal(tmp_path, *words, program=program) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("lr", "model.learning_rate"), ("epochs", "trainer.max_epochs"), ("batch_size", "data.batch_size"), ("xyz", None)],
+)
+def test_a_key_is_meant_by_its_initials_a_word_of_it_or_itself_without_its_group(name: str, meant: str | None) -> None:
+    names = ["model", "model.learning_rate", "trainer.max_epochs", "data.batch_size"]
+    assert nearest(name, names)[:1] == ([meant] if meant else [])
