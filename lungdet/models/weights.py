@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, first_few
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -71,9 +71,9 @@ def read_weights(file: str) -> dict[str, Tensor]:
     try:
         weights = load_state_dict(file, device="cpu", weights_only=True)
     except Exception as error:  # of safetensors, zip archives, pickles: whatever is wrong with it
-        if objects := _objects(file):
+        if objects := _objects(file, error):
             raise InputError(
-                f"{key}: it holds Python objects ({', '.join(objects[:3])}) and not weights alone. Opening it would "
+                f"{key}: it holds Python objects ({objects}) and not weights alone. Opening it would "
                 "run code, so it is left closed. If you trust it, write its weights alone to another file, where the "
                 "package that it names is installed: python -c 'import torch; "
                 f'model = torch.load("{file}", weights_only=False); torch.save(model.state_dict(), "weights.pth")\''
@@ -85,12 +85,16 @@ def read_weights(file: str) -> dict[str, Tensor]:
     return weights
 
 
-def _objects(file: str) -> list[str]:
-    """The classes and functions that unpickling a file would call, beyond those of tensors."""
+def _objects(file: str, error: Exception) -> str:
+    """The classes and functions, beyond those of tensors, that unpickling a file would call; empty without any."""
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+        return first_few(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file)), 3)
     except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError):
-        return []  # no file of torch's
+        # No zip archive. Before 1.6 torch wrote pickles alone, in which nothing is looked up beforehand.
+        with open(file, "rb") as stream:
+            pickled = stream.read(1) == pickle.PROTO
+        refused = isinstance(error.__cause__ or error, pickle.UnpicklingError)
+        return "in the format of torch before 1.6" if pickled and refused else ""
 
 
 def _classes(weights: Mapping[str, Tensor], config: "PretrainedCfg") -> list[int]:

@@ -120,9 +120,12 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-def test_a_file_that_needs_unpickling_is_left_closed_and_the_message_says_what_to_do(tmp_path: Path) -> None:
-    torch.save(Trap(tmp_path / "ran"), tmp_path / "module.pt")
-    with pytest.raises(InputError, match=r"module\.pt: it holds Python objects \(\w+\.mkdir\).*state_dict\(\)"):
+@pytest.mark.parametrize(("archive", "objects"), [(True, r"\w+\.mkdir"), (False, "in the format of torch before 1.6")])
+def test_a_file_that_needs_unpickling_is_left_closed_and_the_message_says_what_to_do(
+    archive: bool, objects: str, tmp_path: Path
+) -> None:
+    torch.save(Trap(tmp_path / "ran"), tmp_path / "module.pt", _use_new_zipfile_serialization=archive)
+    with pytest.raises(InputError, match=rf"module\.pt: it holds Python objects \({objects}\).*state_dict\(\)"):
         TimmBackbone(SMALL, weights=str(tmp_path / "module.pt"))
     assert not (tmp_path / "ran").exists()
 
