@@ -1,9 +1,12 @@
 """What the numbers allow one to say: the answer in a sentence or two."""
 
 from lungdet.evaluation.sections import SECTIONS, by_part, choice
+from lungdet.evaluation.sections.contract import thresholds_of
 from lungdet.page import sentences
 from lungdet.page.wording import figure, join, label, number, percent
 
+CALLED = ("recall", "specificity")
+"""What a rule for thresholds weighs against each other."""
 MOST_QUOTED = 3
 """So many comparisons are quoted in the answer; of more it says how many there are."""
 
@@ -26,6 +29,7 @@ def answer(summary: dict) -> str:
         return f"{where} no {noun} is defined: {'; '.join(sorted(reasons))}."
     sentence = f"{where} {_compared(summary, measure, reached)}"
     sentence += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
+    sentence += _as_asked(summary)
     return " ".join([sentence, *verdicts])
 
 
@@ -33,6 +37,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     """The models' numbers beside each other, and what they show."""
     counted = next(iter(summary["models"].values())).get("macro", {}).get("findings")
     noun = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
+    noun += " at threshold 0.5" if summary["threshold"]["asked"] and measure == "accuracy" else ""
     unit = " %" if measure == "accuracy" else ""
     values = [f"{label(name)} {figure(measure, value)}{unit}" for name, value in reached.items()]
     comparisons = summary["comparisons"]
@@ -49,6 +54,19 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     if len(differing) > MOST_QUOTED or not differing:
         return f"{verdict}." if differing else f"no difference in {noun} is shown in {len(comparisons)} comparisons."
     return f"{verdict}: {' '.join(sentences.difference(comparison, measure) for comparison in differing)}"
+
+
+def _as_asked(summary: dict) -> str:
+    """What models reach at the threshold of the rule that was asked for; empty where none was."""
+    if not summary["threshold"]["asked"]:
+        return ""
+    key, at = next(iter(thresholds_of(summary).items()))
+    reached = []
+    for model, block in summary["models"].items():
+        values = {metric: block[key][metric] for metric in CALLED}
+        shares = [f"{m} {'undefined' if share is None else percent(share)}" for m, share in values.items()]
+        reached.append(f"{label(model)} {join(shares)}")
+    return f" At the threshold {at}: {'; '.join(reached)}."
 
 
 def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:

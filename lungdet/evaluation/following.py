@@ -19,12 +19,12 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
     """
     commands = []
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
-        commands.append((more_seeds(results), "what is said then holds of the models, not of these runs alone"))
+        commands.append((more_seeds(results), "more seeds, so that what is said holds of the models"))
     if not summary["efficiency"]:
         commands.append((command("evaluate.py", *words, "efficiency=true"), "what the models cost side by side"))
     if not summary["threshold"]["asked"]:
         rule = ("threshold.rule=sensitivity", "threshold.at=0.95")
-        commands.append((command("evaluate.py", *words, *rule), "tables where 95 % of the abnormal are called so"))
+        commands.append((command("evaluate.py", *words, *rule), "thresholds that find 95 % of the abnormal"))
     if summary["data"]["external"] is None:
         other = ("data=table", "data.table=FILE.csv", "data.root=IMAGES")
         commands.append((command("evaluate.py", *words, *other), "the same runs on images of your own"))

@@ -112,6 +112,6 @@ def show(written: Document, commands: Sequence[tuple[str, str]], out: Path, cons
     """Prints the table, the answer, where the report is and how to go on; in colour and folded in a terminal alone."""
     console = printing.opened(console)
     printing.show_table(console, next(block for block in flat(written.sections[0].blocks) if isinstance(block, Table)))
-    for text in (written.answer, f"report: {out / 'report.html'}", *(["to go on:"] if commands else [])):
+    for text in (written.answer, f"report: {out / 'report.html'}"):
         printing.say(console, text)
     printing.show_commands(console, commands)

@@ -23,7 +23,7 @@ def say(console: Console, text: str, style: str = "") -> None:
 def show_commands(console: Console, commands: Sequence[tuple[str, str]]) -> None:
     """Commands to paste, each with what it is for."""
     for command, purpose in commands:
-        console.print(Text.assemble(f"  {command}    ", (f"# {purpose}", "dim")), soft_wrap=True)
+        console.print(Text.assemble((f"{purpose}:", "dim"), f"\n  {command}"), soft_wrap=True)
 
 
 def show_table(console: Console, cells: Table, title: str | None = None) -> None:

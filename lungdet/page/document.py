@@ -130,6 +130,13 @@ class Details:
 Block = Text | Caution | Items | Table | Figure | Pictures | Columns | Details
 
 
+def items(sentences: Sequence[str], most: int, noun: str) -> list[Block]:
+    """Sentences as a list, those after so many folded: `3 further caveats`."""
+    shown, further = [*sentences[:most]], [*sentences[most:]]
+    folded = f"{len(further)} further {noun}{'' if len(further) == 1 else 's'}"
+    return [*([Items(shown)] if shown else []), *([Details(folded, [Items(further)])] if further else [])]
+
+
 def flat(blocks: Sequence[Block]) -> Iterator[Block]:
     """The blocks, and in the place of columns and details what stands in them."""
     for block in blocks:
@@ -148,6 +155,11 @@ class Section:
     title: str
     blocks: list[Block]
     anchor: str | None = None
+
+    @property
+    def narrow(self) -> bool:
+        """Whether half of a wide page is enough for it."""
+        return not any(isinstance(block, Table | Pictures | Columns) for block in self.blocks)
 
 
 @dataclass(frozen=True)

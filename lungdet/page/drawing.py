@@ -30,6 +30,7 @@ STYLE = {
     "ytick.color": INK,
     "grid.color": FAINT,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,

@@ -15,6 +15,10 @@ Mark = tuple[float, float, float]
 """A value, and how far its interval reaches below and above it."""
 
 
+LONG = 26
+"""Letters of a row's name that leave a figure no width for what it shows."""
+
+
 def curves(
     curves: Mapping[str, tuple[np.ndarray, ...]], kind: str, entries: Mapping[str, str], chance: float | None
 ) -> str:
@@ -59,8 +63,9 @@ def dots(
     """
     strokes, place = strokes or {}, np.arange(len(rows))[::-1].astype(float)
     entries = len(marks) + len(strokes) if len(marks) + len(strokes) > 1 else 0
+    long = max(map(len, rows)) > LONG
     with plt.rc_context(STYLE):
-        figure, plot = axes(0.9 + max(0.28, 0.14 * len(marks)) * len(rows), entries)
+        figure, plot = axes(0.9 + (max(0.28, 0.14 * len(marks)) + 0.2 * long) * len(rows), entries)
         if line is not None:
             plot.axvline(line, color=FAINT if line else INK, linestyle=":" if line else "-", linewidth=1.5)
         shift = shifts(len(marks), 0.24)
@@ -71,7 +76,11 @@ def dots(
         for pattern, (entry, values) in zip(("-", ":"), strokes.items(), strict=False):
             plot.vlines(values, place - 0.38, place + 0.38, color=INK, linestyle=pattern, label=entry)
         plot.set(ylim=(-0.6, len(rows) - 0.4), xlabel=axis, **({"xlim": limits} if limits else {}))
-        plot.set_yticks(place, rows)
+        plot.locator_params(axis="x", nbins=6)
+        plot.set_yticks(place, [""] * len(rows) if long else rows)
+        for row, y in zip(rows, place, strict=True) if long else ():  # above its marks, which have the width then
+            style = {"va": "center", "fontsize": min(9, 540 / len(row)), "transform": plot.get_yaxis_transform()}
+            plot.text(0.01, y + 0.36, row, **style).set_in_layout(False)
         plot.grid(axis="y", visible=False)
         if entries:
             legend(figure, plot)
@@ -259,5 +268,5 @@ def reach(block: dict | None, key: str, metric: str = "auroc") -> Mark:
     value = None if block is None else block.get(key, {}).get(metric)
     if value is None:
         return np.nan, 0.0, 0.0
-    low, high = block[f"{key}_interval"][metric] or (value, value)
+    low, high = block.get(f"{key}_interval", {}).get(metric) or (value, value)
     return value, max(value - low, 0.0), max(high - value, 0.0)

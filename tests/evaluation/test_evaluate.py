@@ -46,10 +46,11 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     numbers = json.loads((out / "metrics.json").read_text())
     assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
     assert f"report: {out}/report.html" in done.stdout
-    *_, first, second, third = done.stdout.splitlines()
-    assert first.startswith("  python train.py -m seed=0,1,2    # ")
-    assert second.startswith(f"  python evaluate.py runs={tmp_path}/sweep draws=100 efficiency=true    # ")
-    assert third.startswith(f"  python evaluate.py runs={tmp_path}/sweep draws=100 threshold.rule=sensitivity ")
+    assert [line for line in done.stdout.splitlines()[-6:] if line.startswith("  ")] == [
+        "  python train.py -m seed=0,1,2",
+        f"  python evaluate.py runs={tmp_path}/sweep draws=100 efficiency=true",
+        f"  python evaluate.py runs={tmp_path}/sweep draws=100 threshold.rule=sensitivity threshold.at=0.95",
+    ]
     assert "always abnormal" in done.stdout
     assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout
     assert "tested on the test part: 68 images of 34 patients" in done.stdout
@@ -91,7 +92,8 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
 
     assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     text = (tmp_path / "x" / "report" / "report.md").read_text()
-    assert "at threshold that `sensitivity 0.9` chose on validation" in text
+    assert "## Results at threshold that `sensitivity 0.9` chose on validation" in text
+    assert "At the threshold that `sensitivity 0.9` chose on validation: CNN recall " in text
     done = command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path)
     assert "the stored thresholds (sensitivity at 0.9) are replaced by rule youden" in done.stdout
     numbers = json.loads((tmp_path / "again" / "metrics.json").read_text())

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lungdet.page import figures
+from lungdet.page.marked import marked
 
 POINT = {"test": {"auroc": 0.8}, "test_interval": {"auroc": (0.7, 0.85)}}
 BARE = {"test": {"auroc": None}, "test_interval": {"auroc": None}}
@@ -25,3 +26,25 @@ def test_losses_are_lines_by_epoch_also_where_an_epoch_was_not_validated(val):
     element = figures.losses({"CNN": [table]}, {"train/loss": "--", "val/loss": "-"})
     assert element.startswith("<svg")
     assert "nan" not in element.lower()
+
+
+@pytest.mark.parametrize("rows", [["a", "b"], ["a name of a model with all that it was trained on", "b"]])
+def test_dots_bars_and_matrices_have_gaps_where_a_number_is_missing(rows):
+    marks = [(0.8, 0.1, 0.05), (np.nan, 0.0, 0.0)]
+    strokes = {"always normal": [0.5, np.nan]}
+    for element in (
+        figures.dots(rows, {"CNN": marks, "other": marks[::-1]}, "AUROC", "dots", strokes=strokes),
+        figures.bars(rows, {"train": [40.0, 0.0], "test": [10.0, 90.0]}, "per cent", "bars"),
+        figures.confusion({"CNN": [3, 1, 0, 0], "other": [2.5, 1.5, 4, 5], "third": [0, 0, 1, 1]}),
+        figures.reliability({"CNN": marks}, {"CNN": [0.4, 0.6]}),
+    ):
+        assert element.startswith("<svg")
+        assert "nan" not in element.lower()
+
+
+def test_a_marked_figure_says_its_numbers_in_words():
+    models = {"CNN": {"all": POINT, "few": BARE}, "other": {"all": {"test": {"auroc": 0.6}}, "few": BARE}}
+    drawn = marked("areas", "AUROC by group", models, "A caption.")
+    assert drawn.alt == "all: CNN 0.800 [0.700 to 0.850], other 0.600; few: CNN undefined, other undefined."
+    alone = marked("areas", "AUROC by group", {"": {"all": POINT}}, "A caption.")
+    assert alone.alt == "all: 0.800 [0.700 to 0.850]."

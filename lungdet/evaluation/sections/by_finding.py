@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
-from lungdet.page import figures
 from lungdet.page.document import Details, Figure, Table, Text
+from lungdet.page.marked import marked
 from lungdet.page.sentences import undefined
-from lungdet.page.wording import figure, finding_name, join, label, listed, metric_name, number, with_interval
+from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
 
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
@@ -101,28 +101,14 @@ def over(summary: dict) -> str:
     )
 
 
-def pictures(summary: dict, labels: dict[str, str]) -> list[Figure]:
+def pictures(summary: dict) -> list[Figure]:
     """AUROC by finding, a mark a model; no figure where no finding can be measured."""
     names = _measured(next(iter(summary["models"].values())))
-    if not names:
-        return []
-    models = summary["models"].items()
-    blocks = {name: {label(model): block["findings"][name] for model, block in models} for name in names}
-    words = {
-        finding_name(name): [
-            f"{model} {figure('auroc', block['test']['auroc'])}"
-            for model, block in of_name.items()
-            if block["test"]["auroc"] is not None
-        ]
-        for name, of_name in blocks.items()
+    models = {
+        label(model): {name.replace("_", " "): block["findings"][name] for name in names}
+        for model, block in summary["models"].items()
     }
-    marks = {
-        labels[model]: [figures.reach(block["findings"][name], "test") for name in names] for model, block in models
-    }
-    element = figures.dots([name.replace("_", " ") for name in names], marks, "AUROC", "findings")
-    return [
-        Figure("findings", element, "AUROC by finding", f"{listed(words)}.", "With 95 % intervals. Dotted: chance.")
-    ]
+    return [marked("findings", "AUROC by finding", models, "With 95 % intervals. Dotted: chance.")] if names else []
 
 
 def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:

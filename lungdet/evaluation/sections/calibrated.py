@@ -17,7 +17,7 @@ from lungdet.evaluation.statistics.calibration import RANGE, reliability, share_
 from lungdet.evaluation.statistics.cases import BINS, calibration_bin
 from lungdet.evaluation.statistics.measure import enter, estimated, lacking
 from lungdet.page import figures
-from lungdet.page.document import Columns, Details, Figure, Items, Table
+from lungdet.page.document import Columns, Details, Figure, Table, items
 from lungdet.page.sentences import undefined
 from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
@@ -88,12 +88,12 @@ def tell(summary: dict) -> list:
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
-    items = Items([sentence(model, block) for model, block in blocks.items()])
+    sentences = items([sentence(model, block) for model, block in blocks.items()], MOST_SENTENCES, "model")
     table = Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
     details = Details("Before and after scaling", [table])
     bins = {model: block["reliability"].get("before") for model, block in blocks.items()}
     drawn = {model: of_model for model, of_model in bins.items() if of_model and max(of_model["images"]) >= ENOUGH}
-    return [Columns([[_picture(drawn)], [items, details]])] if 0 < len(drawn) <= MOST else [items, details]
+    return [Columns([[_picture(drawn)], [*sentences, details]])] if 0 < len(drawn) <= MOST else [*sentences, details]
 
 
 def measure(study: Study) -> dict:
@@ -124,6 +124,7 @@ def sentence(model: str, block: dict) -> str:
 NEAR_ONE = 0.05
 ENOUGH = 5  # images in a bin, to draw it
 MOST = 6  # models, to draw them
+MOST_SENTENCES = 3  # of models that are not folded
 HOW = (
     f"Decimals, the smaller the better. The calibration error is over {BINS} equal bins of probability; chance alone "
     "makes it larger than 0, the more so the fewer images, and its 95 % interval is about what is left without chance, "

@@ -7,12 +7,15 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
-from lungdet.page import figures, sentences
-from lungdet.page.document import Details, Figure, Items, Table
-from lungdet.page.wording import difference, label, metric_name, p_value, points, unit
+from lungdet.page import sentences
+from lungdet.page.document import Details, Figure, Table, items
+from lungdet.page.marked import marked
+from lungdet.page.wording import label, metric_name, p_value, points, unit
 
 MOST_PAIRS = 8
 """A sweep with more pairs has its differences in the table alone."""
+MOST_QUOTED = 4
+"""So many sentences are not folded."""
 MOST_NAMED = 4
 """So many pairs that are not compared are named."""
 
@@ -52,7 +55,8 @@ def tell(summary: dict) -> list:
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     remarks += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
     table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, remarks)
-    return [Items([*quoted, *_not_compared(summary)]), Details("Every metric's difference, and what p is", [table])]
+    details = Details("Every metric's difference, and what p is", [table])
+    return [*items([*quoted, *_not_compared(summary)], MOST_QUOTED, "sentence"), details]
 
 
 def measure(study: Study) -> dict:
@@ -121,17 +125,10 @@ def forest(summary: dict) -> Figure | None:
         title, cells = _minus(comparisons[0]), {metric_name(m): comparisons[0]["metrics"][m] for m in STUDY}
     else:
         title = "Differences in AUROC"
-        cells = {
-            _minus(comparison).replace(" minus", " minus\n"): comparison["metrics"]["auroc"]
-            for comparison in comparisons
-        }
-    marks = [
-        (float("nan"), 0.0, 0.0)
-        if (value := cell["difference"]) is None
-        else (value, *(abs(value - end) for end in cell["interval"] or (value, value)))
-        for cell in cells.values()
-    ]
-    words = "; ".join(f"{name} {difference(c['difference'], c['interval'], 'auroc')}" for name, c in cells.items())
-    element = figures.dots(list(cells), {"difference": marks}, "difference", "differences", line=0, limits=None)
+        cells = {_minus(comparison): comparison["metrics"]["auroc"] for comparison in comparisons}
+    blocks = {
+        name: {"test": {"auroc": cell["difference"]}, "test_interval": {"auroc": cell["interval"]}}
+        for name, cell in cells.items()
+    }
     caption = "With 95 % intervals, right of 0 the first has the larger number; 0.01 is a point of a per cent."
-    return Figure("differences", element, title, f"{words}.", caption)
+    return marked("differences", title, {"": blocks}, caption, axis="difference", line=0, limits=None)

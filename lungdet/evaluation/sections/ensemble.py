@@ -12,12 +12,13 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.models import CONTROLS, Model
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.differences import MOST_QUOTED
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import enter, estimated
 from lungdet.evaluation.statistics.metrics import STUDY, ensemble
 from lungdet.page import sentences
-from lungdet.page.document import Details, Items, Table
+from lungdet.page.document import Details, Table, items
 from lungdet.page.wording import in_a_sentence, label, metric_name, with_interval
 
 
@@ -84,7 +85,7 @@ def tell(summary: dict) -> list:
         "the next. Intervals of combinations and what is said of them are about the choice of test patients only.",
     ]
     table = Table(["Model", *map(metric_name, STUDY)], rows, 1, notes)
-    return [Items(quoted), Details("The means beside the single models", [table])]
+    return [*items(quoted, MOST_QUOTED, "sentence"), Details("The means beside the single models", [table])]
 
 
 def unmeasured(summary: dict) -> list[Unmeasured]:

@@ -14,7 +14,8 @@ from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.measure import THRESHOLDED, measured, over, scored
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import figures
-from lungdet.page.document import Block, Columns, Details, Figure, Items, Table, Text
+from lungdet.page.document import Block, Columns, Details, Figure, Table, Text, items
+from lungdet.page.marked import marked
 from lungdet.page.sentences import undefined
 from lungdet.page.wording import (
     BASELINE_NAMES,
@@ -23,7 +24,6 @@ from lungdet.page.wording import (
     label,
     listed,
     metric_name,
-    number,
     value,
     with_interval,
 )
@@ -84,85 +84,60 @@ def measure_by_dataset(study: Study) -> dict:
 def lead(summary: dict, study: Study) -> list[Block]:
     """The first screen: the table at the threshold asked for, ROC beside it, and how the models differ."""
     shown, folded = thresholds_of(summary)
-    labels = {name: label(name) for name in study.models}
     if summary["task"] != "abnormal":
-        ranked = by_finding.pictures(summary, labels)
+        ranked = by_finding.pictures(summary)
     elif len(study.models) > MOST_CURVES:
-        ranked = [_areas(summary)]
+        models = {"": {label(model): block for model, block in summary["models"].items()}}
+        ranked = [marked("auroc", "AUROC by model", models, "With 95 % intervals. Dotted: chance.")]
     else:
         ranked = [_curves(summary, study, "roc")]
     beside = [differences.forest(summary)] if summary["comparisons"] else [_metrics(summary, shown)]
     details = Details(
         f"How to read this, and the same at {'0.5' if folded == 'test' else 'thresholds chosen on validation'}",
-        [*map(Text, _how_to_read(summary)), study_table(summary, folded)],
+        [*map(Text, _how_to_read(summary)), table(summary, folded)],
     )
-    columns = [[study_table(summary, shown), details], ranked, [block for block in beside if block]]
-    return [Columns([column for column in columns if column])]
+    beside = [block for block in beside if block]
+    columns = [ranked, beside] if len(study.models) <= MOST_CURVES else [ranked + beside]
+    return [Columns([[table(summary, shown), details], *[column for column in columns if column]])]
 
 
-def study_table(summary: dict, key: str, dataset: str | None = None) -> Table:
-    """Models at a threshold, the trivial answers and, for the whole test part, the published rows."""
-    rows, notes, chosen = [], {}, key != "test"
+def table(summary: dict, key: str, names: Sequence[str] = STUDY, dataset: str | None = None) -> Table:
+    """Models at a threshold, and the constant answers; among the study's metrics of all images its published rows."""
+    constant = ("always_abnormal", "always_normal") if THRESHOLDED & {*names} else ("validation_share",)
+    rows, notes = [], {}
     for model, whole in summary["models"].items():
         block = whole if dataset is None else whole["datasets"][dataset]
-        rows.append(
-            [label(model), *_threshold(whole, chosen), *[with_interval(block, key, metric) for metric in STUDY]]
-        )
-        _explain(notes, block, key, label(model))
-    for name in ("always_abnormal", "always_normal"):
+        rows.append([label(model), *[with_interval(block, key, metric) for metric in names]])
+        _explain(notes, block, key, label(model), names)
+    for name in constant:
         whole = summary["baselines"][name]
         block = whole if dataset is None else whole["datasets"][dataset]
-        rows.append([BASELINE_NAMES[name], *[""] * chosen, *[value(block, "test", metric) for metric in STUDY]])
-        _explain(notes, block, "test", BASELINE_NAMES[name])
-    for model, values in summary["published"].items() if dataset is None else ():
-        cells = [figure(metric, values[metric]) if metric in values else "" for metric in STUDY]
-        rows.append([f"{label(model)}, published, other data", *[""] * chosen, *cells])
-    return Table(_columns(chosen, STUDY), rows, 1 + chosen, undefined(notes))
-
-
-def further_table(summary: dict, key: str) -> Table:
-    """Metrics beyond the study's that a threshold changes."""
-    metrics_there = [metric for metric in FURTHER if metric in THRESHOLDED]
-    rows, notes, chosen = [], {}, key != "test"
-    for model, block in summary["models"].items():
-        cells = [with_interval(block, key, metric) for metric in metrics_there]
-        rows.append([label(model), *_threshold(block, chosen), *cells])
-        _explain(notes, block, key, label(model), metrics_there)
-    for name in ("always_abnormal", "always_normal"):
-        block = summary["baselines"][name]
-        rows.append([BASELINE_NAMES[name], *[""] * chosen, *[value(block, "test", metric) for metric in metrics_there]])
-        _explain(notes, block, "test", BASELINE_NAMES[name], metrics_there)
-    at = f"Per cent, at threshold {thresholds_of(summary)[key]}; Matthews' correlation as a decimal."
-    return Table(_columns(chosen, metrics_there), rows, 1 + chosen, [at, *undefined(notes)])
-
-
-def probability_table(summary: dict) -> Table:
-    """Metrics of the probabilities themselves."""
-    metrics_there = [metric for metric in FURTHER if metric not in THRESHOLDED]
-    rows, notes = [], {}
-    for model, block in summary["models"].items():
-        rows.append([label(model), *[with_interval(block, "test", metric) for metric in metrics_there]])
-        _explain(notes, block, "test", label(model), metrics_there)
-    block, name = summary["baselines"]["validation_share"], BASELINE_NAMES["validation_share"]
-    rows.append([name, *[value(block, "test", metric) for metric in metrics_there]])
-    _explain(notes, block, "test", name, metrics_there)
-    reads = "Decimals; of Brier score, log loss and calibration error the smaller is the better."
-    return Table(["Model", *map(metric_name, metrics_there)], rows, 1, [reads, *undefined(notes)])
+        rows.append([BASELINE_NAMES[name], *[value(block, "test", metric) for metric in names]])
+        _explain(notes, block, "test", BASELINE_NAMES[name], names)
+    for model, values in summary["published"].items() if names == STUDY and dataset is None else ():
+        cells = [figure(metric, values[metric]) if metric in values else "" for metric in names]
+        rows.append([f"{label(model)}, published, other data", *cells])
+    return Table(["Model", *map(metric_name, names)], rows, 1, undefined(notes))
 
 
 def further(summary: dict, study: Study) -> list[Block]:
     """Precision-recall curves and confusion matrices, every further metric folded beneath."""
     few = summary["task"] == "abnormal" and len(study.models) <= MOST_CURVES
     pictures = [[_curves(summary, study, "pr")], referral.matrices(summary)] if few else []
-    tables = [further_table(summary, key) for key in thresholds_of(summary)]
-    tables += [probability_table(summary), *[referral.matrix(summary, key) for key in thresholds_of(summary)]]
-    return [*([Columns([column for column in pictures if column])] if pictures else []), Details("The numbers", tables)]
+    called = tuple(metric for metric in FURTHER if metric in THRESHOLDED)
+    of_probabilities = tuple(metric for metric in FURTHER if metric not in THRESHOLDED)
+    blocks: list[Block] = []
+    for key, at in thresholds_of(summary).items():
+        blocks += [Text(f"At threshold {at}, shares in per cent:"), table(summary, key, called)]
+        blocks.append(referral.matrix(summary, key))
+    blocks.append(Text("Of the probabilities; of Brier score, log loss and calibration error the smaller is better:"))
+    blocks.append(table(summary, "test", of_probabilities))
+    return [*([Columns([column for column in pictures if column])] if pictures else []), Details("The numbers", blocks)]
 
 
 def keep_in_mind(summary: dict) -> list[Block]:
     """Every caveat, of many the lightest folded."""
-    heavy, light = summary["caveats"][:MOST_CAVEATS], summary["caveats"][MOST_CAVEATS:]
-    return [Items(heavy), *([Details(number(len(light), "further caveat"), [Items(light)])] if light else [])]
+    return items(summary["caveats"], MOST_CAVEATS, "caveat")
 
 
 def each_dataset(summary: dict) -> list[Block]:
@@ -171,26 +146,22 @@ def each_dataset(summary: dict) -> list[Block]:
     if len(datasets) < 2:
         return []
     models = {label(model): block["datasets"] for model, block in summary["models"].items()}
-    marks = {name: [figures.reach(blocks[dataset], "test") for dataset in datasets] for name, blocks in models.items()}
-    words = {
-        dataset: [f"{name} {with_interval(blocks[dataset], 'test', 'auroc')}" for name, blocks in models.items()]
-        for dataset in datasets
-    }
     tables = [
         block
         for name, counts in datasets.items()
-        for block in (Text(f"{name}: {counted(counts, summary['data'])}."), study_table(summary, key, name))
+        for block in (Text(f"{name}: {counted(counts, summary['data'])}."), table(summary, key, dataset=name))
     ]
-    element = figures.dots(list(datasets), marks, "AUROC", "datasets")
-    caption = "On each dataset's test images, with 95 % intervals. Dotted: chance."
     return [
-        Figure("datasets", element, "AUROC by dataset", f"{listed(words)}.", caption),
+        marked("datasets", "AUROC by dataset", models, "With 95 % intervals. Dotted: chance."),
         Details(f"Each dataset's table, at threshold {thresholds_of(summary)[key]}", tables),
     ]
 
 
 STUDY_TABLE = Section(
-    lambda summary: "Results" if summary["task"] == "abnormal" else "Results, mean over findings",
+    lambda summary: (
+        f"Results at threshold {next(iter(thresholds_of(summary).values()))}"
+        f"{'' if summary['task'] == 'abnormal' else ', mean over findings'}"
+    ),
     "results",
     measure=measure,
     meanings={
@@ -233,15 +204,6 @@ def _metrics(summary: dict, key: str) -> Figure:
     return Figure("metrics", element, "The four metrics", f"{listed(words)}.", caption)
 
 
-def _areas(summary: dict) -> Figure:
-    """The AUROC of many models."""
-    models = {label(model): block for model, block in summary["models"].items()}
-    marks = {"AUROC": [figures.reach(block, "test") for block in models.values()]}
-    words = {name: [with_interval(block, "test", "auroc")] for name, block in models.items()}
-    element = figures.dots(list(models), marks, "AUROC", "auroc")
-    return Figure("auroc", element, "AUROC by model", f"{listed(words)}.", "With 95 % intervals. Dotted: chance.")
-
-
 def _curves(summary: dict, study: Study, kind: str) -> Figure:
     """ROC (`roc`) or precision-recall curves (`pr`)."""
     metric, short, title = {
@@ -263,25 +225,17 @@ def _curves(summary: dict, study: Study, kind: str) -> Figure:
     return Figure(kind, figures.curves(lines, kind, entries, share), title, f"{words}.", caption)
 
 
-def _columns(chosen: bool, names: Sequence[str]) -> list[str]:
-    return ["Model", *["Threshold"] * chosen, *map(metric_name, names)]
-
-
-def _threshold(block: dict, chosen: bool) -> list[str]:
-    """The cell of a model's threshold, in tables at those that validation chose."""
-    return [_thresholds(block)] if chosen else []
-
-
 def _alone(value: float | None, metric: str) -> str:
     return "undefined" if value is None else figure(metric, value)
 
 
 def _how_to_read(summary: dict) -> list[str]:
     """What the numbers of the study's table are."""
-    at = thresholds_of(summary)
+    rule = summary["threshold"]
+    chosen = "; ".join(f"{label(model)} {_thresholds(block)}" for model, block in summary["models"].items())
     notes = [
-        f"Per cent, AUROC as a decimal. Above: at threshold {next(iter(at.values()))}; an image is called abnormal "
-        f"where its probability is above it. `{summary['threshold']['rule']}`: {summary['threshold']['meaning']}."
+        "Per cent, AUROC as a decimal. An image is called abnormal where its probability is above the threshold. "
+        f"`{rule['rule']}`: {rule['meaning']}, on validation alone ({chosen})."
     ]
     if summary["task"] != "abnormal":
         notes.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")

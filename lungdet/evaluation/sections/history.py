@@ -10,6 +10,8 @@ from lungdet.page import figures
 from lungdet.page.document import Figure
 from lungdet.page.wording import label, listed
 
+MOST = 6
+"""Lines of more models nobody can tell apart."""
 LOSSES = {"train/loss": "--", "val/loss": "-"}
 
 

@@ -22,7 +22,7 @@ from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw
 from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED, Scale
 from lungdet.machine import hardware
 from lungdet.page import figures
-from lungdet.page.document import Columns, Details, Figure, Items, Table
+from lungdet.page.document import Columns, Details, Figure, Table, items
 from lungdet.page.sentences import THESE_RUNS, undefined, with_verdict, without_interval
 from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
 
@@ -30,6 +30,8 @@ KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""
 LISTED = (100, 90, 80, 70, 50)
 QUOTED = 80
+MOST_SENTENCES = 3
+"""So many models' sentences are not folded."""
 METRICS = {
     "accuracy": "no label is known, or no finding both present and absent",
     "recall": "no image that is kept is abnormal",
@@ -154,10 +156,10 @@ def _resting(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
 def tell(summary: dict) -> list:
     """What referring a fifth gains, the curve, and a table of what is reached on the images that are kept."""
     blocks = {model: block["referral"] for model, block in summary["models"].items()}
-    items = [sentence(model, block) for model, block in summary["models"].items()]
+    sentences = items([sentence(model, block) for model, block in summary["models"].items()], MOST_SENTENCES, "model")
     reached = {m: b for m, b in blocks.items() if b["kept"]["100"]["test"]["accuracy"] is not None}
     if not reached:
-        return [Items(items)]
+        return sentences
     rows = [
         [label(model), str(per_cent), *[with_interval(block["kept"][str(per_cent)], "test", m) for m in METRICS]]
         for model, block in reached.items()
@@ -180,7 +182,7 @@ def tell(summary: dict) -> list:
         Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
-    return [Columns([[_picture(reached)], [Items(items), Details("At each share that is kept", tables)]])]
+    return [Columns([[_picture(reached)], [*sentences, Details("At each share that is kept", tables)]])]
 
 
 def measure(study: Study) -> dict:

@@ -6,9 +6,9 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, thresholds_of
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
-from lungdet.page import figures
-from lungdet.page.document import Details, Figure, Table
-from lungdet.page.wording import finding_name, join, label, listed, with_interval
+from lungdet.page.document import Details, Table
+from lungdet.page.marked import marked
+from lungdet.page.wording import finding_name, join, label, with_interval
 
 
 def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
@@ -41,20 +41,15 @@ def tell(summary: dict) -> list:
     models = summary["models"]
     if summary["task"] != "abnormal" or unmeasured(summary):
         return []
-    blocks = {label(model): block["sensitivity_by_finding"] for model, block in models.items()}
-    first, (shown, other) = next(iter(blocks.values())), thresholds_of(summary)
-    carried = [finding for finding, block in first.items() if block["images"]]
-    marks = {
-        name: [figures.reach(block[finding], shown, "recall") for finding in carried] for name, block in blocks.items()
+    shown, other = thresholds_of(summary)
+    by_model = {label(model): block["sensitivity_by_finding"] for model, block in models.items()}
+    blocks = {
+        name: {f"{k.replace('_', ' ')} ({b['images']:,})": b for k, b in of_model.items() if b["images"]}
+        for name, of_model in by_model.items()
     }
-    words = {
-        finding: [f"{name} {with_interval(block[finding], shown, 'recall')}" for name, block in blocks.items()]
-        for finding in carried
-    }
-    rows = [f"{finding.replace('_', ' ')} ({first[finding]['images']:,})" for finding in carried]
-    element = figures.dots(rows, marks, "sensitivity", "sensitivity", None)
     caption = "Share of the images that carry a finding (how many) which are called abnormal, with 95 % intervals."
-    picture = Figure("sensitivity", element, "Sensitivity by finding", f"{listed(words)}.", caption)
+    title = "Sensitivity by finding"
+    picture = marked("sensitivity", title, blocks, caption, "recall", shown, "sensitivity", line=None)
     return [picture, Details("The numbers, and how to read them", [_table(summary, shown), _table(summary, other)])]
 
 

@@ -4,15 +4,14 @@ They are the runs' own (`lungdet.training.shortcuts`): logistic regressions fitt
 on the same images.
 """
 
-import math
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.measure import measured, over
-from lungdet.page import figures
-from lungdet.page.document import Details, Figure, Table
-from lungdet.page.wording import figure, join, label, listed, value
+from lungdet.page.document import Details, Table
+from lungdet.page.marked import marked
+from lungdet.page.wording import figure, join, label, value
 
 NEAR = 0.05
 """A shortcut whose AUROC is no further below a model's is named on the first screen."""
@@ -75,7 +74,9 @@ def tell(summary: dict) -> list:
     if missing := [name for name, model in zip(models, summary["models"], strict=True) if model not in recorded]:
         notes.append(f"Not recorded by the runs of {join(missing)}.")
     table = Table(["Guessed from", "AUROC", "Accuracy"], rows, 1, notes)
-    return [_picture(guessed, models), Details("The table, with accuracy", [table])]
+    caption = "Models with 95 % intervals. Dotted: chance. A guess as good may be all that a model has learnt."
+    picture = marked("shortcuts", "AUROC of shortcuts and models", {"": guessed | models}, caption)
+    return [picture, Details("The table, with accuracy", [table])]
 
 
 def unmeasured(summary: dict) -> list[Unmeasured]:
@@ -114,7 +115,11 @@ def caveats(summary: dict) -> list[str]:
     ordered = sorted(strongest.items(), key=lambda item: -item[1])
     named = [f"{MEANINGS.get(name, name)} {figure('auroc', area)}" for name, area in ordered[:3]]
     further = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    models = [f"{label(model)} {figure('auroc', area)}" for model, area in reached.items() if area is not None]
+    areas = {label(model): area for model, area in reached.items() if area is not None}
+    models = [f"{name} {figure('auroc', area)}" for name, area in areas.items()]
+    if len(models) > 3:
+        ends = " to ".join(figure("auroc", end) for end in (min(areas.values()), max(areas.values())))
+        models = [f"{len(models)} models {ends}"]
     text = (
         "The label can be guessed without reading the lungs (AUROC): "
         f"{', '.join(named)}{further}; for comparison {join(models) if models else 'no model has one'}."
@@ -136,16 +141,3 @@ SECTION = Section(
     unmeasured=unmeasured,
     claim=(30,),
 )
-
-
-def _picture(guessed: dict[str, dict], models: dict[str, dict]) -> Figure:
-    """Shortcuts have no intervals."""
-    areas = [block["test"]["auroc"] for block in guessed.values()]
-    marks = [(math.nan if area is None else area, 0.0, 0.0) for area in areas]
-    marks += [figures.reach(block, "test") for block in models.values()]
-    words = {name: [value(block, "test", "auroc")] for name, block in (guessed | models).items()}
-    element = figures.dots([*guessed, *models], {"AUROC": marks}, "AUROC", "shortcuts")
-    caption = (
-        "Beside the models, with 95 % intervals. Dotted: chance. A guess as good may be all that a model has learnt."
-    )
-    return Figure("shortcuts", element, "AUROC of shortcuts and models", f"{listed(words)}.", caption)

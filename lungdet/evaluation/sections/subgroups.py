@@ -20,15 +20,14 @@ from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
-from lungdet.page import figures
-from lungdet.page.document import Columns, Details, Figure, Items, Table, Text
+from lungdet.page.document import Columns, Details, Figure, Table, Text, items
+from lungdet.page.marked import marked
 from lungdet.page.sentences import THESE_RUNS, undefined
 from lungdet.page.wording import (
     figure,
     in_a_sentence,
     join,
     label,
-    listed,
     metric_name,
     number,
     percent,
@@ -42,6 +41,8 @@ FEW = 20
 OLDEST = 120
 """An age above it is a slip of the pen and counts as unknown."""
 UNKNOWN = "unknown"
+MOST_SENTENCES = 3
+"""So many models' sentences are not folded."""
 METRICS = ("recall", "specificity", "auroc", "accuracy")
 SEXES = {"F": "female", "M": "male", "O": "other"}
 AGES = {"under 18": 0, "18 to 39": 18, "40 to 59": 40, "60 to 74": 60, "75 or older": 75}
@@ -134,14 +135,15 @@ def tell(summary: dict) -> list:
     first = next(iter(blocks.values()))
     if not first["attributes"]:
         return []
-    items = Items([sentence(model, block) for model, block in summary["models"].items()])
+    sentences = items([sentence(model, block) for model, block in summary["models"].items()], MOST_SENTENCES, "model")
     few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
     tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
     left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]
     notes = [Text(f"Not told apart: {join(left_out)}.")] if left_out else []
     text = Text(f"{HOW} {BY_MEASURE[first['measure']]} {few}")
     details = Details("The groups' numbers, and how to read them", [text, *tables, *notes])
-    return [Columns([[_picture(blocks, first)], [items, details]])]
+    picture = _picture(blocks, first)
+    return [Columns([[picture], [*sentences, details]])] if picture else [*sentences, details]
 
 
 def unmeasured(summary: dict) -> list[Unmeasured]:
@@ -278,8 +280,8 @@ def _described(gap: Gap, gaps: int) -> dict:
     }
 
 
-def _picture(blocks: Mapping[str, dict], first: dict) -> Figure:
-    """Every group that is large enough to judge, in the metric that gaps are in."""
+def _picture(blocks: Mapping[str, dict], first: dict) -> Figure | None:
+    """Every group that is large enough to judge, in the metric that gaps are in; None where there is none."""
     measure = first["measure"]
     groups = [
         (attribute, group)
@@ -287,22 +289,15 @@ def _picture(blocks: Mapping[str, dict], first: dict) -> Figure:
         for group, block in by_group.items()
         if not block["few"]
     ]
-    groups = groups or [(attribute, group) for attribute, of in first["attributes"].items() for group in of]
-    of_model = {
-        label(model): [block["attributes"][attribute][group] for attribute, group in groups]
+    if not groups:
+        return None
+    models = {
+        label(model): {f"{attribute}: {group}": block["attributes"][attribute][group] for attribute, group in groups}
         for model, block in blocks.items()
     }
-    names = [f"{attribute}: {group}" for attribute, group in groups]
-    marks = {
-        name: [figures.reach(block, "test", measure) for block in of_groups] for name, of_groups in of_model.items()
-    }
-    words = {
-        name: [f"{model} {with_interval(of_groups[i], 'test', measure)}" for model, of_groups in of_model.items()]
-        for i, name in enumerate(names)
-    }
-    element = figures.dots(names, marks, metric_name(measure), "subgroups", None)
+    name = metric_name(measure)
     caption = "At threshold 0.5, with 95 % intervals over patients; groups too small to judge are in the tables alone."
-    return Figure("subgroups", element, f"{metric_name(measure)} by subgroup", f"{listed(words)}.", caption)
+    return marked("subgroups", f"{name} by subgroup", models, caption, measure, axis=name, line=None)
 
 
 def _table(blocks: Mapping[str, dict], attribute: str, measure: str) -> Table:

@@ -248,6 +248,8 @@ def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_t
     }
     settings = {"data.train_fraction": 0.1, "model.frozen": True, "model.sequence": "visits", "model.shuffle": "none"}
     assert label(Model("cnn_lstm", settings)) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
+    assert label(Model("cnn", {}, "resnet18")) == "CNN on resnet18"  # no network of the study's
+    assert label(Model(gathered.module("clinic.cnn.Net"))) == "cnn.Net"
     bases = ("cnn_mlp", "pool", "length_only")
     assert [label(Model(base)) for base in bases] == ["CNN-MLP", "pooled steps", "length alone"]
 

@@ -105,7 +105,7 @@ def test_findings_have_no_published_row_and_a_figure_of_their_own(of_findings):
     numbers, _, out = of_findings
     text = (out / "report.md").read_text()
     assert numbers["published"] == {}
-    assert "## Results, mean over findings" in text
+    assert "## Results at threshold 0.5, mean over findings" in text
     assert "![AUROC by finding. effusion: CNN 0." in text
     assert (out / "figures" / "findings.svg").exists()
     assert "mined from reports by text analysis" in text

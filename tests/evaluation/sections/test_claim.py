@@ -131,20 +131,20 @@ def test_an_external_test_is_one_only_where_its_source_was_not_learnt_from(repor
         return where["Test on data of the same source"], where["Test on data of another source"]
 
     same, other = same_and_other(*reports("binary"))
-    assert same.startswith("[Results](report.html#results)")
+    assert same.startswith("[Results at threshold 0.5](report.html#results)")
     assert other.startswith("not reported; to add")
     same, other = same_and_other(*reports("external"))
     assert same.startswith("not reported; to add")
-    assert other == "[Results](report.html#results), [Data and split](report.html#data-and-split)."
+    assert other == "[Results at threshold 0.5](report.html#results), [Data and split](report.html#data-and-split)."
     same, other = same_and_other(*evaluate(write_run(tmp_path / "a"), external="chestxray14")[:2])
     assert other.startswith("not reported")
     same, other = same_and_other(*reports("sources"))
     assert same.startswith("not reported")
-    assert other.startswith("[Results]")
+    assert other.startswith("[Results at threshold 0.5]")
     restricted = {"datasets": {"chestxray14": 60, "shenzhen": 40}, "config": {"data.train_on": "shenzhen"}}
     same, other = same_and_other(*evaluate(write_run(tmp_path / "b", **restricted))[:2])
-    assert same.startswith("[Results]")
-    assert other.startswith("[Results]")
+    assert same.startswith("[Results at threshold 0.5]")
+    assert other.startswith("[Results at threshold 0.5]")
     run = write_run(tmp_path / "c", test=predictions({"shenzhen": 30}))
     same, other = same_and_other(*evaluate(run, external="shenzhen", unsearched=({"run": "X", "resize": "pad"},))[:2])
     assert same.startswith("not reported")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from lungdet.evaluation.statistics import calibration, cases, metrics
 
@@ -130,3 +130,12 @@ def test_gaps_that_chance_alone_makes_are_none_and_gaps_without_chance_stay():
         return math.sqrt(2 / math.pi) * math.exp(-m * m / 2) + m * math.erf(m / math.sqrt(2)) - 2
 
     assert many[1] == pytest.approx(optimize.brentq(too_large, 0, 5), abs=1e-5)
+
+
+def test_a_bins_interval_is_scipys_of_so_many_cases_and_none_where_there_is_no_case():
+    shares, cases_of_bin = np.array([0.25, 0.0, 1.0, np.nan]), np.array([12, 5, 7, 0])
+    low, high = calibration.share_interval(shares, cases_of_bin)
+    for i in range(3):
+        expected = stats.binomtest(round(shares[i] * cases_of_bin[i]), cases_of_bin[i]).proportion_ci(method="wilson")
+        assert (low[i], high[i]) == pytest.approx((expected.low, expected.high))
+    assert np.isnan([low[3], high[3]]).all()

@@ -1,0 +1,44 @@
+"""Marked: a figure of one metric row by row, a mark a model with its interval, and the same in words."""
+
+from collections.abc import Mapping
+
+from lungdet.page import figures
+from lungdet.page.document import Figure
+from lungdet.page.wording import cell, figure, listed
+
+
+def marked(
+    name: str,
+    title: str,
+    models: Mapping[str, Mapping[str, dict]],
+    caption: str,
+    metric: str = "auroc",
+    key: str = "test",
+    axis: str = "AUROC",
+    **drawing: object,
+) -> Figure:
+    """A figure of what stands in blocks of a summary.
+
+    Args:
+        name: of its file.
+        title: what it shows.
+        models: by entry of the legend and row the block that the metric stands in under `key`.
+        caption: how to read it.
+        metric: see `models`.
+        key: see `models`.
+        axis: what the marks are of.
+        drawing: further arguments of `figures.dots`.
+    """
+    rows = list(next(iter(models.values())))
+    marks = {entry: [figures.reach(of_row[row], key, metric) for row in rows] for entry, of_row in models.items()}
+    words = {
+        row: [f"{entry} {_words(of_row[row], key, metric)}".strip() for entry, of_row in models.items()] for row in rows
+    }
+    return Figure(name, figures.dots(rows, marks, axis, name, **drawing), title, f"{listed(words)}.", caption)
+
+
+def _words(block: dict, key: str, metric: str) -> str:
+    ends = block.get(f"{key}_interval", {})
+    if metric in ends:
+        return cell(block[key][metric], ends[metric], metric, figure)
+    return "undefined" if block[key][metric] is None else figure(metric, block[key][metric])
