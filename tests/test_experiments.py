@@ -132,6 +132,12 @@ def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trai
     assert whole.model.backbone.init_from != small.model.backbone.init_from
 
 
+@pytest.mark.parametrize("name", ["demo", "temporal"])
+def test_an_experiments_schedule_makes_room_for_another(name: str) -> None:
+    assert composed(f"experiment={name}").schedule.patience == 6
+    assert composed(f"experiment={name}", "schedule=cosine").schedule == composed("schedule=cosine").schedule
+
+
 def test_neither_smoke_nor_demo_evaluates_by_itself() -> None:
     assert [*composed("experiment=smoke").hydra.callbacks] == ["check"]
     assert [*composed("experiment=demo").hydra.callbacks] == ["check"]
