@@ -1,6 +1,7 @@
 """Following: the commands that a report's reader may go on with, made of the words that the runs were made with."""
 
 from collections.abc import Sequence
+from math import prod
 
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
@@ -19,7 +20,8 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
     """
     commands = []
     if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
-        commands.append((more_seeds(results), "more seeds, so that what is said holds of the models"))
+        anew = more_seeds(results)
+        commands += [(anew, "more seeds, so that what is said holds of the models")] if anew else []
     if not summary["efficiency"]:
         commands.append((command("evaluate.py", *words, "efficiency=true"), "what the models cost side by side"))
     if not summary["threshold"]["asked"]:
@@ -31,14 +33,20 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
     return commands[:OFFERED]
 
 
-def more_seeds(results: Sequence[Result]) -> str:
-    """The command that trains the same models under three seeds; in a multirun's folder it does what is missing."""
+def more_seeds(results: Sequence[Result]) -> str | None:
+    """The command that trains the same models under three seeds; in a multirun's folder it does what is missing.
+
+    None where no one multirun makes them: they are the best of searches, or no grid.
+    """
+    commands = {tuple(w for w in r.run.environment.get("overrides", []) if key_of(w) != "seed") for r in results}
     values: dict[str, dict[str, None]] = {}
-    for result in results:
-        for word in result.run.environment.get("overrides", []):
-            values.setdefault(key_of(word), {})[word.partition("=")[2]] = None
-    values["seed"] = {str(seed): None for seed in sorted({0, 1, 2} | {result.seed for result in results})}
+    for key, equals, value in (word.partition("=") for words in sorted(commands) for word in words):
+        values.setdefault(f"{key}{equals}", {})[value] = None
+    if any(result.trials for result in results) or len(commands) != prod(map(len, values.values())):
+        return None
+    seeds = ",".join(map(str, sorted({0, 1, 2} | {result.seed for result in results})))
+    words = [*[f"{key}{','.join(choices)}" for key, choices in values.items()], f"seed={seeds}"]
     folders = {result.run.folder.resolve().parent for result in results}
     if len(folders) == 1 and (folder := folders.pop()).parent.name == "sweeps":
-        values["sweep.name"] = {folder.name: None}
-    return command("train.py -m", *[f"{key}={','.join(choices)}" for key, choices in values.items()])
+        words.append(f"sweep.name={folder.name}")
+    return command("train.py -m", *words)
