@@ -14,7 +14,7 @@ from lungdet.machine import ranks
 from lungdet.machine.launching import PATIENCE
 
 _PACKAGE = Path(__file__).parents[1]
-CONF = next(folder for folder in (_PACKAGE.parent / "conf", _PACKAGE / "conf") if (folder / "train.yaml").is_file())
+CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (folder / "train.yaml").is_file())
 """What users edit: beside the package in a checkout, in it where it is installed."""
 
 

@@ -20,7 +20,7 @@ from lungdet.data.serving.device import Resident, Warps
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.serving.serving import Serving
 from lungdet.data.splitting import leaks, narrowing, splits
-from lungdet.data.splitting.plan import Plan
+from lungdet.data.splitting.plan import Plan, no_own_split
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, fingerprint, prepare
 from lungdet.errors import DatasetError
@@ -87,6 +87,10 @@ class RadiographDataModule(lightning.LightningDataModule):
             f"data.split=official: {self.name} comes without an official split; use data.split=random"
         )
 
+    def own_split(self) -> pd.DataFrame:
+        """A split that the data come with, `image_id` and `split`, for `data.split=file` without a file."""
+        return no_own_split()
+
     def kept_together(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """The manifest with the `patient_id` that a split goes by: those of one id stand in one part."""
         return manifest
@@ -109,7 +113,7 @@ class RadiographDataModule(lightning.LightningDataModule):
             return
         self.prepare_data()
         self.manifest = self.store.manifest
-        self.split = self.plan.draw(self.kept_together(self.manifest), self.official)
+        self.split = self.plan.draw(self.kept_together(self.manifest), self.official, self.own_split)
         splits.check(self.split, self.manifest)
         leaks.refuse_copies(leaks.store_copies(self.store), self.split, self.manifest)
         self._checked = True
@@ -146,7 +150,7 @@ class RadiographDataModule(lightning.LightningDataModule):
         prepared, see `Store.fingerprint`; `split`, what else the split is read from.
         """
         files = self.store.fingerprint if self.store else fingerprint(self.requested, self.roots(), self.settings)
-        source = self.plan.source_hash(self.requested, self.official)
+        source = self.plan.source_hash(self.requested, self.official, self.own_split)
         return identity(self.requested) | {"pixels": {"hash": files}, "split": {"hash": source}}
 
     def state_dict(self) -> dict:

@@ -1,4 +1,4 @@
-"""Drawing phantoms as conf/data/phantom.yaml has them: 256 pixels, three sources, with masks."""
+"""Drawing phantoms, 256 pixels, three sources, with masks."""
 
 import os
 import statistics
@@ -21,7 +21,7 @@ def run(data: Path) -> list[dict]:
         seconds, rates = [], []
         for seed in range(3):
             began = time.perf_counter()
-            made = generate(Path(folder), Knobs(patients=PATIENTS, seed=seed))
+            made = generate(Path(folder), Knobs(patients=PATIENTS, size=256, seed=seed))
             seconds.append(time.perf_counter() - began)
             images = len(pd.read_csv(made / "truth.csv"))
             rates.append(images / seconds[-1])

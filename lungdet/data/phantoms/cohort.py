@@ -27,9 +27,9 @@ class Knobs:
         default_factory=lambda: {"chestxray14": 400, "montgomery": 150, "shenzhen": 250}
     )
     series: int = 4
-    size: int = 256
+    size: int = 128
     prevalence: float = 0.5
-    difficulty: float = 0.2
+    difficulty: float = 0.0
     shortcut: float = 0.0
     signal: str = "findings"
     label_noise: float = 0.0

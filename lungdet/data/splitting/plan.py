@@ -10,6 +10,12 @@ from lungdet.data.splitting import narrowing, protocols
 from lungdet.data.splitting.splits import Split, SplitError
 from lungdet.errors import require_whole
 
+
+def no_own_split() -> pd.DataFrame:
+    """What to say where `data.split=file` names no file and the data come with no split of their own."""
+    raise SplitError("data.split=file: which one? set data.split_file=FILE")
+
+
 PROTOCOLS: tuple[str, ...] = ("random", "official", "folds", "leave_one_source_out", "file")
 
 
@@ -24,7 +30,7 @@ class Plan:
         fractions: shares of train, validation and test; where the test part is given, the ratio of the first two.
         folds: how many folds there are, and `fold` which one is tested (`split=folds`).
         held_out: the dataset that is tested (`split=leave_one_source_out`).
-        split_file: a csv with `image_id` and `split` (`split=file`).
+        split_file: a csv with `image_id` and `split` (`split=file`); None: the data's own table has it.
         train_fraction: share of the training patients to use; a smaller one's lie within a larger one's.
         train_on: the dataset, or those, that training and validation are restricted to; the test part is not.
         train_prevalence: share of abnormal images in training, others left out; their number does not depend on it.
@@ -48,8 +54,6 @@ class Plan:
     def __post_init__(self) -> None:
         if self.split not in PROTOCOLS:
             raise SplitError(f"data.split={self.split}: one of {', '.join(PROTOCOLS)} is needed")
-        if self.split == "file" and self.split_file is None:
-            raise SplitError("data.split=file: which one? set data.split_file=FILE")
         shares = self.fractions if isinstance(self.fractions, Sequence) else ()
         if [*map(_is_number, shares)] != [True] * 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise SplitError(f"data.fractions={self.fractions}: three positive numbers that add up to 1 are needed")
@@ -65,12 +69,15 @@ class Plan:
         if share is not None and not (_is_number(share) and 0 < share < 1):
             raise SplitError(f"data.train_prevalence={share}: a number between 0 and 1 is needed")
 
-    def draw(self, manifest: pd.DataFrame, lists: Callable[[], pd.Series]) -> Split:
+    def draw(
+        self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame] = no_own_split
+    ) -> Split:
         """The split of these images.
 
         Args:
             manifest: who is who: a patient is never parted.
             lists: the publisher's own split, "train_val" or "test" by image id, asked for where `split` is official.
+            own: the data's own, `image_id` and `split`, asked for where `split` is file and there is no `split_file`.
 
         Raises:
             SplitError: these images cannot be split so.
@@ -83,7 +90,7 @@ class Plan:
         elif self.split == "leave_one_source_out":
             split = protocols.leave_one_source_out(manifest, self.held_out, **drawn)
         elif self.split == "file":
-            split = protocols.from_file(manifest, Path(self.split_file).expanduser())
+            split = self._stated(manifest, own)
         else:
             split = protocols.random(manifest, **drawn)
         split = narrowing.with_train_fraction(split, manifest, self.train_fraction)
@@ -94,11 +101,18 @@ class Plan:
             split = narrowing.with_train_prevalence(split, manifest, self.train_prevalence)
         return split
 
-    def source_hash(self, manifest: pd.DataFrame, lists: Callable[[], pd.Series]) -> str | None:
+    def source_hash(
+        self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame] = no_own_split
+    ) -> str | None:
         """A hash of the split that comes with the data or in a file of its own; None of one that is drawn."""
         if self.split == "file":
-            return protocols.from_file(manifest, Path(self.split_file).expanduser()).hash
+            return self._stated(manifest, own).hash
         return protocols.official(manifest, lists()).hash if self.split == "official" else None
+
+    def _stated(self, manifest: pd.DataFrame, own: Callable[[], pd.DataFrame]) -> Split:
+        if self.split_file is None:
+            return protocols.from_table(manifest, own(), Path("the data's own table"))
+        return protocols.from_file(manifest, Path(self.split_file).expanduser())
 
 
 def _is_number(value: object) -> bool:

@@ -95,7 +95,11 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     """
     if not path.is_file():
         raise SplitError(f"data.split_file={path}: no such file")
-    table = pd.read_csv(path, dtype=str)
+    return from_table(manifest, pd.read_csv(path, dtype=str), path)
+
+
+def from_table(manifest: pd.DataFrame, table: pd.DataFrame, path: Path) -> Split:
+    """A split that a table states, which was read from this file; see `from_file`."""
     if missing := {"image_id", "split"} - set(table.columns):
         columns = ", ".join(table.columns)
         raise SplitError(f"{path}: column(s) {', '.join(sorted(missing))} missing; found are {columns}")

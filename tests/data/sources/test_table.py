@@ -262,3 +262,36 @@ def test_a_folder_that_may_not_be_read_is_told_plainly(folder, monkeypatch):
     monkeypatch.setattr(Path, "is_file", refused)
     with pytest.raises(DatasetError, match=r"table: .*Permission denied: '.*my.csv'"):
         data.prepare_data()
+
+
+def test_columns_of_other_names_labels_in_words_and_absolute_paths_are_read_as_they_lie(folder, caplog):
+    rows = [f"{folder / 'a.png'},Pneumonia,1", f"{folder / 'sub/c.png'},none,2", f"{folder / 'b.jpg'},TB,3"]
+    path = csv(folder / "sub", "file,finding,person", *rows)
+    with pytest.raises(DatasetError, match=r"no column path and no column abnormal.*'data.columns={path:"):
+        read(path, folder)
+    columns = {"path": "file", "abnormal": "finding", "patient_id": "person"}
+    with pytest.raises(DatasetError, match=r"'Pneumonia'; a label is 0, 1.*'data.abnormal=\[Pneumonia, TB, none\]'"):
+        read(path, folder, columns)
+    with pytest.raises(DatasetError, match=r"data.abnormal: copd is in no cell of .*'Pneumonia' \(1\)"):
+        read(path, folder, columns, ["copd"])
+    data = TableDataModule(table=path, columns=columns, abnormal=["pneumonia", "tb"], store=folder / "store")
+    with caplog.at_level(logging.INFO):
+        table = data.read()
+    assert data.root == folder
+    assert table["path"].tolist() == ["a.png", "sub/c.png", "b.jpg"]
+    assert table["abnormal"].tolist() == [1, 0, 1]
+    assert "table: 1 'none' are normal" in messages(caplog)
+    with pytest.raises(DatasetError, match=r"data.columns.path=flie: .* no such column; did you mean file\?"):
+        read(path, folder, {"path": "flie"})
+
+
+def test_the_tables_own_split_is_taken_where_it_is_asked_for(folder, caplog):
+    path = csv(folder, "path,abnormal,split", "a.png,1,train", "b.jpg,0,val", "sub/c.png,0,test")
+    read(path, folder)
+    assert any("split (data.split=file takes it)" in line for line in messages(caplog))
+    data = TableDataModule(table=path, split="file", store=folder / "store")
+    split = data.plan.draw(data.read(), data.official, data.own_split)
+    assert [split.images(part).tolist() for part in ("train", "val", "test")] == [["table/a"], ["table/b"], ["table/c"]]
+    bare = TableDataModule(table=csv(folder, "path,abnormal", "a.png,1"), split="file", store=folder / "store")
+    with pytest.raises(InputError, match=r"set data.split_file=FILE, or give .*my.csv a column split"):
+        bare.plan.draw(bare.read(), bare.official, bare.own_split)

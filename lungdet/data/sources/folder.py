@@ -1,0 +1,99 @@
+"""A user's own radiographs as they lie: a folder for each class, without a table."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lungdet.configuration.nearest import hint
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.manifest import manifest
+from lungdet.errors import DatasetError, check_folder, first_few
+from lungdet.findings import FINDINGS
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+LAYOUT = "a folder of images for each class, normal/ and abnormal/"
+
+
+class FolderDataModule(RadiographDataModule):
+    """A user's own images in folders, `data=folder data.root=DIR`.
+
+    Below `root` each class has a folder, `normal/` and `abnormal/`, or of any names, of which `data.abnormal=[tb,copd]`
+    names those that are abnormal; all others are normal. Images may lie in folders within these, at any depth.
+
+    **Nothing says whose an image is, so each counts as its own patient, and a patient on both sides of the split can't
+    be seen**: where patients have several images, give a table with `patient_id` (`data=table`). What is not in a
+    class's folder is ignored, and one line says how much that is. Source, licence, how the labels were made and how to
+    cite: yours to know.
+
+    Args:
+        root: the folder that holds the classes' folders.
+        abnormal: names of the folders that hold abnormal images.
+        keys: everything that `RadiographDataModule` accepts.
+    """
+
+    name = "folder"
+
+    def __init__(self, root: str | Path, *, abnormal: Sequence[str] = ("abnormal",), **keys) -> None:
+        self.abnormal = tuple(abnormal)
+        super().__init__(root, **keys)
+
+    def read(self) -> pd.DataFrame:
+        """The manifest of the images that are there (module function `read`)."""
+        return read(self.root, self.abnormal)
+
+    @property
+    def patients_known(self) -> bool:
+        """False: no file name is taken for a patient's."""
+        return False
+
+
+def read(root: Path, abnormal: Sequence[str] = ("abnormal",)) -> pd.DataFrame:
+    """The manifest of the images in the classes' folders; `image_id` is `folder/<class>/<path without suffix>`.
+
+    Raises:
+        DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
+    """
+    check_folder(root, "folder", LAYOUT)
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if absent := [name for name in abnormal if name not in classes]:
+        raise DatasetError(
+            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{hint(absent[0], classes)} Its folders are "
+            f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
+        )
+    if not abnormal or len(classes) == len(set(abnormal)):
+        raise DatasetError(
+            f"{root.absolute()}: folders of both classes are needed, {LAYOUT}; found {first_few(classes)}"
+        )
+    rows, others = [], 0
+    for name in classes:
+        for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
+            if path.suffix.lower() in SUFFIXES:
+                place = path.relative_to(root)
+                rows.append({"image_id": f"folder/{place.with_suffix('').as_posix()}", "path": place.as_posix()})
+                rows[-1]["abnormal"] = float(name in abnormal)
+            else:
+                others += 1
+    if not rows:
+        raise DatasetError(f"{root.absolute()}: no image ({', '.join(SUFFIXES)}) in {first_few(classes)}")
+    table = pd.DataFrame(rows)
+    if (twice := table["image_id"].duplicated()).any():
+        raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")
+    log.warning(
+        "folder: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
+        "both sides of the split can't be seen; %s%s", len(table), ", ".join(_counts(table)),
+        f"; {others} other files are ignored" if others else "",
+    )  # fmt: skip
+    description = table[["image_id", "path"]].assign(
+        dataset="folder", patient_id=table["image_id"], visit=0, age=float("nan"), sex=None, view=None
+    )
+    labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(abnormal=table["abnormal"])
+    return manifest(description, labels)
+
+
+def _counts(table: pd.DataFrame) -> list[str]:
+    classes = table["path"].str.partition("/")[0]
+    return [f"{count} in {name}" for name, count in classes.value_counts().sort_index().items()]

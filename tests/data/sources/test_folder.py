@@ -1,0 +1,45 @@
+"""A folder for each class is read as it lies, and what is missing is named."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from lungdet.data.sources.folder import FolderDataModule, read
+from lungdet.errors import DatasetError
+from tests.data.sources.test_table import image
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("normal/a.png", "normal/2024/b.jpg", "tb/a.png", "copd/deep/er/c.png", "normal/notes.txt"):
+        image(tmp_path / name) if name[-1] == "g" else (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        table = read(folder, ["tb", "copd"]).set_index("image_id")
+    assert table["abnormal"].to_dict() == {
+        "folder/copd/deep/er/c": 1, "folder/normal/2024/b": 0, "folder/normal/a": 0, "folder/tb/a": 1,
+    }  # fmt: skip
+    assert table["patient_id"].is_unique
+    assert "each of 4 counts as its own patient" in caplog.text
+    assert "1 in copd, 2 in normal, 1 in tb; 1 other files are ignored" in caplog.text
+    data = FolderDataModule(folder, abnormal=["tb", "copd"], store=folder.parent / "store", image_size=8)
+    assert not data.patients_known
+    assert data.roots() == {"folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("abnormal", "message"),
+    [
+        (["abnormal"], r"has no folder abnormal.*copd, normal, tb; 'data.abnormal=\[NAME\]'"),
+        (["tbc"], r"has no folder tbc"),
+        (["tb", "copd", "normal"], "folders of both classes are needed"),
+        ([], "folders of both classes are needed"),
+    ],
+)
+def test_a_class_that_is_not_there_is_named(folder: Path, abnormal: list[str], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read(folder, abnormal)
