@@ -67,11 +67,12 @@ def predicted(result: "Result", config: DictConfig, data: str | None, views: "tu
         tables = predicting.predict_views(run, views, parts, config.trust)
         result = replace(result, train=None, degraded=None)
     if data is not None:
-        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, data, views)
-    checked = {
-        part: check(table, result.labels, f"run {run.folder}, {part} predictions") for part, table in tables.items()
-    }
-    return replace(result, shortcuts=None if data is not None else result.shortcuts, views=tuple(views), **checked)
+        name = data if len(views) == 1 else f"{data}-views"
+        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, name, views)
+        result = replace(result, shortcuts=None)
+    for part, table in tables.items():
+        tables[part] = check(table, result.labels, f"run {run.folder}, {part} predictions")
+    return replace(result, views=views, **tables)
 
 
 def report_on(family: "Family", config: DictConfig, data: str | None) -> None:
