@@ -31,7 +31,7 @@ def curves(
         chance: what a constant answer reaches, of precision; None where nobody knows.
     """
     with plt.rc_context(STYLE):
-        figure, plot = axes(3.9, len(curves))
+        figure, plot = axes(3.9 if kind == "roc" else 2.9, len(curves))
         if kind == "roc":
             plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
         elif chance is not None:
@@ -41,7 +41,8 @@ def curves(
             plot.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             plot.plot(x, y, color=colour, linewidth=2, label=entries[name])
         names = {"roc": ("1 - specificity", "recall"), "pr": ("recall", "precision")}[kind]
-        plot.set(xlabel=names[0], ylabel=names[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        plot.set(xlabel=names[0], ylabel=names[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        plot.set_aspect("equal" if kind == "roc" else "auto")
         legend(figure, plot)
         return svg(figure, kind)
 

@@ -215,9 +215,8 @@ def _picture(drawn: Mapping[str, dict]) -> Figure:
         figures.reliability(marks, said),
         "Reliability",
         f"Probability said and share of abnormal images, bin by bin. {'. '.join(words)}.",
-        f"{BINS} equal bins, as predicted, all seeds together; those with fewer than {ENOUGH} images a seed are left "
-        "out. 95 % intervals are of as many cases as a bin has patients. On the dotted line probabilities mean what "
-        "they say.",
+        f"{BINS} equal bins, as predicted, without those of fewer than {ENOUGH} images a seed; 95 % intervals of as "
+        "many cases as a bin has patients. Dotted: as said.",
     )
 
 

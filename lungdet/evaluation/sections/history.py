@@ -23,8 +23,8 @@ def pictures(study: Study) -> list[Figure]:
         return []
     least = {name: [f"{history['val/loss'].min():.3f}" for history in histories] for name, histories in tables.items()}
     caption = (
-        "A line a run: dashed in training, with dropout and augmentation, solid in validation. The epoch of the lowest "
-        "validation loss (dot) was tested."
+        "A line a run: dashed in training, with dropout and augmentation, solid in validation; the dot's epoch was "
+        "tested."
     )
     words = f"Lowest validation loss: {listed({name: sorted(losses) for name, losses in least.items()})}."
     return [Figure("history", figures.losses(tables, LOSSES), "Loss by epoch", words, caption)]

@@ -300,5 +300,5 @@ def _picture(blocks: dict[str, dict]) -> Figure:
         element,
         "Accuracy on the images that a model is surest of",
         f"In per cent: {words}.",
-        "At threshold 0.5, the other images going to a reader; mean over seeds, with 95 % intervals.",
+        "At threshold 0.5, the others going to a reader, with 95 % intervals.",
     )
