@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shlex
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from netrc import NetrcParseError, netrc
 from typing import Any
@@ -17,8 +19,9 @@ from lungdet.errors import InputError
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 8  # seconds that it may take to start online, and again to finish
+STARTING, FINISHING = 8, 8  # seconds that it may take to start online, and to finish
 ANSWER = 3  # seconds that its server may take to answer a first request
+GRACE = 8  # seconds more, after which the client is ended: it writes its file to disk every fifteen
 OFFLINE = 600  # seconds to start and to finish offline, where nobody is waited for: only a busy machine makes it slow
 CHOICES = {"log_patients": (None, "rows", "images"), "log_model": (None, "best")}
 
@@ -77,22 +80,24 @@ def connected(identity: Mapping[str, Any]) -> Iterator[Any]:
     """A run of Weights & Biases, `wandb.Run`, closed when the block ends; None where not even the client starts.
 
     Online where a key is configured and the server answers, else offline. It never asks for a key, never stops
-    training, and waits for the server no longer than `PATIENCE` seconds to start and as long again to finish; what was
-    not sent by then stays in the folder for `wandb sync`. The environment variable WANDB_MODE overrules.
+    training, and waits for the server no longer than `STARTING` seconds to start and `FINISHING + GRACE` to
+    finish; what was not sent by then stays in the folder for `wandb sync`. The environment variable WANDB_MODE
+    overrules.
 
     Args:
         identity: what `wandb.init` takes.
     """
     os.environ.setdefault("WANDB_SILENT", "true")  # one line of ours says where the run is
-    import wandb
-
+    os.environ.setdefault(
+        "OTEL_SDK_DISABLED", "true"
+    )  # the client reports on itself, and waits ten seconds at the exit
     started = _start(identity, _mode())
     try:
         yield started
     except BaseException:
-        wandb.finish(exit_code=1)
+        _finish(started, 1)
         raise
-    wandb.finish()
+    _finish(started, 0)
 
 
 @contextmanager
@@ -108,10 +113,12 @@ def _start(identity: Mapping[str, Any], mode: str) -> Any:
     """The run started, `wandb.Run`, offline where the server does not have it; None where the client cannot either."""
     import wandb
 
-    patience = PATIENCE if mode == "online" else OFFLINE
-    settings = wandb.Settings(init_timeout=patience, finish_timeout=patience, console="off", silent=True)
+    start, finish = (STARTING, FINISHING) if mode == "online" else (OFFLINE, OFFLINE)
+    settings = wandb.Settings(init_timeout=start, finish_timeout=finish, console="off", silent=True)
     try:
         started = wandb.init(**identity, mode=mode, settings=settings)
+        if mode == "online":
+            _write_artifacts_down(started)
     except Exception as error:  # whatever the server or the client runs into must not stop training
         wandb.teardown()
         if mode == "offline":
@@ -122,6 +129,49 @@ def _start(identity: Mapping[str, Any], mode: str) -> Any:
     if started.url:
         log.info("Weights & Biases: %s", started.url)
     return started
+
+
+def _finish(started: Any, status: int) -> None:
+    """Close the run, and end the client's process where it still waits for a server that neither answers nor hangs up.
+
+    What the run was told is in its file by then.
+    """
+    import wandb
+    from wandb.sdk.lib import module
+
+    if started is None:
+        return
+    waiting = [] if started.settings._offline else [wandb.setup().ensure_service()._proc._process.kill]
+    late = threading.Timer(FINISHING + GRACE, lambda: [end() for end in waiting])
+    late.daemon = True
+    late.start()
+    try:
+        started.finish(exit_code=status)
+    except Exception:
+        with suppress(Exception):
+            wandb.teardown()
+        module.unset_globals()
+        words = ["wandb", "sync", "--include-online", started.settings.sync_dir]
+        log.warning("Weights & Biases did not take all, which is kept; send it with: %s", shlex.join(words))
+    finally:
+        late.cancel()
+
+
+def _write_artifacts_down(started: Any) -> None:
+    """Have artifacts, of which every table is one, written to the run's file and sent when the server takes them.
+
+    Online the client would verify the key first, ask what else is called so, for ten seconds each time, and send what
+    is not in the file: of a server that has gone, charts and predictions would be lost, to `wandb sync` too.
+    """
+
+    def log_artifact(artifact: Any, aliases: Any = None, use_after_commit: bool = False, **_: Any) -> Any:
+        artifact, aliases = started._prepare_artifact(artifact, None, None, aliases)
+        started._interface.publish_artifact(
+            started, artifact, aliases, None, finalize=True, is_user_created=True, use_after_commit=use_after_commit
+        )
+        return artifact
+
+    started._log_artifact = log_artifact
 
 
 def _mode() -> str:

@@ -1,9 +1,11 @@
 """Weights & Biases: a run reads as its team would set it up, is waited for briefly, and never stops training."""
 
-import http.server
 import json
+import shlex
 import socket
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +18,13 @@ from lungdet.findings import FINDINGS
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, load_run
-from lungdet.training import charts, dashboards, fitting
+from lungdet.training import artifacts, charts, dashboards, fitting
 from lungdet.training import wandb as tracking
 from lungdet.training.dashboards import Curves
 from lungdet.training.wandb import connected, settings_of
 from tests.calling import CHECKOUT
 from tests.fake_runs import predictions
+from tests.fake_wandb import Server, standing_in
 from tests.wandb_files import Recorded, recorded
 
 LOGGER = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/logger/wandb.yaml"))
@@ -221,22 +224,11 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTTPRequestHandler]]:
-    """A server at WANDB_BASE_URL that answers requests for pages, and hangs up on everything else."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_port}")
-    monkeypatch.setattr(tracking, "ANSWER", 600)  # on a busy machine it may come late
-    yield Handler
-    listening.shutdown()
+def server(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with standing_in() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        monkeypatch.setattr(tracking, "ANSWER", 600)  # on a busy machine it may come late
+        yield server
 
 
 def test_a_failing_job_closes_its_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +252,7 @@ def test_without_a_key_it_is_offline_and_says_so(caplog: pytest.LogCaptureFixtur
     assert "no key is configured" in caplog.text
 
 
-@pytest.mark.usefixtures("no_settings", "server")
+@pytest.mark.usefixtures("server")
 def test_a_key_in_netrc_counts(tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1\n login user\n password secret\n")
     assert tracking._mode() == "online"
@@ -276,10 +268,59 @@ def test_a_server_that_cannot_be_reached_means_offline(monkeypatch, caplog: pyte
     assert "cannot be reached" in caplog.text
 
 
-@pytest.mark.usefixtures("no_settings", "server")
-def test_a_server_that_answers_but_cannot_start_a_run_means_offline(tmp_path, monkeypatch, caplog) -> None:
+@pytest.mark.parametrize("behaviour", ["hangs", "refuses", "halves"])
+def test_a_server_that_answers_but_cannot_start_a_run_means_offline(
+    server: Server, behaviour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.behaviour = behaviour
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr(tracking, "PATIENCE", 2)
+    monkeypatch.setattr(tracking, "STARTING", 1)
     with connected({"dir": tmp_path}) as started:
         assert started.settings.mode == "offline"
     assert "did not start" in caplog.text
+
+
+def logged(folder: Path) -> Iterator[None]:
+    """Tell a dashboard of a metric, and going on of a table and an artifact."""
+    import wandb
+
+    artifact = wandb.Artifact("split-1", "split")
+    artifact.add_reference((CHECKOUT / "Makefile").as_uri())
+    with connected({"dir": folder, "id": "run", "project": "lungdet", "resume": "allow"}) as started:
+        started.log({"val/loss": 0.5})
+        yield
+        started.log({"mistakes": wandb.Table(["image"], [["a"]])})
+        artifacts.use(started, artifact)
+
+
+def test_a_server_that_answers_is_sent_everything(server: Server, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setattr(tracking, "STARTING", 600)
+    monkeypatch.setattr(tracking, "FINISHING", 600)
+    list(logged(tmp_path))
+    assert [row["val/loss"] for row in server.history if "val/loss" in row] == [0.5]
+    names = [asked["input"]["artifactCollectionName"] for name, asked in server.operations if name == "CreateArtifact"]
+    assert sorted(names) == ["run-run-mistakes", "split-1"]
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_silent_delays_nobody_and_what_it_did_not_take_can_be_sent_later(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    steps = logged(tmp_path)
+    monkeypatch.setattr(tracking, "STARTING", 600)
+    next(steps)
+    server.behaviour = "hangs"
+    begun = time.monotonic()
+    list(steps)
+    assert time.monotonic() - begun < 20
+    assert wandb.run is None
+    command = caplog.text.partition("send it with: ")[2].splitlines()[0]
+    sent = recorded(tmp_path)
+    assert [artifact.name for artifact in sent.artifacts] == ["run-run-mistakes", "split-1"]
+    server.behaviour = None
+    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+    assert 0.5 in [row.get("val/loss") for row in server.history]
