@@ -54,7 +54,7 @@ def mistake(word: str) -> str:
 
     if "=" in word:
         return f"name a program first: lungdet train {word}"
-    return f"there is no such program{hint(word, PROGRAMS) or f'; there are {chr(44).join(PROGRAMS)}'}"
+    return f"there is no such program{hint(word, PROGRAMS) or '; there are ' + ', '.join(PROGRAMS)}"
 
 
 def complete(words: list[str]) -> None:
@@ -65,6 +65,7 @@ def complete(words: list[str]) -> None:
     if "query" in words[-1] and line.count(" ") < 2:
         print(" ".join(name for name in PROGRAMS if name.startswith(program)))
         return
-    if program in PROGRAMS:
-        os.environ["COMP_LINE"] = line.replace(f"{name} {program}", name, 1)
-    start(program if program in PROGRAMS else "train", words)
+    program = program if program in PROGRAMS else "train"
+    os.environ["COMP_LINE"] = line.replace(f"{name} {program}", name, 1)
+    sys.argv = ["lungdet", *words]  # what the shell is to complete
+    import_module(f"lungdet.programs.{program}").start()

@@ -80,5 +80,7 @@ def test_statistics_know_neither_torch_nor_how_they_are_shown():
 def test_programs_are_started_by_the_sweeps_alone():
     """In a process of their own, by the command's name: an installed lungdet has no train.py."""
     texts = {path.relative_to(CHECKOUT / "lungdet"): path.read_text() for path in (CHECKOUT / "lungdet").rglob("*.py")}
-    assert [path for path, text in texts.items() if '"-m", "lungdet"' in text] == [Path("sweeps/programs.py")]
+    assert [path for path, text in texts.items() if 'sys.executable, "-m", "lungdet"' in text] == [
+        Path("sweeps/programs.py")
+    ]
     assert not [path for path, text in texts.items() for name in ("train", "evaluate") if f'/ "{name}.py"' in text]

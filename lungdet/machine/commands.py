@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,13 +12,14 @@ from hydra.errors import HydraException
 
 
 def command(program: str, *words: str) -> str:
-    """A command as a shell takes it.
+    """A command as a shell takes it, which starts the program as the user has started this one.
 
     Args:
-        program: what stands after `python`, options included: `train.py -m`.
+        program: a script of the checkout, options included: `train.py -m`.
         words: as Hydra is to read them, see `override`.
     """
-    return f"python {program} {shlex.join(words)}"
+    script, *options = program.split(" ")
+    return shlex.join([*_started(script, sys.argv[0], sys.orig_argv), *options, *words])
 
 
 def override(key: str, value: str | Path | float | bool | list[str]) -> str:
@@ -35,6 +38,25 @@ def override(key: str, value: str | Path | float | bool | list[str]) -> str:
 def key_of(word: str) -> str:
     """The key that a word of the command line sets, adds or deletes: `++a.b=c` -> `a.b`."""
     return re.split("[=@]", word.lstrip("+~"))[0]
+
+
+def _started(script: str, own: str, typed: list[str]) -> list[str]:
+    """How a script is started where this program was started so: `lungdet train`, or by Python and its path.
+
+    Args:
+        script: `train.py`.
+        own: the program's own `sys.argv[0]`.
+        typed: the command line as it was typed, Python included.
+    """
+    if own.startswith("lungdet "):
+        name = script.removesuffix(".py")
+        if typed[1:3] == ["-m", "lungdet"]:
+            return [*typed[:3], name]
+        return ["lungdet" if shutil.which("lungdet") or len(typed) < 2 else typed[1], name]
+    path = Path(own)
+    if path.name in ("train.py", "evaluate.py") and own in typed[1:]:
+        return [typed[0], str(path.with_name(script))]
+    return ["python", script]
 
 
 def _read(word: str) -> object:

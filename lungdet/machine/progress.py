@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def progress(work: str, total: int, done: int = 0) -> Iterator[Callable[[], None
         total: pieces of it.
         done: those of them that are done before.
     """
-    console = Console(stderr=True)
+    console = get_console()  # which log lines are printed through: they stand above the bar
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:

@@ -66,7 +66,16 @@ def line(run: Run, folder: Path) -> dict[str, str]:
         "epochs": f"{len(epochs)} of {run.config.trainer.max_epochs}",
         **validation,
         "time": str(timedelta(seconds=round(epochs["seconds"].sum()))) if len(epochs) else "",
+        "left": remaining(run),
     }
+
+
+def remaining(run: Run) -> str:
+    """How long a run that trains takes to its last epoch, at the pace so far; early stopping may end it before."""
+    seconds, last = run.epochs["seconds"], run.config.trainer.max_epochs
+    if state(run) != "running" or not len(seconds) or last < len(seconds):
+        return ""
+    return str(timedelta(seconds=round(seconds.median() * (last - len(seconds)))))
 
 
 def varying(lines: Mapping[Run, dict[str, str]]) -> list[dict[str, str]]:
@@ -91,5 +100,5 @@ def table(lines: list[dict[str, str]]) -> Table:
 
 def _not_begun(job: Job, folder: Path) -> dict[str, str]:
     place = "" if job.multirun == folder else str(job.multirun.relative_to(folder))
-    empty = dict.fromkeys(("epochs", *VALIDATION.values(), "time"), "")
+    empty = dict.fromkeys(("epochs", *VALIDATION.values(), "time", "left"), "")
     return {"run": place, "state": "not begun", **empty, "with": " ".join(job.overrides)}

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,32 @@ def progress() -> list[Callback]:
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, with epochs counted from 1 as everywhere else that people read."""
+    """Lightning's bar, with epochs counted from 1 as everywhere else that people read, the loss and the time left."""
+
+    EVERY = 10
+    """Batches between two looks at the loss, each of which waits for a GPU."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock of the whole run."""
+        super().on_train_start(trainer, module)
+        self._began, self._first, self._shown = time.perf_counter(), trainer.current_epoch, {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int
+    ) -> None:
+        """Now and then, the batch's loss and how long all epochs to come will take at the pace so far."""
+        if index % self.EVERY == 0:
+            self._shown = {"loss": f"{float(outputs['loss']):.3f}"}
+            trained = trainer.current_epoch - self._first + (index + 1) / trainer.num_training_batches
+            if trainer.max_epochs > 0:
+                pace = (time.perf_counter() - self._began) / trained
+                seconds = pace * (trainer.max_epochs - self._first - trained)
+                self._shown["all epochs in"] = str(timedelta(seconds=round(seconds)))
+        super().on_train_batch_end(trainer, module, outputs, batch, index)
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, str]:
+        """What stands behind the bar: of the run, not of Lightning's own version of it."""
+        return self._shown
 
     def _get_train_description(self, current_epoch: int) -> str:
         last = self.trainer.max_epochs

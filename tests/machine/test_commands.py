@@ -8,6 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from lungdet.machine import commands
 from lungdet.machine.commands import command, key_of, override
 
 NASTY = [
@@ -46,3 +47,20 @@ def test_a_folder_with_a_space_is_easily_read() -> None:
 @pytest.mark.parametrize("word", ["a.b=c=d", "+a.b=1", "++a.b=[1,2]", "~a.b", "~a.b=1", "a.b@c.d=e"])
 def test_the_key_that_a_word_of_the_command_line_is_about(word: str) -> None:
     assert key_of(word) == "a.b"
+
+
+@pytest.mark.parametrize(
+    ("own", "typed", "start"),
+    [
+        ("train.py", ["python", "train.py", "seed=1"], ["python", "evaluate.py"]),
+        ("../a/train.py", [".venv/bin/python", "../a/train.py"], [".venv/bin/python", "../a/evaluate.py"]),
+        ("lungdet train", ["python", "-m", "lungdet", "train"], ["python", "-m", "lungdet", "evaluate"]),
+        ("lungdet train", ["/bin/python", "/elsewhere/lungdet", "train"], ["/elsewhere/lungdet", "evaluate"]),
+        ("/usr/bin/pytest", ["python", "-m", "pytest"], ["python", "evaluate.py"]),
+    ],
+)  # fmt: skip
+def test_another_program_is_started_as_this_one_was(
+    own: str, typed: list[str], start: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands.shutil, "which", lambda _: None)
+    assert commands._started("evaluate.py", own, typed) == start

@@ -92,3 +92,10 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("lungdet runs: ")
     assert "no such folder" in wrong.stderr
+
+
+def test_a_run_that_trains_says_how_long_the_epochs_to_come_will_take(tmp_path: Path) -> None:
+    cut = cut_run(tmp_path, "a")
+    assert lines(tmp_path)["a"]["left"] == ""
+    with starting.start(config(tmp_path, resume=str(cut.folder))):
+        assert lines(tmp_path)["a"]["left"] == "0:01:00"

@@ -60,8 +60,9 @@ def read(root: Path, abnormal: Sequence[str] = ("abnormal",)) -> pd.DataFrame:
     check_folder(root, "folder", LAYOUT)
     classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if absent := [name for name in abnormal if name not in classes]:
+        meant = hint(absent[0], classes) or "."
         raise DatasetError(
-            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{hint(absent[0], classes)} Its folders are "
+            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{meant} Its folders are "
             f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
         )
     if not abnormal or len(classes) == len(set(abnormal)):

@@ -1,0 +1,50 @@
+"""The command `lungdet` starts each program, completes its words, and answers mistakes without importing torch."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from lungdet import cli
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: str, line: str = "") -> str:
+    monkeypatch.setattr(sys, "argv", ["lungdet", *words])
+    monkeypatch.setenv("COMP_LINE", line)
+    try:
+        cli.main()
+    except SystemExit as end:
+        return str(end.code)
+    return capsys.readouterr().out
+
+
+def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
+    assert all(callable(import_module(f"lungdet.programs.{name}").start) for name in cli.PROGRAMS)
+    for words in ([], ["--help"]):
+        assert all(f"\n  {name} " in said(monkeypatch, capsys, *words) for name in cli.PROGRAMS if name != "train")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trian", "lungdet: trian: there is no such program; did you mean train?"),
+        ("xyz", "lungdet: xyz: there is no such program; there are train, evaluate, runs, check, prepare, download"),
+        ("model=cnn", "lungdet: model=cnn: name a program first: lungdet train model=cnn"),
+    ],
+)
+def test_a_mistake_is_answered(monkeypatch, capsys, word: str, message: str) -> None:
+    assert said(monkeypatch, capsys, word) == message
+
+
+def test_words_are_completed_by_the_program_that_the_line_names(monkeypatch, capsys) -> None:
+    assert said(monkeypatch, capsys, "-sc", "query=bash", line="lungdet ev") == "evaluate\n"
+    choices = said(monkeypatch, capsys, "-sc", "query=bash", line="lungdet train model=").split()
+    assert {"model=cnn", "model=cnn_lstm"} <= {*choices}
+    assert not [choice for choice in choices if "_base" in choice]
+
+
+def test_nothing_heavy_is_imported_for_an_answer() -> None:
+    code = "import sys; from lungdet import cli; cli.usage(), cli.mistake('trian')\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "hydra", "pandas"} & {*done.stdout.split()}
