@@ -1,5 +1,6 @@
 """What a dashboard is told of a run while it trains and once it is tested, and of a report."""
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,10 +48,10 @@ def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | None]:
         run: that has recorded what it trains on.
         data: set up.
     """
-    if run.config.logger.project is None or ranks.rank():
+    settings = settings_of(run.config.logger)
+    if settings is None or ranks.rank():
         yield None
         return
-    settings = settings_of(run.config.logger)
     with connected(_identity(run, settings)) as started:
         if started is None:
             yield None
@@ -97,9 +98,9 @@ def log_report(
         document: the report; its tables are logged.
         numbers: what `metrics.json` holds.
     """
-    if config.project is None:
-        return
     settings = settings_of(config)
+    if settings is None:
+        return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     runs, rows = [run for run, _ in tested], settings.log_patients is not None
     folders = {run.folder.absolute().parent for run in runs}
@@ -135,7 +136,8 @@ def _identity(run: Run, settings: Settings) -> dict[str, Any]:
     return _filed(settings, kind, run.folder.parent) | {
         "name": settings.name or run.name,
         "tags": [*dict.fromkeys([*columns.tags(run), *settings.tags])],
-        "id": artifacts.identifier(run),
+        # An agent of a sweep has chosen the id that it waits for.
+        "id": (os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None) or artifacts.identifier(run),
         "config": columns.setting(run),
         "dir": run.folder,
         "resume": "allow",  # a run that was cut goes on in the same curves

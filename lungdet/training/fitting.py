@@ -29,6 +29,7 @@ from lungdet.training.dashboards import conclude, dashboard
 from lungdet.training.predicting import predict, predict_degraded
 from lungdet.training.recording import Steps, quieten
 from lungdet.training.trainer import build_trainer, compile_backbone
+from lungdet.training.wandb import settings_of
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     processes = launching.processes(run.config.trainer)
     if processes > 1 and ranks.count() == 1:
         return launching.launch(train, run, trust, processes=processes)
+    settings_of(run.config.logger)
     quieten()
     lightning.seed_everything(run.config.seed, verbose=False)
     model = build_model(run, trust)

@@ -58,13 +58,15 @@ class Settings:
                 raise InputError(f"logger.{key}={value}: null or {' or '.join(choices[1:])} is needed")
 
 
-def settings_of(config: DictConfig) -> Settings:
-    """What `logger.*` says.
+def settings_of(config: DictConfig) -> Settings | None:
+    """What `logger.*` says; None where nothing is to be logged here (`logger=csv`).
 
     Raises:
         InputError: a key is not there, is not one of `Settings`, or has a value that cannot be.
     """
     values, known = OmegaConf.to_container(config), Settings.__dataclass_fields__
+    if values.get("project") is None:
+        return None
     if extra := [key for key in values if key not in known]:
         raise InputError(
             f"logger.{extra[0]}={values[extra[0]]}: no such key, or one that each run has of its own; there are "

@@ -322,5 +322,5 @@ def test_a_server_that_goes_silent_delays_nobody_and_what_it_did_not_take_can_be
     sent = recorded(tmp_path)
     assert [artifact.name for artifact in sent.artifacts] == ["run-run-mistakes", "split-1"]
     server.behaviour = None
-    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+    subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, check=True)
     assert 0.5 in [row.get("val/loss") for row in server.history]
