@@ -130,6 +130,8 @@ def _start(identity: Mapping[str, Any], mode: str) -> Any:
         return _start(identity, "offline")
     if started.url:
         log.info("Weights & Biases: %s", started.url)
+    elif mode == "offline":
+        log.info("Weights & Biases: sent later with: %s", shlex.join(["wandb", "sync", started.settings.sync_dir]))
     return started
 
 

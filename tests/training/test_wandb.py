@@ -231,13 +231,17 @@ def server(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve
         yield server
 
 
-def test_a_failing_job_closes_its_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_job_closes_its_run_too_and_an_offline_run_says_how_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     import wandb
 
+    caplog.set_level("INFO")
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ZeroDivisionError), connected({"dir": tmp_path}):
         1 / 0  # noqa: B018
     assert wandb.run is None
+    assert f"sent later with: wandb sync {tmp_path}/wandb/offline-run-" in caplog.text
 
 
 def test_without_a_project_there_is_no_logger(tmp_path: Path) -> None:
