@@ -217,7 +217,7 @@ class RadiographDataModule(lightning.LightningDataModule):
     def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> Batches:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for.
 
-        For data beyond one disk this is the place where a streaming loader plugs in (see the README): rows in, out what
+        For data beyond one disk this is the place where a streaming loader plugs in (docs/scale.md): rows in, out what
         `Batches` yields, each case with its `row`.
         """
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
