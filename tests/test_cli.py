@@ -29,7 +29,10 @@ def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
     ("word", "message"),
     [
         ("trian", "lungdet: trian: there is no such program; did you mean train?"),
-        ("xyz", "lungdet: xyz: there is no such program; there are train, evaluate, runs, check, prepare, download"),
+        (
+            "xyz",
+            f"lungdet: xyz: there is no such program; there are {', '.join(cli.PROGRAMS)}",
+        ),
         ("model=cnn", "lungdet: model=cnn: name a program first: lungdet train model=cnn"),
     ],
 )

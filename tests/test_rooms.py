@@ -10,7 +10,7 @@ FLOORS = [
     {"lungdet.errors"},
     {"lungdet.kinds"},
     {"lungdet.findings", "lungdet.instantiation", "lungdet.machine"},
-    {"lungdet.configuration"},
+    {"lungdet.configuration", "lungdet.evaluation.statistics"},
     {"lungdet.page"},
     {"lungdet.data", "lungdet.models"},
     {"lungdet.runs"},

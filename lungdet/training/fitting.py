@@ -19,6 +19,7 @@ from lungdet.instantiation import instantiate
 from lungdet.machine import hardware, launching, ranks
 from lungdet.machine.commands import command, override
 from lungdet.machine.hardware import Arithmetic
+from lungdet.machine.loglines import quieten
 from lungdet.models.backbone import require_size, untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, finish
@@ -27,7 +28,7 @@ from lungdet.runs.learnt import origins
 from lungdet.training import pretraining, published, shortcuts
 from lungdet.training.dashboards import conclude, dashboard
 from lungdet.training.predicting import predict, predict_degraded
-from lungdet.training.recording import Steps, quieten
+from lungdet.training.recording import Steps
 from lungdet.training.trainer import build_trainer, compile_backbone
 from lungdet.training.wandb import settings_of
 

@@ -2,13 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from tempfile import TemporaryDirectory
 
 import lightning
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
@@ -17,17 +14,14 @@ from lungdet.data.serving.views import ITSELF, View
 from lungdet.data.store.store import Store
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.instantiation import instantiate
-from lungdet.machine import hardware
 from lungdet.machine.commands import key_of
-from lungdet.machine.hardware import Arithmetic
-from lungdet.models.backbone import untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION, require_data
 from lungdet.runs.learnt import copies, learnt, origins, why_unsearched
+from lungdet.runs.network import network, predicting, preparation
 from lungdet.runs.predictions import prediction_table
 from lungdet.training.published import require_outside
-from lungdet.training.recording import quieten
 
 log = logging.getLogger(__name__)
 
@@ -83,19 +77,6 @@ def predicted(model: Classifier, data: RadiographDataModule, part: str) -> pd.Da
     return table
 
 
-def preparation(run: Run) -> dict:
-    """How the run's files became what its network sees: the keys of a `data` group that other images have to share.
-
-    `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
-    one bright pixel among new images would darken them all.
-    """
-    config, depths = run.config.data, run.data["bits"]
-    bits = config.bits
-    if not isinstance(bits, int) and depths:
-        bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
-    return {key: config[key] for key in PREPARATION} | {"bits": bits}
-
-
 def predict_on(
     run: Run, config: DictConfig, overrides: Sequence[str], name: str, views: Sequence[View] = (ITSELF,)
 ) -> pd.DataFrame:
@@ -126,7 +107,7 @@ def predict_views(
     Raises:
         RunError: the images are no longer those that the run was trained and tested on.
     """
-    model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+    model = network(run, trust)
     data = instantiate("data", run.config.data, trust, visits=model.visits)
     data.prepare_data()
     data.setup()
@@ -158,7 +139,7 @@ def score(
     """
     for key in PREPARATION:
         _require_same(run, key, preparation(run)[key], data_config[key])
-    model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+    model = network(run, trust)
     data = instantiate("data", data_config, trust, visits=model.visits)
     data.prepare_data()
     depths = run.data["bits"]
@@ -175,22 +156,9 @@ def _logits(
     run: Run, model: Classifier, data: RadiographDataModule, parts: Mapping[str, np.ndarray], views: Sequence[View]
 ) -> dict[str, np.ndarray]:
     """Log-odds (N, L) of the run's best weights for rows (N,) of the store, the mean over the views, part by part."""
-    model.load_state_dict(run.weights())
-    accelerator, arithmetic = _arithmetic(run)
-    model.to(memory_format=getattr(torch, arithmetic.memory_format))
-    quieten()
     logits = {}
-    # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the weights above.
-    with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
-        data.trainer = trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=arithmetic.precision,
-            default_root_dir=root,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    with predicting(run, model) as trainer:
+        data.trainer = trainer  # on whose device the batches are to lie
         for part, rows in parts.items():
             of_views = []
             for view in views:
@@ -204,18 +172,6 @@ def _logits(
 def _table(model: Classifier, manifest: pd.DataFrame) -> pd.DataFrame:
     rows, logit = (model.predictions[key].numpy() for key in ("row", "logit"))
     return prediction_table(manifest.iloc[rows], model.labels, logit)
-
-
-def _arithmetic(run: Run) -> tuple[str, Arithmetic]:
-    """Where and how to compute: as in training, or with a warning as this machine can."""
-    trained = run.config.trainer
-    accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
-    if hardware.computes(trained.precision, accelerator):
-        return accelerator, hardware.choose(trained.precision, trained.memory_format, accelerator)
-    arithmetic = hardware.choose("auto", trained.memory_format, accelerator)
-    precisions = trained.precision, arithmetic.precision
-    log.warning("%s was trained in %s, which is for GPUs, and is scored in %s", run.name, *precisions)
-    return accelerator, arithmetic
 
 
 def _require_same(run: Run, key: str, trained: object, value: object) -> None:

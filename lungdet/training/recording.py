@@ -3,7 +3,6 @@
 import logging
 import sys
 import time
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -180,16 +179,6 @@ class Progress(RichProgressBar):
         last = self.trainer.max_epochs
         text = f"Epoch {current_epoch + 1}{f'/{last}' if last and last > 0 else ''}"
         return text.ljust(len(self.validation_description))  # uneven lengths flicker
-
-
-def quieten() -> None:
-    """Keep Lightning's announcements and its own deprecations out of the log: what matters is in our lines."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
-    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # a frozen backbone
-    warnings.filterwarnings("ignore", "It is recommended to use .*sync_dist")  # ours are of all ranks already
-    warnings.filterwarnings("ignore", ".*all_gather is deprecated")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 
 def _reason(trainer: Trainer) -> str:

@@ -19,11 +19,11 @@ from lungdet.data.datamodule import RadiographDataModule
 from lungdet.errors import InputError
 from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
+from lungdet.machine.loglines import quieten
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
 from lungdet.runs.folder import Run, settled
 from lungdet.training.fitting import build_data, build_model
-from lungdet.training.recording import quieten
 from lungdet.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ class Radiographs(Dataset):
     """Prepared radiographs, fetched a batch at a time.
 
     Args:
-        images: the store's `images.npy`; opened where it is read, so that a worker maps the file and copies nothing.
+        images: the store's `images.npy`; opened where it is read, so that a worker maps the file and copies nothing. Or
+            images at hand (N, H, W) uint8, which no worker reads.
         manifest: of the store, row by row.
         labels: the columns that are told, L of them.
         visits: how many of a patient's images a case is at most, see `lungdet.data.serving.series`.
@@ -36,7 +37,7 @@ class Radiographs(Dataset):
 
     def __init__(
         self,
-        images: Path,
+        images: Path | np.ndarray,
         manifest: pd.DataFrame,
         labels: Sequence[str],
         visits: int = 1,
@@ -45,13 +46,14 @@ class Radiographs(Dataset):
         degradation: Callable[[np.ndarray, str], np.ndarray] | None = None,
     ) -> None:
         # Not Python's strings: counting references to them, each worker would come to own a copy of their memory.
-        self.path, self.image_ids = images, manifest["image_id"].to_numpy(dtype=np.dtypes.StringDType())
+        at_hand = isinstance(images, np.ndarray)
+        self.path, self._images = (None, images) if at_hand else (images, None)
+        self.image_ids = manifest["image_id"].to_numpy(dtype=np.dtypes.StringDType())
         self.case = np.array([zlib.crc32(name.encode()) for name in manifest["image_id"]])
         self.targets = manifest[[*labels]].to_numpy(np.float32)
         self.when = manifest[["age", "visit"]].to_numpy(np.float32)
         self.series = Series(manifest, visits)
         self.augmentation, self.seed, self.degradation = augmentation, seed, degradation
-        self._images: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -53,6 +53,11 @@ def depth(largest: int) -> int:
     return next(bits for bits in DEPTHS if largest < 1 << bits)
 
 
+def greys(bits: int) -> np.ndarray:
+    """What each value of a 16-bit file is in 8 bits, (65536,) uint8, where the files are so many bits deep."""
+    return np.rint(np.arange(1 << 16) * (255 / ((1 << bits) - 1))).clip(0, 255).astype(np.uint8)
+
+
 def outlying(largest: np.ndarray) -> np.ndarray:
     """Which images are `Outliers`: few, each above twice the range of all others, which would do with less depth.
 

@@ -77,10 +77,17 @@ def read_square(path: Path, settings: Settings) -> tuple[np.ndarray, int]:
         (size, size) uint8, or uint16 for a 16-bit file; the maximum is the whole file's, taken before resizing.
 
     Raises:
-        UnreadableImageError: as `read_grey`; every pixel has the same value; a value of a 16-bit file needs more than
-            `settings.bits`.
+        UnreadableImageError: as `read_grey` and `square`.
     """
-    grey = read_grey(path)
+    return square(read_grey(path), settings)
+
+
+def square(grey: np.ndarray, settings: Settings) -> tuple[np.ndarray, int]:
+    """As `read_square`, of an image (h, w) uint8 or uint16 that is at hand.
+
+    Raises:
+        UnreadableImageError: every pixel has the same value; a value of a 16-bit image needs more than `settings.bits`.
+    """
     largest = int(grey.max())
     if grey.min() == largest:
         raise UnreadableImageError(f"blank: every pixel is {largest}")

@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from lungdet.data.store.depth import depth
+from lungdet.data.store.depth import depth, greys
 from lungdet.data.store.images import Settings
 from lungdet.machine.writing import PARTIAL, replacing
 
@@ -108,9 +108,9 @@ class Partial:
             largest = int(self.largest[rows].max())
             depths[dataset] = settings.of(dataset).bits or depth(largest)
             log.info("%s: values up to %d in its 16-bit files, read as %d bit", dataset, largest, depths[dataset])
-            greys = np.rint(np.arange(1 << 16) * (255 / ((1 << depths[dataset]) - 1))).clip(0, 255).astype(np.uint8)
+            in_8_bits = greys(depths[dataset])
             for row in rows:
-                self._write(row, greys[_read(self._deep, row * 2 * self.size**2, self.size, np.uint16)])
+                self._write(row, in_8_bits[_read(self._deep, row * 2 * self.size**2, self.size, np.uint16)])
         usable = np.flatnonzero(self.largest >= 0)
         order = np.arange(len(usable))
         # The last images move into the gaps. They also stay where they are until the store is whole, so that doing

@@ -1,0 +1,186 @@
+"""Which images are to be predicted: a file, a folder, a list or a table of them, each known by its path."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lungdet.data.manifest import visits_in_order
+from lungdet.data.patients import is_placeholder, plain
+from lungdet.errors import InputError, first_few
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Files of a folder that are taken for images; one that is named itself may be called anything."""
+
+
+def read(images: Path, series: bool) -> pd.DataFrame:
+    """The cases that a path names: an image, a folder (with those in it), a list (.txt) or a table (.csv).
+
+    A list has a path a line. A table has the column `path` and, for series, `patient_id` and where known `visit` and
+    `age`. Paths in either start from its own folder.
+
+    Args:
+        images: the path.
+        series: whether a case is read with the patient's earlier images, so that patients have to be known.
+
+    Returns:
+        A row an image: `image_id`, as the folder, list or table calls it; `file`; `patient_id`, `visit`, `age`.
+
+    Raises:
+        InputError: nothing is there, no image is in it, one is named twice, or a table's cell cannot be read.
+    """
+    if not images.exists():
+        raise InputError(f"images={images}: there is no such file or folder ({images.absolute()})")
+    if images.suffix.lower() == ".csv":
+        return require_patients(_table(images), series, f"images={images}")
+    names = _lines(images) if images.suffix.lower() == ".txt" else None
+    if names is None:
+        files = _found(images) if images.is_dir() else [images]
+        return require_patients(cases([str(file) for file in files], files), series, f"images={images}")
+    return require_patients(cases(names, _below(images, names)), series, f"images={images}")
+
+
+def cases(names: list, files: list) -> pd.DataFrame:
+    """Cases of which no more is known than what they are called, and the file or array of each."""
+    table = pd.DataFrame({"image_id": names})
+    table["file"] = pd.Series(files, dtype=object)
+    return table
+
+
+def require_patients(table: pd.DataFrame, series: bool, where: str) -> pd.DataFrame:
+    """The cases with `patient_id`, `visit` and `age`; without series each is a patient of its own.
+
+    Raises:
+        InputError: series need patients, and a case has none; or a visit or an age is no number.
+    """
+    if not series:
+        return table[["image_id", "file"]].assign(
+            patient_id=[str(i) for i in range(len(table))], visit=0, age=np.float32("nan")
+        )
+    if "patient_id" not in table:
+        raise InputError(
+            f"{where}: the run reads a patient's visits, so whose each image is has to be known: give a table with "
+            "the columns path, patient_id and visit"
+        )
+    patient = table["patient_id"].map(lambda cell: plain(str(cell)))
+    nobody = patient.map(is_placeholder)
+    if nobody.any():
+        row = table[nobody].iloc[0]
+        raise InputError(f"{where}: {row.image_id}: patient_id {row.patient_id!r} names nobody; every image needs one")
+    columns = {name: _numbers(table, name, where) for name in ("visit", "age")}
+    if "visit" in table:
+        order = pd.DataFrame({"patient_id": patient, "visit": columns["visit"]})
+        wrong = order["visit"].isna() | order.duplicated()
+        if wrong.any():
+            raise InputError(
+                f"{where}: {table['image_id'][wrong].iloc[0]}: visit {table['visit'][wrong].iloc[0]!r}; a number is "
+                "needed that no other image of the patient has"
+            )
+        columns["visit"] = visits_in_order(order, ["visit"])
+    else:
+        columns["visit"] = patient.groupby(patient).cumcount()
+    return table[["image_id", "file"]].assign(patient_id=patient, **columns)
+
+
+def pieces(table: pd.DataFrame, size: int) -> list[pd.DataFrame]:
+    """The cases in pieces of about this many, each with all images of its patients, in the order of their visits."""
+    place = pd.factorize(table["patient_id"])[0]
+    order = np.lexsort((table["visit"], place))
+    table, place = table.iloc[order].reset_index(drop=True), place[order]
+    starts, begun = [0], np.flatnonzero(np.diff(place)) + 1
+    for start in begun.tolist():
+        if start - starts[-1] >= size:
+            starts.append(start)
+    return [table.iloc[start:end] for start, end in zip(starts, [*starts[1:], len(table)], strict=True)]
+
+
+def _found(folder: Path) -> list[Path]:
+    files, others = [], []
+    for file in _walk(folder):
+        (files if file.suffix.lower() in SUFFIXES else others).append(file)
+    if not files:
+        raise InputError(f"images={folder}: no image in this folder; its name would end in {', '.join(SUFFIXES)}")
+    if others:
+        log.info("%s: %d files are no images by their names: %s", folder, len(others), first_few(others, 3))
+    return files
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files in and below a folder, by path, without hidden ones."""
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(path) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"images={file}: a list is a text in UTF-8, a path a line ({error})") from error
+    names = [name for name in names if name]
+    if not names:
+        raise InputError(f"images={file}: no path in it")
+    return names
+
+
+def _table(file: Path) -> pd.DataFrame:
+    read = {"dtype": str, "encoding": "utf-8-sig", "keep_default_na": False, "skip_blank_lines": False}
+    try:
+        # A cell beyond the header is an error: with index_col=False alone the rest of a path with a comma would go.
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(file, index_col=False, **read)
+    except (pd.errors.ParserWarning, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"images={file}: no comma-separated table in UTF-8 with a header ({error})") from error
+    table.columns = table.columns.map(plain)
+    if "path" not in table:
+        raise InputError(f"images={file}: no column path; there are {', '.join(table.columns)}")
+    table = table.apply(lambda column: column.str.strip())
+    table = table[(table != "").any(axis=1)]
+    if table.empty:
+        raise InputError(f"images={file}: there is a header and no row")
+    if (table["path"] == "").any():
+        raise InputError(
+            f"images={file}, line {table.index[table['path'] == ''][0] + 2}, column path: a path is needed"
+        )
+    table = table.reset_index(drop=True)
+    names = table["path"].tolist()
+    return cases(names, _below(file, names)).join(table.drop(columns=["path", "image_id", "file"], errors="ignore"))
+
+
+def _below(source: Path, names: list[str]) -> list[Path]:
+    """The files that a list or table names.
+
+    Raises:
+        InputError: one is named twice, or none is there.
+    """
+    files = [source.parent / Path(name).expanduser() for name in names]
+    first = {}
+    for name, file in zip(names, map(os.path.normpath, files), strict=True):
+        if file in first:
+            raise InputError(f"images={source}: {name} stands there more than once; name each image once")
+        first[file] = name
+    if not any(file.is_file() for file in files):
+        raise InputError(
+            f"images={source}: none of its {len(files)} images is there, the first {files[0].absolute()}; paths start "
+            "from its own folder"
+        )
+    return files
+
+
+def _numbers(table: pd.DataFrame, column: str, where: str) -> pd.Series:
+    """A column as numbers, NaN where empty or not there."""
+    if column not in table:
+        return pd.Series(np.nan, table.index, dtype="float32")
+    cells = table[column].replace("", None)
+    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
+    wrong = cells.notna() & ~np.isfinite(numbers)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise InputError(f"{where}: {row.image_id}: {column} {row[column]!r}; a number or nothing is needed")
+    return numbers

@@ -1,0 +1,259 @@
+"""`lungdet.load(RUN)`: a finished run, or the mean of several, as one object that predicts radiographs."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.loading import InOrder, Radiographs
+from lungdet.data.store.images import Settings
+from lungdet.errors import InputError, RunError, first_few
+from lungdet.evaluation.statistics.metrics import ensemble
+from lungdet.evaluation.statistics.thresholds import Threshold
+from lungdet.findings import TASKS
+from lungdet.inference.cases import cases, pieces, require_patients
+from lungdet.inference.cuts import cuts, temperatures, validation
+from lungdet.inference.decoding import Decoded, decoded
+from lungdet.machine import hardware
+from lungdet.machine.commands import command, override
+from lungdet.models.classifier import Classifier
+from lungdet.runs.folder import Run, load_run
+from lungdet.runs.network import network, predicting, preparation
+
+log = logging.getLogger(__name__)
+
+PIECE = 256
+"""Images that are in memory at once, beside as many that are being decoded; more where a batch is larger."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A finished run, or the mean of several, that predicts new radiographs. No device for diagnosis.
+
+    Attributes:
+        runs: the run folders.
+        networks: the networks with their best weights, run by run.
+        labels: what is predicted, `abnormal` or the findings.
+        settings: how an image file becomes what the networks see: size, resize, and bits of 16-bit files.
+        thresholds: by label, see `lungdet.inference.cuts`.
+        temperature: by label, what its log-odds are divided by to be calibrated; NaN where that is not known.
+        hashes: by run folder the `data` fingerprint and the `split` hash that it recorded.
+    """
+
+    runs: tuple[Run, ...]
+    networks: tuple[Classifier, ...]
+    labels: tuple[str, ...]
+    settings: Settings
+    thresholds: Mapping[str, Threshold]
+    temperature: Mapping[str, float]
+    hashes: Mapping[str, Mapping[str, str]]
+
+    @property
+    def series(self) -> bool:
+        """Whether a case is read with the patient's earlier images."""
+        return any(network.visits > 1 for network in self.networks)
+
+    @property
+    def device(self) -> str:
+        """What is computed on, as torch calls it."""
+        with predicting(self.runs[0], self.networks[0]) as trainer:
+            return str(trainer.strategy.root_device)
+
+    def predict(self, images: object, batch_size: int = 32) -> pd.DataFrame:
+        """What the model makes of images, a row each, in their order.
+
+        Args:
+            images: a path or an array (h, w) uint8 or uint16, or a list of either; or, for a run that reads visits, a
+                table with `path`, `patient_id` and where known `visit` and `age`.
+            batch_size: images a step.
+
+        Returns:
+            `image`, the path or the array's number; then for each label `logit_<label>`, its log-odds,
+            `probability_<label>`, `calibrated_<label>`, that probability after temperature scaling, and
+            `decision_<label>`, 1 where the log-odds are above the threshold. Images that cannot be read are left out
+            with a warning; `attrs["excluded"]` has the reason of each.
+
+        Raises:
+            InputError: something else than images, or patients are needed and not known.
+        """
+        table = require_patients(_cases(images), self.series, "images")
+        parts = [*self.stream(pieces(table, self.piece(batch_size)), batch_size)]
+        scored = pd.concat(parts, ignore_index=True)
+        unreadable = scored["reason"].notna()
+        if unreadable.any():
+            named = first_few(f"{row.image}: {row.reason}" for row in scored[unreadable].itertuples())
+            log.warning("%d of %d images cannot be read and are left out: %s", unreadable.sum(), len(scored), named)
+        place = pd.Index(table["image_id"]).get_indexer(scored["image"])
+        predictions = self.judged(scored[~unreadable].iloc[np.argsort(place[~unreadable])])
+        predictions.attrs["excluded"] = dict(scored.loc[unreadable, ["image", "reason"]].to_numpy().tolist())
+        return predictions
+
+    def piece(self, batch_size: int) -> int:
+        """Images of a piece, whole batches of them."""
+        return batch_size * max(1, PIECE // batch_size)
+
+    def stream(
+        self, parts: Sequence[pd.DataFrame], batch_size: int, workers: int | None = None
+    ) -> Iterator[pd.DataFrame]:
+        """Pieces of cases, predicted one after the other: `image`, log-odds by label, or the `reason` of having none.
+
+        Args:
+            parts: see `lungdet.inference.cases.pieces`.
+            batch_size: images a step.
+            workers: threads that decode; None takes one a core.
+        """
+        with ExitStack() as stack:
+            trainers = [
+                stack.enter_context(predicting(*member)) for member in zip(self.runs, self.networks, strict=True)
+            ]
+            for piece in decoded(parts, self.settings, workers or hardware.cores()):
+                scored = pd.DataFrame({"image": piece.cases["image_id"], "reason": None})
+                for label, logit in zip(self.labels, self._logits(piece, trainers, batch_size).T, strict=True):
+                    scored[f"logit_{label}"] = logit
+                unreadable = pd.DataFrame({"image": [*piece.reasons], "reason": [*piece.reasons.values()]})
+                yield pd.concat([scored, unreadable], ignore_index=True) if piece.reasons else scored
+
+    def judged(self, scored: pd.DataFrame) -> pd.DataFrame:
+        """Log-odds as probabilities, calibrated ones and decisions, see `predict`."""
+        columns = {"image": scored["image"].to_numpy()}
+        for label in self.labels:
+            logit, cut = scored[f"logit_{label}"].to_numpy(np.float64), self.thresholds[label].logit
+            decision = pd.array(logit > cut, dtype="Int8")
+            if math.isnan(cut):
+                decision[:] = pd.NA
+            columns |= {
+                f"logit_{label}": logit,
+                f"probability_{label}": expit(logit),
+                f"calibrated_{label}": expit(logit / self.temperature[label]),
+                f"decision_{label}": decision,
+            }
+        return pd.DataFrame(columns)
+
+    def _logits(self, piece: Decoded, trainers: Sequence[lightning.Trainer], batch_size: int) -> np.ndarray:
+        """Log-odds (N, L) of a piece, of several runs those of their mean."""
+        if piece.cases.empty:
+            return np.empty((0, len(self.labels)))
+        manifest = piece.cases.astype({"image_id": str}).assign(**dict.fromkeys(self.labels, np.float32("nan")))
+        order = InOrder(np.arange(len(manifest)), batch_size, shuffle=False)
+        logits = []
+        for model, trainer in zip(self.networks, trainers, strict=True):
+            dataset = Radiographs(piece.images, manifest, self.labels, model.visits)
+            batches = Batches(dataset, order, device=trainer.strategy.root_device)
+            trainer.predict(model, batches, return_predictions=False)
+            logits.append(model.predictions["logit"].numpy().astype(np.float64))
+        return ensemble(np.stack(logits)) if len(logits) > 1 else logits[0]
+
+
+def load(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    bits: int | None = None,
+    threshold: float | None = None,
+    trust: Sequence[str] = (),
+) -> Model:
+    """A finished run that predicts new radiographs, or several whose probabilities are averaged.
+
+    Args:
+        runs: a run folder, or a list of them.
+        bits: the depth of new 16-bit files; None is that of the run's own.
+        threshold: a probability above which the decision is 1; None takes the thresholds of the run.
+        trust: packages beyond lungdet whose classes a run may name.
+
+    Raises:
+        RunError: a folder holds no finished run, or several predict or read different things.
+        InputError: see `lungdet.instantiation.instantiate`; or a value that makes no sense.
+    """
+    folders = [runs] if isinstance(runs, str | Path) else [*runs]
+    members = tuple(load_run(Path(folder).expanduser()) for folder in folders)
+    if not members:
+        raise InputError("run=[]: name at least one run")
+    for run in members:
+        if not run.finished:
+            anew = command("train.py", override("resume", run.folder))
+            raise RunError(f"{run.folder}: the run is not finished; finish it with: {anew}")
+    _require_apart(members)
+    task = _shared(members, "task", [run.config.task for run in members])
+    settings = _settings(members, bits)
+    labels = TASKS[task]
+    val = validation(members, labels)
+    thresholds = cuts(members, labels, val, threshold)
+    networks = tuple(network(run, trust) for run in members)
+    return Model(
+        runs=members,
+        networks=networks,
+        labels=labels,
+        settings=settings,
+        thresholds=thresholds,
+        temperature=temperatures(labels, val),
+        hashes={
+            str(run.folder): {"data": run.data["fingerprint"], "split": run.environment["split"]["hash"]}
+            for run in members
+        },
+    )
+
+
+def _settings(runs: Sequence[Run], bits: int | None) -> Settings:
+    prepared = [preparation(run) for run in runs]
+    size, resize = (_shared(runs, f"data.{key}", [own[key] for own in prepared]) for key in ("image_size", "resize"))
+    if bits is None:
+        bits = _shared(runs, "data.bits", [own["bits"] for own in prepared])
+    return Settings(size=size, resize=resize, bits=bits)
+
+
+def _require_apart(runs: Sequence[Run]) -> None:
+    folders = [run.folder.resolve() for run in runs]
+    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
+        raise RunError(f"{twice[0]}: named twice, so that it would count twice; name each run once")
+
+
+def _shared(runs: Sequence[Run], key: str, values: Sequence[object]) -> object:
+    """The value that all runs have.
+
+    Raises:
+        RunError: they differ.
+    """
+    for run, value in zip(runs, values, strict=True):
+        if value != values[0]:
+            raise RunError(
+                f"{runs[0].folder} has {key}={values[0]} and {run.folder} {key}={value}; runs are averaged that "
+                "predict the same of images prepared alike. Predict with each by itself"
+            )
+    return values[0]
+
+
+def _cases(images: object) -> pd.DataFrame:
+    """What `Model.predict` was given as cases; arrays are numbered."""
+    if isinstance(images, pd.DataFrame):
+        if "path" not in images:
+            raise InputError(f"images: no column path; there are {', '.join(map(str, images))}")
+        table = images.reset_index(drop=True)
+        names = [str(path) for path in table["path"]]
+        named = cases(names, [Path(name) for name in names])
+        named = named.join(table.drop(columns=["path", "image_id", "file"], errors="ignore"))
+    else:
+        several = [images] if isinstance(images, str | Path | np.ndarray) else [*images]
+        names = [i if isinstance(image, np.ndarray) else str(image) for i, image in enumerate(several)]
+        named = cases(names, [_source(image) for image in several])
+    if named.empty:
+        raise InputError("images: at least one image is needed")
+    if len(twice := named["image_id"][named["image_id"].duplicated()]):
+        raise InputError(f"images: {twice.iloc[0]} is named more than once; name each image once")
+    return named
+
+
+def _source(image: object) -> Path | np.ndarray:
+    if isinstance(image, np.ndarray):
+        if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"images: an array {image.shape} of {image.dtype}; (h, w) of uint8 or uint16 is needed")
+        return image
+    if not isinstance(image, str | Path):
+        raise InputError(f"images: {type(image).__name__} is no path and no array")
+    return Path(image).expanduser()

@@ -1,0 +1,63 @@
+"""Predictions in the making: pieces beside the file that they will be, so that a command that was cut can go on."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from lungdet.errors import InputError
+from lungdet.machine.writing import PARTIAL, make_folder, replacing, write_text
+
+
+class Parts:
+    """The folder `<out>.partial`, which knows what was asked for and holds a file a piece.
+
+    Args:
+        out: the file that will be written.
+        request: what decides the predictions, by name; texts and numbers.
+
+    Raises:
+        InputError: the folder is there and holds parts of another request.
+    """
+
+    def __init__(self, out: Path, request: dict[str, object]) -> None:
+        self.folder = out.with_name(out.name + PARTIAL)
+        kept = self.folder / "request.json"
+        before = json.loads(kept.read_text()) if kept.is_file() else request
+        if differing := [key for key in request if before.get(key) != request[key]]:
+            raise InputError(
+                f"{self.folder} holds parts of predictions that were cut, with other {', '.join(differing)}: repeat "
+                "that command to finish them, delete the folder, or name another out"
+            )
+        make_folder(self.folder)
+        write_text(kept, json.dumps(request, indent=1) + "\n")
+
+    def finished(self, number: int) -> pd.DataFrame | None:
+        """A piece, if it was written."""
+        path = self._path(number)
+        return pd.read_parquet(path) if path.is_file() else None
+
+    def write(self, number: int, piece: pd.DataFrame) -> None:
+        """Keep a piece, whole or not at all."""
+        with replacing(self._path(number)) as file:
+            piece.to_parquet(file)
+
+    def remove(self) -> None:
+        """Remove them all."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.parquet"
+
+
+def digest(lines: list[str]) -> str:
+    """What tells a list of texts from others."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """What tells a file's content from others."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

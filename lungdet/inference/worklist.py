@@ -1,0 +1,116 @@
+"""A worklist: the predictions of many image files in one table, the most suspicious first."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lungdet.errors import InputError, first_few, require_whole
+from lungdet.inference import cases
+from lungdet.inference.model import Model
+from lungdet.inference.parts import Parts, digest, file_digest
+from lungdet.machine.progress import progress
+from lungdet.machine.writing import replacing, require_writable
+
+log = logging.getLogger(__name__)
+
+FORMATS = (".csv", ".parquet")
+
+
+def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: int | None = None) -> int:
+    """Predict images piece by piece and write the worklist; go on where an earlier call was cut.
+
+    The columns are `rank`, 1 for the image with the highest log-odds of any label, and those of `Model.predict`.
+    Images that cannot be read stand in `<out>.excluded.csv` with the reason.
+
+    Args:
+        model: of one run or several.
+        images: a file, folder, list or table, see `lungdet.inference.cases.read`.
+        out: a .csv or .parquet file.
+        batch_size: images a step.
+        workers: threads that decode; None takes one a core.
+
+    Returns:
+        How many images could not be read.
+
+    Raises:
+        InputError: nothing to predict, another ending of `out`, or parts of another request beside it.
+    """
+    require_whole("batch_size", batch_size, 1)
+    if workers is not None:
+        require_whole("num_workers", workers, 1)
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
+    if out.is_dir():
+        raise InputError(f"out={out}: a folder has this name")
+    pieces = cases.pieces(cases.read(images, model.series), model.piece(batch_size))
+    require_writable(out.absolute().parent)
+    parts = Parts(out, _request(model, pieces, batch_size))
+    scored = _scored(model, pieces, parts, batch_size, workers)
+    unreadable = scored["reason"].notna()
+    excluded = scored.loc[unreadable, ["image", "reason"]].sort_values("image")
+    ranked = _ranked(model, scored[~unreadable])
+    beside = out.with_name(out.name + ".excluded.csv")
+    if len(excluded):
+        _save(excluded, beside)
+        named = first_few((f"{row.image}: {row.reason}" for row in excluded.itertuples()), 3)
+        log.warning("%d of %d images cannot be read; %s lists them: %s", len(excluded), len(scored), beside, named)
+    else:
+        beside.unlink(missing_ok=True)  # of an earlier command
+    _save(ranked, out)
+    parts.remove()
+    log.info("%s: %s images, the most suspicious first", out, f"{len(ranked):,}")
+    return len(excluded)
+
+
+def _scored(
+    model: Model, pieces: Sequence[pd.DataFrame], parts: Parts, batch_size: int, workers: int | None
+) -> pd.DataFrame:
+    """All pieces, those that are finished read back."""
+    finished = {number: part for number in range(len(pieces)) if (part := parts.finished(number)) is not None}
+    missing = [number for number in range(len(pieces)) if number not in finished]
+    count, done = sum(map(len, pieces)), sum(map(len, finished.values()))
+    if done:
+        log.info("going on: %s of %s images are done", f"{done:,}", f"{count:,}")
+    with progress("predicting images", count, done) as advance:
+        stream = model.stream([pieces[number] for number in missing], batch_size, workers) if missing else ()
+        for number, part in zip(missing, stream, strict=True):
+            parts.write(number, part)
+            finished[number] = part
+            for _ in range(len(part)):
+                advance()
+    return pd.concat([finished[number] for number in sorted(finished)], ignore_index=True)
+
+
+def _ranked(model: Model, scored: pd.DataFrame) -> pd.DataFrame:
+    scored = scored.assign(highest=scored[[f"logit_{label}" for label in model.labels]].max(axis=1))
+    table = model.judged(scored.sort_values(["highest", "image"], ascending=[False, True]))
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    return table
+
+
+def _save(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as file:
+        if path.suffix.lower() == ".parquet":
+            table.to_parquet(file, index=False)
+        else:
+            table.to_csv(file, index=False)
+
+
+def _request(model: Model, pieces: Sequence[pd.DataFrame], batch_size: int) -> dict[str, object]:
+    """What decides the log-odds; thresholds and temperature are applied to them at the end."""
+    lines = []
+    for row in pd.concat(pieces).itertuples():
+        status = os.stat(row.file) if row.file.is_file() else None
+        state = (status.st_size, status.st_mtime_ns) if status else None
+        lines.append(f"{row.image_id}\t{row.file}\t{row.patient_id}\t{row.visit}\t{row.age}\t{state}")
+    return {
+        "run": [str(run.folder) for run in model.runs],
+        "weights": [file_digest(run.checkpoint("best")) for run in model.runs],
+        "images": digest(lines),
+        "bits": model.settings.bits,
+        "batch_size": batch_size,
+    }

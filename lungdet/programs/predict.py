@@ -1,0 +1,46 @@
+"""A finished run looks at new radiographs: a worklist, the most suspicious first. No device for diagnosis.
+
+    lungdet predict run=RUN images=FOLDER out=worklist.csv
+
+The exit status is 0 where every image was predicted, 3 where some could not be read, 1 after any other mistake.
+"""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from lungdet.configuration.program import CONF, run_program
+from lungdet.errors import InputError, plain_errors
+
+SOME_UNREADABLE = 3
+"""The exit status where `<out>.excluded.csv` lists images."""
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="predict")
+def main(config: DictConfig) -> None:
+    """Predict the images that the configuration names."""
+    with plain_errors():
+        excluded = predict(config)
+    if excluded:
+        sys.exit(SOME_UNREADABLE)
+
+
+def start() -> None:
+    """Predict as the command line says."""
+    run_program(main, "predict")
+
+
+def predict(config: DictConfig) -> int:
+    """Load the run, have it predict, and say how many images could not be read."""
+    from lungdet.inference import worklist
+    from lungdet.inference.model import load
+
+    for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
+        if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
+            raise InputError(f"{key}: give {key}={value}")
+    asked = OmegaConf.to_container(config)
+    model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
+    images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
+    return worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])

@@ -1,0 +1,80 @@
+"""A finished run's network: its best weights, the images that it reads, and a trainer that it predicts with."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from tempfile import TemporaryDirectory
+
+import lightning
+import torch
+
+from lungdet.instantiation import instantiate
+from lungdet.machine import hardware
+from lungdet.machine.hardware import Arithmetic
+from lungdet.machine.loglines import quieten
+from lungdet.models.backbone import untrained
+from lungdet.models.classifier import Classifier
+from lungdet.runs.folder import Run
+from lungdet.runs.identity import PREPARATION
+
+log = logging.getLogger(__name__)
+
+
+def network(run: Run, trust: Sequence[str] = ()) -> Classifier:
+    """The run's model with its best weights.
+
+    Args:
+        run: with a best checkpoint.
+        trust: packages whose classes the run may name.
+
+    Raises:
+        InputError: see `instantiate`.
+        RunError: see `Run.weights`.
+    """
+    model = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+    model.load_state_dict(run.weights())
+    return model
+
+
+def preparation(run: Run) -> dict:
+    """How the run's files became what its network sees: the keys of a `data` group that other images have to share.
+
+    `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
+    one bright pixel among new images would darken them all.
+    """
+    config, depths = run.config.data, run.data["bits"]
+    bits = config.bits
+    if not isinstance(bits, int) and depths:
+        bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
+    return {key: config[key] for key in PREPARATION} | {"bits": bits}
+
+
+@contextmanager
+def predicting(run: Run, model: Classifier) -> Iterator[lightning.Trainer]:
+    """Within the block a trainer that the run's model predicts with, in the precision and layout it was trained in."""
+    accelerator, arithmetic = _arithmetic(run)
+    model.to(memory_format=getattr(torch, arithmetic.memory_format))
+    quieten()
+    # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the model's weights.
+    with TemporaryDirectory() as root, hardware.memory_kept() if model.visits == 1 else nullcontext():  # as in training
+        yield lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=arithmetic.precision,
+            default_root_dir=root,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def _arithmetic(run: Run) -> tuple[str, Arithmetic]:
+    """Where and how to compute: as in training, or with a warning as this machine can."""
+    trained = run.config.trainer
+    accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
+    if hardware.computes(trained.precision, accelerator):
+        return accelerator, hardware.choose(trained.precision, trained.memory_format, accelerator)
+    arithmetic = hardware.choose("auto", trained.memory_format, accelerator)
+    precisions = trained.precision, arithmetic.precision
+    log.warning("%s was trained in %s, which is for GPUs, and is scored in %s", run.name, *precisions)
+    return accelerator, arithmetic

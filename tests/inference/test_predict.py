@@ -1,0 +1,233 @@
+"""A finished run predicts files as it predicted its own test part: in a notebook, as a program, cut and resumed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+import lungdet
+import train
+from lungdet.errors import InputError, RunError
+from lungdet.evaluation.statistics import thresholds
+from lungdet.evaluation.statistics.calibration import temperature
+from lungdet.evaluation.statistics.metrics import ensemble
+from lungdet.inference import cases, model, worklist
+from lungdet.programs import predict
+from tests.calling import CHECKOUT, call, output
+from tests.fake_runs import write_run
+
+COLUMNS = ["image", "logit_abnormal", "probability_abnormal", "calibrated_abnormal", "decision_abnormal"]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 patients with two images each, 12 bits deep, of the same names in two folders; a bright disc is abnormal."""
+    folder = tmp_path_factory.mktemp("clinic")
+    generator = np.random.default_rng(0)
+    rows = []
+    for visit in range(2):
+        (folder / f"{visit}").mkdir()
+        for patient in range(24):
+            image = generator.integers(0, 1300, (40, 48)).astype(np.uint16)
+            if patient % 2:
+                cv2.circle(image, tuple(int(c) for c in generator.integers(12, 30, 2)), 8, 4000, -1)
+            cv2.imwrite(str(folder / f"{visit}/{patient}.png"), image)
+            row = {"path": f"{visit}/{patient}.png", "patient_id": f"p{patient}", "visit": visit}
+            rows.append({**row, "abnormal": patient % 2})
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder
+
+
+def trained(clinic: Path, name: str, *words: str) -> Path:
+    data = ["data=table", f"data.table={clinic}/table.csv", "data.image_size=32", "data.num_workers=0"]
+    paths = [f"outputs={clinic.parent}/outputs", f"hydra.run.dir={clinic.parent}/runs/{name}", "logger=csv"]
+    output(train, *data, *paths, "trainer.max_epochs=1", "trainer.precision=32-true", "data.batch_size=16", *words)
+    return clinic.parent / "runs" / name
+
+
+@pytest.fixture(scope="module")
+def single(clinic: Path) -> Path:
+    return trained(clinic, "single", "model=cnn")
+
+
+@pytest.fixture(scope="module")
+def visits(clinic: Path) -> Path:
+    return trained(clinic, "visits", "model=cnn_lstm", "model.sequence=visits", "model.hidden=16")
+
+
+def own(run: Path, clinic: Path) -> tuple[pd.DataFrame, list[str]]:
+    """A run's predictions of its test part, and the files that it read for them."""
+    table = pd.read_parquet(run / "predictions" / "test.parquet")
+    names = zip(table["patient_id"].str.removeprefix("table/p"), table["visit"], strict=True)
+    return table, [str(clinic / f"{visit}/{patient}.png") for patient, visit in names]
+
+
+def test_a_notebook_predicts_what_the_run_did(clinic: Path, single: Path) -> None:
+    test, files = own(single, clinic)
+    val = pd.read_parquet(single / "predictions" / "val.parquet")
+    radiographs = lungdet.load(single)
+    table = radiographs.predict(files)
+    assert list(table) == COLUMNS
+    assert table["image"].tolist() == files
+    np.testing.assert_allclose(table["logit_abnormal"], test["logit_abnormal"], atol=1e-6)
+    np.testing.assert_allclose(table["probability_abnormal"], test["probability_abnormal"], atol=1e-6)
+    heat = temperature(val["target_abnormal"], val["logit_abnormal"])
+    np.testing.assert_allclose(table["calibrated_abnormal"], expit(test["logit_abnormal"] / heat), atol=1e-6)
+    chosen = thresholds.choose(val["target_abnormal"], val["logit_abnormal"], "youden")
+    assert table["decision_abnormal"].tolist() == (test["logit_abnormal"] > chosen.logit).astype(int).tolist()
+    assert radiographs.settings.bits == 12
+    assert radiographs.device
+    arrays = [cv2.imread(file, cv2.IMREAD_UNCHANGED) for file in files]
+    pd.testing.assert_frame_equal(radiographs.predict(arrays)[COLUMNS[1:]], table[COLUMNS[1:]])
+
+
+def test_the_readmes_three_lines_run(single: Path, clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (CHECKOUT / "docs" / "predict.md").read_text()
+    lines = text.split("```python\n")[1].split("```")[0]
+    assert len([line for line in lines.splitlines() if line]) == 3
+    monkeypatch.chdir(clinic)
+    scope: dict = {}
+    exec(lines.replace('"RUN"', repr(str(single))).replace("a.png", "0/1.png").replace("b.png", "1/1.png"), scope)
+    assert len(scope["table"]) == 2
+
+
+def test_the_stored_thresholds_decide_or_the_one_that_is_given(clinic: Path, single: Path) -> None:
+    files = own(single, clinic)[1]
+    thresholds.save({"abnormal": thresholds.Threshold(-50.0, "sensitivity", 0.95, 9)}, single)
+    assert lungdet.load(single).predict(files)["decision_abnormal"].eq(1).all()
+    middle = lungdet.load(single).predict(files)["probability_abnormal"].median()
+    assert lungdet.load(single, threshold=float(middle)).predict(files)["decision_abnormal"].sum() == len(files) // 2
+    (single / "thresholds.json").unlink()
+    with pytest.raises(InputError, match="threshold=2: a probability between 0 and 1"):
+        lungdet.load(single, threshold=2)
+
+
+def test_several_runs_are_averaged_and_read_the_visits_that_a_table_tells(
+    clinic: Path, single: Path, visits: Path
+) -> None:
+    both = lungdet.load([single, visits])
+    table = pd.read_csv(clinic / "table.csv", dtype=str)
+    table["path"] = [str(clinic / path) for path in table["path"]]
+    members = [own(run, clinic) for run in (single, visits)]
+    assert members[0][1] == members[1][1]
+    mean = ensemble(np.stack([member[0]["logit_abnormal"] for member in members]))
+    predicted = both.predict(table.iloc[::-1]).set_index("image").loc[members[0][1]]
+    np.testing.assert_allclose(predicted["logit_abnormal"], mean, atol=1e-6)
+    with pytest.raises(InputError, match="reads a patient's visits, so whose each image is has to be known"):
+        both.predict(members[0][1])
+    with pytest.raises(RunError, match="named twice"):
+        lungdet.load([single, single])
+
+
+def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was_cut(
+    clinic: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clinic / "0" / "cut.png").write_bytes((clinic / "0" / "1.png").read_bytes()[:200])
+    (clinic / "0" / "deep.tif").write_bytes(
+        cv2.imencode(".tif", np.full((9, 9), 5000, np.uint16) + np.eye(9, dtype="u2"))[1]
+    )
+    monkeypatch.setattr(model, "PIECE", 16)
+    out, words = tmp_path / "list.csv", [f"run={single}", f"images={clinic}", f"out={tmp_path}/list.csv"]
+    written, write = [], worklist.Parts.write
+
+    def cut(parts: worklist.Parts, number: int, piece: pd.DataFrame) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        write(parts, number, piece)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worklist.Parts, "write", cut)
+        assert call(predict, *words, "batch_size=16").returncode == 130
+    assert not out.exists()
+    refused = call(predict, *words, "batch_size=8")
+    assert "holds parts of predictions that were cut, with other batch_size" in refused.stderr
+    done = call(predict, *words, "batch_size=16")
+    assert done.returncode == predict.SOME_UNREADABLE, done.stderr
+    assert "going on: 32 of 50 images are done" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"list.csv", "list.csv.excluded.csv"}
+    excluded = pd.read_csv(tmp_path / "list.csv.excluded.csv")
+    assert excluded["image"].tolist() == [f"{clinic}/0/cut.png", f"{clinic}/0/deep.tif"]
+    assert excluded["reason"][1] == "a value of 5001 does not fit bits=12; bits=13 reads all so deep"
+
+    table = pd.read_csv(out)
+    assert list(table) == ["rank", *COLUMNS]
+    assert table["rank"].tolist() == [*range(1, 49)]
+    assert table["logit_abnormal"].is_monotonic_decreasing
+    assert {*table["image"]} == {f"{clinic}/{visit}/{patient}.png" for visit in range(2) for patient in range(24)}
+    test, files = own(single, clinic)
+    np.testing.assert_allclose(table.set_index("image").loc[files, "logit_abnormal"], test["logit_abnormal"], atol=1e-6)
+
+    names = [str(Path(file).relative_to(clinic)) for file in files]
+    (clinic / "some.txt").write_text("\n".join(names))
+    done = call(predict, f"run={single}", f"images={clinic}/some.txt", f"out={tmp_path}/some.parquet")
+    assert done.returncode == 0, done.stderr
+    listed = pd.read_parquet(tmp_path / "some.parquet").set_index("image").loc[names]
+    np.testing.assert_allclose(listed["logit_abnormal"], test["logit_abnormal"], atol=1e-6)
+    for path in ("0/cut.png", "0/deep.tif", "some.txt"):
+        (clinic / path).unlink()
+
+
+def test_what_cannot_be_asked_is_one_line_and_leaves_nothing(
+    clinic: Path, single: Path, visits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    unfinished = write_run(tmp_path / "unfinished", finished=False)
+    before = {*tmp_path.iterdir()}
+
+    def refusal(*words: object) -> str:
+        done = call(predict, *words)
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        return line
+
+    asked = [f"images={clinic}", f"out={tmp_path}/out/list.csv"]
+    line = refusal(f"run={unfinished}", *asked)
+    assert "the run is not finished; finish it with: " in line
+    assert line.endswith(f" train resume={unfinished}")
+    assert "whose each image is has to be known: give a table" in refusal(f"run={visits}", *asked)
+    assert "out: give out=FILE.csv" in refusal(f"run={single}", f"images={clinic}")
+    radiographs = lungdet.load(single)
+    for images, out, message in (
+        (tmp_path / "empty", "out/list.csv", "no image in this folder"),
+        (tmp_path / "nix", "out/list.csv", "there is no such file or folder"),
+        (clinic, "out/list.xls", "a name that ends in .csv or .parquet is needed"),
+    ):
+        with pytest.raises(InputError, match=message):
+            worklist.write(radiographs, images, tmp_path / out)
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_lungdet_is_imported_without_torch() -> None:
+    program = "import sys, lungdet; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, check=False).returncode == 0
+
+
+def test_a_table_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.eye(9, dtype=np.uint8))
+
+    def read(*lines: str) -> pd.DataFrame:
+        (tmp_path / "t.csv").write_text("\n".join(lines))
+        return cases.read(tmp_path / "t.csv", series=True)
+
+    for lines, message in (
+        (["file", "a.png"], "no column path; there are file"),
+        (["path,patient_id", ",1"], "line 2, column path: a path is needed"),
+        (["path,patient_id", "a.png,1", "./a.png,2"], "./a.png stands there more than once"),
+        (["path,patient_id", "b.png,1"], "none of its 1 images is there"),
+        (["path,patient_id", "a.png,unknown"], "a.png: patient_id 'unknown' names nobody"),
+        (["path,patient_id,visit", "a.png,1,first"], "a.png: visit 'first'; a number"),
+        (["path,patient_id,visit", "a.png,1,2", "b.png,1,2"], "b.png: visit '2'; a number is needed that no other"),
+    ):
+        with pytest.raises(InputError, match=message.replace(".", r"\.")):
+            read(*lines)
+    table = read("path,patient_id,visit,age", "a.png,1,7,40", "b.png,2,1,", "c.png,1,3,39")
+    assert table["visit"].tolist() == [1, 0, 0]
+    [piece] = cases.pieces(table, 3)
+    assert piece["image_id"].tolist() == ["c.png", "a.png", "b.png"]
+    assert [len(piece) for piece in cases.pieces(table, 1)] == [2, 1]  # a patient's images stay together
