@@ -39,7 +39,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     noun = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
     noun += " at threshold 0.5" if summary["threshold"]["asked"] and measure == "accuracy" else ""
     unit = " %" if measure == "accuracy" else ""
-    values = [f"{label(name)} {figure(measure, value)}{unit}" for name, value in reached.items()]
+    values = [f"{figure(measure, value)}{unit} of {label(name)}" for name, value in reached.items()]
     comparisons = summary["comparisons"]
     if not comparisons:
         [[name, value]] = reached.items()
@@ -48,7 +48,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
         sentence = f"{label(name)}'s {noun} is {figure(measure, value)}{unit} (95 % interval {between})"
         return f"{sentence}; no other model is here to compare."
     if len(comparisons) == 1:
-        return f"{join(values)} {noun}: {sentences.difference(comparisons[0], measure)}"
+        return f"{noun} is {join(values)}: {sentences.difference(comparisons[0], measure)}"
     differing = [comparison for comparison in comparisons if sentences.shown(comparison, measure)]
     verdict = f"a difference in {noun} is shown in {len(differing)} of {len(comparisons)} comparisons"
     if len(differing) > MOST_QUOTED or not differing:

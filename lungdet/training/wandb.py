@@ -145,10 +145,10 @@ def _finish(started: Any, status: int) -> None:
 
     if started is None:
         return
-    waiting = [] if started.settings._offline else [wandb.setup().ensure_service()._proc._process.kill]
-    late = threading.Timer(FINISHING + GRACE, lambda: [end() for end in waiting])
+    late = threading.Timer(FINISHING + GRACE, _end_client)
     late.daemon = True
-    late.start()
+    if not started.offline:
+        late.start()
     try:
         started.finish(exit_code=status)
     except Exception:
@@ -159,6 +159,14 @@ def _finish(started: Any, status: int) -> None:
         log.warning("Weights & Biases did not take all, which is kept; send it with: %s", shlex.join(words))
     finally:
         late.cancel()
+
+
+def _end_client() -> None:
+    """End the client's process; nothing public does."""
+    import wandb
+
+    with harmless():
+        wandb.setup().ensure_service()._proc._process.kill()
 
 
 def _write_artifacts_down(started: Any) -> None:
