@@ -62,7 +62,7 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
         beside.unlink(missing_ok=True)  # of an earlier command
     _save(ranked, out)
     parts.remove()
-    log.info("%s: %s images, the most suspicious first", out, f"{len(ranked):,}")
+    log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
     return len(excluded)
 
 
