@@ -48,6 +48,15 @@ class Learner(lightning.LightningModule):
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.optimizer, self.schedule = optimizer, schedule
 
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer of what learns.
+
+        Raises:
+            InputError: its class refuses an argument.
+        """
+        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        return _built("optimizer", self.optimizer, self._groups(), **options)
+
     def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
         """The optimizer of what learns, and what changes its learning rate: stepped with it, until training ends.
 
@@ -57,8 +66,7 @@ class Learner(lightning.LightningModule):
         Raises:
             InputError: a class refuses an argument, or has to know the number of steps where there is no last epoch.
         """
-        options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        optimizer = _built("optimizer", self.optimizer, self._groups(), **options)
+        optimizer = self.build_optimizer()
         takes = signature(self.schedule.func).parameters.keys() - self.schedule.keywords.keys()
         lengths = [name for name in LENGTHS if name in takes]
         steps, rising = self._steps() if lengths or self.warm_up else (0, 0)

@@ -122,7 +122,7 @@ def test_a_backbone_that_cannot_learn_so_is_refused_by_its_key(wrong: str) -> No
 @pytest.mark.parametrize(
     ("choices", "warm_up", "reason"),
     [
-        (("schedule=cosine", "+schedule.patience=3"), 0, "schedule: CosineAnnealingLR refuses .* 'patience'"),
+        (("schedule=cosine", "+schedule.patience=3"), 0, r"schedule\.patience=3: CosineAnnealingLR takes no such key"),
         (("schedule=plateau", "schedule.factor=2"), 0, "schedule: ReduceLROnPlateau refuses .* Factor"),
         (("optimizer=sgd", "optimizer.momentum=-1"), 0, "optimizer: SGD refuses .* momentum"),
         ((), 5, r"model\.warm_up=5: .* to trainer\.max_epochs=4"),

@@ -82,4 +82,4 @@ def test_the_report_is_logged_where_the_runs_were(tmp_path: Path, monkeypatch: p
         report.on_multirun_start(OmegaConf.create({"hydra": hydra, "logger": {"project": project}}))
         report.on_multirun_end(OmegaConf.create())
     asked = override("runs", tmp_path)
-    assert [words[2:] for words in started] == [[asked, "logger=wandb", "logger.project=lungs"], [asked]]
+    assert [words[4:] for words in started] == [[asked, "logger=wandb", "logger.project=lungs"], [asked]]

@@ -517,8 +517,7 @@ def test_a_run_is_not_tested_on_what_its_published_weights_have_seen(table: Path
     weights = ["model/backbone=timm", "model.backbone.name=test_resnet", f"model.backbone.weights={tmp_path}/file.pth"]
     with pytest.raises(RunError, match=r"file\.pth: these weights have learnt from table, .* of this run's test part"):
         trained(configured(tmp_path, table, *weights, "model.backbone.seen=[table]"))
-    run = Run(tmp_path / "runs/new")
-    assert (run.environment["origin"]["seen"], run.can_continue) == (["table"], False)
+    assert not (tmp_path / "runs/new").exists()
 
 
 def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tmp_path: Path) -> None:
@@ -639,7 +638,7 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
     assert not kept[0]
 
 
-@pytest.mark.parametrize("wrong", ["trainer.precision=fp8", "trainer.devices=two", "trainer.accelerator=tpu"])
+@pytest.mark.parametrize("wrong", ["trainer.devices=two", "trainer.accelerator=tpu"])
 def test_what_lightning_refuses_is_told_in_a_sentence(table: Path, tmp_path: Path, wrong: str) -> None:
     with pytest.raises(InputError, match=r"Lightning refuses what trainer\.\* says"):
         trained(configured(tmp_path, table, wrong))

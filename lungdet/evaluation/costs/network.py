@@ -70,12 +70,13 @@ class Network:
             logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
         self.fabric = Fabric(accelerator=place.accelerator, devices=1, precision=place.precision)
         self.size = place.image_size
-        self.network = instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+        optimizer = instantiate(f"{run.folder}: optimizer", run.config.optimizer, trust)
+        self.network = instantiate(f"{run.folder}: model", untrained(run.config.model), trust, optimizer=optimizer)
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.flops = flops(self.network, self.size)
         self.network.train().to(memory_format=getattr(torch, place.memory_format))
-        self._adam = self.network.configure_optimizers()["optimizer"]
-        _, self.optimizer = self.fabric.setup(self.network, self._adam)
+        self._plain = self.network.build_optimizer()
+        _, self.optimizer = self.fabric.setup(self.network, self._plain)
 
     def load(self, images: int) -> None:
         """Put a batch, and its first image alone, on the device."""
@@ -126,7 +127,7 @@ class Network:
 
         device = self.fabric.device
         self.optimizer.zero_grad()
-        moments = [value for state in self._adam.state.values() for value in state.values() if torch.is_tensor(value)]
+        moments = [value for state in self._plain.state.values() for value in state.values() if torch.is_tensor(value)]
         held = [*self.network.parameters(), *self.network.buffers(), *moments, *self.batch.values()]
         if device.type == "cpu":
             return peak_of_tensors(self.train, held)
