@@ -46,10 +46,11 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     numbers = json.loads((out / "metrics.json").read_text())
     assert {"accuracy", "precision", "recall", "f1", "auroc"} <= set(numbers["models"]["cnn_lstm"]["test"])
     assert f"report: {out}/report.html" in done.stdout
+    started = f"  {sys.executable} {CHECKOUT}"  # as this one was, so that it can be pasted here
     assert [line for line in done.stdout.splitlines()[-6:] if line.startswith("  ")] == [
-        "  python train.py -m seed=0,1,2",
-        f"  python evaluate.py runs={tmp_path}/sweep draws=100 efficiency=true",
-        f"  python evaluate.py runs={tmp_path}/sweep draws=100 threshold.rule=sensitivity threshold.at=0.95",
+        f"{started}/train.py -m seed=0,1,2",
+        f"{started}/evaluate.py runs={tmp_path}/sweep draws=100 efficiency=true",
+        f"{started}/evaluate.py runs={tmp_path}/sweep draws=100 threshold.rule=sensitivity threshold.at=0.95",
     ]
     assert "always abnormal" in done.stdout
     assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout

@@ -564,7 +564,7 @@ def test_the_front_door_trains_from_the_command_line(table: Path, tmp_path: Path
     assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in found)
     assert len(list(outputs.glob("sweeps/*/*/wandb/offline-run-*"))) == 2
-    pasted = re.findall("evaluate with: python evaluate.py (.*)", done.stdout)[0]
+    pasted = re.findall(f"evaluate with: {sys.executable} evaluate.py (.*)", done.stdout)[0]
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {pasted}"], capture_output=True, text=True, check=True)
     assert str(found[1].folder) in output(evaluate, *words.stdout.splitlines(), "--cfg", "job", "--package", "runs")
 
