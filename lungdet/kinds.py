@@ -85,7 +85,7 @@ def fits(value: Any, kind: Any) -> bool:
     """Whether a value of a configuration is of a kind; of one that is not known here every value is."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, UnionType):
-        return any(fits(value, one) for one in inner)
+        return any(fits(value, choice) for choice in inner)
     if origin is Literal:
         return value in inner
     if kind is Any or kind is NoneType:
@@ -108,7 +108,7 @@ def wording(kind: Any) -> str:
     """How a kind is called: `a number or null`."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, UnionType):
-        names = dict.fromkeys(wording(one) for one in inner)
+        names = dict.fromkeys(wording(choice) for choice in inner)
         return " or ".join(names)
     if origin is Literal:
         return " or ".join(str(value) for value in inner)

@@ -25,8 +25,8 @@ CHECKED_WHERE_USED = (("sweep", "space"), ("degrade",))
 def require_known(config: DictConfig, loader: ConfigLoader) -> None:
     """Pass only a configuration that has the keys of its choices, no fewer and no more.
 
-    More may be there where the class behind a group takes it: of `trainer` Lightning's trainer, of `logger` that of
-    Weights & Biases, of others what `_target_` names.
+    More may be there where the class behind a group takes it: of `trainer` Lightning's trainer, of others what
+    `_target_` names.
 
     Args:
         config: as Hydra composed it, its own part included.
@@ -136,9 +136,4 @@ def _takers(config: DictConfig, given: Mapping[str, Any], groups: Sequence[str])
         from lightning import Trainer
 
         return [signature(Trainer)]
-    if [*groups] == ["logger"]:
-        import wandb
-        from lightning.pytorch.loggers import WandbLogger
-
-        return [signature(WandbLogger)._replace(whole=True), signature(wandb.init)]
     return []

@@ -42,7 +42,7 @@ def require_readable(words: Sequence[str], conf: Path, name: str) -> None:
         if choice is None:
             raise InputError(f"{group}=null: a choice is needed, of {_choices(conf, group)}; or leave {group} out")
         if isinstance(choice, list):
-            listed = ",".join(str(one) for one in choice)
+            listed = ",".join(str(name) for name in choice)
             raise InputError(f"{group}=[{listed}]: one choice is needed; a run of each is -m {group}={listed}")
 
 

@@ -29,7 +29,7 @@ class Learner(lightning.LightningModule):
             of the number of steps and the highest learning rate, the class is told.
 
     Raises:
-        InputError: a learning rate or a weight decay that cannot be.
+        InputError: a learning rate or a weight decay that cannot be, or that is the optimizer's instead of the model's.
     """
 
     def __init__(
@@ -45,6 +45,11 @@ class Learner(lightning.LightningModule):
             raise InputError(f"model.learning_rate={learning_rate}: a number above 0 is needed")
         if not weight_decay >= 0:
             raise InputError(f"model.weight_decay={weight_decay}: a number of at least 0 is needed")
+        for key, ours in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
+            if optimizer is not None and key in optimizer.keywords:
+                raise InputError(
+                    f"optimizer.{key}={optimizer.keywords[key]}: give it as model.{ours}, and leave this out"
+                )
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.optimizer, self.schedule = optimizer, schedule
 

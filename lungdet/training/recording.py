@@ -163,7 +163,8 @@ class Progress(RichProgressBar):
     ) -> None:
         """Now and then, the batch's loss and how long all epochs to come will take at the pace so far."""
         if index % self.EVERY == 0:
-            self._shown = {"loss": f"{float(outputs['loss']):.3f}"}
+            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches  # see `Steps`
+            self._shown = {"loss": f"{loss:.3f}"}
             trained = trainer.current_epoch - self._first + (index + 1) / trainer.num_training_batches
             if trainer.max_epochs > 0:
                 pace = (time.perf_counter() - self._began) / trained

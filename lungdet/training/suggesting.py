@@ -20,6 +20,7 @@ from lungdet.errors import InputError
 from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
 from lungdet.machine.loglines import quieten
+from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
 from lungdet.runs.folder import Run, settled
@@ -76,6 +77,7 @@ def _learning_rate(
     trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arguments: Mapping, folder: Path
 ) -> float:
     """A tenth of where the loss is lowest, the curve kept in the folder."""
+    require_one_rate(model)
     results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
     curve.to_csv(folder / "learning_rate.csv", index=False)
@@ -89,6 +91,20 @@ def _learning_rate(
         )
     log.info("a tenth of where it is lowest: %s", override("model.learning_rate", float(f"{rate:.2g}")))
     return rate
+
+
+def require_one_rate(model: Classifier) -> None:
+    """Passes only a model whose layers all learn alike from the first step on: so Lightning's tuner has them.
+
+    Raises:
+        InputError: its backbone learns later, or more slowly.
+    """
+    backbone = model.backbone
+    if isinstance(backbone, Backbone) and (backbone.unfreeze_at or {*backbone.rate_factors().values()} != {1.0}):
+        raise InputError(
+            "find=lr: it would have all layers learn alike; say model.backbone.unfreeze_at=null "
+            "model.backbone.rate_factor=1 model.backbone.layer_decay=1, or set model.learning_rate"
+        )
 
 
 def unbiased(losses: np.ndarray) -> np.ndarray:

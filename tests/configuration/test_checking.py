@@ -54,6 +54,7 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["seed=1", "-m", "model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: options such as -m stand before all values"),
         (["logger=null"], "logger=null: a choice is needed, of csv, wandb; or leave logger out"),
         (["~logger"], "logger=null: a choice is needed, of csv, wandb"),
+        (["+logger.offline=true"], "logger.offline: there is no such key"),
         (["~trainer.early_stopping"], "~trainer.early_stopping: the key is needed; give it a value"),
         (["+seed=1"], "+seed=1: the key is there already; leave the + out"),
         (["model.backbone=timm"], "model.backbone is a group of keys; choose model/backbone=NAME, of conv, timm"),

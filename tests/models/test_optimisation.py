@@ -125,6 +125,7 @@ def test_a_backbone_that_cannot_learn_so_is_refused_by_its_key(wrong: str) -> No
         (("schedule=cosine", "+schedule.patience=3"), 0, r"schedule\.patience=3: CosineAnnealingLR takes no such key"),
         (("schedule=plateau", "schedule.factor=2"), 0, "schedule: ReduceLROnPlateau refuses .* Factor"),
         (("optimizer=sgd", "optimizer.momentum=-1"), 0, "optimizer: SGD refuses .* momentum"),
+        (("+optimizer.lr=0.2",), 0, r"optimizer\.lr=0\.2: give it as model\.learning_rate"),
         ((), 5, r"model\.warm_up=5: .* to trainer\.max_epochs=4"),
         ((), -1, r"model\.warm_up=-1: "),
     ],

@@ -85,6 +85,12 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
     assert f"data.batch_size={size}" in caplog.text
 
 
+@pytest.mark.parametrize("key", ["unfreeze_at=1", "rate_factor=0.1", "layer_decay=0.5"])
+def test_one_learning_rate_is_suggested_only_where_all_layers_have_it(key: str, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"find=lr: it would have all layers learn alike"):
+        suggest(configured(tmp_path, table, "find=lr", f"model.backbone.{key}"))
+
+
 def test_what_goes_on_or_computes_on_several_devices_finds_nothing(table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="find and resume=outputs/runs/a: a run that goes on keeps what it has"):
         suggest(configured(tmp_path, table, "find=lr", "resume=outputs/runs/a"))
