@@ -14,6 +14,8 @@ from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.statistics import thresholds
 
 FEWEST_DRAWS = 100
+OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
+"""Choices of `data` that are a user's own: the key that says which, and what it takes."""
 
 
 class Request(NamedTuple):
@@ -57,15 +59,17 @@ def common_parent(folders: list[Path]) -> Path:
 
 
 def name_of(data: DictConfig) -> str:
-    """What predictions and report on other data are called: the data's name; of a user's table the file's stem.
+    """What predictions and report on other data are called: the data's name, and of one's own the file's or folder's.
 
-    A table's name ends in a hash of where table and images lie: another table of that name is another report.
+    Such a name ends in a hash of where table and images lie: others of the same name are another report.
     """
     choice = HydraConfig.get().runtime.choices["data"]
-    if choice != "table":
+    if choice not in OWN:
         return choice
-    if OmegaConf.is_missing(data, "table"):
-        raise EvaluationError("data=table: which one? say data.table=FILE.csv")
-    places = [Path(place).expanduser().resolve() for place in (data.table, data.root) if place is not None]
+    key, example = OWN[choice]
+    if OmegaConf.is_missing(data, key):
+        raise EvaluationError(f"data={choice}: which one? say data.{key}={example}")
+    given = [data[name] for name in dict.fromkeys((key, "root")) if data[name] is not None]
+    places = [Path(place).expanduser().resolve() for place in given]
     digest = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:6]
-    return f"table-{re.sub(r'[^A-Za-z0-9.-]+', '-', Path(data.table).stem)[:100]}-{digest}"
+    return f"{choice}-{re.sub(r'[^A-Za-z0-9.-]+', '-', places[0].stem)[:100]}-{digest}"

@@ -195,6 +195,8 @@ def test_tables_are_kept_apart_and_other_images_in_the_same_one_are_said(tmp_pat
         scored(monkeypatch, run, "data=table", *place)
     for kind in ("predictions/table-mine-*.parquet", "report-table-mine-*/report.html"):
         assert len(list(run.glob(kind))) == 3
+    scored(monkeypatch, run, "data=folder", "data.root=somewhere/images")
+    assert len(list(run.glob("predictions/folder-images-*.parquet"))) == 1
     scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv")
     assert "are replaced" not in caplog.text
     scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv", seed=10)

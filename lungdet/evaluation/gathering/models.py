@@ -126,11 +126,12 @@ def pairs(models: Mapping[Model, Mapping[str, str]]) -> list[tuple[Model, Model]
 
 
 def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
-    """A run of each kind of network: models that differ in their training alone are one kind, the first one's name."""
+    """A run of each network and optimizer, which decide what a step costs; of several models alike the first one's."""
     first: dict[str, Model] = {}
     for model, replicates in models.items():
-        network = {key: value for key, value in identity(replicates[0].first.run).items() if key.startswith("model.")}
-        first.setdefault(str(sorted(network.items())), model)
+        configuration = identity(replicates[0].first.run).items()
+        stepped = sorted((key, value) for key, value in configuration if key.startswith(("model.", "optimizer.")))
+        first.setdefault(str(stepped), model)
     return {model: models[model][0].first.run for model in first.values()}
 
 

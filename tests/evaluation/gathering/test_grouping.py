@@ -150,6 +150,8 @@ def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by
         "CNN schedule=Plateau schedule.patience=3 trainer.averaging=None": 2,
     }
     assert len(gathered.kinds(models)) == 1  # of one network
+    write_run(tmp_path / "sgd", "cnn", 0, config=plateau | averaged | {"optimizer._target_": "torch.optim.SGD"})
+    assert len(gathered.kinds(group(collect([tmp_path])[0])[0])) == 2  # a step of which costs another
 
 
 def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
