@@ -45,8 +45,8 @@ def more_seeds(results: Sequence[Result]) -> str | None:
     if any(result.trials for result in results) or len(commands) != prod(map(len, values.values())):
         return None
     seeds = ",".join(map(str, sorted({0, 1, 2} | {result.seed for result in results})))
-    words = [*[f"{key}{','.join(choices)}" for key, choices in values.items()], f"seed={seeds}"]
+    values["seed="] = {seeds: None}
     folders = {result.run.folder.resolve().parent for result in results}
     if len(folders) == 1 and (folder := folders.pop()).parent.name == "sweeps":
-        words.append(f"sweep.name={folder.name}")
-    return command("train.py -m", *words)
+        values["sweep.name="] = {folder.name: None}
+    return command("train.py -m", *[f"{key}{','.join(choices)}" for key, choices in values.items()])

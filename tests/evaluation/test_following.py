@@ -14,6 +14,9 @@ def result(*words: str, seed: int = 0, folder: str = "outputs/sweeps/try/a", tri
 def test_more_seeds_are_trained_by_the_words_that_the_runs_were_made_with():
     results = [result(f"model={model}", "seed=4", "+data.note=a b", seed=4) for model in ("cnn", "cnn_lstm")]
     assert more_seeds(results) == ("python train.py -m model=cnn,cnn_lstm '+data.note=a b' seed=0,1,2,4 sweep.name=try")
+    assert (
+        more_seeds([result("model=cnn", "sweep.name=try")]) == "python train.py -m model=cnn sweep.name=try seed=0,1,2"
+    )
     elsewhere = [result("model=cnn", folder="outputs/runs/a")]
     assert more_seeds(elsewhere) == "python train.py -m model=cnn seed=0,1,2"
 
