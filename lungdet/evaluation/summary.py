@@ -68,8 +68,9 @@ def study_of(
     asked, rule = rule is not None, rule or thresholds.USUAL
     named = rule if at is None else f"{rule} {at}"
     if all(result.views == (ITSELF,) for result in results):
-        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in each run", named)
-        chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at) for r in results}
+        where = "each run" if asked else "each run that has none"
+        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, where)
+        chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at, asked) for r in results}
     else:  # a run's own thresholds are for who predicts an image as it is
         log.info("thresholds: rule %s on validation predictions of the same views", named)
         chosen = {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}

@@ -75,6 +75,8 @@ class Backbone(nn.Module):
             raise ValueError(f"init_from={init_from}: its weights are loaded by lungdet.training.pretraining.load")
         if unfreeze_at is not None and (type(unfreeze_at) is not int or unfreeze_at < 1):
             raise InputError(f"model.backbone.unfreeze_at={unfreeze_at}: null or at least one epoch is needed")
+        if frozen and unfreeze_at is not None:
+            raise InputError(f"model.backbone.unfreeze_at={unfreeze_at} and frozen=true: say one of them")
         for key, value, highest in (("rate_factor", rate_factor, math.inf), ("layer_decay", layer_decay, 1)):
             if not 0 < value <= highest:
                 raise InputError(f"model.backbone.{key}={value}: a number above 0 is needed, of layer_decay up to 1")

@@ -6,15 +6,18 @@
 What is heavy is imported when training begins, so that --help and --cfg answer at once.
 """
 
+from pathlib import Path
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.configuration.program import CONF, run_program
-from lungdet.errors import plain_errors
+from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks, requeue
 from lungdet.runs import identity, multirun, starting
+from lungdet.runs.folder import Run
 from lungdet.training import interruption
 
 
@@ -28,7 +31,11 @@ def main(config: DictConfig) -> float:
         if config.get("find") is not None:  # absent where no group is chosen
             from lungdet.training.suggesting import suggest
 
-            return suggest(config)
+            try:
+                return suggest(config)
+            except InputError:
+                Run(Path(config.run_dir)).discard()
+                raise
         with starting.start(config, overrides) as run, interruption.advice(run):
             if run.finished and run.changed is None:
                 return run.best_loss

@@ -36,6 +36,11 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
     """
     unfreezes = getattr(model.backbone, "unfreeze_at", None) is not None
     options = _options(run.config.trainer, unfreezes)
+    if unfreezes and 0 <= options["max_epochs"] <= model.backbone.unfreeze_at:
+        raise InputError(
+            f"model.backbone.unfreeze_at={model.backbone.unfreeze_at}: training ends before, after "
+            f"trainer.max_epochs={options['max_epochs']}; give fewer, or model.backbone.frozen=true"
+        )
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     checkpoints = {"dirpath": run.folder / "checkpoints", "enable_version_counter": False}
     bars = progress()

@@ -55,7 +55,10 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     assert "always abnormal" in done.stdout
     assert "CNN-LSTM: 2 runs, seed 0, 1\n" in done.stdout
     assert "tested on the test part: 68 images of 34 patients" in done.stdout
-    assert "thresholds: rule youden on validation predictions, kept as thresholds.json in each run" in done.stdout
+    assert (
+        "thresholds: rule youden on validation predictions, kept as thresholds.json in each run that has none"
+        in done.stdout
+    )
     assert "failed" in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]  # nothing is left where one stands
 
@@ -96,9 +99,12 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
     assert "## Results at threshold that `sensitivity 0.9` chose on validation" in text
     assert "At the threshold that `sensitivity 0.9` chose on validation: CNN recall " in text
     done = command(f"runs=[{one},{two}]", f"out={tmp_path / 'again'}", cwd=tmp_path)
-    assert "the stored thresholds (sensitivity at 0.9) are replaced by rule youden" in done.stdout
+    assert f"{one}: the stored thresholds (sensitivity at 0.9) stay" in done.stdout
+    assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     numbers = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert (numbers["threshold"]["rule"], numbers["threshold"]["asked"]) == ("youden", False)
+    done = command(f"runs={one}", f"out={tmp_path / 'once more'}", "threshold.rule=f1", cwd=tmp_path)
+    assert "the stored thresholds (sensitivity at 0.9) are replaced by rule f1" in done.stdout
 
 
 def test_errors_are_one_message_and_a_failing_status(tmp_path):

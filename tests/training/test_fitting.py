@@ -638,6 +638,11 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
     assert not kept[0]
 
 
+def test_a_backbone_that_would_never_learn_is_refused(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unfreeze_at=3: training ends before, after trainer\.max_epochs=3"):
+        trained(configured(tmp_path, table, "model.backbone.unfreeze_at=3"))
+
+
 @pytest.mark.parametrize("wrong", ["trainer.devices=two", "trainer.accelerator=tpu"])
 def test_what_lightning_refuses_is_told_in_a_sentence(table: Path, tmp_path: Path, wrong: str) -> None:
     with pytest.raises(InputError, match=r"Lightning refuses what trainer\.\* says"):

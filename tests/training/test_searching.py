@@ -15,7 +15,7 @@ from tests.calling import CHECKOUT
 
 PAGE = (CHECKOUT / "docs/dashboards.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\w+ )?python (train|evaluate)\.py (.*)$", PAGE, flags=re.MULTILINE)
-SWEEP = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/sweep/wandb.yaml"), resolve=False)
+SWEEP = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/wandb_sweep.yaml"), resolve=False)
 
 
 def composed(program: str, words: list[str]) -> object:

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 
 from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
+from lungdet.programs import train
 from lungdet.runs.folder import find_runs
 from lungdet.training import suggesting
 from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, call
 
 
 def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
@@ -90,6 +91,12 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
 def test_one_learning_rate_is_suggested_only_where_all_layers_have_it(key: str, table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"find=lr: it would have all layers learn alike"):
         suggest(configured(tmp_path, table, "find=lr", f"model.backbone.{key}"))
+
+
+def test_a_search_that_is_refused_leaves_no_folder(table: Path, tmp_path: Path) -> None:
+    done = call(train, f"outputs={tmp_path}", "data=table", f"data.table={table}", "find=lr", "resume=x")
+    assert "find and resume=x: " in done.stderr
+    assert not (tmp_path / "runs").is_dir() or not any((tmp_path / "runs").iterdir())
 
 
 def test_what_goes_on_or_computes_on_several_devices_finds_nothing(table: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.sections.comparability import TRAINED_ON
 from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.machine.commands import key_of
 from lungdet.page.document import Table
 from lungdet.page.wording import figure, label, metric_name, with_interval
 from lungdet.runs.folder import Run
@@ -151,15 +152,26 @@ def differing(study: Study, model: Model, known: Known) -> str | None:
         return "protocol"
     if len(test) != known.images:
         return "images"
+    if any(_alters(word) for word in run.environment.get("overrides", [])):
+        return "network"
     whole = {"train_on": None, "train_fraction": 1.0, "train_prevalence": None}
     return None if all(study.settings[model][key] == whole[key] for key in TRAINED_ON) else "training"
 
 
+def _alters(word: str) -> bool:
+    """Whether a word of the command line makes another network than the experiment's, or gives it another task."""
+    key = key_of(word).replace("/", ".")
+    return key.split(".")[0] in ("model", "task") and key not in WEIGHTS
+
+
+WEIGHTS = tuple(f"model.backbone.{key}" for key in ("weights", "origin", "seen"))
+"""Where the same published weights come from."""
 DIFFERENCES = {
     "synthetic": "not compared: these images are synthetic",
     "data": "not compared: other images were tested",
     "protocol": "not compared: the images were split in another way",
     "images": "not compared: only a part of the images was tested",
+    "network": "not compared: another network or task than the published was trained",
     "training": "not compared: it was trained on a part of the images",
 }
 """By what makes an experiment another one."""

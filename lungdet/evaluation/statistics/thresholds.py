@@ -102,13 +102,20 @@ def chosen_on(val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | N
 
 
 def for_run(
-    folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None
+    folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None, asked: bool = True
 ) -> dict[str, Threshold]:
-    """The thresholds chosen on a run's own validation predictions, and stored in its folder."""
+    """The thresholds chosen on a run's own validation predictions, and stored in its folder.
+
+    Those that stand there already stay where nobody `asked` for the rule: who predicts goes by them.
+    """
     chosen = chosen_on(val, labels, rule, at)
     stored = load(folder)
     if _plain(stored) == _plain(chosen):
         return stored
+    if stored and not asked:
+        was = next(iter(stored.values()))
+        log.info("%s: the stored thresholds (%s) stay", folder, _in_words(was.rule, was.at))
+        return chosen
     if stored:
         was = next(iter(stored.values()))
         log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _in_words(was.rule, was.at), rule)

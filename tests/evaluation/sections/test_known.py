@@ -70,13 +70,18 @@ def test_a_result_lies_inside_below_or_above(value: float | None, ends: tuple | 
         ("data", {"datasets": ["montgomery", "shenzhen"]}),
         ("protocol", {"protocol": "folds"}),
         ("images", {"datasets": ["montgomery"] * 3}),
+        ("network", {"overrides": ["model=cnn_lstm"]}),
+        ("network", {"overrides": ["model/backbone=timm"]}),
+        ("network", {"overrides": ["++task=abnormal"]}),
+        (None, {"overrides": ["model.backbone.weights=FILE", "seed=1"]}),
         ("training", {"train_fraction": 0.5}),
         ("training", {"train_on": ["montgomery"]}),
     ],
 )
 def test_another_experiment_is_not_compared_with_it(expected: str | None, changes: dict) -> None:
     facts = {"synthetic": False, "external": None, "datasets": ["montgomery"] * 2, "protocol": "random"} | changes
-    run = SimpleNamespace(environment={"split": {"protocol": facts["protocol"]}})
+    split = {"protocol": facts["protocol"]}
+    run = SimpleNamespace(environment={"split": split, "overrides": changes.get("overrides", [])})
     replicate = SimpleNamespace(first=SimpleNamespace(run=run), test=pd.DataFrame({"dataset": facts["datasets"]}))
     settings = {"train_on": None, "train_fraction": 1.0, "train_prevalence": None} | changes
     study = SimpleNamespace(
