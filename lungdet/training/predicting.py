@@ -200,8 +200,8 @@ def _unseen(run: Run, store: Store) -> tuple[np.ndarray, dict]:
     if familiar.all():
         raise RunError(
             f"{run.folder}: every one of these {len(manifest)} images belongs to a patient it was trained or tuned on, "
-            f"the first to {manifest['patient_id'].iloc[0]}; if these are other people, give their table a column "
-            "dataset with another name"
+            f"the first to {manifest['patient_id'].iloc[0]}; if these are other people, give them another "
+            "name: data.dataset=NAME, or in a table the column dataset"
         )
     if familiar.any():
         patients = manifest.loc[familiar, "patient_id"].nunique()

@@ -1,6 +1,7 @@
 """A user's own radiographs as they lie: a folder for each class, without a table."""
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,18 +33,24 @@ class FolderDataModule(RadiographDataModule):
     Args:
         root: the folder that holds the classes' folders.
         abnormal: names of the folders that hold abnormal images.
+        dataset: the name of this source. An image is known by it and its place, so that folders of other people, whose
+            files may be called alike, need another.
         keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "folder"
 
-    def __init__(self, root: str | Path, *, abnormal: Sequence[str] = ("abnormal",), **keys) -> None:
-        self.abnormal = tuple(abnormal)
+    def __init__(
+        self, root: str | Path, *, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder", **keys
+    ) -> None:
+        if not re.fullmatch(r"\w[\w .-]*", dataset):
+            raise DatasetError(f"data.dataset={dataset}: a name of letters, digits, spaces and ._- is needed")
+        self.abnormal, self.name = tuple(abnormal), dataset
         super().__init__(root, **keys)
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there (module function `read`)."""
-        return read(self.root, self.abnormal)
+        return read(self.root, self.abnormal, self.name)
 
     @property
     def patients_known(self) -> bool:
@@ -51,8 +58,8 @@ class FolderDataModule(RadiographDataModule):
         return False
 
 
-def read(root: Path, abnormal: Sequence[str] = ("abnormal",)) -> pd.DataFrame:
-    """The manifest of the images in the classes' folders; `image_id` is `folder/<class>/<path without suffix>`.
+def read(root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder") -> pd.DataFrame:
+    """The manifest of the images in the classes' folders; `image_id` is `<dataset>/<class>/<path without suffix>`.
 
     Raises:
         DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
@@ -74,7 +81,7 @@ def read(root: Path, abnormal: Sequence[str] = ("abnormal",)) -> pd.DataFrame:
         for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
             if path.suffix.lower() in SUFFIXES:
                 place = path.relative_to(root)
-                rows.append({"image_id": f"folder/{place.with_suffix('').as_posix()}", "path": place.as_posix()})
+                rows.append({"image_id": f"{dataset}/{place.with_suffix('').as_posix()}", "path": place.as_posix()})
                 rows[-1]["abnormal"] = float(name in abnormal)
             else:
                 others += 1
@@ -84,12 +91,12 @@ def read(root: Path, abnormal: Sequence[str] = ("abnormal",)) -> pd.DataFrame:
     if (twice := table["image_id"].duplicated()).any():
         raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")
     log.warning(
-        "folder: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
-        "both sides of the split can't be seen; %s%s", len(table), ", ".join(_counts(table)),
+        "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
+        "both sides of the split can't be seen; %s%s", dataset, len(table), ", ".join(_counts(table)),
         f"; {others} other files are ignored" if others else "",
     )  # fmt: skip
     description = table[["image_id", "path"]].assign(
-        dataset="folder", patient_id=table["image_id"], visit=0, age=float("nan"), sex=None, view=None
+        dataset=dataset, patient_id=table["image_id"], visit=0, age=float("nan"), sex=None, view=None
     )
     labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(abnormal=table["abnormal"])
     return manifest(description, labels)

@@ -31,6 +31,14 @@ def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.Lo
     assert data.roots() == {"folder": folder}
 
 
+def test_folders_of_other_people_have_another_name(folder: Path) -> None:
+    data = FolderDataModule(folder, abnormal=["tb"], dataset="Clinic B", store=folder.parent / "store", image_size=8)
+    assert {*data.requested["dataset"]} == {"Clinic B"}
+    assert {*data.requested["patient_id"]}.isdisjoint(read(folder, ["tb"])["patient_id"])
+    with pytest.raises(DatasetError, match=r"data\.dataset=\.\./x: a name of letters"):
+        FolderDataModule(folder, dataset="../x")
+
+
 @pytest.mark.parametrize(
     ("abnormal", "message"),
     [
