@@ -50,12 +50,14 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 def test_what_the_user_has_to_mend_is_told_once_and_without_a_traceback(launched: subprocess.CompletedProcess) -> None:
     assert launched.stdout.startswith("InputError('process 0 of 2 ended with status 1; why, ")
     assert launched.stderr.count("what the user has to mend") == 1
     assert "Traceback" not in launched.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "raised"), [(1, "Interrupted(130)"), (2, "Interrupted(143)")])
 def test_a_signal_ends_the_command_and_not_this_job_alone(
     launched: subprocess.CompletedProcess, place: int, raised: str
@@ -63,6 +65,7 @@ def test_a_signal_ends_the_command_and_not_this_job_alone(
     assert launched.stdout.splitlines()[3 * place] == raised
 
 
+@pytest.mark.slow
 def test_signals_and_environment_are_as_before_when_all_is_done(launched: subprocess.CompletedProcess) -> None:
     lines = launched.stdout.splitlines()
     assert [lines[3 * place + 1 :][:2] for place in range(3)] == [["True SIG_DFL", "set()"]] * 3

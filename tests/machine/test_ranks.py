@@ -140,11 +140,13 @@ def pair(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_search_is_trained_once_by_two_processes(pair: Run) -> None:
     assert_ran_once(pair, processes=2, epochs=1)
     assert pair.config.model.learning_rate != 1e-3
 
 
+@pytest.mark.slow
 def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_image_once(pair: Run) -> None:
     test = pair.predictions("test")
     assert len(test) % 2 == 1

@@ -19,12 +19,12 @@ PROBE = """
 import json, logging, os, signal, sys, time
 from pathlib import Path
 from hydra.experimental.callback import Callback
-from lungdet.sweeps import reporting
+from lungdet.sweeps import programs
 
 class Probe(Callback):
     def __init__(self, folder, together):
         self.folder, self.together = Path(folder), together
-        reporting.EVALUATE = self.folder / "evaluate.py"
+        programs.COMMAND = (sys.executable, str(self.folder / "evaluate.py"))
 
     def on_job_start(self, config, **_):
         self.look("before", config)
@@ -52,7 +52,7 @@ class Probe(Callback):
 EVALUATE = """
 import sys
 from pathlib import Path
-folder = sys.argv[1].removeprefix("runs=")
+folder = sys.argv[2].removeprefix("runs=")
 finished = [path for path in Path(folder).glob("*/environment.json") if '"finished": "' in path.read_text()]
 Path(__file__).with_name("evaluated").write_text(f"{folder} {len(finished)}")
 """

@@ -97,6 +97,7 @@ def same_run(one: Run, other: Run) -> bool:
     return of_one.keys() == of_other.keys() and all(torch.equal(of_one[name], of_other[name]) for name in of_one)
 
 
+@pytest.mark.slow
 def test_slurm_is_asked_for_the_machines_tasks_and_gpus_that_the_command_names(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "cluster")
     (cluster.bin / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script\nexit 1\n')  # no job is needed
