@@ -41,8 +41,8 @@ def read(config: DictConfig) -> Request:
     thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
-    seen = views(**config.views)
-    name = "-".join(["report", *([data] if data else []), *(["views"] if len(seen) > 1 else [])])
+    views_asked = views(**config.views)
+    name = "-".join(["report", *([data] if data else []), *(["views"] if len(views_asked) > 1 else [])])
     out = Path(config.out or common_parent(folders) / name)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
@@ -50,7 +50,7 @@ def read(config: DictConfig) -> Request:
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    return Request(folders, data, seen, out)
+    return Request(folders, data, views_asked, out)
 
 
 def common_parent(folders: list[Path]) -> Path:

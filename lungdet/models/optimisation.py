@@ -22,7 +22,8 @@ class Learner(lightning.LightningModule):
 
     Args:
         learning_rate: the highest.
-        warm_up: epochs, or a part of one, in which it rises to that, before the schedule begins.
+        warm_up: epochs, or a part of one, in which it rises to where the schedule begins: to that, but with one cycle
+            to its low start.
         weight_decay: the optimizer's.
         optimizer: a class of `torch.optim` with `optimizer.*`; who only predicts needs none.
         schedule: a class of `torch.optim.lr_scheduler` with `schedule.*`, likewise. What the configuration leaves out

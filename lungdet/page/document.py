@@ -132,9 +132,9 @@ Block = Text | Caution | Items | Table | Figure | Pictures | Columns | Details
 
 def items(sentences: Sequence[str], most: int, noun: str) -> list[Block]:
     """Sentences as a list, those after so many folded: `3 further caveats`."""
-    shown, further = [*sentences[:most]], [*sentences[most:]]
+    first, further = [*sentences[:most]], [*sentences[most:]]
     folded = f"{len(further)} further {noun}{'' if len(further) == 1 else 's'}"
-    return [*([Items(shown)] if shown else []), *([Details(folded, [Items(further)])] if further else [])]
+    return [*([Items(first)] if first else []), *([Details(folded, [Items(further)])] if further else [])]
 
 
 def flat(blocks: Sequence[Block]) -> Iterator[Block]:

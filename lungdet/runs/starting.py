@@ -67,7 +67,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         try:
             yield run
         except Exception as error:
-            if mistake(error) is not None and not run.can_continue:
+            if mistake(error) is not None and not (run.can_continue or run.finished):
                 run.discard()
             raise
 

@@ -85,11 +85,11 @@ def pictures(numbers: dict) -> list[Figure]:
         }
         for group, block in groups.items()
     }
-    shown = [_bars(groups, classes, "classes", "Classes", "An image may show several findings.")]
+    pictures = [_bars(groups, classes, "classes", "Classes", "An image may show several findings.")]
     if any(numbers["all"]["ages"].values()):
         ages = {group: block["ages"] for group, block in groups.items()}
-        shown.append(_bars(groups, ages, "ages", "Ages", "Images of unknown age are in no bar."))
-    return shown
+        pictures.append(_bars(groups, ages, "ages", "Ages", "Images of unknown age are in no bar."))
+    return pictures
 
 
 def _bars(groups: dict, counts: dict[str, dict[str, int]], name: str, title: str, note: str) -> Figure:

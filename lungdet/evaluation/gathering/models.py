@@ -189,8 +189,8 @@ def _settings(run: Run, differing: Sequence[str]) -> dict[str, object]:
     facts: dict[str, object] = {**identity(run)}
     facts |= {flag: OmegaConf.select(run.config, flag) for flag in FLAGS if flag in facts}
     keys = {*differing, *[flag for flag in FLAGS if facts.get(flag) is True]}
-    told = [key for key in sorted(keys) if key in facts or f"{key.rpartition('.')[0]}._target_" not in keys]
-    return {key: facts.get(key, "none") for key in told}
+    settings = [key for key in sorted(keys) if key in facts or f"{key.rpartition('.')[0]}._target_" not in keys]
+    return {key: facts.get(key, "none") for key in settings}
 
 
 def _flatten(config: DictConfig, prefix: str, into: dict[str, str]) -> None:

@@ -200,10 +200,10 @@ def _over(blocks: Mapping[str, dict]) -> str:
 
 def _picture(drawn: Mapping[str, dict]) -> Figure:
     """A colour a model, a mark a bin that holds enough images."""
-    said, marks, words = {}, {}, []
+    predicted, marks, words = {}, {}, []
     for model, bins in drawn.items():
         full = [i for i in range(BINS) if bins["images"][i] >= ENOUGH]
-        said[label(model)] = [bins["said"][i] for i in full]
+        predicted[label(model)] = [bins["said"][i] for i in full]
         marks[label(model)] = [
             (share, share - bins["interval"][i][0], bins["interval"][i][1] - share)
             for i, share in ((i, bins["are"][i]) for i in full)
@@ -212,7 +212,7 @@ def _picture(drawn: Mapping[str, dict]) -> Figure:
         words.append(f"{label(model)}: {'; '.join(pairs)}")
     return Figure(
         "reliability",
-        figures.reliability(marks, said),
+        figures.reliability(marks, predicted),
         "Reliability",
         f"Probability said and share of abnormal images, bin by bin. {'. '.join(words)}.",
         f"{BINS} equal bins, as predicted, without those of fewer than {ENOUGH} images a seed; 95 % intervals of as "

@@ -83,7 +83,7 @@ def measure_by_dataset(study: Study) -> dict:
 
 def lead(summary: dict, study: Study) -> list[Block]:
     """The first screen: the table at the threshold asked for, ROC beside it, and how the models differ."""
-    shown, folded = thresholds_of(summary)
+    threshold, further = thresholds_of(summary)
     if summary["task"] != "abnormal":
         ranked = by_finding.pictures(summary)
     elif len(study.models) > MOST_CURVES:
@@ -91,14 +91,14 @@ def lead(summary: dict, study: Study) -> list[Block]:
         ranked = [marked("auroc", "AUROC by model", models, "With 95 % intervals. Dotted: chance.")]
     else:
         ranked = [_curves(summary, study, "roc")]
-    beside = [differences.forest(summary)] if summary["comparisons"] else [_metrics(summary, shown)]
+    beside = [differences.forest(summary)] if summary["comparisons"] else [_metrics(summary, threshold)]
     details = Details(
-        f"How to read this, and the same at {'0.5' if folded == 'test' else 'thresholds chosen on validation'}",
-        [*map(Text, _how_to_read(summary)), table(summary, folded)],
+        f"How to read this, and the same at {'0.5' if further == 'test' else 'thresholds chosen on validation'}",
+        [*map(Text, _how_to_read(summary)), table(summary, further)],
     )
     beside = [block for block in beside if block]
     columns = [ranked, beside] if len(study.models) <= MOST_CURVES else [ranked + beside]
-    return [Columns([[table(summary, shown), details], *[column for column in columns if column]])]
+    return [Columns([[table(summary, threshold), details], *[column for column in columns if column]])]
 
 
 def table(summary: dict, key: str, names: Sequence[str] = STUDY, dataset: str | None = None) -> Table:

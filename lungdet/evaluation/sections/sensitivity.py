@@ -41,7 +41,7 @@ def tell(summary: dict) -> list:
     models = summary["models"]
     if summary["task"] != "abnormal" or unmeasured(summary):
         return []
-    shown, other = thresholds_of(summary)
+    threshold, further = thresholds_of(summary)
     by_model = {label(model): block["sensitivity_by_finding"] for model, block in models.items()}
     blocks = {
         name: {f"{k.replace('_', ' ')} ({b['images']:,})": b for k, b in of_model.items() if b["images"]}
@@ -49,8 +49,11 @@ def tell(summary: dict) -> list:
     }
     caption = "Share of the images that carry a finding (how many) which are called abnormal, with 95 % intervals."
     title = "Sensitivity by finding"
-    picture = marked("sensitivity", title, blocks, caption, "recall", shown, "sensitivity", line=None)
-    return [picture, Details("The numbers, and how to read them", [_table(summary, shown), _table(summary, other)])]
+    picture = marked("sensitivity", title, blocks, caption, "recall", threshold, "sensitivity", line=None)
+    return [
+        picture,
+        Details("The numbers, and how to read them", [_table(summary, threshold), _table(summary, further)]),
+    ]
 
 
 def _table(summary: dict, key: str) -> Table:
