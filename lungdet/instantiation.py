@@ -1,8 +1,9 @@
 """From a configuration to objects, through the one gate: lungdet's own classes, and those of packages that are trusted.
 
 A run folder may be anybody's, and its config.yaml names what is to be called. So each `_target_`, however deep, is a
-class that lungdet offers (a model, a backbone, a dataset, an augmentation) or torch (an optimizer, a schedule), or is
-defined in a package that the command itself trusts: `trust=[mypackage]`, which is never taken from a run folder.
+class that lungdet offers (a model, a backbone, a dataset, an augmentation), torch (an optimizer, a schedule) or
+Lightning (a logger), or is defined in a package that the command itself trusts: `trust=[mypackage]`, which is never
+taken from a run folder.
 """
 
 import re
@@ -15,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError
 from lungdet.kinds import require_fitting
 
-KNOWN = ("lungdet", "torch.optim")
-OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim")
-"""Where the classes are that a configuration may name: models and backbones, datasets, augmentation, optimizers."""
+LOGGERS = "lightning.pytorch.loggers"
+KNOWN = ("lungdet", "torch.optim", LOGGERS)
+OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim", LOGGERS)
+"""Where the classes are that a configuration may name: of models, data, augmentation, optimization, loggers."""
 
 
 def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **arguments: Any) -> Any:
@@ -131,8 +133,8 @@ def located(target: str, key: str, trust: Sequence[str]) -> Any:
     if (isinstance(named, type) and _within(home, OFFERED)) or (callable(named) and _within(home, trust)):
         return named
     raise InputError(
-        f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's, nor torch's optimizer or schedule"
-        + (f", nor defined in {' or '.join(trust)}" if trust else "")
+        f"{key}={target} is no model, backbone, dataset or augmentation of lungdet's, no optimizer or schedule of "
+        "torch's and no logger of Lightning's" + (f", nor defined in {' or '.join(trust)}" if trust else "")
     )
 
 

@@ -31,13 +31,19 @@ def read(config: DictConfig) -> Request:
     """What the configuration asks for, as far as it can be told without reading a run.
 
     Raises:
-        EvaluationError: no runs, too few draws, data without a table, or a place where no report can be.
+        EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, or a place where
+            no report can be.
         ThresholdError: no such rule, or not with this value.
     """
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
         raise EvaluationError("which runs? say runs=FOLDER or 'runs=[A,B]'")
     if not isinstance(config.draws, int) or config.draws < FEWEST_DRAWS:
         raise EvaluationError(f"draws={config.draws}: intervals are made of at least {FEWEST_DRAWS}")
+    if OmegaConf.select(config, "logger.lightning") is not None:
+        choice = HydraConfig.get().runtime.choices["logger"]
+        raise EvaluationError(
+            f"logger={choice}: reports go to Weights & Biases alone; say logger=wandb, or leave it out"
+        )
     thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)

@@ -1,6 +1,7 @@
 """Log lines that a progress bar does not tear, printed through the console that draws the bar; and not all of them."""
 
 import logging
+import os
 import warnings
 
 
@@ -17,6 +18,8 @@ class Lines(logging.StreamHandler):
 def quieten() -> None:
     """Keep Lightning's announcements and its own deprecations out of the log: what matters is in our lines."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # an experiment that it begins
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated")
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # a frozen backbone
     warnings.filterwarnings("ignore", "It is recommended to use .*sync_dist")  # ours are of all ranks already

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from lungdet.machine import ranks
 from lungdet.models.metrics import METRICS
 from lungdet.page.document import Document, Table, flat, plain
 from lungdet.runs.folder import Run
-from lungdet.training import artifacts, charts, columns
+from lungdet.training import artifacts, charts, columns, loggers
+from lungdet.training.loggers import Harmless
 from lungdet.training.wandb import Settings, connected, harmless, settings_of
 
 STEP = "trainer/global_step"  # Lightning's name of it
@@ -38,8 +39,10 @@ class Curves(WandbLogger):
 
 
 @contextmanager
-def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | None]:
-    """The logger of a run's epochs and steps, or None where `logger=csv` was chosen; see `wandb.connected`.
+def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | Harmless | None]:
+    """The logger of a run's epochs and steps, or None where `logger=csv` was chosen.
+
+    Weights & Biases', see `wandb.connected`, or another of Lightning's, see `loggers.curves`.
 
     The run is described by `columns.setting`, its curves by `BEST`: what is measured once an epoch has the epoch for
     its axis, a step's loss, learning rate and gradient norm the step.
@@ -49,8 +52,12 @@ def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | None]:
         data: set up.
     """
     settings = settings_of(run.config.logger)
-    if settings is None or ranks.rank():
+    if ranks.rank():
         yield None
+        return
+    if settings is None:
+        with loggers.curves(run) if loggers.configured(run.config.logger) else nullcontext() as logger:
+            yield logger
         return
     with connected(_identity(run, settings)) as started:
         if started is None:
@@ -64,8 +71,13 @@ def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | None]:
         yield Curves(experiment=started, project=settings.project, save_dir=run.folder)
 
 
-def conclude(logger: Curves, run: Run, data: RadiographDataModule) -> None:
-    """Tell what a finished run came to: its summary, charts and tables of the test part, predictions and weights."""
+def conclude(logger: Curves | Harmless, run: Run, data: RadiographDataModule) -> None:
+    """Tell what a finished run came to: its summary; Weights & Biases charts and tables of the test part, predictions
+    and weights, too.
+    """
+    if isinstance(logger, Harmless):
+        logger.conclude(columns.outcome(run))
+        return
     started, settings = logger.experiment, settings_of(run.config.logger)
     rows, labels = settings.log_patients is not None, data.serving.labels
     with harmless():
