@@ -22,6 +22,7 @@ from lungdet.findings import TASKS
 from lungdet.inference.cases import cases, pieces, require_patients
 from lungdet.inference.cuts import cuts, temperatures, validation
 from lungdet.inference.decoding import Decoded, decoded
+from lungdet.inference.explaining import Explanation, explained, join
 from lungdet.machine import hardware
 from lungdet.machine.commands import command, override
 from lungdet.models.classifier import Classifier
@@ -95,6 +96,43 @@ class Model:
         predictions = self.judged(scored[~unreadable].iloc[np.argsort(place[~unreadable])])
         predictions.attrs["excluded"] = dict(scored.loc[unreadable, ["image", "reason"]].to_numpy().tolist())
         return predictions
+
+    def explain(
+        self, images: object, label: str | None = None, method: str = "gradcam", batch_size: int = 32
+    ) -> Explanation:
+        """Where in images the model finds what speaks for a label; no evidence that it looked at disease.
+
+        Args:
+            images: as for `predict`.
+            label: which label is asked about; None asks of each image about its most probable one.
+            method: of `lungdet.models.explaining.METHODS`.
+            batch_size: images a step.
+
+        Returns:
+            Maps of the images in their order, those left out that cannot be read; of series, of each case's last image.
+
+        Raises:
+            InputError: as `predict`; no such label or method; a model that sees no image; or none can be read.
+        """
+        table = require_patients(_cases(images), self.series, "images")
+        whole = join([*self.explanations(pieces(table, self.piece(batch_size)), label, method, batch_size)])
+        if whole.excluded:
+            named = first_few(f"{image}: {reason}" for image, reason in whole.excluded.items())
+            log.warning("%d of %d images cannot be read and are left out: %s", len(whole.excluded), len(table), named)
+        return whole.of(np.argsort(pd.Index(table["image_id"]).get_indexer(whole.image)))
+
+    def explanations(
+        self,
+        parts: Sequence[pd.DataFrame],
+        label: str | None,
+        method: str,
+        batch_size: int,
+        workers: int | None = None,
+    ) -> Iterator[Explanation]:
+        """Pieces of cases, explained one after the other, see `explain` and `stream`."""
+        members = [*zip(self.runs, self.networks, strict=True)]
+        images = decoded(parts, self.settings, workers or hardware.cores())
+        return explained(members, images, label, method, batch_size)
 
     def piece(self, batch_size: int) -> int:
         """Images of a piece, whole batches of them."""

@@ -39,6 +39,10 @@ class Backbone(nn.Module):
         """Its parameters layer by layer, the one that sees the image first."""
         raise NotImplementedError
 
+    def map_layer(self) -> nn.Module:
+        """The layer whose output is the finest map of what the head goes by: (S, 1, H, W) -> (S, C, h, w)."""
+        return self
+
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """By parameter, what the model's learning rate is multiplied by."""
         if self._layer_decay == 1:
@@ -107,6 +111,10 @@ class ConvBackbone(Backbone, nn.Sequential):
         super().__init__(*blocks)
         self.channels = widths[-1]
         self._start(**learning)
+
+    def map_layer(self) -> nn.Module:
+        """What the last block pools, twice as fine as what it gives."""
+        return self[-1][-2]
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Of each block."""

@@ -149,6 +149,10 @@ class Classifier(Learner):
         """The logits (N, O) of a batch."""
         return self(batch["image"], batch["length"], batch["when"], batch["case"])
 
+    def log_odds(self, logits: Tensor) -> Tensor:
+        """(N, O) -> (N, L): of two classes, abnormal's against normal's."""
+        return (logits[:, 1] - logits[:, 0])[:, None] if len(self.labels) == 1 else logits
+
     def fully_connected(self, features: int) -> nn.Sequential:
         """What every model ends in, and the study calls its fully connected layers: (N, features) -> (N, O)."""
         return nn.Sequential(
@@ -202,7 +206,7 @@ class Classifier(Learner):
         target, logits = self._gather()
         loss = self._loss(logits, target)
         self.log(f"{part}/loss", loss)
-        columns = zip(target.reshape(len(target), -1).T, self._log_odds(logits).T, strict=True)
+        columns = zip(target.reshape(len(target), -1).T, self.log_odds(logits).T, strict=True)
         by_label = [measure(*column) for column in columns]
         means = {name: torch.stack([values[name] for values in by_label]).nanmean() for name in by_label[0]}
         self.log_dict({f"{part}/{name}": mean for name, mean in means.items()})
@@ -218,12 +222,8 @@ class Classifier(Learner):
         order = row.argsort(stable=True)
         once = order[row[order].diff(prepend=row.new_tensor([-1])) != 0]
         row, target, logits = row[once], target[once], logits[once]
-        self.predictions = {"row": row.cpu(), "logit": self._log_odds(logits).cpu()}
+        self.predictions = {"row": row.cpu(), "logit": self.log_odds(logits).cpu()}
         return target, logits
-
-    def _log_odds(self, logits: Tensor) -> Tensor:
-        """(N, O) -> (N, L): of two classes, abnormal's against normal's."""
-        return (logits[:, 1] - logits[:, 0])[:, None] if len(self.labels) == 1 else logits
 
 
 def _two_weights(weights: Sequence[float] | str) -> Tensor:

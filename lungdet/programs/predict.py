@@ -34,7 +34,7 @@ def start() -> None:
 
 def predict(config: DictConfig) -> int:
     """Load the run, have it predict, and say how many images could not be read."""
-    from lungdet.inference import worklist
+    from lungdet.inference import explaining, overlays, worklist
     from lungdet.inference.model import load
 
     for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
@@ -43,4 +43,10 @@ def predict(config: DictConfig) -> int:
     asked = OmegaConf.to_container(config)
     model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
     images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
-    return worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])
+    if asked["overlays"] is not None:
+        explaining.require(model.networks, asked["label"], asked["method"])
+    excluded = worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])
+    if asked["overlays"] is not None:
+        folder, how = Path(asked["overlays"]).expanduser(), (asked["label"], asked["method"])
+        overlays.write(model, images, out, folder, *how, asked["batch_size"], asked["num_workers"])
+    return excluded

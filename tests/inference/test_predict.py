@@ -231,3 +231,36 @@ def test_a_table_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
     [piece] = cases.pieces(table, 3)
     assert piece["image_id"].tolist() == ["c.png", "a.png", "b.png"]
     assert [len(piece) for piece in cases.pieces(table, 1)] == [2, 1]  # a patient's images stay together
+
+
+def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
+    clinic: Path, single: Path, visits: Path, tmp_path: Path
+) -> None:
+    files = [str(clinic / "0" / f"{patient}.png") for patient in (3, 1, 2)]
+    (tmp_path / "list.txt").write_text("\n".join(files))
+    words = [f"run={single}", f"images={tmp_path}/list.txt", f"out={tmp_path}/list.csv", f"overlays={tmp_path}/heat"]
+    output(predict, *words, "method=hirescam")
+    ranked = pd.read_csv(tmp_path / "list.csv")
+    names = [f"{rank}-{Path(image).stem}.png" for rank, image in zip(ranked["rank"], ranked["image"], strict=True)]
+    assert sorted(path.name for path in (tmp_path / "heat").iterdir()) == sorted(names)
+    loaded = lungdet.load(single)
+    explanation = loaded.explain([*files, clinic / "0" / "cut.png"], method="hirescam")
+    assert explanation.image.tolist() == files
+    assert list(explanation.excluded) == [str(clinic / "0" / "cut.png")]
+    assert explanation.maps.shape == explanation.pixels.shape == (3, 32, 32)
+    assert set(explanation.maps.max(axis=(1, 2))) <= {0, 1}
+    picture = cv2.imread(str(tmp_path / "heat" / names[0]))[..., ::-1]
+    np.testing.assert_array_equal(picture, explanation.overlay(files.index(ranked["image"][0])))
+    table = pd.read_csv(clinic / "table.csv", dtype=str)
+    series = lungdet.load(visits).explain(table.assign(path=[str(clinic / path) for path in table["path"]])[::-1])
+    assert series.weights.shape == (48, 8)
+    assert series.overlay(0).shape == (320 + 45, 320, 3)
+    both = lungdet.load([single, visits]).explain(table.assign(path=[str(clinic / path) for path in table["path"]]))
+    assert both.weights is None
+    scope: dict = {}
+    lines = (CHECKOUT / "docs" / "explain.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(lines.replace('"RUN"', repr(str(single))).replace('"a.png", "b.png"', str(files[:2])[1:-1]), scope)
+    assert scope["picture"].shape == (320, 320, 3)
+    refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
+    assert "label=nodule: these runs predict abnormal" in refused.stderr
+    assert not (tmp_path / "other.csv").exists()
