@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 
@@ -201,14 +201,7 @@ def slug(title: str) -> str:
 
 def html(document: Document) -> str:
     """One page that needs no other file and no network."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = lambda text: Markup(_INTERVAL.sub(_BELOW, _inline_html(text, document.leads)))
-    environment.filters["inline"] = lambda text: Markup(_inline_html(text, document.leads))
-    environment.filters["plain"] = plain
-    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    return environment.get_template("page.html.j2").render(document=document)
+    return _template().render(document=document)
 
 
 def markdown(document: Document) -> str:
@@ -267,6 +260,29 @@ def write_tables(document: Document, folder: Path) -> None:
 def plain(text: str) -> str:
     """Text without its markup: of code and links the words."""
     return _rendered(text, str, str, lambda words, _: plain(words))
+
+
+@cache
+def _template() -> jinja2.Template:
+    """Compiled once, which takes as long as filling it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["cell"] = _cell
+    environment.filters["inline"] = _inline
+    environment.filters["plain"] = plain
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return environment.get_template("page.html.j2")
+
+
+@jinja2.pass_context
+def _inline(page: jinja2.runtime.Context, text: str) -> Markup:
+    return Markup(_inline_html(text, page["document"].leads))
+
+
+@jinja2.pass_context
+def _cell(page: jinja2.runtime.Context, text: str) -> Markup:
+    return Markup(_INTERVAL.sub(_BELOW, _inline(page, text)))
 
 
 _MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>[\w-]+\.html|(?:[\w-]+\.html)?#[\w-]+)\)")

@@ -40,6 +40,10 @@ MODELS = {
     "length_only": lambda **o: LengthOnly(None, **HEAD | o),
 }
 
+EXPORTED = [("cnn", "visits"), ("cnn_lstm", "visits"), ("cnn_lstm shuffled", "columns"), ("cnn_mlp", "rows"),
+            ("pool attention", "patches"), ("length_only", "visits")]  # fmt: skip
+"""Each kind of head and of sequence once; all of them take half a minute, with `make test-slow`."""
+
 
 def made(name: str, **options) -> Classifier:
     torch.manual_seed(0)
@@ -199,8 +203,14 @@ def test_every_parameter_of_every_model_gets_a_gradient(name: str, sequence: str
     assert [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 
-@pytest.mark.parametrize("sequence", SEQUENCES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "sequence"),
+    [
+        pytest.param(name, sequence, marks=[] if (name, sequence) in EXPORTED else pytest.mark.slow)
+        for name in MODELS
+        for sequence in SEQUENCES
+    ],
+)
 def test_forward_is_exported_for_any_number_of_cases_and_images(name: str, sequence: str) -> None:
     model = made(name, sequence=sequence)
     image, length, *_ = series(2, 3, 1, size=16)  # 16 patches, and each step takes its time

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
-from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, variance
+from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, quantile, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.page.document import Columns, Details, Figure, Table, Text, items
 from lungdet.page.marked import marked
@@ -266,7 +265,7 @@ def _described(gap: Gap, gaps: int) -> dict:
     value, error = gap.values[1] - gap.values[0], math.sqrt(patients + seeds + gap.unseen)
     alone, of_all = (
         [float(max(value - margin, -1)), float(min(value + margin, 1))]
-        for margin in (error * stats.t.isf((1 - LEVEL) / 2 / among, freedom) for among in (1, gaps))
+        for margin in (error * quantile(1 - (1 - LEVEL) / 2 / among, freedom) for among in (1, gaps))
     )
     return {
         "attribute": gap.attribute,

@@ -115,7 +115,7 @@ def estimated(
             [value[name] for value in values],
             by_label[:, 0] if len(measurable) == 1 else _mean_over_findings(by_label),
             len(patients),
-            _supporting(METRICS[name], tables[0], measurable),
+            _supporting(METRICS[name], cases[: len(measurable)], patient),
             METRICS[name].scale,
             _centre(cases, patient, METRICS[name]),
         )
@@ -183,14 +183,10 @@ def _mean_over_findings(drawn: np.ndarray) -> np.ndarray:
         return np.nanmean(drawn, axis=1)
 
 
-def _supporting(metric: Metric, table: pd.DataFrame, labels: Sequence[str]) -> int:
+def _supporting(metric: Metric, cases: Sequence[Case], patient: np.ndarray) -> int:
     """Patients that a metric rests on: those with an image of the class it counts, or of the scarcer one."""
-    counts = []
-    for label in labels:
-        target = table[f"target_{label}"]
-        groups = [target == value for value in metric.rests_on] or [target.notna()]
-        counts.append(min(table.loc[inside, "patient_id"].nunique() for inside in groups))
-    return max(min(counts, default=1), 1)
+    groups = [case.y == value for case in cases for value in metric.rests_on] or [~np.isnan(case.y) for case in cases]
+    return max(min((len(np.unique(patient[inside])) for inside in groups), default=1), 1)
 
 
 def _centre(cases: Sequence[Case], patient: np.ndarray, metric: Metric) -> float | None:
