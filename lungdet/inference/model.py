@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from lungdet.data.reference import NAME, Reference
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.store.images import Settings
@@ -46,6 +47,7 @@ class Model:
         settings: how an image file becomes what the networks see: size, resize, and bits of 16-bit files.
         thresholds: by label, see `lungdet.inference.cuts`.
         temperature: by label, what its log-odds are divided by to be calibrated; NaN where that is not known.
+        references: what each run's images look like; none where a run has kept none.
         hashes: by run folder the `data` fingerprint and the `split` hash that it recorded.
     """
 
@@ -55,6 +57,7 @@ class Model:
     settings: Settings
     thresholds: Mapping[str, Threshold]
     temperature: Mapping[str, float]
+    references: tuple[Reference, ...]
     hashes: Mapping[str, Mapping[str, str]]
 
     @property
@@ -79,8 +82,9 @@ class Model:
         Returns:
             `image`, the path or the array's number; then for each label `logit_<label>`, its log-odds,
             `probability_<label>`, `calibrated_<label>`, that probability after temperature scaling, and
-            `decision_<label>`, 1 where the log-odds are above the threshold. Images that cannot be read are left out
-            with a warning; `attrs["excluded"]` has the reason of each.
+            `decision_<label>`, 1 where the log-odds are above the threshold; last `unlike`, see `Reference.unlike`, of
+            several runs the largest, and `flagged`, 1 where it is above 1. Images that cannot be read are left out with
+            a warning; `attrs["excluded"]` has the reason of each.
 
         Raises:
             InputError: something else than images, or patients are needed and not known.
@@ -94,6 +98,8 @@ class Model:
             log.warning("%d of %d images cannot be read and are left out: %s", unreadable.sum(), len(scored), named)
         place = pd.Index(table["image_id"]).get_indexer(scored["image"])
         predictions = self.judged(scored[~unreadable].iloc[np.argsort(place[~unreadable])])
+        if flagged := int(predictions["flagged"].sum()):
+            log.warning("%d of %d images are flagged: unlike those that the run knows", flagged, len(predictions))
         predictions.attrs["excluded"] = dict(scored.loc[unreadable, ["image", "reason"]].to_numpy().tolist())
         return predictions
 
@@ -141,7 +147,8 @@ class Model:
     def stream(
         self, parts: Sequence[pd.DataFrame], batch_size: int, workers: int | None = None
     ) -> Iterator[pd.DataFrame]:
-        """Pieces of cases, predicted one after the other: `image`, log-odds by label, or the `reason` of having none.
+        """Pieces of cases, predicted one after the other: `image`, log-odds by label and `unlike`, or the `reason`
+        of having none.
 
         Args:
             parts: see `lungdet.inference.cases.pieces`.
@@ -156,6 +163,7 @@ class Model:
                 scored = pd.DataFrame({"image": piece.cases["image_id"], "reason": None})
                 for label, logit in zip(self.labels, self._logits(piece, trainers, batch_size).T, strict=True):
                     scored[f"logit_{label}"] = logit
+                scored["unlike"] = self._unlike(piece.images)
                 unreadable = pd.DataFrame({"image": [*piece.reasons], "reason": [*piece.reasons.values()]})
                 yield pd.concat([scored, unreadable], ignore_index=True) if piece.reasons else scored
 
@@ -173,7 +181,16 @@ class Model:
                 f"calibrated_{label}": expit(logit / self.temperature[label]),
                 f"decision_{label}": decision,
             }
-        return pd.DataFrame(columns)
+        unlike = scored["unlike"].to_numpy(np.float64)
+        flagged = pd.array(unlike > 1, dtype="Int8")
+        flagged[np.isnan(unlike)] = pd.NA
+        return pd.DataFrame(columns | {"unlike": unlike, "flagged": flagged})
+
+    def _unlike(self, images: np.ndarray) -> np.ndarray:
+        """(N,) of images (N, H, W), NaN where it is not known."""
+        if not self.references:
+            return np.full(len(images), np.nan)
+        return np.max([reference.unlike(images) for reference in self.references], axis=0)
 
     def _logits(self, piece: Decoded, trainers: Sequence[lightning.Trainer], batch_size: int) -> np.ndarray:
         """Log-odds (N, L) of a piece, of several runs those of their mean."""
@@ -231,6 +248,7 @@ def load(
         settings=settings,
         thresholds=thresholds,
         temperature=temperatures(labels, val),
+        references=_references(members),
         hashes={
             str(run.folder): {"data": run.data["fingerprint"], "split": run.environment["split"]["hash"]}
             for run in members
@@ -244,6 +262,18 @@ def _settings(runs: Sequence[Run], bits: int | None) -> Settings:
     if bits is None:
         bits = _shared(runs, "data.bits", [own["bits"] for own in prepared])
     return Settings(size=size, resize=resize, bits=bits)
+
+
+def _references(runs: Sequence[Run]) -> tuple[Reference, ...]:
+    references = [Reference.read(run.folder) for run in runs]
+    if without := [run for run, reference in zip(runs, references, strict=True) if reference is None]:
+        log.warning(
+            "%s: no such file, so images that are unlike the run's own are not noticed: unlike and flagged stay empty; "
+            "train the run again",
+            without[0].folder / NAME,
+        )
+        return ()
+    return tuple(references)
 
 
 def _require_apart(runs: Sequence[Run]) -> None:

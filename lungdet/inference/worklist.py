@@ -23,7 +23,8 @@ FORMATS = (".csv", ".parquet")
 def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: int | None = None) -> int:
     """Predict images piece by piece and write the worklist; go on where an earlier call was cut.
 
-    The columns are `rank`, 1 for the image with the highest log-odds of any label, and those of `Model.predict`.
+    The columns are `rank`, 1 for the image with the highest log-odds of any label, and those of `Model.predict`. How
+    many images are flagged is logged.
     Images that cannot be read stand in `<out>.excluded.csv` with the reason.
 
     Args:
@@ -63,6 +64,8 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
     _save(ranked, out)
     parts.remove()
     log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
+    if flagged := int(ranked["flagged"].sum()):
+        log.warning("%s of them are flagged: unlike the images that the run knows", f"{flagged:,}")
     return len(excluded)
 
 

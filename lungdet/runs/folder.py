@@ -8,6 +8,7 @@ checkpoints/         best.ckpt, last.ckpt
 predictions/         val.parquet, test.parquet: a row an image; train.parquet: of some training patients, not augmented,
                      about as many images as val; shortcuts_{val,test}.parquet: a row an image and shortcut;
                      degraded_test.parquet, where asked for: a row an image, degradation and level
+reference.npz        what its images look like, see `lungdet.data.reference`
 start/               where it started from another run: that one's config.yaml, environment.json, split.csv and start/
 """
 

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.reference import Reference
 from lungdet.data.serving.degrade import Degradation, degradations
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
@@ -68,6 +69,7 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
             fit(run, trainer, model, data)
             test = predict(run, trainer, model, data)
             predict_degraded(run, trainer, model, data, poorer)
+        keep_reference(run, data)
         record(run, test)
         if logger is not None:
             conclude(logger, run, data)
@@ -177,6 +179,12 @@ def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: Radiograp
         trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
         run.record(fitted=True)
     trainer.logger = None  # what is predicted from here on is no point of a curve
+
+
+def keep_reference(run: Run, data: RadiographDataModule) -> None:
+    """Keep what the run's images look like, by which `lungdet predict` knows those that are unlike them."""
+    if ranks.rank() == 0:
+        Reference.of(data.store.images, data.rows("train"), data.rows("val")).write(run.folder)
 
 
 def record(run: Run, test: dict[str, float]) -> None:

@@ -22,6 +22,7 @@ from tests.calling import CHECKOUT, call, output
 from tests.fake_runs import write_run
 
 COLUMNS = ["image", "logit_abnormal", "probability_abnormal", "calibrated_abnormal", "decision_abnormal"]
+COLUMNS += ["unlike", "flagged"]
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,33 @@ def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was
     np.testing.assert_allclose(listed["logit_abnormal"], test["logit_abnormal"], atol=1e-6)
     for path in ("0/cut.png", "0/deep.tif", "some.txt"):
         (clinic / path).unlink()
+
+
+def test_images_unlike_the_runs_own_are_flagged_and_nothing_is_where_no_reference_is_kept(
+    clinic: Path, single: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = own(single, clinic)[1][0]
+    like = cv2.imread(file, cv2.IMREAD_UNCHANGED)
+    half = like.copy()
+    half[:, 24:] = 0
+    radiographs = lungdet.load(single)
+    table = radiographs.predict([like, 4095 - like, half])
+    assert table["flagged"].tolist() == [0, 1, 1]
+    assert (table["unlike"] > 1).tolist() == [False, True, True]
+    assert "2 of 3 images are flagged: unlike those that the run knows" in caplog.text
+    cv2.imwrite(str(tmp_path / "inverted.png"), 4095 - like)
+    done = call(predict, f"run={single}", f"images={tmp_path}/inverted.png", f"out={tmp_path}/list.csv")
+    assert "1 of them are flagged" in done.stdout
+    kept = single / "reference.npz"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:300])
+    with pytest.raises(RunError, match=r"reference\.npz is damaged"):
+        lungdet.load(single)
+    kept.unlink()
+    table = lungdet.load(single).predict([4095 - like])
+    kept.write_bytes(whole)
+    assert table[["unlike", "flagged"]].isna().all(axis=None)
+    assert f"{kept}: no such file, so images that are unlike the run's own are not noticed" in caplog.text
 
 
 def test_what_cannot_be_asked_is_one_line_and_leaves_nothing(
