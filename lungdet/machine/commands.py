@@ -4,11 +4,14 @@ import re
 import shlex
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+
+DIRECTORY = "--config-dir"
 
 
 def command(program: str, *words: str) -> str:
@@ -19,7 +22,16 @@ def command(program: str, *words: str) -> str:
         words: as Hydra is to read them, see `override`.
     """
     script, *options = program.split(" ")
-    return shlex.join([*_started(script, sys.argv[0], sys.orig_argv), *options, *words])
+    own = [] if DIRECTORY in words else own_configuration()
+    return shlex.join([*_started(script, sys.argv[0], sys.orig_argv), *options, *own, *words])
+
+
+def own_configuration() -> list[str]:
+    """`--config-dir DIR`, where this program was started with it; Hydra looks for choices there, too."""
+    joined = f"{DIRECTORY}="
+    words = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith(joined) else [word])]
+    folders = [folder for option, folder in pairwise(words) if option in (DIRECTORY, "-cd")]
+    return [DIRECTORY, str(Path(folders[0]).absolute())] if folders else []
 
 
 def override(key: str, value: str | Path | float | bool | list[str]) -> str:

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import RunError
 from lungdet.machine import ranks
+from lungdet.machine.commands import own_configuration
 from lungdet.machine.writing import make_folder, write_text
 from lungdet.runs import predictions, software
 from lungdet.runs.reading import damaged, read_checkpoint, read_config, read_facts, require_intact
@@ -227,6 +228,7 @@ class Run:
         (self.folder / "environment.json").unlink(missing_ok=True)  # of an attempt that never had a checkpoint
         self._write("config.yaml", OmegaConf.to_yaml(settled(config, self.folder)))
         command = {"run": self.name, "overrides": [*overrides], "started": _now(), "finished": None}
+        command["own_configuration"] = own_configuration()
         self.record(**command, git=software.revision(), versions=software.versions())
 
     def discard(self) -> None:

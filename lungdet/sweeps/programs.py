@@ -7,12 +7,13 @@ from pathlib import Path
 
 import lungdet
 from lungdet.machine import ranks
+from lungdet.machine.commands import own_configuration
 
 COMMAND = (sys.executable, "-m", "lungdet")
 
 
 def run(program: str, *words: str) -> int:
-    """Its exit status.
+    """Its exit status; it looks for choices where this one does.
 
     Args:
         program: of `lungdet.cli.PROGRAMS`.
@@ -21,4 +22,4 @@ def run(program: str, *words: str) -> int:
     package = str(Path(lungdet.__file__).parents[1])  # a checkout need not be installed
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = ranks.environment_of_one() | {"PYTHONPATH": paths}
-    return subprocess.run([*COMMAND, program, *words], env=environment).returncode
+    return subprocess.run([*COMMAND, program, *own_configuration(), *words], env=environment).returncode

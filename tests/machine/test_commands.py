@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +65,16 @@ def test_another_program_is_started_as_this_one_was(
 ) -> None:
     monkeypatch.setattr(commands.shutil, "which", lambda _: None)
     assert commands._started("evaluate.py", own, typed) == start
+
+
+@pytest.mark.parametrize(
+    "words", [["--config-dir", "my conf"], ["-m", "--config-dir=my conf", "seed=1"], ["-cd", "my conf"]]
+)
+def test_choices_of_ones_own_are_looked_for_by_the_next_command_too(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands.sys, "argv", ["lungdet train", *words])
+    pasted = shlex.split(command("train.py -m", "model=mine"))
+    assert pasted[-4:] == ["-m", "--config-dir", str(tmp_path / "my conf"), "model=mine"]
+    assert command("train.py", "--config-dir", "b", "model=mine").endswith("train --config-dir b model=mine")
