@@ -36,6 +36,10 @@ class DatasetError(InputError):
     """A dataset's folder or table that can't be read; the message names file, column and value, and what to do."""
 
 
+class UnreadableImageError(ValueError):
+    """A file that gives no usable radiograph; the message is the reason, without the file's name."""
+
+
 class RunError(InputError):
     """A run folder that is not there, or lacks what is asked of it; the message says what to do."""
 

@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ os.environ.setdefault("WANDB_DATA_DIR", tempfile.mkdtemp(prefix="lungdet-wandb-"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+
+sys.modules.setdefault("gdcm", None)  # else pydicom loads it; `lungdet.data.dicom.apart` says why not
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,10 @@ import pandas as pd
 
 from lungdet.data.manifest import visits_in_order
 from lungdet.data.patients import is_placeholder, plain
+from lungdet.data.store.images import SUFFIXES, is_image
 from lungdet.errors import InputError, first_few
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""Files of a folder that are taken for images; one that is named itself may be called anything."""
 
 
 def read(images: Path, series: bool) -> pd.DataFrame:
@@ -103,11 +101,15 @@ def pieces(table: pd.DataFrame, size: int) -> list[pd.DataFrame]:
 def _found(folder: Path) -> list[Path]:
     files, others = [], []
     for file in _walk(folder):
-        (files if file.suffix.lower() in SUFFIXES else others).append(file)
+        (files if is_image(file) else others).append(file)
     if not files:
-        raise InputError(f"images={folder}: no image in this folder; its name would end in {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"images={folder}: no image in this folder, no DICOM file and none called {', '.join(SUFFIXES)}"
+        )
     if others:
-        log.info("%s: %d files are no images by their names: %s", folder, len(others), first_few(others, 3))
+        log.info(
+            "%s: %d files are no images by their names and are no DICOM: %s", folder, len(others), first_few(others, 3)
+        )
     return files
 
 

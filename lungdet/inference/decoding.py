@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.store.depth import greys
-from lungdet.data.store.images import Settings, UnreadableImageError, opencv_on_one_thread, read_grey, square
-from lungdet.errors import InputError
+from lungdet.data.store.images import Settings, opencv_on_one_thread, read_grey, square
+from lungdet.errors import InputError, UnreadableImageError
 
 
 class Decoded(NamedTuple):

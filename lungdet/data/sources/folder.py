@@ -10,12 +10,12 @@ import pandas as pd
 from lungdet.configuration.nearest import hint
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import manifest
+from lungdet.data.store.images import SUFFIXES, is_image, stem
 from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import FINDINGS
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LAYOUT = "a folder of images for each class, normal/ and abnormal/"
 
 
@@ -79,14 +79,14 @@ def read(root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "fo
     rows, others = [], 0
     for name in classes:
         for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
-            if path.suffix.lower() in SUFFIXES:
-                place = path.relative_to(root)
-                rows.append({"image_id": f"{dataset}/{place.with_suffix('').as_posix()}", "path": place.as_posix()})
+            if is_image(path):
+                place = path.relative_to(root).as_posix()
+                rows.append({"image_id": f"{dataset}/{stem(place)}", "path": place})
                 rows[-1]["abnormal"] = float(name in abnormal)
             else:
                 others += 1
     if not rows:
-        raise DatasetError(f"{root.absolute()}: no image ({', '.join(SUFFIXES)}) in {first_few(classes)}")
+        raise DatasetError(f"{root.absolute()}: no image (DICOM, or {', '.join(SUFFIXES)}) in {first_few(classes)}")
     table = pd.DataFrame(rows)
     if (twice := table["image_id"].duplicated()).any():
         raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")

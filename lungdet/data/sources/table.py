@@ -24,6 +24,7 @@ from lungdet.data.sources.cells import (
     text,
 )
 from lungdet.data.splitting.splits import SplitError
+from lungdet.data.store.images import stem
 from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import FINDINGS
 
@@ -234,8 +235,8 @@ def _on_disk(root: Path, name: str) -> str:
 
 def _names(path: pd.Series, dataset: pd.Series, csv: Path) -> pd.Series:
     """Unique names within each dataset: the stem, or the path without suffix where two images share the stem."""
-    whole = path.map(lambda name: unicodedata.normalize("NFC", name)).str.replace(r"\.[^./]*$", "", regex=True)
-    stem = whole.str.rsplit("/", n=1).str[-1]
-    names = stem.where(~(dataset + "/" + stem).duplicated(keep=False), whole)
+    whole = path.map(lambda name: stem(unicodedata.normalize("NFC", name)))
+    last = whole.str.rsplit("/", n=1).str[-1]
+    names = last.where(~(dataset + "/" + last).duplicated(keep=False), whole)
     refuse((dataset + "/" + names).duplicated(), path, csv, "an earlier line differs in the suffix alone; rename one")
     return names

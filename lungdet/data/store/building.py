@@ -20,9 +20,9 @@ import pandas as pd
 import PIL
 
 from lungdet.data.store.depth import Outliers, outlying
-from lungdet.data.store.images import Settings, UnreadableImageError, opencv_on_one_thread, read_square
+from lungdet.data.store.images import Settings, opencv_on_one_thread, read_square
 from lungdet.data.store.partial import Partial, clear
-from lungdet.errors import InputError
+from lungdet.errors import InputError, UnreadableImageError
 from lungdet.machine import hardware
 from lungdet.machine.progress import progress
 

@@ -11,21 +11,22 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lungdet.errors import InputError
+from lungdet.data.dicom import pixels as dicom
+from lungdet.data.dicom.header import is_dicom, starts_dicom
+from lungdet.errors import InputError, UnreadableImageError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""What is read, told by a file's content, not by its name. No format that starts another program (EPS), and none that
-Pillow would cut to 8 bits without a word (PPM, JPEG 2000)."""
+"""What is read beside DICOM, told by a file's content, not by its name. No format that starts another program (EPS),
+and none that Pillow would cut to 8 bits without a word (PPM, JPEG 2000)."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+"""Endings of names that are taken for images'; DICOM files often have none (`is_image`)."""
 
 RESIZES = ("squash", "pad", "crop")
 
 LARGEST = 1 << 26
 """Pixels of the largest image that is unpacked, 8192 x 8192: a whole film scanned at 50 µm has 60 million. A small file
 may claim any number of them, and each takes up to 8 bytes."""
-
-
-class UnreadableImageError(ValueError):
-    """A file that gives no usable radiograph; the message is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +104,28 @@ def read_grey(path: Path) -> np.ndarray:
     """The image of a file in grey, upright, in the file's own depth.
 
     Colour becomes its luma (ITU-R 601-2; exact where red, green and blue agree), transparency is ignored, EXIF
-    orientation applied.
+    orientation applied. Of DICOM: `lungdet.data.dicom.pixels`.
 
     Returns:
-        (h, w) uint8, or uint16 for 16-bit files, values as they stand in the file.
+        (h, w) uint8, or uint16 for 16-bit files, values as they stand in the file. DICOM is 8 bits, as it is shown.
 
     Raises:
-        UnreadableImageError: no such file, no image, truncated, damaged, several images, or a depth
-            that cannot be kept.
+        UnreadableImageError: no such file, no image, truncated, damaged, several images, a depth that cannot be kept,
+            or DICOM of something else than a frontal chest.
+        InputError: DICOM, and pydicom is not installed.
         OSError: the disk failed or the file may not be read; nothing is wrong with the image.
     """
     try:
         with Path(path).open("rb") as file:
             return _decode(file)
-    except (UnreadableImageError, MemoryError):
+    except (UnreadableImageError, InputError, MemoryError):
         raise
     except FileNotFoundError:
         raise UnreadableImageError("no such file") from None
     except IsADirectoryError as error:
         raise UnreadableImageError(error.strerror.lower()) from error
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("no PNG, JPEG, TIFF or BMP image, or its header is damaged") from error
+        raise UnreadableImageError("no PNG, JPEG, TIFF, BMP or DICOM image, or its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large: {error}") from error
     except Exception as error:
@@ -131,6 +133,16 @@ def read_grey(path: Path) -> np.ndarray:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file of a folder is taken for a radiograph: by its name, or for DICOM by its first bytes."""
+    return path.suffix.lower() in SUFFIXES or is_dicom(path)
+
+
+def stem(path: str) -> str:
+    """A path without an image's suffix; what follows the last dot of `1.2.840.10008` is none."""
+    return path[: -len(suffix)] if (suffix := Path(path).suffix).lower() in SUFFIXES else path
 
 
 def resize(grey: np.ndarray, size: int, how: str) -> np.ndarray:
@@ -170,10 +182,12 @@ def _scale(grey: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _decode(file: BinaryIO) -> np.ndarray:
-    head = file.read(26)
+    head = file.read(132)
     file.seek(0)
     if not head:
         raise UnreadableImageError("empty file")
+    if starts_dicom(head):
+        return dicom.read(file, LARGEST)
     with Image.open(file, formats=FORMATS) as image:  # reads the header alone
         if image.width * image.height > LARGEST:
             raise UnreadableImageError(

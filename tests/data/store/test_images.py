@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungdet.data.store.images import Settings, UnreadableImageError, read_grey, read_square, resize
+from lungdet.data.store.images import Settings, read_grey, read_square, resize
+from lungdet.errors import UnreadableImageError
 
 
 @pytest.fixture
