@@ -87,6 +87,12 @@ def from_tuberculosis(positive: pd.Series) -> pd.DataFrame:
     return table.assign(tuberculosis=value, abnormal=value)
 
 
+def finding_of(name: str) -> str | None:
+    """The finding that a table's column calls by this name, as ChestX-ray14 or a manifest spells it; None of none."""
+    plain = _spelling(name.strip().capitalize()).lower().replace(" ", "_")
+    return plain if plain in FINDINGS else None
+
+
 def _spelling(tag: str) -> str:
     """The usual spelling of a tag: `Infiltrate` (the box list) is `Infiltration`, spaces stand for underscores."""
     tag = re.sub(r"\s+", " ", tag.strip())

@@ -1,7 +1,7 @@
 """What the numbers allow one to say: the answer in a sentence or two."""
 
 from lungdet.evaluation.sections import SECTIONS, by_part, choice
-from lungdet.evaluation.sections.contract import thresholds_of
+from lungdet.evaluation.sections.contract import thresholds_of, without_peers
 from lungdet.page import sentences
 from lungdet.page.wording import figure, join, label, number, percent
 
@@ -22,7 +22,7 @@ def answer(summary: dict) -> str:
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
     patients = f" of {number(test['patients'], 'patient')}" if summary["data"]["patients_known"] else ""
     data = f" of other data, {external}" if external else by_part.tested(summary)
-    where = f"On {number(test['images'], images)}{patients}{data} ({seeds(summary)})"
+    where = f"On {number(test['images'], images)}{patients}{data} ({seeds(without_peers(summary))})"
     if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
         noun = "accuracy" if measure == "accuracy" else "AUROC"
@@ -64,6 +64,9 @@ def _as_asked(summary: dict) -> str:
     reached = []
     for model, block in summary["models"].items():
         values = {metric: block[key][metric] for metric in CALLED}
+        if "peer" in block and not any(values.values()):
+            reached.append(f"{label(model)} has no such threshold")
+            continue
         shares = [f"{m} {'undefined' if share is None else percent(share)}" for m, share in values.items()]
         reached.append(f"{label(model)} {join(shares)}")
     return f" At the threshold {at}: {'; '.join(reached)}."

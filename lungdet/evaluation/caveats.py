@@ -5,6 +5,7 @@ from itertools import pairwise
 from lungdet.evaluation.answer import seeds
 from lungdet.evaluation.gathering.models import STARTED_FROM
 from lungdet.evaluation.sections import SECTIONS, data_and_split, search
+from lungdet.evaluation.sections.contract import without_peers
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import finding_name, join, label, number, percent, unit
 from lungdet.runs.learnt import why_unsearched
@@ -26,14 +27,15 @@ LOOKED_FOR = {
 
 def caveats(summary: dict) -> list[str]:
     """Every caveat: on the images, of the sections, and on the runs."""
+    of_runs = without_peers(summary)
     return [
         *_of_images(summary["data"]),
         *[caveat for section in SECTIONS for caveat in section.caveats(summary)],
-        *_of_seeds(summary),
+        *_of_seeds(of_runs),
         *_about_size(summary),
-        *_of_labels(summary),
+        *_of_labels(of_runs),
         *_about_parts(summary),
-        *_of_runs(summary),
+        *_of_runs(of_runs),
     ]
 
 

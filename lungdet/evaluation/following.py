@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from lungdet.evaluation.gathering.results import Result
+from lungdet.evaluation.sections.contract import without_peers
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.machine.commands import command, key_of
 
@@ -19,7 +20,7 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
         words: that evaluate.py was given.
     """
     commands = []
-    if min(len(block["seeds"]) for block in summary["models"].values()) < SEEDS_NEEDED:
+    if min(len(block["seeds"]) for block in without_peers(summary)["models"].values()) < SEEDS_NEEDED:
         anew = more_seeds(results)
         commands += [(anew, "more seeds, so that what is said holds of the models")] if anew else []
     if not summary["efficiency"]:
@@ -28,6 +29,7 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
         rule = ("threshold.rule=sensitivity", "threshold.at=0.95")
         commands.append((command("evaluate.py", *words, *rule), "thresholds that find 95 % of the abnormal"))
     if summary["data"]["external"] is None:
+        words = [word for word in words if key_of(word) != "predictions"]
         other = ("data=table", "data.table=FILE.csv", "data.root=IMAGES")
         commands.append((command("evaluate.py", *words, *other), "the same runs on images of your own"))
     return commands[:OFFERED]

@@ -10,7 +10,7 @@ from rich.console import Console
 from lungdet.evaluation.answer import answer
 from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.gathering.models import Model
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS, choice, claim
 from lungdet.evaluation.sections.contract import Section, Study
@@ -78,7 +78,7 @@ NOT_MEASURED = Section("Not measured", "not-measured", tell=unmeasured)
 
 def begin(
     out: Path,
-    models: Mapping[Model, Sequence[Replicate]],
+    models: Mapping[Model, Sequence[Tested]],
     skipped: Sequence[Skipped],
     external: str | None,
 ) -> None:
@@ -92,6 +92,11 @@ def begin(
         if run.elsewhere is None:
             log.warning("not evaluated: %s: %s", run.folder, run.reason)
     for model, replicates in models.items():
+        if not replicates[0].results:
+            [peer] = replicates
+            more = f", {number(peer.facts.others, 'row')} of others not read" if peer.facts.others else ""
+            log.info("%s: %s, images told %s%s", label(model), peer.path, peer.facts.by, more)
+            continue
         runs, seeds = (
             sum(len(replicate.parts) for replicate in replicates),
             ", ".join(str(replicate.seed) for replicate in replicates),

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.serving.views import View, views
+from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.statistics import thresholds
 
@@ -19,20 +20,24 @@ OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
 
 
 class Request(NamedTuple):
-    """Folders of runs; the name of other data that they score, or None; views of an image; the report's folder."""
+    """Folders of runs; the name of other data that they score, or None; views of an image; the report's folder.
+
+    `predictions` are other systems' files, by their names.
+    """
 
     folders: list[Path]
     data: str | None
     views: tuple[View, ...]
     out: Path
+    predictions: dict[str, Path]
 
 
 def read(config: DictConfig) -> Request:
     """What the configuration asks for, as far as it can be told without reading a run.
 
     Raises:
-        EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, or a place where
-            no report can be.
+        EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, a name that no
+            other system can have, or a place where no report can be.
         ThresholdError: no such rule, or not with this value.
     """
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
@@ -48,7 +53,11 @@ def read(config: DictConfig) -> Request:
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
     views_asked = views(**config.views)
-    name = "-".join(["report", *([data] if data else []), *(["views"] if len(views_asked) > 1 else [])])
+    predictions = config.predictions
+    predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
+    beside = re.sub(r"[^A-Za-z0-9.-]+", "-", "-".join(predictions))[:100]
+    kinds = [*([data] if data else []), *(["views"] if len(views_asked) > 1 else []), *([beside] if beside else [])]
+    name = "-".join(["report", *kinds])
     out = Path(config.out or common_parent(folders) / name)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
@@ -56,7 +65,7 @@ def read(config: DictConfig) -> Request:
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    return Request(folders, data, views_asked, out)
+    return Request(folders, data, views_asked, out, predictions)
 
 
 def common_parent(folders: list[Path]) -> Path:

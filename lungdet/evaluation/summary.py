@@ -13,8 +13,10 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from lungdet.data.serving.views import ITSELF
+from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.models import Model, identity, pairs
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS
 from lungdet.evaluation.sections.contract import Study
@@ -39,7 +41,7 @@ def summarise(study: Study) -> dict:
 
 
 def study_of(
-    models: Mapping[Model, Sequence[Replicate]],
+    models: Mapping[Model, Sequence[Tested]],
     skipped: Sequence[Skipped],
     rule: str | None,
     at: float | None,
@@ -53,7 +55,7 @@ def study_of(
     The thresholds are stored in the runs' folders.
 
     Args:
-        models: the replicates of each model, tested on the same images (see `gathering.models`).
+        models: the replicates of each model, tested on the same images (see `gathering.models`), then peers.
         skipped: runs that could not be evaluated.
         rule: of the threshold chosen on validation, see `thresholds.RULES`; None, where none is asked for, is
             `thresholds.USUAL`.
@@ -74,19 +76,27 @@ def study_of(
     else:  # a run's own thresholds are for who predicts an image as it is
         log.info("thresholds: rule %s on validation predictions of the same views", named)
         chosen = {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}
+    trained = {model: replicates for model, replicates in models.items() if replicates[0].results}
+    others = {model: replicates for model, replicates in models.items() if model not in trained}
+    for [peer] in others.values():
+        chosen[peer.path] = thresholds.unvalidated(labels, rule, at)
     cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
-    identities = {model: identity(replicates[0].first.run) for model, replicates in models.items()}
+    scores = {
+        model: scored([replicate.test for replicate in replicates], labels, cuts[model], draws)
+        for model, replicates in models.items()
+    }
+    for model in others:
+        fixed = {name: estimate._replace(fixed=True) for name, estimate in scores[model].estimates.items()}
+        scores[model] = scores[model]._replace(estimates=fixed)
+    identities = {model: identity(replicates[0].first.run) for model, replicates in trained.items()}
     return Study(
         models=models,
         identities=identities,
-        settings={model: settings(model, replicates) for model, replicates in models.items()},
-        pairs=pairs(identities),
+        settings={model: settings(model, replicates) for model, replicates in trained.items()},
+        pairs=[*pairs(identities), *peers.pairs(trained, others)],
         thresholds=chosen,
         cuts=cuts,
-        scores={
-            model: scored([replicate.test for replicate in replicates], labels, cuts[model], draws)
-            for model, replicates in models.items()
-        },
+        scores=scores,
         draws=draws,
         rule=rule,
         at=at,
@@ -122,10 +132,10 @@ def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
     }
 
 
-def _cuts(replicate: Replicate, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
+def _cuts(replicate: Tested, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
     """Each label's threshold on the pooled test images: each image's is that of the run that predicted it."""
-    if len(replicate.parts) == 1:
-        return {label: chosen[replicate.first.run.folder][label].logit for label in replicate.labels}
+    if len(replicate.places) == 1:
+        return {label: chosen[replicate.places[0]][label].logit for label in replicate.labels}
     cuts: dict[str, float | pd.Series] = {}
     for label in replicate.labels:
         values = {part: chosen[result.run.folder][label].logit for part, result in replicate.parts.items()}

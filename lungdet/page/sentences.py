@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.page.wording import in_a_sentence, label, p_value, points, signed
 
 SIGNIFICANT = 0.05
@@ -65,6 +66,11 @@ def with_verdict(clause: str, metric: str, ends: Sequence[float], verdict: str) 
 def without_interval(clause: str, reason: str, noun: str = "difference") -> str:
     """A clause that has no interval."""
     return f"{clause}; no interval ({reason}): no {noun} is shown."
+
+
+def scope_of(seeds: Sequence[int]) -> str:
+    """What is added to a verdict on one model under these seeds; nothing on a system that has none."""
+    return THESE_RUNS if 0 < len(seeds) < SEEDS_NEEDED else ""
 
 
 def undefined(cells: Mapping[str, Sequence[str] | None]) -> list[str]:

@@ -3,10 +3,12 @@
     python evaluate.py runs=outputs/sweeps/FOLDER
     python evaluate.py 'runs=[RUN_A,RUN_B]' threshold.rule=sensitivity threshold.at=0.95
     python evaluate.py runs=RUN data=montgomery data.root=DIR
+    python evaluate.py runs=RUN predictions=other.csv
 
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,10 @@ from lungdet.errors import plain_errors
 if TYPE_CHECKING:
     from lungdet.data.serving.views import View
     from lungdet.evaluation.gathering.families import Family
-    from lungdet.evaluation.gathering.results import Result
+    from lungdet.evaluation.gathering.models import Model
+    from lungdet.evaluation.gathering.peer_file import PeerFile
+    from lungdet.evaluation.gathering.peers import Tested
+    from lungdet.evaluation.gathering.results import Result, Skipped
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
@@ -39,19 +44,22 @@ def start() -> None:
 def evaluate(config: DictConfig) -> None:
     """Find the runs, have them score other data where asked to, and report on those of the same test images."""
     from lungdet.evaluation import request
+    from lungdet.evaluation.gathering import peers
     from lungdet.evaluation.gathering.families import Family, divided, require_one_part
     from lungdet.evaluation.gathering.gather import gather
 
-    folders, data, views, out = request.read(config)
+    folders, data, views, out, predictions = request.read(config)
     results, skipped = gather(folders)
+    files = peers.read(predictions)
     if data is not None:
         require_one_part(results)
     if data is not None or len(views) > 1:
         results = [predicted(result, config, data, views) for result in results]
     together = data is not None or all((folder / "config.yaml").exists() for folder in folders)
     families, error = ([Family(results, skipped, out)], None) if together else divided(results, skipped, out)
-    for family in families:
-        report_on(family, config, data)
+    compared = [(family, compare(family, files, data)) for family in families]  # all, before the first is written
+    for family, (models, skipped) in compared:
+        report_on(family, models, skipped, config, data)
     if error is not None:
         raise error
 
@@ -75,21 +83,35 @@ def predicted(result: "Result", config: DictConfig, data: str | None, views: "tu
     return replace(result, views=views, **tables)
 
 
-def report_on(family: "Family", config: DictConfig, data: str | None) -> None:
-    """Compare the models of runs that were tested on the same images, and write the report."""
-    from lungdet.evaluation import report, summary
-    from lungdet.evaluation.costs import costs
-    from lungdet.evaluation.following import following
-    from lungdet.evaluation.gathering import models
+def compare(
+    family: "Family", files: "Mapping[str, PeerFile]", data: str | None
+) -> "tuple[dict[Model, Sequence[Tested]], list[Skipped]]":
+    """The models of runs that were tested on the same images, then other systems; and the runs that are left out."""
+    from lungdet.evaluation.gathering import models, peers
     from lungdet.evaluation.gathering.families import require_pairs
 
     require_pairs(family.results, hashes=data is None)
     replicates, left_out = models.group(family.results)
-    skipped = [*family.skipped, *left_out]
+    return replicates | peers.group(files, replicates), [*family.skipped, *left_out]
+
+
+def report_on(
+    family: "Family",
+    compared: "Mapping[Model, Sequence[Tested]]",
+    skipped: "Sequence[Skipped]",
+    config: DictConfig,
+    data: str | None,
+) -> None:
+    """Compare models that were tested on the same images, and write the report."""
+    from lungdet.evaluation import report, summary
+    from lungdet.evaluation.costs import costs
+    from lungdet.evaluation.following import following
+    from lungdet.evaluation.gathering import models
+
     rule, at = config.threshold.rule, config.threshold.at
-    report.begin(family.out, replicates, skipped, data)
-    measured = costs.measure(models.kinds(replicates), config.trust) if config.efficiency else None
-    study = summary.study_of(replicates, skipped, rule, at, family.out, config.draws, data, measured)
+    report.begin(family.out, compared, skipped, data)
+    measured = costs.measure(models.kinds(compared), config.trust) if config.efficiency else None
+    study = summary.study_of(compared, skipped, rule, at, family.out, config.draws, data, measured)
     numbers = summary.summarise(study)
     written = report.write(numbers, study)
     report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)

@@ -129,6 +129,8 @@ def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
     """A run of each network and optimizer, which decide what a step costs; of several models alike the first one's."""
     first: dict[str, Model] = {}
     for model, replicates in models.items():
+        if not replicates[0].results:  # another system, which cost somebody else something
+            continue
         configuration = identity(replicates[0].first.run).items()
         stepped = sorted((key, value) for key, value in configuration if key.startswith(("model.", "optimizer.")))
         first.setdefault(str(stepped), model)

@@ -8,6 +8,7 @@ once, by the network that had not seen its patient.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -43,6 +44,16 @@ class Replicate:
         return self.results[0]
 
     @property
+    def places(self) -> list[Path]:
+        """Where its predictions lie, part by part: its runs' folders."""
+        return [result.run.folder for result in self.results]
+
+    @property
+    def tables(self) -> list[pd.DataFrame]:
+        """Its test predictions, part by part."""
+        return [result.test for result in self.results]
+
+    @property
     def seed(self) -> int:
         """The seed of weights, order and augmentation."""
         return self.first.seed
@@ -55,7 +66,7 @@ class Replicate:
     @cached_property
     def test(self) -> pd.DataFrame:
         """The test predictions of all parts, each image once, sorted by `image_id`."""
-        return pd.concat([result.test for result in self.results]).sort_values("image_id", ignore_index=True)
+        return pd.concat(self.tables).sort_values("image_id", ignore_index=True)
 
     @cached_property
     def shortcuts(self) -> pd.DataFrame | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.page.document import Details, Figure, Table, Text
@@ -11,7 +11,7 @@ from lungdet.page.sentences import undefined
 from lungdet.page.wording import finding_name, join, label, metric_name, number, with_interval
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], thresholds: Sequence[dict], draws: int) -> dict:
     """A block like the model's own for each finding, with the thresholds that each run chose for it."""
     return {
         finding: scored([replicate.test for replicate in replicates], (finding,), cuts, draws).block

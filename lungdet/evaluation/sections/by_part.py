@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, Replicate, expected, part_of
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, counts, over, scored
 from lungdet.evaluation.statistics.metrics import STUDY
@@ -27,18 +30,16 @@ def described(models: Mapping[str, Sequence[Replicate]]) -> dict | None:
     }
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Tested], images: Mapping[str, pd.Series], cuts: Sequence[Cuts], draws: int) -> dict:
     """`parts`: a block like the model's own for each; `over_parts`: mean and sample deviation over them.
 
-    A model's number in a part is the mean over its seeds, so the deviation over parts holds no spread over seeds.
+    `images` are those of each part. A model's number in a part is the mean over its seeds, so the deviation over parts
+    holds no spread over seeds.
     """
     labels = replicates[0].labels
     parts = {}
-    for name in replicates[0].parts:
-        tables = [
-            replicate.test[replicate.test["image_id"].isin(replicate.parts[name].test["image_id"])]
-            for replicate in replicates
-        ]
+    for name, of_part in images.items():
+        tables = [replicate.test[replicate.test["image_id"].isin(of_part)] for replicate in replicates]
         parts[name] = scored(tables, labels, cuts, draws).block
     pooled = {}
     for key in ("test", "at_validation_threshold"):
@@ -109,10 +110,12 @@ def measure(study: Study) -> dict:
     parts = None if study.external else described(study.models)
     if parts is None:
         return {"parts": None}
+    images = {name: result.test["image_id"] for name, result in study.first.parts.items()}
     return {
         "parts": parts,
         "models": {
-            model: of_model(replicates, study.cuts[model], study.draws) for model, replicates in study.models.items()
+            model: of_model(replicates, images, study.cuts[model], study.draws)
+            for model, replicates in study.models.items()
         },
     }
 

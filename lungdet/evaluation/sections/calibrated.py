@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, share_interval, temperature
@@ -25,7 +25,7 @@ METRICS = ("calibration_error", "brier", "log_loss")
 STAGES = {"before": "as predicted", "after": "scaled"}
 
 
-def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
+def of_model(replicates: Sequence[Tested], draws: int) -> dict:
     """Calibration on the test part before and after temperature scaling, means over seeds.
 
     A label that lacks a temperature in some run is not scaled. With findings, numbers before and after are means over
@@ -37,14 +37,17 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
 
     Returns:
         `temperatures`: each run's by label, null where there is none, beside its seed and part; `unscaled`: by label
-        why there is none; `over`: the labels that means are over; `before` and `after`: blocks of the metrics, `after`
-        null where nothing is scaled; `reliability`: for one label, by stage each bin's mean probability (`said`), share
-        of abnormal images (`are`) with its 95 % `interval` and images a seed, null where empty.
+        why there is none; `over`: the labels that means are over, all of them where none is scaled; `before` and
+        `after`: blocks of the metrics, `after` null where nothing is scaled; `reliability`: for one label, by stage
+        each bin's mean probability (`said`), share of abnormal images (`are`) with its 95 % `interval` and images a
+        seed, null where empty.
     """
     labels, tables = replicates[0].labels, {"before": [replicate.test for replicate in replicates]}
     fitted = [{part: _fitted(result, labels) for part, result in replicate.parts.items()} for replicate in replicates]
     unscaled: dict[str, str] = {}
     for replicate, by_part in zip(replicates, fitted, strict=True):
+        if not by_part:
+            unscaled = dict.fromkeys(labels, NO_VALIDATION)
         for part, temperatures in by_part.items():
             where = f"seed {replicate.seed}, {part}" if len(by_part) > 1 else f"seed {replicate.seed}"
             lack = {name: f"{value.reason} ({where})" for name, value in temperatures.items() if math.isnan(value)}
@@ -55,7 +58,7 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> dict:
             _scaled(replicate, temperatures, over) for replicate, temperatures in zip(replicates, fitted, strict=True)
         ]
     if len(labels) > 1:
-        over = [name for name in over if lacking(tables["before"][0], name) is None]
+        over = [name for name in over or labels if lacking(tables["before"][0], name) is None]
     return {
         "temperatures": [
             {"seed": replicate.seed, "part": part, **{name: _none(value) for name, value in temperatures.items()}}
@@ -121,6 +124,7 @@ def sentence(model: str, block: dict) -> str:
     return f"{clause}; scaling takes the calibration error on test from {before:.3f} to {after:.3f}."
 
 
+NO_VALIDATION = "no validation predictions of it are known"
 NEAR_ONE = 0.05
 ENOUGH = 5  # images in a bin, to draw it
 MOST = 6  # models, to draw them
@@ -148,7 +152,7 @@ def _fitted(result: Result, labels: Sequence[str]) -> dict[str, float]:
     return {name: temperature(result.val[f"target_{name}"], result.val[f"logit_{name}"]) for name in labels}
 
 
-def _scaled(replicate: Replicate, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
+def _scaled(replicate: Tested, fitted: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> pd.DataFrame:
     """A replicate's test predictions, each part's at its own run's temperatures."""
     tables = [
         result.test.assign(**{f"logit_{name}": result.test[f"logit_{name}"] / fitted[part][name] for name in labels})
@@ -186,7 +190,7 @@ def _patients(table: pd.DataFrame, name: str) -> np.ndarray:
 def _over(blocks: Mapping[str, dict]) -> str:
     models: dict[str, list[str]] = {}
     for model, block in blocks.items():
-        without = [finding_name(name) for name in block["unscaled"]]
+        without = [finding_name(name) for name in block["unscaled"] if name not in block["over"]]
         extent = f"over {number(len(block['over']), 'finding')}"
         models.setdefault(extent + (f", without {join(without)}" if without else ""), []).append(label(model))
     means = [f"means of {join(names)} are {extent}" for extent, names in models.items()]

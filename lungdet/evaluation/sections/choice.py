@@ -7,7 +7,7 @@ Each section speaks for itself (`Section.advice`); the words they share stand he
 from collections.abc import Callable, Sequence
 
 from lungdet.evaluation.gathering.models import CONTROLS
-from lungdet.evaluation.sections.contract import Section
+from lungdet.evaluation.sections.contract import Section, narrowed, without_peers
 from lungdet.page import sentences
 from lungdet.page.document import Table
 from lungdet.page.wording import in_a_sentence, join, label
@@ -35,15 +35,9 @@ SECTION = Section("Which model when", "choice", tell=tell, claim=(41,))
 
 
 def without_controls(summary: dict) -> dict:
-    """The summary of the models that one would choose among, unless there are controls alone."""
-    models = {name: block for name, block in summary["models"].items() if block["settings"].get("role") not in CONTROLS}
-    if not models:
-        return summary
-    compared = {
-        key: [comparison for comparison in summary[key] if {comparison["first"], comparison["second"]} <= models.keys()]
-        for key in ("comparisons", "image_quality_comparisons")
-    }
-    return summary | {"models": models} | compared
+    """The summary of the models that one would choose among, unless the runs are of controls alone."""
+    models = {name for name, block in summary["models"].items() if block["settings"].get("role") not in CONTROLS}
+    return narrowed(summary, models) if models & without_peers(summary)["models"].keys() else summary
 
 
 def advised(

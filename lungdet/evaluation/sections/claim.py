@@ -22,12 +22,14 @@ class Item(NamedTuple):
         lacks: what even they leave to the authors, or all of it where there is none of them.
         unless: a fact (see `_facts`) that makes up for what is lacking.
         needs: a fact without which the sections do not answer it.
+        of_peers: what is lacking where other systems are judged, too.
     """
 
     asks: str
     lacks: str = ""
     unless: str | None = None
     needs: str | None = None
+    of_peers: str = ""
 
 
 def checklist(report: Document, summary: dict) -> Document:
@@ -45,7 +47,8 @@ def checklist(report: Document, summary: dict) -> Document:
         answers = [link for link, section in zip(links, report.sections, strict=True) if number in section.claim]
         if item.needs and item.needs not in facts:
             answers = []
-        lacks = "" if answers and item.unless in facts else item.lacks
+        lacking = ["" if answers and item.unless in facts else item.lacks, item.of_peers if "peers" in facts else ""]
+        lacks = "; ".join(filter(None, lacking))
         reported += bool(answers)
         whole += bool(answers) and not lacks
         remark = f"; {'missing' if answers else 'to add'}: {lacks}" if lacks else ""
@@ -66,13 +69,14 @@ def checklist(report: Document, summary: dict) -> Document:
 def _facts(summary: dict) -> set[str]:
     """What these runs have, whatever the sections are called.
 
-    `labels`: the caveats say how labels came about, or what they mean in several sources; `patients`: something says
-    whose an image is; `intervals`: of the test part; `same source` and `other source`: where the test images come from,
-    as seen from what was learnt from.
+    `peers`: other systems are judged, too; `labels`: the caveats say how labels came about, or what they mean in
+    several sources; `patients`: something says whose an image is; `intervals`: of the test part; `same source` and
+    `other source`: where the test images come from, as seen from what was learnt from.
     """
     data = summary["data"]
     sources = {*data["test_datasets"], *data["learnt_from"]}
     holds = {
+        "peers": any("peer" in block for block in summary["models"].values()),
         "labels": bool(meanings(data)) or any(data["sheets"][name]["labels_from"] == "reports" for name in sources),
         "patients": summary["data"]["patients_known"],
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
@@ -105,10 +109,19 @@ ITEMS = (
     Item("Labels of the test part", "whether they were made in another way, and blind to the models"),
     Item("Agreement of readers", "how far readers agree with each other and with themselves"),
     # Methods: partitions, model, training
-    Item("How data were divided"),
-    Item("Level at which the parts are disjoint", "whose an image is: parts share no image", unless="patients"),
+    Item("How data were divided", of_peers="what the other systems had learnt from"),
+    Item(
+        "Level at which the parts are disjoint",
+        "whose an image is: parts share no image",
+        unless="patients",
+        of_peers="whether the other systems had learnt from patients tested here",
+    ),
     Item("Intended size of the test part", "how many patients the question needs, and why"),
-    Item("The models in detail", "layers, inputs and outputs in words; see each run's `config.yaml`"),
+    Item(
+        "The models in detail",
+        "layers, inputs and outputs in words; see each run's `config.yaml`",
+        of_peers="what the other systems are",
+    ),
     Item("Software", "versions of the packages, which each run's `environment.json` lists"),
     Item("Start of the weights", "random or from another task; see `model` in each run's `config.yaml`"),
     Item("Training in detail", "optimiser, learning rate, batches; see each run's `config.yaml`"),

@@ -6,31 +6,33 @@ says what is lacking in its `unmeasured`, and the report's last section lists th
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result, Skipped
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Cuts, Scores
 from lungdet.evaluation.statistics.thresholds import Threshold
 from lungdet.page import document
-from lungdet.page.document import Block
+from lungdet.page.document import Block, Text
+from lungdet.page.wording import join, label
 
 
 @dataclass(frozen=True)
 class Study:
-    """The runs of one report, and what is computed once for all its sections.
+    """The runs of one report, with peers if there are any, and what is computed once for all its sections.
 
     Attributes:
-        models: the replicates of each model, all tested on the same images.
-        identities: the configuration of each, see `models.identity`.
-        settings: what experiments vary, of each, see `summary.settings`.
-        pairs: which models are compared, see `models.pairs`.
-        thresholds: of each run folder by label, chosen on its validation predictions.
+        models: the replicates of each model, all tested on the same images; peers come last.
+        identities: the configuration of each that has runs, see `models.identity`.
+        settings: what experiments vary, of each that has runs, see `summary.settings`.
+        pairs: which models are compared, see `models.pairs` and `peers.pairs`.
+        thresholds: by run folder, or a peer's file, and label, chosen on validation predictions.
         cuts: the same by model, for each replicate's pooled test images.
         scores: each model's metrics on the whole test part.
         draws: redrawn test parts that intervals are made of.
@@ -43,7 +45,7 @@ class Study:
         costs: what `costs.measure` found, or None where it was not asked for.
     """
 
-    models: Mapping[Model, Sequence[Replicate]]
+    models: Mapping[Model, Sequence[Tested]]
     identities: Mapping[Model, Mapping[str, str]]
     settings: Mapping[Model, Mapping[str, object]]
     pairs: Sequence[tuple[Model, Model]]
@@ -63,6 +65,12 @@ class Study:
     def first(self) -> Replicate:
         """A replicate, for what all share: images tested, labels, task."""
         return next(iter(self.models.values()))[0]
+
+    @property
+    def of_runs(self) -> "Study":
+        """The study without peers, for what test predictions alone do not tell."""
+        models = {model: replicates for model, replicates in self.models.items() if replicates[0].results}
+        return replace(self, models=models, pairs=[pair for pair in self.pairs if {*pair} <= models.keys()])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -105,12 +113,12 @@ class Study:
         """What is measured of every model, as a section adds it to their blocks."""
         return {"models": {model: {key: measure(model)} for model in self.models}}
 
-    def stored(self, replicates: Sequence[Replicate]) -> list[dict[str, dict]]:
+    def stored(self, replicates: Sequence[Tested]) -> list[dict[str, dict]]:
         """The thresholds of a model's runs as `thresholds.json` has them, by label."""
         return [
-            {label: threshold.as_dict() for label, threshold in self.thresholds[result.run.folder].items()}
+            {label: threshold.as_dict() for label, threshold in self.thresholds[place].items()}
             for replicate in replicates
-            for result in replicate.results
+            for place in replicate.places
         ]
 
     def relative(self, folder: Path) -> str:
@@ -169,6 +177,48 @@ class Section:
             return None
         title = self.title if isinstance(self.title, str) else self.title(summary)
         return Written(title, blocks, self.anchor, self.claim)
+
+
+def of_runs(section: Section) -> Section:
+    """A section on what test predictions alone do not tell: it is handed study and summary without peers."""
+
+    def show(summary: dict, study: Study) -> list[Block]:
+        runs = without_peers(summary)
+        blocks = [*section.tell(runs), *section.show(runs, study.of_runs)]
+        peers = [label(model) for model in summary["models"] if model not in runs["models"]]
+        if blocks and peers:
+            blocks.append(Text(f"Without {join(peers)}, of which test predictions alone are known."))
+        return blocks
+
+    def narrowly(words: Callable[[dict], object]) -> Callable[[dict], object]:
+        return lambda summary: words(without_peers(summary))
+
+    return replace(
+        section,
+        title=section.title if isinstance(section.title, str) else narrowly(section.title),
+        measure=lambda study: section.measure(study.of_runs),
+        tell=lambda summary: [],
+        show=show,
+        caveats=narrowly(section.caveats),
+        verdicts=narrowly(section.verdicts),
+        advice=narrowly(section.advice),
+        unmeasured=narrowly(section.unmeasured),
+    )
+
+
+def without_peers(summary: dict) -> dict:
+    """The summary of the models that have runs."""
+    return narrowed(summary, {model for model, block in summary["models"].items() if "peer" not in block})
+
+
+def narrowed(summary: dict, models: Collection[Model]) -> dict:
+    """The summary of these models and of the comparisons among them."""
+    compared = {
+        key: [comparison for comparison in summary[key] if {comparison["first"], comparison["second"]} <= {*models}]
+        for key in ("comparisons", "image_quality_comparisons")
+        if key in summary
+    }
+    return summary | {"models": {m: block for m, block in summary["models"].items() if m in models}} | compared
 
 
 def thresholds_of(summary: dict) -> dict[str, str]:

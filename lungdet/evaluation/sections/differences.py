@@ -3,7 +3,7 @@
 import itertools
 
 from lungdet.evaluation.sections import starts
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, without_peers
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
@@ -78,7 +78,7 @@ SECTION = Section(
         "of all pairs; p_permutation: exchanging the models patient by patient, seeds not counted"
     },
     tell=tell,
-    caveats=starts.caveats,
+    caveats=lambda summary: starts.caveats(without_peers(summary)),
     unmeasured=lambda summary: [] if summary["comparisons"] else [ANOTHER_MODEL],
     claim=(29, 37),
 )
@@ -87,7 +87,7 @@ SECTION = Section(
 def _not_compared(summary: dict) -> list[str]:
     """Which pairs are left out, where some models have the same settings and are compared for that."""
     compared = {(first["first"], first["second"]) for first in summary["comparisons"]}
-    left_out = [pair for pair in itertools.combinations(summary["models"], 2) if pair not in compared]
+    left_out = [pair for pair in itertools.combinations(without_peers(summary)["models"], 2) if pair not in compared]
     if not left_out:
         return []
     named = "; ".join(f"{label(first)} with {label(second)}" for first, second in left_out[:MOST_NAMED])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
@@ -27,7 +27,7 @@ PICKED = {
 }
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], rule: str, at: float | None) -> dict | None:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], rule: str, at: float | None) -> dict | None:
     """Metrics on the test part at 0.5, at validation's threshold and at one picked on test, means over seeds.
 
     Args:
@@ -106,15 +106,15 @@ def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:
     return f"{claim} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
 
 
-def _on_test(replicate: Replicate, rule: str, at: float | None) -> Cuts:
+def _on_test(replicate: Tested, rule: str, at: float | None) -> Cuts:
     """Each label's threshold, picked on the labels that are to be judged: each part's for the images of that part."""
     cuts: dict[str, float | pd.Series] = {}
     for name in replicate.labels:
         of_image = []
-        for result in replicate.results:
-            picked = thresholds.choose(result.test[f"target_{name}"], result.test[f"logit_{name}"], rule, at, "test")
+        for table in replicate.tables:
+            picked = thresholds.choose(table[f"target_{name}"], table[f"logit_{name}"], rule, at, "test")
             if math.isnan(picked.logit):
                 cuts.setdefault(name, picked.logit)
-            of_image.append(pd.Series(picked.logit, result.test["image_id"]))
+            of_image.append(pd.Series(picked.logit, table["image_id"]))
         cuts.setdefault(name, replicate.test["image_id"].map(pd.concat(of_image)))
     return cuts

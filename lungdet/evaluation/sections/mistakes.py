@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.special import expit
 
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Block, Columns, Details, Picture, Pictures, Table, Text
@@ -57,7 +58,10 @@ def show(summary: dict, study: Study) -> list[Block]:
     `environment["data"]["store"]` names its prepared images.
     """
     findings = summary["task"] != "abnormal"
-    picks = [pick for name, replicates in study.models.items() for pick in _picks(name, replicates[0], findings)]
+    with_runs = next(iter(study.models.values()))[0]
+    picks = [
+        pick for name, replicates in study.models.items() for pick in _picks(name, replicates[0], with_runs, findings)
+    ]
     pixels, reasons = _pixels(picks)
     pictures = _encoded(picks, pixels)
     if pixels and not pictures:
@@ -92,10 +96,11 @@ def show(summary: dict, study: Study) -> list[Block]:
 SECTION = Section("The most confident mistakes", "mistakes", show=show, claim=(39,))
 
 
-def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
-    parts = [result.test.assign(store=_store(result.run.environment)) for result in replicate.results]
-    test = pd.concat(parts, ignore_index=True)
-    test = test.assign(carries=_carried(test))
+def _picks(name: str, replicate: Tested, with_runs: Replicate, findings: bool) -> list[Pick]:
+    """A model's mistakes; a system without runs has its pictures from another model's stores."""
+    results = replicate.results or with_runs.results
+    stores = pd.concat([pd.Series(_store(result.run.environment), result.test["image_id"]) for result in results])
+    test = replicate.test.assign(store=replicate.test["image_id"].map(stores), carries=_carried(replicate.test))
     described = test[["image_id", "patient_id", "dataset", "store", "carries"]]
     answers = pd.concat(
         [
@@ -113,8 +118,9 @@ def _picks(name: str, replicate: Replicate, findings: bool) -> list[Pick]:
         rows = _most_confident(wrong, highest_first=kind.target == 0)
         noun, called_what = kind.findings if findings else kind.images
         count = number(len(wrong), noun) if len(wrong) else f"no {noun}"
+        whose = label(name) if replicate.seed is None else f"{label(name)}, seed {replicate.seed}"
         few = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
-        picks.append(Pick(f"{label(name)}, seed {replicate.seed}: {count} {called_what}{few}.", rows))
+        picks.append(Pick(f"{whose}: {count} {called_what}{few}.", rows))
     return picks
 
 

@@ -13,17 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study, thresholds_of
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
-from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate
+from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw_certain
 from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED, Scale
 from lungdet.machine import hardware
 from lungdet.page import figures
 from lungdet.page.document import Columns, Details, Figure, Table, items
-from lungdet.page.sentences import THESE_RUNS, undefined, with_verdict, without_interval
+from lungdet.page.sentences import scope_of, undefined, with_verdict, without_interval
 from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
 
 KEPT = tuple(range(100, 45, -5))
@@ -40,7 +40,7 @@ METRICS = {
 """What is measured on the images that are kept, and why it may be undefined."""
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict:
     """What a model reaches at 0.5 on the images that it keeps, and its confusion matrix on all; means over seeds.
 
     With findings the images are sorted for each finding by itself, and numbers are means over the findings that are
@@ -209,7 +209,7 @@ def sentence(model: str, block: dict) -> str:
         clause += f" {changes} accuracy on the rest from {percent(all_images)} to {percent(on_kept)}, by {size}{unit}"
     if ends is None:
         return without_interval(clause, kept[str(QUOTED)]["undefined"]["test_interval"]["gain"], "gain")
-    scope = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
+    scope = scope_of(block["seeds"])
     verdict = (
         f"a gain is shown{scope}" if ends[0] > 0 else f"a loss is shown{scope}" if ends[1] < 0 else "no gain is shown"
     )
@@ -217,10 +217,11 @@ def sentence(model: str, block: dict) -> str:
 
 
 def matrices(summary: dict) -> list[Figure]:
-    """The confusion matrices as a picture, at the threshold asked for; none where a model has no such threshold."""
+    """The confusion matrices as a picture, at the threshold asked for; without models that have none."""
     key, words = next(iter(thresholds_of(summary).items()))
     counts = {label(m): b["referral"]["confusion"]["abnormal"][key] for m, b in summary["models"].items()}
-    if None in counts.values():
+    counts = {name: of_model for name, of_model in counts.items() if of_model is not None}
+    if not counts:
         return []
     fields = {name: [of_model[kind] for kind in KINDS] for name, of_model in counts.items()}
     spelt = {name: [f"{KINDS[kind]} {of_model[kind]:,.4g}" for kind in KINDS] for name, of_model in counts.items()}
@@ -238,7 +239,7 @@ def matrix(summary: dict, key: str) -> Table:
             continue  # not measured, as elsewhere
         for model, block in models.items():
             confusions = block["referral"]["confusion"][name]
-            form = ",.0f" if len(block["seeds"]) == 1 else ",.1f"
+            form = ",.0f" if len(block["seeds"]) < 2 else ",.1f"
             cells = ["undefined"] * 4
             if confusions[key] is not None:
                 cells = [f"{confusions[key][kind]:{form}}" for kind in KINDS]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, thresholds_of
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
@@ -11,7 +11,7 @@ from lungdet.page.marked import marked
 from lungdet.page.wording import finding_name, join, label, with_interval
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict | None:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict | None:
     """By finding: the images and patients that carry it, and the recall on them over seeds, at both thresholds.
 
     None where the predictions do not say which findings an image carries. A finding that is known on no image is not

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
-from lungdet.evaluation.statistics.intervals import LEVEL, SEEDS_NEEDED, Estimate, quantile, variance
+from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, quantile, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.page.document import Columns, Details, Figure, Table, Text, items
 from lungdet.page.marked import marked
-from lungdet.page.sentences import THESE_RUNS, undefined
+from lungdet.page.sentences import scope_of, undefined
 from lungdet.page.wording import (
     figure,
     in_a_sentence,
@@ -70,7 +70,7 @@ class Gap(NamedTuple):
     labels: list[str]
 
 
-def of_model(replicates: Sequence[Replicate], cuts: Sequence[Cuts], draws: int) -> dict:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict:
     """A block for each group of each attribute, and the gaps between groups of one attribute, the largest first.
 
     Gaps are in recall at 0.5, since who is missed counts; for findings in AUROC, over those that both groups have.
@@ -169,7 +169,7 @@ def sentence(model: str, block: dict) -> str:
     largest, further = gaps[0], [gap for gap in gaps[1:] if gap["shown"]]
     if largest["difference"] < 1e-12:
         return f"{label(model)} has the same {in_a_sentence(measure)} in all groups that are large enough to judge."
-    seeds = "" if len(block["seeds"]) >= SEEDS_NEEDED else THESE_RUNS
+    seeds = scope_of(block["seeds"])
     text = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(subgroups, largest)}"
     if len(gaps) > 1:
         low, high = (points(measure, end)[0] for end in largest["interval_of_largest"])

@@ -11,7 +11,7 @@ Intervals of a share are computed on the logit scale, where it is nearer to norm
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,8 @@ class Estimate(NamedTuple):
     """A metric of a model: its value under each of S seeds, and in redrawn test parts (S, B).
 
     `patients` were drawn from; `supporting` are those of them on whose images the metric rests (the abnormal ones for
-    recall). Its interval is symmetric on `scale`, about `centre` if not about the mean over seeds.
+    recall). Its interval is symmetric on `scale`, about `centre` if not about the mean over seeds. `fixed` is a system
+    that is one and the same, whatever the seed: no spread over seeds is missing.
     """
 
     values: Sequence[float]
@@ -42,6 +43,7 @@ class Estimate(NamedTuple):
     supporting: int
     scale: Scale = SHARE
     centre: float | None = None
+    fixed: bool = False
 
 
 class Variance(NamedTuple):
@@ -91,7 +93,8 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     Seeds are independent between models: the second model's seed 0 shares nothing with the first's but the order of
     the images. Of equally many seeds the models' spreads are pooled, as in Student's test. Told apart, as in Welch's,
     three seeds of each would find 69 to 74 of 100 differences worth 80 % power instead of 76; the price is that where
-    one model's seeds spread twice as far as the other's, 6 to 7 instead of 5 to 6 of 100 claims are false.
+    one model's seeds spread twice as far as the other's, 6 to 7 instead of 5 to 6 of 100 claims are false. Beside a
+    fixed system the other model's seeds alone count.
     """
     value = float(np.mean(second.values) - np.mean(first.values))
     if reason := _no_interval(first) or _no_interval(second):
@@ -100,11 +103,12 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     drawn = second.draws.mean(axis=0) - first.draws.mean(axis=0)
     patients = _of_patients(drawn, first.patients)
     parts = [(patients, first.patients - 1)]
-    if min(len(first.values), len(second.values)) >= SEEDS_NEEDED:
-        if len(first.values) == len(second.values):
+    seeded = [model for model in (first, second) if not model.fixed]
+    if counts_seeds(seeded):
+        if len(seeded) == 2 and len(first.values) == len(second.values):
             parts.append((2 * _of_seeds(first, second), 2 * (len(first.values) - 1)))
         else:
-            parts += [(_of_seeds(model), len(model.values) - 1) for model in (first, second)]
+            parts += [(_of_seeds(model), len(model.values) - 1) for model in seeded]
     total, freedom = _satterthwaite(parts)
     if total < NOTHING:
         if abs(value) < 1e-12:
@@ -115,6 +119,11 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     error = math.sqrt(total)
     margin = quantile((1 + LEVEL) / 2, freedom) * error
     return Difference(value, value - margin, value + margin, _two_sided(value / error, freedom))
+
+
+def counts_seeds(estimates: Iterable[Estimate]) -> bool:
+    """Whether what is said of these counts the spread over seeds, as far as there is one."""
+    return all(estimate.fixed or len(estimate.values) >= SEEDS_NEEDED for estimate in estimates)
 
 
 def p_value(estimate: Estimate) -> float:

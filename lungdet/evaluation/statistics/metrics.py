@@ -72,9 +72,13 @@ def scores(
 
 
 def log_odds(p: ArrayLike) -> np.ndarray:
-    """Log-odds of probabilities; 0 and 1, which have none, are taken as float64's eps and 1 - eps: 36 nats away."""
+    """Log-odds of probabilities; 0 and 1, which have none, are taken as float64's eps and 1 - eps, see `CERTAIN`."""
     eps = np.finfo(np.float64).eps
     return special.logit(np.clip(np.asarray(p, np.float64), eps, 1 - eps))
+
+
+CERTAIN = float(log_odds(1))
+"""Log-odds that a probability of 1 is taken to have, 36 nats."""
 
 
 def ensemble(logit: np.ndarray) -> np.ndarray:

@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
-from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED, Estimate, difference, holm, p_value
+from lungdet.evaluation.statistics.intervals import (
+    SEEDS_NEEDED,
+    Estimate,
+    counts_seeds,
+    difference,
+    holm,
+    p_value,
+)
 from lungdet.evaluation.statistics.metrics import FURTHER, METRICS, STUDY
 
 SIGNS = 10_000
@@ -47,7 +54,7 @@ def compared(
             cell["p_permutation"] = _none(exchanged.get(name, math.nan))
             if name not in STUDY:
                 del cell["p"]
-            elif not comparison["counts_seeds"] and cell["p_permutation"] is not None:
+            elif len(tables[first]) < SEEDS_NEEDED and cell["p_permutation"] is not None:
                 cell["p"] = cell["p_permutation"]
         comparisons.append(comparison)
     return adjust(comparisons)
@@ -65,13 +72,14 @@ def compare(first: str, of_first: Mapping[str, Estimate], second: str, of_second
             "p": _none(p),
             **({"undefined": getattr(low, "reason", "it is undefined")} if undefined else {}),
         }
-    return {"first": first, "second": second, "counts_seeds": _counts_seeds(of_first, of_second), "metrics": cells}
+    seeds = counts_seeds([*of_first.values(), *of_second.values()])
+    return {"first": first, "second": second, "counts_seeds": seeds, "metrics": cells}
 
 
 def from_zero(estimates: Mapping[str, Estimate]) -> dict:
     """Whether estimates, differences already, are other than 0: a comparison of their p-values alone."""
     cells = {name: {"p": _none(p_value(estimate))} for name, estimate in estimates.items()}
-    return {"counts_seeds": _counts_seeds(estimates), "metrics": cells}
+    return {"counts_seeds": counts_seeds(estimates.values()), "metrics": cells}
 
 
 def adjust(comparisons: list[dict]) -> list[dict]:
@@ -123,10 +131,6 @@ def permuted(
         name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (signs + 1)
         for name, count in as_large.items()
     }
-
-
-def _counts_seeds(*models: Mapping[str, Estimate]) -> bool:
-    return min(len(estimate.values) for estimates in models for estimate in estimates.values()) >= SEEDS_NEEDED
 
 
 def _none(value: float) -> float | None:

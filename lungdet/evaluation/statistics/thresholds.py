@@ -101,6 +101,12 @@ def chosen_on(val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | N
     return {label: choose(val[f"target_{label}"], val[f"logit_{label}"], rule, at) for label in labels}
 
 
+def unvalidated(labels: Sequence[str], rule: str, at: float | None) -> dict[str, Threshold]:
+    """Each label's threshold where no validation predictions are known: none, but of `fixed`."""
+    logit = float(special.logit(at)) if rule == "fixed" else Undefined("no validation predictions of it are known")
+    return dict.fromkeys(labels, Threshold(logit, rule, at, 0))
+
+
 def for_run(
     folder: Path, val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None, asked: bool = True
 ) -> dict[str, Threshold]:

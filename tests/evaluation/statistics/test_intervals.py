@@ -10,7 +10,15 @@ from scipy import stats
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import replicate
 from lungdet.evaluation.statistics.cases import Case
-from lungdet.evaluation.statistics.intervals import Estimate, difference, holm, interval, p_value, variance
+from lungdet.evaluation.statistics.intervals import (
+    Estimate,
+    counts_seeds,
+    difference,
+    holm,
+    interval,
+    p_value,
+    variance,
+)
 from lungdet.evaluation.statistics.scales import CORRELATION, LOSS, UNBOUNDED
 from tests.simulated import cohort, several_seeds
 
@@ -192,3 +200,21 @@ def test_a_loss_of_nothing_has_no_interval_and_says_why():
     low, high = interval(Estimate([0.0], np.zeros((1, 200)), 30, 30, LOSS))
     assert math.isnan(low)
     assert "no image costs anything" in high.reason
+
+
+def test_beside_a_fixed_system_the_seeds_of_the_other_model_alone_count():
+    generator = np.random.default_rng(4)
+    y, patient = cohort(generator, 150)
+    seeds = estimate("auroc", several_seeds(generator, y, patient, 3, 1.0, 0.6), y, patient, 500)
+    system = estimate("auroc", several_seeds(generator, y, patient, 1, 1.2, 0), y, patient, 500)
+    fixed = difference(seeds, system._replace(fixed=True))
+    patients = np.var((system.draws.mean(0) - seeds.draws.mean(0)), ddof=1) * 150 / 149
+    spread = variance(seeds).seeds
+    freedom = (patients + spread) ** 2 / (patients**2 / 149 + spread**2 / 2)
+    margin = stats.t.ppf(0.975, freedom) * math.sqrt(patients + spread)
+    assert spread > 0
+    assert (fixed.high - fixed.low) / 2 == pytest.approx(margin)
+    of_patients = difference(seeds, system)  # a model of one seed, whose spread nobody knows
+    assert of_patients.high - of_patients.low < fixed.high - fixed.low
+    assert not counts_seeds([seeds, system])
+    assert counts_seeds([seeds, system._replace(fixed=True)])

@@ -1,0 +1,236 @@
+"""Peers: other systems of which predictions alone are known, of the images that the runs were tested on."""
+
+import itertools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lungdet.errors import first_few
+from lungdet.evaluation.gathering import peer_file
+from lungdet.evaluation.gathering.models import CONTROLS, Model
+from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.peer_file import PeerFile
+from lungdet.evaluation.gathering.results import EvaluationError, Result
+from lungdet.evaluation.statistics.measure import lacking
+from lungdet.page.wording import BASELINE_NAMES, MODEL_NAMES, label
+
+LONGEST = 60
+"""Letters of a name, which stands at the head of columns."""
+SUFFIXES = r"\.(png|jpe?g|tiff?|bmp|dcm|dicom)$"
+"""What an image's file may end in; names are compared without."""
+
+
+class Facts(NamedTuple):
+    """What is known of a peer's file.
+
+    Attributes:
+        rows: how many it has, of which `others` are of images that were not tested.
+        others: see `rows`.
+        by: how its images were told, of `NAMES`.
+        columns: by label the column that was taken.
+        lacking: labels that it says nothing of, and that these images say nothing of either.
+        decisions: labels of which it has nothing but 0 and 1.
+        certain: probabilities of exactly 0 or 1 by label, of those that are no decisions.
+    """
+
+    rows: int
+    others: int
+    by: str
+    columns: dict[str, str]
+    lacking: list[str]
+    decisions: list[str]
+    certain: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another system on the images that the runs were tested on. No run, seed, validation or training is known of it.
+
+    To the sections that test predictions suffice it is what a `Replicate` is: `test` has the runs' own rows, sorted by
+    `image_id`, with its log-odds. A label that it says nothing of is unknown there on every image.
+    """
+
+    path: Path
+    test: pd.DataFrame
+    labels: tuple[str, ...]
+    facts: Facts
+    seed: None = None
+
+    @property
+    def parts(self) -> dict[str, Result]:
+        """No run was tested on any."""
+        return {}
+
+    @property
+    def results(self) -> list[Result]:
+        """No run is known."""
+        return []
+
+    @property
+    def places(self) -> list[Path]:
+        """Where its predictions lie."""
+        return [self.path]
+
+    @property
+    def tables(self) -> list[pd.DataFrame]:
+        """Its test predictions, which are not told apart by part."""
+        return [self.test]
+
+
+Tested = Replicate | Peer
+"""What has predictions of the test images."""
+
+
+def read(asked: Mapping[str, Path]) -> dict[str, PeerFile]:
+    """The files by the name of the system, see `peer_file.read`."""
+    return {name: peer_file.read(path) for name, path in asked.items()}
+
+
+def named(predictions: object) -> dict[str, Path]:
+    """The files that `predictions` asks for by the name of the system: its own, or the file's stem.
+
+    Args:
+        predictions: a path, a list of them, or paths by name.
+
+    Raises:
+        EvaluationError: a name is none, too long, stands twice, or is what a report calls one of its own models.
+    """
+    if predictions is None:
+        return {}
+    if isinstance(predictions, Mapping):
+        pairs = [(str(name).strip(), path) for name, path in predictions.items()]
+    else:
+        paths = [predictions] if isinstance(predictions, str) else predictions
+        pairs = [(Path(str(path)).stem, path) for path in paths]
+    own = {*MODEL_NAMES, *MODEL_NAMES.values(), *CONTROLS, *BASELINE_NAMES.values()}
+    files: dict[str, Path] = {}
+    for name, path in pairs:
+        if not isinstance(path, str) or not path:
+            raise EvaluationError(f"predictions: {name}: {path} is no file; say 'predictions={{NAME: FILE.csv}}'")
+        if not name or len(name) > LONGEST or not name.isprintable():
+            raise EvaluationError(
+                f"predictions={path}: {name!r} is no name of a system; one of 1 to {LONGEST} letters is: "
+                "'predictions={NAME: FILE.csv}'"
+            )
+        if name.lower() in {word.lower() for word in own}:
+            raise EvaluationError(
+                f"predictions={path}: a report calls a model or answer of its own {name}; name the system otherwise: "
+                "'predictions={NAME: FILE.csv}'"
+            )
+        if name in files:
+            raise EvaluationError(
+                f"predictions: {files[name]} and {path} are both called {name}; name them: "
+                "'predictions={A: FILE.csv,B: FILE.csv}'"
+            )
+        files[name] = Path(path).expanduser()
+    return files
+
+
+def group(files: Mapping[str, PeerFile], models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, list[Peer]]:
+    """The peers on the images that these models were tested on, all parts of them together.
+
+    Raises:
+        EvaluationError: images are missing or doubled, a label is, or a peer is called as a model is.
+        InputError: a value is not one of its kind, see `PeerFile.column`.
+    """
+    replicate = next(iter(models.values()))[0] if files else None
+    taken, peers = {label(model) for model in models}, {}
+    for name, file in files.items():
+        if name in taken:
+            raise EvaluationError(
+                f"predictions={file.path}: a model of the runs is called {name}, too; name the system otherwise: "
+                "'predictions={NAME: FILE.csv}'"
+            )
+        peers[Model(name)] = [_on(replicate, file)]
+    return peers
+
+
+def pairs(models: Collection[Model], peers: Collection[Model]) -> list[tuple[Model, Model]]:
+    """Which comparisons peers add: with each model that is no control, and with each other."""
+    own = [model for model in models if model.role not in CONTROLS] or [*models]
+    return [*itertools.product(own, peers), *itertools.combinations(peers, 2)]
+
+
+def _on(replicate: Replicate, file: PeerFile) -> Peer:
+    """A file's predictions of a replicate's test images."""
+    test, labels = replicate.test, replicate.labels
+    rows, by = _rows(test["image_id"], file)
+    columns = {name: column for name in labels if (column := file.column(name)) is not None}
+    absent = [name for name in labels if name not in columns]
+    if needed := [name for name in absent if len(labels) == 1 or lacking(test, name) is None]:
+        raise EvaluationError(
+            f"{file.path}: no column says {', '.join(needed)}, which the runs predict on these images "
+            f"(logit_{needed[0]}, probability_{needed[0]} or {needed[0]}); columns are "
+            f"{first_few(file.rows.columns, 20)}. Means over findings are compared over the same findings"
+        )
+    own = [column for column in test.columns if column.startswith(("logit_", "probability_"))]
+    unknown = {f"target_{name}": np.float32("nan") for name in absent}
+    logits = {f"logit_{name}": columns[name].logit[rows] if name in columns else 0.0 for name in labels}
+    certain = {name: int(column.certain[rows].sum()) for name, column in columns.items()}
+    decisions = [name for name, count in certain.items() if count == len(test)]
+    facts = Facts(
+        len(file.rows),
+        len(file.rows) - len(test),
+        by,
+        {name: column.name for name, column in columns.items()},
+        absent,
+        decisions,
+        {name: count for name, count in certain.items() if count and name not in decisions},
+    )
+    return Peer(file.path, test.drop(columns=own).assign(**unknown, **logits), labels, facts)
+
+
+def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
+    """Each tested image's row of the file, and by what of `NAMES` the images were told.
+
+    Names that are the runs' own count alone; where none is, the way of telling that finds most images.
+    """
+    ways = {}
+    for by, (of_run, of_file) in NAMES.items():
+        wanted, names = images.map(of_run), file.images.map(of_file)
+        ways[by] = wanted, names, int(wanted.isin(names).sum())
+        if by == AS_THE_RUNS and ways[by][2]:
+            break
+    by = max(ways, key=lambda by: ways[by][2])
+    wanted, names, known = ways[by]
+    if known < len(wanted):
+        missing = images[~wanted.isin(names)]
+        raise EvaluationError(
+            f"{file.path}: {len(missing):,} of the {len(images):,} tested images are missing: {first_few(missing)}. It "
+            f"names {len(names):,} images as {first_few(file.images, 2)}; every tested image is needed"
+        )
+    if (alike := wanted.duplicated(keep=False)).any():
+        raise EvaluationError(
+            f"{file.path}: {int(alike.sum()):,} tested images are not told apart by their file's name: "
+            f"{first_few(images[alike])}; name images as the runs do"
+        )
+    tested = names[names.isin(wanted)]
+    if (again := tested.duplicated()).any():
+        twice = file.images[tested.index[again]]
+        raise EvaluationError(
+            f"{file.path}: {int(again.sum()):,} rows are of tested images that stand there already: "
+            f"{first_few(twice)}; one row an image is needed"
+        )
+    return tested.index[pd.Index(tested).get_indexer(wanted)].to_numpy(), by
+
+
+def _plain(name: str) -> str:
+    return re.sub(SUFFIXES, "", name.strip().replace("\\", "/").removeprefix("./"), flags=re.IGNORECASE)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+AS_THE_RUNS = "as the runs name them"
+NAMES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
+    AS_THE_RUNS: (str, str),
+    "by the path in their dataset": (lambda image: image.partition("/")[2], _plain),
+    "by the file's name alone": (_last, lambda name: _last(_plain(name))),
+}
+"""How images may be told: what is compared of a run's `image_id` and of the file's name."""
