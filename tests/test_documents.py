@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,31 +46,41 @@ def single(words: list[str]) -> list[str]:
     ]
 
 
-@cache
-def require_composed(configuration: str, *words: str) -> None:
-    """Compose, once for all documents that give the command."""
-    compose(configuration, [*words])
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_each_command_of_a_document_composes(document: Path) -> None:
+def programs(document: Path) -> Iterator[tuple[str, list[str]]]:
+    """The configuration and the overrides of each command that has any, the others being of `make` or `runs`."""
     targets = re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    for starter, program, *words in commands(document):
+        if starter in ELSEWHERE:
+            continue
+        if starter == "make":
+            assert program in targets
+            continue
+        if starter == "torchrun":
+            program, *words = words[words.index("train.py") :]
+        name = program.removesuffix(".py")
+        assert starter == "lungdet" or (CHECKOUT / program).is_file()
+        assert name in PROGRAMS
+        if name == "download":
+            words = [f"download={words[0]}", *words[1:]]
+        if name != "runs":
+            yield CONFIGURATIONS.get(name, name), single(words)
+
+
+def test_each_command_of_the_documents_composes() -> None:
+    """Those of the same choices together, each key with the value that it has last."""
+    together: dict[tuple, dict[str, str]] = {}
+    for configuration, words in (command for document in DOCUMENTS for command in programs(document)):
+        values = {word.partition("=")[0]: word for word in words if not chooses(word)}
+        choices = [word for word in words if chooses(word)]
+        together.setdefault((configuration, *choices), {}).update(values)
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        for starter, program, *words in commands(document):
-            if starter in ELSEWHERE:
-                continue
-            if starter == "make":
-                assert program in targets
-                continue
-            if starter == "torchrun":
-                program, *words = words[words.index("train.py") :]
-            name = program.removesuffix(".py")
-            assert starter == "lungdet" or (CHECKOUT / program).is_file()
-            assert name in PROGRAMS
-            if name == "download":
-                words = [f"download={words[0]}", *words[1:]]
-            if name != "runs":
-                require_composed(CONFIGURATIONS.get(name, name), *single(words))
+        for (configuration, *choices), values in together.items():
+            compose(configuration, [*choices, *values.values()])
+
+
+def chooses(word: str) -> bool:
+    """Whether a word decides which keys there are, and not what value one of them has."""
+    return word[0] in "+~" or (CHECKOUT / "conf" / word.partition("=")[0]).is_dir()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +46,7 @@ MODELS = {
 SMALL = ("data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1")
 
 
+@cache
 def composed(*choices: str) -> DictConfig:
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         return compose("train", [*choices], return_hydra_config=True)

@@ -1,6 +1,7 @@
 """The house: every module imports from rooms below its own, and none leads back to itself."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def within(module: str, room: str) -> bool:
     return f"{module}.".startswith(f"{room}.")
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """By module what it imports, be it at its top, in a function or for types alone."""
     paths = [CHECKOUT / "train.py", CHECKOUT / "evaluate.py", *(CHECKOUT / "lungdet").rglob("*.py")]

@@ -4,6 +4,7 @@ Hydra alone accepts any key that is given with a `+`. Nothing would heed it, and
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -41,7 +42,7 @@ def require_known(config: DictConfig, loader: ConfigLoader) -> None:
     for group, choice in usual.items():
         if choice is not None and choices.get(group) is None:
             raise InputError(f"{group}=null: a choice is needed, of {', '.join(options(loader, group))}")
-    words = [f"{group}={choice}" for group, choice in choices.items() if choice is not None]
+    words = [f"{group}={choice}" for group, choice in choices.items() if choice is not None and choices != usual]
     given, known = plain(config), plain(composed(loader, name, *words))
     _require_alike(given, known)
     for path, state in _differing(given, known):
@@ -71,8 +72,12 @@ def _require_alike(given: Mapping[str, Any], known: Mapping[str, Any], prefix: s
             raise InputError(f"{prefix}{key}={written(value)}: {wording(kind)} is needed")
 
 
+@cache
 def composed(loader: ConfigLoader, name: str, *words: str) -> DictConfig:
-    """What the configuration of this name is with these choices; one that a user has to make may be missing."""
+    """What the configuration of this name is with these choices; one that a user has to make may be missing.
+
+    Composed once for all jobs of a multirun that choose alike; not to be changed.
+    """
     return loader.load_configuration(name, [*words], RunMode.MULTIRUN, validate_sweep_overrides=False)
 
 

@@ -1,14 +1,20 @@
 """What a command asks for that is not there, or cannot be, is refused in one line before any folder is made."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
 import train
+from lungdet.configuration import checking
 from lungdet.configuration.nearest import nearest
+from lungdet.errors import InputError
 from lungdet.programs import check, evaluate
-from tests.calling import call
+from tests.calling import CHECKOUT, call
 
 TINY = (
     "~data.patients.chestxray14",
@@ -42,36 +48,52 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["lr=0.1"], "lr: there is no such key; did you mean model.learning_rate?"),
         (["+lr=0.1"], "lr: there is no such key; did you mean model.learning_rate?"),
         (["-m", "+lr=0.1,0.2"], "lr: there is no such key; did you mean model.learning_rate? (in the job +lr=0.1)"),
-        (["++epochs=5"], "epochs: there is no such key; did you mean trainer.max_epochs?"),
-        (["+modle=cnn"], "modle: there is no such key; did you mean model?"),
-        (["+model.layer=3", "model=cnn_lstm"], "model.layer: there is no such key; did you mean model.layers?"),
-        (["+trainer.check_val=2"], "trainer.check_val: there is no such key; did you mean trainer.val_check"),
         (["model=cn"], "model=cn: there is no such choice; did you mean cnn?"),
         (["experiment=[paper,smok]"], "experiment=smok: there is no such choice; did you mean smoke?"),
         (["cnn_lstm"], "cnn_lstm: not to be read as key=value; did you mean model=cnn_lstm?"),
         (["model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: several values make several runs; add -m"),
         (["model=[cnn,cnn_lstm]"], "model=[cnn,cnn_lstm]: one choice is needed; a run of each is -m"),
         (["seed=1", "-m", "model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: options such as -m stand before all values"),
-        (["logger=null"], "logger=null: a choice is needed, of csv, mlflow, tensorboard, wandb; or leave logger out"),
-        (["~logger"], "logger=null: a choice is needed, of csv, mlflow, tensorboard, wandb"),
-        (["+logger.offline=true"], "logger.offline: there is no such key"),
-        (["~trainer.early_stopping"], "~trainer.early_stopping: the key is needed; give it a value"),
+        (["logger=null"], "logger=null: a choice is needed, of csv, "),
         (["+seed=1"], "+seed=1: the key is there already; leave the + out"),
-        (["model.backbone=timm"], "model.backbone is a group of keys; choose model/backbone=NAME, of conv, timm"),
         (["--lr", "0.1"], "--lr: no such option; a value is given as key=value; did you mean model.learning_rate?"),
         (["seed=[1"], "seed=[1: not to be read as key=value; a value with a space"),
-        (["seed=abc"], "seed=abc: a whole number is needed"),
-        (["outputs=null"], "outputs=null: a value is needed"),
         (["data=table"], "data.table has no value yet; give data.table=VALUE"),
-        (["model.learning_rate=fast"], "model.learning_rate=fast: a number is needed"),
         (["-m", "seed=0,1", "model.hidden=1.5"], "model.hidden=1.5: a whole number is needed (in the job seed=0"),
-        (["data.patients=7"], "data.patients=7: a group of values, {KEY: VALUE}, is needed"),
         (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
     ],
 )  # fmt: skip
 def test_it_is_told_before_anything_is_made(tmp_path: Path, words: list[str], message: str) -> None:
     assert refusal(tmp_path, *words).startswith(message)
     assert not [*tmp_path.iterdir()]
+
+
+def test_keys_and_kinds_are_those_of_the_choices_which_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = {
+        "++epochs=5": "epochs: there is no such key; did you mean trainer.max_epochs?",
+        "+modle=cnn": "modle: there is no such key; did you mean model?",
+        "+model.layer=3 model=cnn_lstm": "model.layer: there is no such key; did you mean model.layers?",
+        "+trainer.check_val=2": "trainer.check_val: there is no such key; did you mean trainer.val_check",
+        "~logger": "logger=null: a choice is needed, of csv, ",
+        "+logger.offline=true": "logger.offline: there is no such key",
+        "~trainer.early_stopping": "~trainer.early_stopping: the key is needed; give it a value",
+        "model.backbone=timm": "model.backbone is a group of keys; choose model/backbone=NAME, of conv, timm",
+        "seed=abc": "seed=abc: a whole number is needed",
+        "outputs=null": "outputs=null: a value is needed",
+        "model.learning_rate=fast": "model.learning_rate=fast: a number is needed",
+        "data.patients=7": "data.patients=7: a group of values, {KEY: VALUE}, is needed",
+    }
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        loader, composed = GlobalHydra.instance().config_loader(), []
+        compose = loader.load_configuration
+        configs = {words: compose("train", words.split(), RunMode.RUN) for words in refused}
+        monkeypatch.setattr(
+            loader, "load_configuration", lambda *words, **more: composed.append(words) or compose(*words, **more)
+        )
+        for words, message in refused.items():
+            with pytest.raises(InputError, match=re.escape(message)):
+                checking.check(configs[words])
+    assert len(composed) == 2  # without any choice, and with a CNN-LSTM
 
 
 @pytest.mark.parametrize(

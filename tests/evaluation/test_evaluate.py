@@ -128,9 +128,9 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
     assert not (run / "report").exists()
 
 
-def test_statistics_and_the_help_text_import_no_network():
+def test_statistics_shortcuts_and_the_help_text_import_no_network():
     rooms = ("answer", "report", "gathering.results", "summary", "statistics.thresholds")
-    names = [*(f"lungdet.evaluation.{name}" for name in rooms), "lungdet.page.wording"]
+    names = [*(f"lungdet.evaluation.{name}" for name in rooms), "lungdet.page.wording", "lungdet.training.shortcuts"]
     code = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

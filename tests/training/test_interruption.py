@@ -64,11 +64,11 @@ def test_a_forked_process_ends_by_the_signal_and_says_nothing(tmp_path: Path) ->
     ids=["training", "predicting"],
 )
 def test_sigterm_ends_a_multirun_with_its_own_status_in_the_first_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
 ) -> None:
     monkeypatch.setattr(kind, method, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    small = ("experiment=smoke", "data.image_size=32", "data.size=64", "trainer.max_epochs=1", "data.num_workers=0")
-    done = call(train, *small, "model=cnn,length_only", f"outputs={tmp_path}", "sweep.name=two")
+    small = ("data=table", f"data.table={table}", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1")
+    done = call(train, "-m", *small, "logger=csv", "model=cnn,length_only", f"outputs={tmp_path}", "sweep.name=two")
     assert done.returncode == 143, done.stderr
     [folder] = {path.parent for path in tmp_path.glob("sweeps/two/*/config.yaml")}
     assert "interrupted" in done.stdout
