@@ -282,7 +282,8 @@ def _inline(page: jinja2.runtime.Context, text: str) -> Markup:
 
 @jinja2.pass_context
 def _cell(page: jinja2.runtime.Context, text: str) -> Markup:
-    return Markup(_INTERVAL.sub(_BELOW, _inline(page, text)))
+    # Of a str: what is put into a Markup is escaped.
+    return Markup(_INTERVAL.sub(_BELOW, _inline_html(text, page["document"].leads)))
 
 
 _MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>[\w-]+\.html|(?:[\w-]+\.html)?#[\w-]+)\)")

@@ -226,6 +226,13 @@ def test_a_section_of_any_length_of_name_has_its_table_in_a_file(tmp_path):
     assert len(list((tmp_path / "tables").glob("xxx*.csv"))) == 1
 
 
+def test_an_interval_stands_below_its_number_on_the_page():
+    page = html(
+        Document("title", "answer", [Section("Results", [Table(["Model", "AUROC"], [["a", "0.8 [0.7 to 0.9]"]])])])
+    )
+    assert '0.8<span class="interval">[0.7 to 0.9]</span></td>' in page
+
+
 def test_an_earlier_reports_files_go_and_everybody_elses_stay(tmp_path):
     table = Table(["A"], [["1"]])
     before = document(table, Figure("old", SVG, "", "", ""), Pictures([Picture("mistake", png(), "", "")]), table)
