@@ -6,13 +6,14 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.errors import HydraException, InstantiationException
 
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine.writing import require_writable
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, call
 
 # The real Hydra, with jobs that take no time.
 PROGRAM = """
@@ -32,17 +33,27 @@ def main(config):
             case other:
                 raise InputError(f"job={other}: no such job")
 
-run_program(main, "train")
+def start():
+    run_program(main, "train")
 """
 
 
 def app(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    (folder / "app.py").write_text(PROGRAM)
+    """In a process of its own, which ends with the status."""
+    (folder / "app.py").write_text(f"{PROGRAM}\nstart()\n")
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(
         [sys.executable, "app.py", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
+
+
+def within(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """The same within this process."""
+    (folder / "app.py").write_text(PROGRAM)
+    names = {"__name__": "__main__"}  # what Python calls the file that it is started with
+    exec(compile(PROGRAM, str(folder / "app.py"), "exec"), names)
+    return call(SimpleNamespace(__name__="app", start=names["start"]), *words, cwd=folder)
 
 
 def test_each_job_that_fails_says_why_and_the_others_run_on(tmp_path: Path) -> None:
@@ -78,7 +89,7 @@ def test_a_bug_in_a_job_keeps_its_traceback(tmp_path: Path) -> None:
 def test_what_stops_hydra_before_a_job_begins_is_told_in_a_line(
     tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    done = app(tmp_path, *words)
+    done = within(tmp_path, *words)
     assert done.returncode == 1
     assert done.stderr.startswith("app.py: ")
     assert message in done.stderr

@@ -2,6 +2,8 @@
 
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,17 @@ def net(**options):
 """
 
 
-def configured(folder: Path, *changes: str) -> DictConfig:
+@cache
+def composed(*changes: str) -> DictConfig:
     words = ["model=cnn", "model.backbone.widths=[4]", "data.image_size=32", "logger=csv"]
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("train", [*words, f"outputs={folder}", f"run_dir={folder}/run", *changes])
+        return compose("train", [*words, *changes])
+
+
+def configured(folder: Path, *changes: str) -> DictConfig:
+    config = deepcopy(composed(*changes))
+    config.outputs, config.run_dir = str(folder), f"{folder}/run"
+    return config
 
 
 @pytest.fixture

@@ -290,10 +290,14 @@ def test_the_data_module_reads_its_release_and_its_lists(tmp_path):
     assert data.roots() == {"chestxray14": root}
 
 
-def test_the_published_tables_give_the_published_counts(real_data):
-    root = real_data / "ChestX-ray14"
-    for release in (2020, 2017):
-        table = read_table(root, release)
+@pytest.fixture(scope="module")
+def published(real_data):
+    """By release the whole table, of 112,120 rows, as it is read."""
+    return {release: read_table(real_data / "ChestX-ray14", release) for release in (2017, 2020)}
+
+
+def test_the_published_tables_give_the_published_counts(published):
+    for table in published.values():
         assert len(table) == chestxray14.IMAGES
         assert table["patient_id"].nunique() == chestxray14.PATIENTS
         assert table["tuberculosis"].isna().all()
@@ -303,8 +307,8 @@ def test_the_published_tables_give_the_published_counts(real_data):
         assert (table.groupby("patient_id")["visit"].rank() - 1 == table["visit"]).all()
 
 
-def test_the_two_releases_differ_in_labels_ages_and_orders_only(real_data):
-    old, new = (read_table(real_data / "ChestX-ray14", release) for release in (2017, 2020))
+def test_the_two_releases_differ_in_labels_ages_and_orders_only(published):
+    old, new = published[2017], published[2020]
     differs = {
         column: int((~(old[column].eq(new[column]) | (old[column].isna() & new[column].isna()))).sum())
         for column in old
@@ -318,15 +322,13 @@ def test_the_two_releases_differ_in_labels_ages_and_orders_only(real_data):
     }
 
 
-def test_only_the_release_of_2020_is_in_order_of_time(real_data):
-    root = real_data / "ChestX-ray14"
-
+def test_only_the_release_of_2020_is_in_order_of_time(published):
     def steps_back(table: pd.DataFrame, by: str) -> tuple[int, int]:
         ordered = table.sort_values(["patient_id", by])
         step = ordered.groupby("patient_id")["age"].diff()[ordered["patient_id"].duplicated()]
         return len(step), int((step < 0).sum())
 
-    new, old = read_table(root, 2020), read_table(root, 2017)
+    new, old = published[2020], published[2017]
     assert steps_back(new, "visit") == (81_315, 0)
     assert steps_back(new, "image_id") == (81_315, 2_034)
     assert steps_back(old, "visit") == steps_back(old, "image_id") == (81_315, 4_706)  # 16 ages are unknown
@@ -335,10 +337,9 @@ def test_only_the_release_of_2020_is_in_order_of_time(real_data):
     assert (old["visit"] == suffix).all()
 
 
-def test_the_official_lists_split_the_patients(real_data):
-    root = real_data / "ChestX-ray14"
-    table = read_table(root)
-    parts = table["image_id"].map(official(root))
+def test_the_official_lists_split_the_patients(real_data, published):
+    table = published[2020]
+    parts = table["image_id"].map(official(real_data / "ChestX-ray14"))
     assert parts.value_counts().to_dict() == {"train_val": 86_524, "test": 25_596}
     patients = table.groupby(parts)["patient_id"].unique()
     assert (len(patients["train_val"]), len(patients["test"])) == (28_008, 2_797)
@@ -347,8 +348,8 @@ def test_the_official_lists_split_the_patients(real_data):
     assert (round(abnormal["test"], 3), round(abnormal["train_val"], 3)) == (0.615, 0.416)
 
 
-def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have_images(real_data):
-    table = read_table(real_data / "ChestX-ray14")
+def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have_images(published):
+    table = published[2020]
     series = Series(table, 200)
     patients = table.groupby("patient_id").size()
     assert (len(table), len(patients), patients.max()) == (112_120, 30_805, 184)
@@ -363,12 +364,12 @@ def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have
     assert (capped.max(), (capped == 8).sum()) == (8, sum(lengths[8:]))
 
 
-def test_the_published_boxes_are_984_on_880_images(real_data):
+def test_the_published_boxes_are_984_on_880_images(real_data, published):
     root = real_data / "ChestX-ray14"
     table = boxes(root)
     assert (len(table), table["image_id"].nunique()) == (984, 880)
     assert table["finding"].value_counts()["infiltration"] == 123
-    assert table["image_id"].isin(read_table(root)["image_id"]).all()
+    assert table["image_id"].isin(published[2020]["image_id"]).all()
     assert (table[["x", "y"]] >= 0).all(axis=None)
     assert (table["x"] + table["width"]).max() <= 1024
     assert (table["y"] + table["height"]).max() <= 1024

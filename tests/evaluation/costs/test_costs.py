@@ -22,7 +22,7 @@ from lungdet.runs.folder import Run, load_run
 from tests.calling import CHECKOUT
 from tests.fake_runs import write_run
 
-SIZE, BATCH = 64, 4
+SIZE, BATCH = 32, 4
 PLAIN, RECURRENT = Model("cnn"), Model("cnn_lstm")
 CHOICES = {
     PLAIN: ["model=cnn"],
@@ -232,12 +232,12 @@ def test_runs_without_a_whole_configuration_give_a_reason(tmp_path: Path) -> Non
 
 
 def test_what_a_run_has_otherwise_is_remarked(runs: dict[str, Run], tmp_path: Path) -> None:
-    other = make_run(tmp_path / "run", "data.image_size=32", "trainer.accelerator=gpu", "model=cnn_lstm")
+    other = make_run(tmp_path / "run", "data.image_size=64", "trainer.accelerator=gpu", "model=cnn_lstm")
     other.record(parameters=5)
     found = costs.measure({PLAIN: runs["cnn"], RECURRENT: other})
     assert found["image_size"] == SIZE
     size, accelerator, parameters = found["remarks"]
-    assert size == "The runs differ in `data.image_size` (CNN 64, CNN-LSTM 32); all were measured as CNN has it."
+    assert size == "The runs differ in `data.image_size` (CNN 32, CNN-LSTM 64); all were measured as CNN has it."
     assert "`trainer.accelerator`" in accelerator
     assert "had 5 when its run was trained" in parameters
 

@@ -7,10 +7,11 @@ import pytest
 
 from lungdet.errors import RunError
 from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.evaluation.sections import by_finding
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
 from lungdet.page import drawing, figures
-from tests.evaluation.sections.test_gap import summarised
+from tests.evaluation.sections.test_gap import rendered, summarised
 from tests.fake_runs import evaluate, predictions, two_runs, write_run
 
 
@@ -117,15 +118,15 @@ def test_findings_have_no_published_row_and_a_figure_of_their_own(of_findings):
 def test_where_no_finding_can_be_measured_the_text_says_why_and_there_is_no_figure(tmp_path, value, reason):
     test = predictions({"chestxray14": 68}, seed=1, labels=FINDINGS)
     test = test.assign(**{f"target_{finding}": np.float32(value) for finding in FINDINGS})
-    _, _, out = evaluate(write_run(tmp_path / "run", test=test, task="findings"))
-    text = (out / "report.md").read_text()
+    numbers = summarised(write_run(tmp_path / "run", test=test, task="findings"))
+    text = rendered(by_finding.tell(numbers))
     assert (
         f"No finding can be measured, so there is no mean over findings: atelectasis, {FINDINGS[1].replace('_', ' ')}"
         in text
     )
     assert f"and tuberculosis: {reason}." in text
     assert "mean over 0 findings" not in text
-    assert not (out / "figures" / "findings.svg").exists()
+    assert by_finding.pictures(numbers) == []
 
 
 def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_finding(tmp_path):
