@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lungdet.data.dicom.tags import survey
 from lungdet.data.manifest import visits_in_order
 from lungdet.data.patients import is_placeholder, plain
 from lungdet.data.store.images import SUFFIXES, is_image
@@ -54,6 +55,8 @@ def cases(names: list, files: list) -> pd.DataFrame:
 def require_patients(table: pd.DataFrame, series: bool, where: str) -> pd.DataFrame:
     """The cases with `patient_id`, `visit` and `age`; without series each is a patient of its own.
 
+    For series, columns that there are not are read from the tags of DICOM files.
+
     Raises:
         InputError: series need patients, and a case has none; or a visit or an age is no number.
     """
@@ -61,10 +64,11 @@ def require_patients(table: pd.DataFrame, series: bool, where: str) -> pd.DataFr
         return table[["image_id", "file"]].assign(
             patient_id=[str(i) for i in range(len(table))], visit=0, age=np.float32("nan")
         )
+    table = _tagged(table)
     if "patient_id" not in table:
         raise InputError(
             f"{where}: the run reads a patient's visits, so whose each image is has to be known: give a table with "
-            "the columns path, patient_id and visit"
+            "the columns path, patient_id and visit, or DICOM files"
         )
     patient = table["patient_id"].map(lambda cell: plain(str(cell)))
     nobody = patient.map(is_placeholder)
@@ -96,6 +100,20 @@ def pieces(table: pd.DataFrame, size: int) -> list[pd.DataFrame]:
         if start - starts[-1] >= size:
             starts.append(start)
     return [table.iloc[start:end] for start, end in zip(starts, [*starts[1:], len(table)], strict=True)]
+
+
+def _tagged(table: pd.DataFrame) -> pd.DataFrame:
+    """The cases with the columns that they lack and the tags of DICOM files have; who is not named there is alone."""
+    if {"patient_id", "visit", "age"} <= {*table} or not all(isinstance(file, Path) for file in table["file"]):
+        return table
+    tags = survey(table["file"].tolist(), table.assign(dataset=""))
+    if tags is None:
+        return table
+    if "patient_id" not in table and tags["patient_id"].notna().any():
+        table = table.assign(patient_id=tags["patient_id"].fillna(table["image_id"]))
+    if "patient_id" in table and "visit" not in table:
+        table = table.assign(visit=visits_in_order(table.assign(time=tags["time"]), ["time"]))
+    return table if "age" in table else table.assign(age=tags["age"])
 
 
 def _found(folder: Path) -> list[Path]:

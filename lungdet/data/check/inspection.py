@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lungdet.data.dicom.header import is_dicom
+from lungdet.data.dicom.pixels import form
 from lungdet.data.store.images import FORMATS
 from lungdet.data.store.store import Store
 
@@ -35,9 +37,9 @@ def inspect(store: Store, roots: Mapping[str, Path]) -> pd.DataFrame:
     """One row an image of the store, in its order.
 
     Returns:
-        `format` (PNG, ..), `mode` (Pillow's), `bits` a channel, `width` and `height` of the file in pixels, missing
-        where it can't be opened any more; of the prepared image `border` (black share of the area), `wide_border`,
-        `almost_blank`, and `inverted` (missing in datasets of too few images).
+        `format` (PNG, ..), `mode` (Pillow's, or DICOM's photometric interpretation), `bits` a channel, `width` and
+        `height` of the file in pixels, missing where it can't be opened any more; of the prepared image `border` (black
+        share of the area), `wide_border`, `almost_blank`, and `inverted` (missing in datasets of too few images).
     """
     manifest = store.manifest
     files = [os.path.join(roots[d], p) for d, p in zip(manifest["dataset"], manifest["path"], strict=True)]
@@ -71,6 +73,8 @@ def agreement(thumbnails: np.ndarray) -> np.ndarray:
 def _header(file: str) -> tuple:
     """What the file says of itself; the pixels are not decoded."""
     try:
+        if is_dicom(Path(file)):
+            return "DICOM", *form(Path(file))
         with Image.open(file, formats=FORMATS) as image:
             bits = 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
             return image.format, image.mode, bits, *image.size

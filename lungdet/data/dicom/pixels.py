@@ -9,6 +9,7 @@ depth has to be guessed. Without table and window the range is the bits', not th
 values: those would tell images, and with them scanners, apart by their brightest spot.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -73,6 +74,12 @@ def greys(dataset: "Dataset", bits: int, signed: bool) -> np.ndarray:
     shades = np.rint(255 * shown).astype(np.uint8)
     shades[_padding(dataset, stored, bits)] = 0
     return shades
+
+
+def form(path: Path) -> tuple[str, int, int, int]:
+    """Photometric interpretation, bits of a value, width and height, as a file's header has them."""
+    dataset = header(path, TAGS)
+    return text(dataset, "PhotometricInterpretation"), dataset.BitsStored, dataset.Columns, dataset.Rows
 
 
 def ranged(dataset: "Dataset") -> bool:

@@ -3,13 +3,16 @@
 import logging
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from lungdet.configuration.nearest import hint
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.data.manifest import manifest
+from lungdet.data.dicom.pseudonyms import read_key
+from lungdet.data.dicom.tags import names_patient, survey
+from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.store.images import SUFFIXES, is_image, stem
 from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import FINDINGS
@@ -25,40 +28,51 @@ class FolderDataModule(RadiographDataModule):
     Below `root` each class has a folder, `normal/` and `abnormal/`, or of any names, of which `data.abnormal=[tb,copd]`
     names those that are abnormal; all others are normal. Images may lie in folders within these, at any depth.
 
-    **Nothing says whose an image is, so each counts as its own patient, and a patient on both sides of the split can't
-    be seen**: where patients have several images, give a table with `patient_id` (`data=table`). What is not in a
-    class's folder is ignored, and one line says how much that is. Source, licence, how the labels were made and how to
-    cite: yours to know.
+    Whose an image is, its place among the patient's visits, age, sex and view are read from the tags of DICOM files.
+    **Of other files nothing says whose they are, so each counts as its own patient, and a patient on both sides of the
+    split can't be seen**: where patients have several images, give a table with `patient_id` (`data=table`). What is
+    not in a class's folder is ignored, and one line says how much that is. Source, licence, how the labels were made
+    and how to cite: yours to know.
 
     Args:
         root: the folder that holds the classes' folders.
         abnormal: names of the folders that hold abnormal images.
         dataset: the name of this source. An image is known by it and its place, so that folders of other people, whose
             files may be called alike, need another.
+        pseudonymize: a file with the key of the pseudonyms that patients of DICOM files go by; None calls a patient
+            after the first of their images.
         keys: everything that `RadiographDataModule` accepts.
     """
 
     name = "folder"
 
     def __init__(
-        self, root: str | Path, *, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder", **keys
+        self,
+        root: str | Path,
+        *,
+        abnormal: Sequence[str] = ("abnormal",),
+        dataset: str = "folder",
+        pseudonymize: str | Path | None = None,
+        **keys,
     ) -> None:
         if not re.fullmatch(r"\w[\w .-]*", dataset):
             raise DatasetError(f"data.dataset={dataset}: a name of letters, digits, spaces and ._- is needed")
-        self.abnormal, self.name = tuple(abnormal), dataset
+        self.abnormal, self.name, self.key = tuple(abnormal), dataset, read_key(pseudonymize)
         super().__init__(root, **keys)
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there (module function `read`)."""
-        return read(self.root, self.abnormal, self.name)
+        return read(self.root, self.abnormal, self.name, self.key)
 
-    @property
+    @cached_property
     def patients_known(self) -> bool:
-        """False: no file name is taken for a patient's."""
-        return False
+        """Whether the tags of a DICOM file say it; no file name is taken for a patient's."""
+        return any(names_patient(self.root / path) for path in self.requested["path"])
 
 
-def read(root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder") -> pd.DataFrame:
+def read(
+    root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder", key: bytes | None = None
+) -> pd.DataFrame:
     """The manifest of the images in the classes' folders; `image_id` is `<dataset>/<class>/<path without suffix>`.
 
     Raises:
@@ -90,14 +104,20 @@ def read(root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "fo
     table = pd.DataFrame(rows)
     if (twice := table["image_id"].duplicated()).any():
         raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")
-    log.warning(
-        "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
-        "both sides of the split can't be seen; %s%s", dataset, len(table), ", ".join(_counts(table)),
-        f"; {others} other files are ignored" if others else "",
-    )  # fmt: skip
-    description = table[["image_id", "path"]].assign(
-        dataset=dataset, patient_id=table["image_id"], visit=0, age=float("nan"), sex=None, view=None
-    )
+    others = f"; {others} other files are ignored" if others else ""
+    log.info("%s: %s%s", dataset, ", ".join(_counts(table)), others)
+    description = table[["image_id", "path"]].assign(dataset=dataset, patient_id=table["image_id"], visit=0)
+    tags = survey([root / path for path in table["path"]], description, key)
+    if tags is None:
+        log.warning(
+            "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
+            "both sides of the split can't be seen", dataset, len(table),
+        )  # fmt: skip
+        description = description.assign(age=float("nan"), sex=None, view=None)
+    else:
+        description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
+        description["patient_id"] = description["patient_id"].fillna(description["image_id"])
+        description["visit"] = visits_in_order(description.assign(time=tags["time"]), ["time"])
     labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(abnormal=table["abnormal"])
     return manifest(description, labels)
 

@@ -1,4 +1,4 @@
-"""A user's own radiographs: a csv file that names PNG or JPEG images and says what is known about each."""
+"""A user's own radiographs: a csv file that names image files and says what is known about each."""
 
 import logging
 import posixpath
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.dicom.pseudonyms import keyed, read_key
+from lungdet.data.dicom.tags import contradictions, names_patient, survey
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.sources.cells import (
     label,
@@ -38,7 +40,7 @@ class TableDataModule(RadiographDataModule):
 
     The file is comma-separated, UTF-8, one row an image, with a header of these names; an empty cell means unknown.
 
-    - `path` (needed): the image file, relative to `root`, or absolute and within it. PNG or JPEG, 8 or 16 bit.
+    - `path` (needed): the image file, relative to `root`, or absolute and within it. PNG, JPEG, TIFF, BMP or DICOM.
     - `abnormal` (needed): 1 or 0; or words, with `data.abnormal=[pneumonia,tb]` for those that are abnormal, all
       others being normal.
     - `patient_id`: whose image it is. **Without it every image counts as its own patient, and a patient on both
@@ -51,6 +53,9 @@ class TableDataModule(RadiographDataModule):
     - `split`: train, val or test, which `data.split=file` takes where no `data.split_file` is given.
     - any of the findings of `lungdet.findings.FINDINGS` (`effusion`, `tuberculosis`, ..): 1 or 0.
 
+    Of DICOM files `patient_id`, `visit`, `age`, `sex` and `view` are read from tags where the table has no such column;
+    where it has, the table is taken, and one line counts the contradictions.
+
     Where the file has other names for them: `data.columns={path: image, abnormal: label}`, these names first.
 
     Other columns are ignored, and one line says which. Source, licence, how the labels were made and how to cite:
@@ -62,6 +67,8 @@ class TableDataModule(RadiographDataModule):
         table: the csv file.
         columns: what the file calls columns, by the name that they have here.
         abnormal: words of the column `abnormal` that mean 1; none where it holds 1 and 0.
+        pseudonymize: a file with the key of the pseudonyms that patients go by, the table's and those of DICOM tags.
+            None leaves the table's as they are, and calls a patient of DICOM files after the first of their images.
         keys: everything that `RadiographDataModule` accepts.
     """
 
@@ -74,14 +81,16 @@ class TableDataModule(RadiographDataModule):
         table: str | Path,
         columns: Mapping[str, str] | None = None,
         abnormal: Sequence[str] = (),
+        pseudonymize: str | Path | None = None,
         **keys,
     ) -> None:
+        self.key = read_key(pseudonymize)
         self.table, self.columns, self.abnormal = Path(table).expanduser(), columns, abnormal
         super().__init__(_root(self.table, columns) if root is None else root, **keys)
 
     def read(self) -> pd.DataFrame:
         """The manifest of the images that are there (module function `read`)."""
-        return read(self.table, self.root, self.columns, self.abnormal)
+        return read(self.table, self.root, self.columns, self.abnormal, self.key)
 
     def own_split(self) -> pd.DataFrame:
         """The table's column `split`, by image.
@@ -97,15 +106,23 @@ class TableDataModule(RadiographDataModule):
 
     @cached_property
     def patients_known(self) -> bool:
-        """Whether the table has a column `patient_id`."""
-        return "patient_id" in read_csv(self.table, self.columns)
+        """Whether the table has a column `patient_id`, or the tags of a DICOM file say it."""
+        if "patient_id" in read_csv(self.table, self.columns):
+            return True
+        return any(names_patient(self.root / path) for path in self.requested["path"])
 
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
         return dict.fromkeys(self.requested["dataset"].unique(), self.root)
 
 
-def read(csv: Path, root: Path, columns: Mapping[str, str] | None = None, abnormal: Sequence[str] = ()) -> pd.DataFrame:
+def read(
+    csv: Path,
+    root: Path,
+    columns: Mapping[str, str] | None = None,
+    abnormal: Sequence[str] = (),
+    key: bytes | None = None,
+) -> pd.DataFrame:
     """The manifest of the table's images that are there, in the table's order.
 
     `image_id` is `<dataset>/<file stem>`; where a dataset has one stem in several folders, those images keep their
@@ -119,27 +136,35 @@ def read(csv: Path, root: Path, columns: Mapping[str, str] | None = None, abnorm
     check_folder(root, "table", f"the images that {csv.name} names")
     tell_ignored(table, csv)
     path, dataset, name = _identity(table, root, csv)
+    images = pd.DataFrame({"image_id": dataset + "/" + name, "dataset": dataset})
+    tags = survey([root / place for place in path], images, key)
     if "patient_id" in table:
         patient = _patients(table, dataset, csv)
+        patient = dataset + "/" + (patient if key is None else patient.map(lambda own: keyed(own, key)))
+    elif tags is not None:
+        patient = tags["patient_id"].fillna(images["image_id"])
     else:
-        patient = name
+        patient = images["image_id"]
         log.warning(
             "table: %s has no column patient_id, so every image counts as its own patient: images of one patient "
             "on both sides of the split can't be seen",
             csv,
         )
-    description = pd.DataFrame(
-        {
-            "image_id": dataset + "/" + name,
-            "dataset": dataset,
-            "path": path,
-            "patient_id": dataset + "/" + patient,
-            "age": numbers(table, "age", csv, 0, 120),
-            "sex": _sex(table, csv),
-            "view": named(table, "view", csv, "; an empty cell means unknown").str.upper(),
-        }
+    description = images.assign(
+        path=path,
+        patient_id=patient,
+        age=numbers(table, "age", csv, 0, 120),
+        sex=_sex(table, csv),
+        view=named(table, "view", csv, "; an empty cell means unknown").str.upper(),
     )
-    description["visit"] = _visits(table, description["patient_id"], csv)
+    if tags is not None:
+        own = description[[column for column in ("patient_id", "age", "sex", "view") if column in table]]
+        if kinds := contradictions(own, tags):
+            log.warning(
+                "table: %s and the DICOM tags contradict each other, the table is taken: %s", csv, ", ".join(kinds)
+            )
+        description = description.assign(**tags[[column for column in ("age", "sex", "view") if column not in table]])
+    description["visit"] = _visits(table, patient, None if tags is None else tags["time"], csv)
     labels = pd.DataFrame({column: label(table, column, csv, abnormal) for column in (*FINDINGS, "abnormal")})
     contradiction = (labels["abnormal"] == 0) & (labels[list(FINDINGS)] == 1).any(axis=1)
     if contradiction.any():
@@ -205,9 +230,11 @@ def _sex(table: pd.DataFrame, csv: Path) -> pd.Series:
     return sex
 
 
-def _visits(table: pd.DataFrame, patient: pd.Series, csv: Path) -> pd.Series:
+def _visits(table: pd.DataFrame, patient: pd.Series, time: pd.Series | None, csv: Path) -> pd.Series:
+    """By the column, else by the time that tags tell, else in the order of the rows."""
     if "visit" not in table:
-        return patient.groupby(patient).cumcount()
+        order = pd.DataFrame({"patient_id": patient, "time": 0.0 if time is None else time})
+        return visits_in_order(order, ["time"])
     visit = needed(table, "visit", csv)
     order = pd.DataFrame({"patient_id": patient, "visit": numbers(table, "visit", csv)})
     refuse(

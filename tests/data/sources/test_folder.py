@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         table = read(folder, ["tb", "copd"]).set_index("image_id")
     assert table["abnormal"].to_dict() == {
         "folder/copd/deep/er/c": 1, "folder/normal/2024/b": 0, "folder/normal/a": 0, "folder/tb/a": 1,
