@@ -11,6 +11,7 @@ PROGRAMS = {
     "train": "train a model, or with -m many: a run folder with checkpoints, metrics and predictions",
     "evaluate": "compare finished runs: report.html, every number and interval",
     "predict": "have a finished run look at new radiographs: a worklist, most suspicious first",
+    "export": "write a finished run as one file that needs no lungdet: ONNX, TorchScript, torch.export",
     "runs": "list the runs in a folder: state, validation, time",
     "check": "look at a dataset before training on it: numbers, oddities, copies, advice",
     "prepare": "decode a dataset's images without training on them",

@@ -89,8 +89,9 @@ class Steps(nn.Module):
     def _by_case(self, steps: Tensor, length: Tensor) -> Tensor:
         """(S, D), case after case, -> (N, T, D), padded with zeros on the right."""
         images, cases = steps.shape[0], length.shape[0]  # torch.export takes len() for a constant
-        case = torch.arange(cases, device=length.device).repeat_interleave(length, output_size=images)
-        place = torch.arange(images, device=length.device) - (length.cumsum(0) - length)[case]
+        number, end = torch.arange(images, device=length.device), length.cumsum(0)
+        case = (number[:, None] >= end).sum(1)  # ONNX has no repeat_interleave of a known size
+        place = number - (end - length)[case]
         return steps.new_zeros(cases, self.visits, steps.shape[1]).index_put((case, place), steps)
 
     def _gaps(self, when: Tensor, length: Tensor) -> Tensor:
