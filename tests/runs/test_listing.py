@@ -1,16 +1,16 @@
 """`lungdet runs FOLDER` says of each run what has become of it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from lungdet.programs import runs
 from lungdet.runs import listing, starting
 from lungdet.runs.folder import Run, find_runs, finish
+from tests.calling import call
 from tests.runs.test_folder import config, cut_run
 
 
@@ -80,15 +80,14 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
         OmegaConf.save({"trainer": {"max_epochs": epochs}}, multirun / name / "config.yaml")
     (multirun / "damaged/metrics.csv").write_text("epoch\n0\n")
     monkeypatch.setenv("TOKEN", "hunter2")
-    command = [sys.executable, "-m", "lungdet", "runs"]
-    listed = subprocess.run([*command, str(multirun)], capture_output=True, text=True)
+    listed = call(runs, multirun)
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.count("not begun") == 2
     assert listed.stdout.count("Not listed: ") == 2
     assert "damaged/metrics.csv is damaged" in listed.stdout
     assert "hunter2" not in listed.stdout
     assert "model=cnn_lstm seed=2" in listed.stdout
-    wrong = subprocess.run([*command, str(multirun / "none")], capture_output=True, text=True)
+    wrong = call(runs, multirun / "none")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("lungdet runs: ")
     assert "no such folder" in wrong.stderr

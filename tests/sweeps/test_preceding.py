@@ -128,6 +128,7 @@ def side_by_side(folder: Path, *command: str) -> list[str]:
     return [process.communicate(timeout=600)[0] for process in processes]
 
 
+@pytest.mark.slow
 def test_of_two_processes_the_first_trains_it_and_none_goes_on_without_it(tmp_path: Path) -> None:
     (tmp_path / "twice.py").write_text(TWICE)
     printed = side_by_side(tmp_path, sys.executable, "twice.py", *words_of(tmp_path, "+job=a", failures=1))

@@ -4,7 +4,9 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -17,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
 import evaluate
@@ -27,6 +29,7 @@ from lungdet.evaluation.gathering import trials
 from lungdet.evaluation.gathering.families import require_pairs
 from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.evaluation.sections.contract import Study
 from lungdet.machine.commands import override
 from lungdet.runs.folder import find_runs
 from lungdet.sweeps.search.sweeper import Search
@@ -71,8 +74,23 @@ def by_learning_rate(job: Job, number: int = 0) -> float:
     return abs(math.log10(float(job["model.learning_rate"])) + 3) + (job["model"] == "cnn")
 
 
+@cache
+def composed(*words: str) -> DictConfig:
+    return GlobalHydra.instance().config_loader().load_configuration("train", [*words], RunMode.MULTIRUN)
+
+
+def multirun(words: Sequence[str]) -> DictConfig:
+    """What Hydra composes of them; of the sweep's own values, which others hardly depend on, without Hydra."""
+    words = {word.partition("=")[0]: word for word in words}.values()
+    plain = [word for word in words if re.fullmatch(r"(outputs|sweep\.(name|trials|seed))=[\w./-]+", word)]
+    config = deepcopy(composed(*(word for word in words if word not in plain)))
+    with open_dict(config):
+        config.merge_with_dotlist(plain)
+    return config
+
+
 @pytest.fixture
-def search(tmp_path: Path) -> Iterator[Callable[..., Launcher]]:
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Launcher]]:
     """Starts the sweeper with the project's own configuration, by default in the same folder again."""
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -81,13 +99,14 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Launcher]]:
             *arguments: str, loss: Callable = by_learning_rate, name: str = "one", launcher=None, legal=True
         ) -> Launcher:
             arguments = ("sweep=optuna", f"sweep.name={name}", f"outputs={tmp_path}", *arguments)
-            config = loader.load_configuration("train", [*arguments], RunMode.MULTIRUN)
+            config = multirun(arguments)
             sweeper = Search(params=config.hydra.sweeper.params)
             sweeper.config = config
             sweeper.hydra_context = HydraContext(loader, Callbacks())
             sweeper.launcher = launcher or Launcher(loss)
-            if legal:  # composing a job takes most of the time
+            if legal:  # composing jobs takes most of the time
                 sweeper.validate_batch_is_legal = lambda _: None
+                monkeypatch.setattr(loader, "load_sweep_config", lambda config, _: config)
             sweeper.sweep([*arguments])
             return sweeper.launcher
 
@@ -322,13 +341,17 @@ def trial(folder: Path, model: str, number: int, loss: float | None, **more) -> 
     return run
 
 
-def reported(folder: Path) -> tuple[dict, str]:
+def evaluated(folder: Path) -> tuple[dict, Study]:
     results, skipped = collect([folder])
     results = trials.best(results)
     require_pairs(results)
     models, left_out = group(results)
-    study = summary.study_of(models, skipped + left_out, "youden", None, folder / "report", 200)
-    numbers = summary.summarise(study)
+    study = summary.study_of(models, skipped + left_out, "youden", None, folder / "report", 100)
+    return summary.summarise(study), study
+
+
+def reported(folder: Path) -> tuple[dict, str]:
+    numbers, study = evaluated(folder)
     report.write(numbers, study)
     return numbers, (folder / "report/report.md").read_text()
 
@@ -366,7 +389,7 @@ def test_unequal_numbers_of_trials_are_warned_of_among_the_caveats(tmp_path):
 def test_a_model_that_was_not_searched_at_all_is_warned_of_even_beside_a_single_trial(tmp_path):
     trial(tmp_path, "cnn", 0, 0.5)
     write_run(tmp_path / "plain", "cnn_lstm")
-    [said] = [one for one in caveats.caveats(reported(tmp_path)[0]) if "Unequal search" in one]
+    [said] = [one for one in caveats.caveats(evaluated(tmp_path)[0]) if "Unequal search" in one]
     assert "CNN 1 and CNN-LSTM none" in said
 
 
@@ -374,7 +397,7 @@ def test_the_best_trial_and_later_runs_of_its_values_are_seeds_of_one_model(tmp_
     for number, loss in enumerate((0.6, 0.5)):
         trial(tmp_path, "cnn", number, loss)
     write_run(tmp_path / "more", "cnn", seed=1, config={"model.learning_rate": 0.002})
-    numbers, _ = reported(tmp_path)
+    numbers, _ = evaluated(tmp_path)
     assert [block["seeds"] for block in numbers["models"].values()] == [[0, 1]]
 
 
