@@ -133,16 +133,15 @@ def test_any_other_error_is_left_as_it_is(error: Exception, alone: bool) -> None
         raise error
 
 
-def test_a_folder_to_write_in_is_made_and_left_empty_or_refused_at_once(tmp_path: Path) -> None:
-    require_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError):
-        require_writable(tmp_path / "file" / "b")
+def test_a_place_to_write_in_is_left_as_it_is_or_refused_by_its_key(tmp_path: Path) -> None:
+    require_writable("out", tmp_path / "a" / "b.csv")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r"^out=/proc/a/b: nothing can be written in /proc \(.*\); name another place"):
+        require_writable("out", Path("/proc/a/b"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(SystemExit, match=rf": {tmp_path}: Permission denied"), plain_errors():
-        require_writable(tmp_path)
+    with pytest.raises(InputError, match=rf"out={tmp_path}: .* \(Permission denied\)"):
+        require_writable("out", tmp_path)

@@ -10,13 +10,14 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lungdet.configuration.jobs import examples
 from lungdet.configuration.keys import require_known
 from lungdet.errors import InputError, plain_errors
 from lungdet.instantiation import require_kinds
 from lungdet.machine.commands import key_of
+from lungdet.machine.writing import require_writable
 
 
 class Check(Callback):
@@ -31,6 +32,7 @@ class Check(Callback):
             if "sweep.name" in map(key_of, config.hydra.overrides.task):
                 raise InputError("sweep.name names the folder of several jobs: add -m; a run's is hydra.run.dir=FOLDER")
             check(config)
+            _require_place(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Comes before the multirun's folder is made, which goes again where no job leaves anything in it."""
@@ -41,6 +43,7 @@ class Check(Callback):
                     check(loader.load_sweep_config(config, words))
                 except InputError as error:
                     raise InputError(f"{error} (in the job {' '.join(words)})") from error
+            _require_place(config, "sweep")
         atexit.register(_remove_empty, Path(config.hydra.sweep.dir).absolute())
 
 
@@ -52,6 +55,15 @@ def check(config: DictConfig) -> None:
     """
     require_known(config, GlobalHydra.instance().config_loader())
     require_kinds(config, config.get("trust") or ())
+
+
+def _require_place(config: DictConfig, kind: str) -> None:
+    """Pass only where Hydra can make the folder of a `run` or a `sweep`, as far as its name is no interpolation."""
+    folder = OmegaConf.to_container(config.hydra[kind])["dir"]
+    if folder.startswith("${outputs}"):
+        require_writable("outputs", Path(config.outputs))
+    elif folder != ".":  # of programs that leave nothing there
+        require_writable(f"hydra.{kind}.dir", Path(folder.partition("${")[0]))
 
 
 @contextmanager

@@ -82,12 +82,12 @@ def begin(
     skipped: Sequence[Skipped],
     external: str | None,
 ) -> None:
-    """Makes the report's folder, before hours are spent, and logs what is evaluated: which runs, on how many images.
+    """Sees that a report can be written, before hours are spent, and logs what is evaluated: which runs, which images.
 
     Raises:
-        OSError: nothing can be written there.
+        InputError: nothing can be written there.
     """
-    require_writable(out)
+    require_writable("out", out)
     for run in skipped:
         if run.elsewhere is None:
             log.warning("not evaluated: %s: %s", run.folder, run.reason)

@@ -3,27 +3,31 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from lungdet.errors import InputError
 from lungdet.machine.writing import PARTIAL, make_folder, replacing, write_text
 
 
 class Parts:
-    """The folder `<out>.partial`, which knows what was asked for and holds a file a piece.
+    """A folder that knows what was asked for and holds a file a piece.
 
     Args:
-        out: the file that will be written.
+        folder: which is there.
         request: what decides the predictions, by name; texts and numbers.
 
     Raises:
-        InputError: the folder is there and holds parts of another request.
+        InputError: the folder holds parts of another request.
     """
 
-    def __init__(self, out: Path, request: dict[str, object]) -> None:
-        self.folder = out.with_name(out.name + PARTIAL)
+    def __init__(self, folder: Path, request: dict[str, object]) -> None:
+        self.folder = folder
         kept = self.folder / "request.json"
         before = json.loads(kept.read_text()) if kept.is_file() else request
         if differing := [key for key in request if before.get(key) != request[key]]:
@@ -31,8 +35,27 @@ class Parts:
                 f"{self.folder} holds parts of predictions that were cut, with other {', '.join(differing)}: repeat "
                 "that command to finish them, delete the folder, or name another out"
             )
-        make_folder(self.folder)
         write_text(kept, json.dumps(request, indent=1) + "\n")
+
+    @classmethod
+    @contextmanager
+    def locked(cls, out: Path, request: dict[str, object]) -> Iterator[Self]:
+        """Those of the file `out`, in `<out>.partial`; within the block no other process writes it.
+
+        Raises:
+            InputError: one does already; or as above.
+        """
+        folder = out.with_name(out.name + PARTIAL)
+        make_folder(folder)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"out={out}: another process is writing it; wait for its end, or name another") from None
+        try:
+            yield cls(folder, request)
+        finally:
+            lock.release()
 
     def finished(self, number: int) -> pd.DataFrame | None:
         """A piece, if it was written."""

@@ -38,7 +38,8 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
         How many images could not be read.
 
     Raises:
-        InputError: nothing to predict, another ending of `out`, or parts of another request beside it.
+        InputError: nothing to predict, another ending of `out`, parts of another request beside it, or another process
+            that writes it.
     """
     require_whole("batch_size", batch_size, 1)
     if workers is not None:
@@ -48,9 +49,16 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
     if out.is_dir():
         raise InputError(f"out={out}: a folder has this name")
     pieces = cases.pieces(cases.read(images, model.series), model.piece(batch_size))
-    require_writable(out.absolute().parent)
-    parts = Parts(out, _request(model, pieces, batch_size))
-    scored = _scored(model, pieces, parts, batch_size, workers)
+    require_writable("out", out)
+    with Parts.locked(out, _request(model, pieces, batch_size)) as parts:
+        scored = _scored(model, pieces, parts, batch_size, workers)
+        excluded = _written(model, scored, out)
+        parts.remove()
+    return excluded
+
+
+def _written(model: Model, scored: pd.DataFrame, out: Path) -> int:
+    """Write what can be read and what cannot; say how many of these there are."""
     unreadable = scored["reason"].notna()
     excluded = scored.loc[unreadable, ["image", "reason"]].sort_values("image")
     ranked = _ranked(model, scored[~unreadable])
@@ -62,7 +70,6 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
     else:
         beside.unlink(missing_ok=True)  # of an earlier command
     _save(ranked, out)
-    parts.remove()
     log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
     if flagged := int(ranked["flagged"].sum()):
         log.warning("%s of them are flagged: unlike the images that the run knows", f"{flagged:,}")

@@ -50,12 +50,22 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder unless it is there, and pass only where a file can be written in it, before hours are spent.
+def require_writable(key: str, path: Path) -> None:
+    """Pass only where a file or folder can be made or replaced, before hours are spent; nothing is left.
+
+    Args:
+        key: what names it in a configuration.
+        path: need not be there, nor the folders that it is in.
 
     Raises:
-        OSError: it cannot be made or written.
+        InputError: it cannot.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        place = path.absolute() if path.is_dir() else path.absolute().parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryDirectory(dir=place):
+            pass
+    except OSError as error:
+        why = f"nothing can be written in {place} ({error.strerror})"
+        raise InputError(f"{key}={path}: {why}; name another place") from error

@@ -25,9 +25,10 @@ def main(config: DictConfig) -> None:
 
     with plain_errors():
         out = Path(config.out)
-        require_writable(out)
+        require_writable("out", out)
         report = examine(instantiate("data", config.data, config.trust))
         facts = {key: value for key, value in report.items() if key not in ("tables", "sheet")}
+        out.mkdir(parents=True, exist_ok=True)
         write_text(out / "check.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
         write_text(out / "check.html", showing.page(report))
         showing.show(report, config.named)

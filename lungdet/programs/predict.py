@@ -36,6 +36,7 @@ def predict(config: DictConfig) -> int:
     """Load the run, have it predict, and say how many images could not be read."""
     from lungdet.inference import explaining, overlays, worklist
     from lungdet.inference.model import load
+    from lungdet.machine.writing import require_writable
 
     for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
         if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
@@ -45,6 +46,7 @@ def predict(config: DictConfig) -> int:
     images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
     if asked["overlays"] is not None:
         explaining.require(model.networks, asked["label"], asked["method"])
+        require_writable("overlays", Path(asked["overlays"]).expanduser())
     excluded = worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])
     if asked["overlays"] is not None:
         folder, how = Path(asked["overlays"]).expanduser(), (asked["label"], asked["method"])

@@ -61,6 +61,9 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["data=table"], "data.table has no value yet; give data.table=VALUE"),
         (["-m", "seed=0,1", "model.hidden=1.5"], "model.hidden=1.5: a whole number is needed (in the job seed=0"),
         (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
+        (["outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc (No such file or directory); name"),
+        (["-m", "seed=0,1", "outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc"),
+        (["hydra.run.dir=/proc/x/${seed}"], "hydra.run.dir=/proc/x: nothing can be written in /proc"),
     ],
 )  # fmt: skip
 def test_it_is_told_before_anything_is_made(tmp_path: Path, words: list[str], message: str) -> None:

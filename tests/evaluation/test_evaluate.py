@@ -117,7 +117,7 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
         ([f"runs=[{run},{other}]"], "their test parts differ"),
         ([f"runs={run}", "threshold.rule=yuden"], "the rules are"),
         ([], "runs=FOLDER"),
-        ([f"runs={run}", f"out={run / 'config.yaml' / 'report'}"], "a file is where a folder is to be"),
+        ([f"runs={run}", f"out={run / 'config.yaml' / 'report'}"], "(Not a directory); name another place"),
         ([f"runs={run}", "draw=100"], "draw: there is no such key; did you mean draws?"),
     ]
     for arguments, message in cases:

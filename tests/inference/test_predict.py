@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy.special import expit
 
 import lungdet
@@ -148,6 +149,9 @@ def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was
     assert not out.exists()
     refused = call(predict, *words, "batch_size=8")
     assert "holds parts of predictions that were cut, with other batch_size" in refused.stderr
+    with FileLock(tmp_path / "list.csv.partial" / ".lock"):
+        refused = call(predict, *words, "batch_size=16")
+    assert f"out={tmp_path}/list.csv: another process is writing it" in refused.stderr
     done = call(predict, *words, "batch_size=16")
     assert done.returncode == predict.SOME_UNREADABLE, done.stderr
     assert "going on: 32 of 50 images are done" in done.stdout
@@ -225,6 +229,7 @@ def test_what_cannot_be_asked_is_one_line_and_leaves_nothing(
         (tmp_path / "empty", "out/list.csv", "no image in this folder"),
         (tmp_path / "nix", "out/list.csv", "there is no such file or folder"),
         (clinic, "out/list.xls", "a name that ends in .csv or .parquet is needed"),
+        (clinic, "/proc/x/list.csv", "out=/proc/x/list.csv: nothing can be written in /proc"),
     ):
         with pytest.raises(InputError, match=message):
             worklist.write(radiographs, images, tmp_path / out)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.download.unpacking import DownloadError, UntrustedError, unpack
 from lungdet.machine import commands
-from lungdet.machine.writing import write_text
+from lungdet.machine.writing import require_writable, write_text
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def download(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "root"):
         raise DownloadError(f"where to? root=DIR, the folder that data.root names when training on {config.dataset}")
     root = Path(config.root).expanduser()
+    require_writable("root", root)
     (root / "download").mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / "download" / ".lock", timeout=0):
