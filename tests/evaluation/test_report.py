@@ -19,7 +19,7 @@ from lungdet.evaluation.sections import comparability, data_and_split
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.page import drawing, figures
 from lungdet.page.wording import percent
-from tests.evaluation.sections.test_gap import rendered, summarised
+from tests.evaluation.summaries import rendered, summarised
 from tests.fake_runs import evaluate, predictions, two_runs, without_source, write_run
 
 DATASETS = {"chestxray14": 60, "montgomery": 20, "shenzhen": 30}

@@ -217,7 +217,7 @@ def test_a_failure_that_is_not_the_sizes_keeps_its_own_message(monkeypatch: pyte
         backbone(torch.rand(1, 1, 96, 96))
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_timm_backbone_is_exported_with_its_map(strict: bool) -> None:
     backbone, image = TimmBackbone("mixer_s32_224").eval(), torch.rand(2, 1, 224, 224)
     backbone.network.blocks = backbone.network.blocks[:1]  # all are alike, and each takes its time

@@ -144,6 +144,7 @@ def test_for_a_gpu_images_are_left_as_they_are(radiographs: Radiographs) -> None
         assert Batches(radiographs, order, 1, torch.device(device))._buffers._places.dtype == pixel
 
 
+@pytest.mark.slow  # they import all that this process did
 def test_workers_that_are_not_forked_send_images(radiographs: Radiographs) -> None:
     batches = Batches(radiographs, InOrder(np.arange(64), 8, shuffle=False), 1)
     batches._loader.multiprocessing_context = "spawn"

@@ -22,7 +22,7 @@ from lungdet.page.document import flat
 from lungdet.page.wording import FLAGS, label
 from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
-from tests.evaluation.sections.test_gap import summarised
+from tests.evaluation.summaries import summarised
 from tests.fake_runs import predictions, write_run
 
 

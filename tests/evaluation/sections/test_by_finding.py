@@ -10,17 +10,14 @@ from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import by_finding
 from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.findings import FINDINGS
-from lungdet.page import drawing, figures
-from tests.evaluation.sections.test_gap import rendered, summarised
+from tests.evaluation.summaries import rendered, summarised
 from tests.fake_runs import evaluate, predictions, two_runs, write_run
 
 
 @pytest.fixture(scope="module")
 def of_findings(tmp_path_factory):
-    """Two seeds of each model of findings, evaluated with figures: (summary, document, folder of the report)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "svg", drawing.svg)
-        return evaluate(two_runs(tmp_path_factory.mktemp("runs"), seeds=(0, 1), task="findings"))
+    """Two seeds of each model of findings, evaluated: (summary, document, folder of the report)."""
+    return evaluate(two_runs(tmp_path_factory.mktemp("runs"), seeds=(0, 1), task="findings"))
 
 
 def test_the_core_is_the_mean_over_findings_with_both_classes(of_findings):

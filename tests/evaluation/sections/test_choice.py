@@ -7,9 +7,9 @@ import pytest
 from lungdet.evaluation import report, sections
 from lungdet.evaluation.sections import choice
 from tests.evaluation.sections.test_data_need import learning_curves
-from tests.evaluation.sections.test_gap import APART, rendered, summarised
 from tests.evaluation.sections.test_generalisation import cross
 from tests.evaluation.sections.test_image_quality import write_degraded
+from tests.evaluation.summaries import APART, rendered, summarised
 from tests.fake_runs import two_runs, write_run
 
 

@@ -5,7 +5,8 @@ import pytest
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import data_need
 from lungdet.page import sentences
-from tests.evaluation.sections.test_gap import rendered, studied, summarised, write_train
+from tests.evaluation.sections.test_gap import write_train
+from tests.evaluation.summaries import rendered, studied, summarised
 from tests.fake_runs import two_runs, write_run
 
 FRACTIONS = (0.1, 0.5, 1.0)

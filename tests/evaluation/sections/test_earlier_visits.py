@@ -12,8 +12,8 @@ from lungdet.evaluation.statistics.visits import Group, groups, label_before
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
 from lungdet.page.document import flat
-from tests.evaluation.sections.test_gap import rendered
 from tests.evaluation.sections.test_recurrence import CNN, LSTM, cohort, replicates, simulated, summarised
+from tests.evaluation.summaries import rendered
 
 
 def of_labels(table, logit):

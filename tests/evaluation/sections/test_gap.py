@@ -5,14 +5,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from lungdet.evaluation import sections, summary
-from lungdet.evaluation.gathering.models import Model, group
-from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.sections import calibrated, gap, referral, sensitivity, subgroups
+from lungdet.evaluation.gathering.models import Model
+from lungdet.evaluation.sections import gap
 from lungdet.evaluation.statistics import paired
 from lungdet.findings import FINDINGS
-from lungdet.page import document, sentences
+from lungdet.page import sentences
 from tests.evaluation.gathering.test_parts import folds
+from tests.evaluation.summaries import rendered, replicates, summarised
 from tests.fake_runs import consistent, predictions, two_runs, write_run
 
 
@@ -21,36 +20,6 @@ def write_train(run, skill=3.0, seed=2000, draw=0, images=80, labels=("abnormal"
     made = predictions({"chestxray14": images}, seed=seed, skill=skill, draw=draw, labels=labels)
     (made if table is None else table).to_parquet(run / "predictions" / "train.parquet")
     return run
-
-
-def replicates(folder):
-    return group(collect([folder])[0])[0]
-
-
-APART = (calibrated.SECTION, referral.SECTION, sensitivity.SECTION, subgroups.SECTION)
-"""Take most of the time that a summary takes, and nothing else is made of them."""
-
-
-def studied(folder, draws=200):
-    """What sections measure of a folder of runs."""
-    results, skipped = collect([folder])
-    models, left_out = group(results)
-    return summary.study_of(models, skipped + left_out, None, None, folder / "report", draws)
-
-
-def summarised(folder, draws=200):
-    """The summary of a folder of runs, without the sections that stand apart."""
-    study = studied(folder, draws)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "SECTIONS", [section for section in sections.SECTIONS if section not in APART])
-        return summary.summarise(study)
-
-
-def rendered(blocks):
-    """Markdown and HTML of a section, to be searched."""
-    written = document.Document("title", "answer", [document.Section("section", blocks)])
-    assert "<h2" in document.html(written)
-    return document.markdown(written)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from lungdet.evaluation.sections import generalisation
 from lungdet.page import sentences
 from lungdet.page.document import flat
 from tests.evaluation.gathering.test_parts import sources
-from tests.evaluation.sections.test_gap import rendered, replicates, studied, summarised
+from tests.evaluation.summaries import rendered, replicates, studied, summarised
 from tests.fake_runs import predictions, two_runs, write_run
 
 SOURCES = {"chestxray14": 80, "montgomery": 60, "shenzhen": 60}

@@ -13,7 +13,7 @@ from lungdet.evaluation.statistics import intervals
 from lungdet.page import sentences
 from lungdet.page.document import flat
 from tests.evaluation.gathering.test_parts import folds
-from tests.evaluation.sections.test_gap import rendered, replicates, summarised
+from tests.evaluation.summaries import rendered, replicates, summarised
 from tests.fake_runs import predictions, write_run
 
 LEVELS = {"noise": (5, 40), "exposure": (0.5, 2), "compression": (50, 5)}

@@ -22,7 +22,7 @@ from lungdet.evaluation.statistics.measure import estimated
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
 from lungdet.page.document import flat
-from tests.evaluation.sections.test_gap import rendered
+from tests.evaluation.summaries import rendered
 from tests.fake_runs import evaluate, predictions, write_run
 from tests.simulated import several_seeds
 

@@ -7,7 +7,7 @@ from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import comparability, shortcuts
 from lungdet.evaluation.statistics import metrics
-from tests.evaluation.sections.test_gap import rendered, summarised
+from tests.evaluation.summaries import rendered, summarised
 from tests.fake_runs import evaluate, fold_of, predictions, two_runs, write_run
 
 

@@ -191,7 +191,7 @@ def test_a_gaps_interval_is_that_of_a_loop_over_redrawn_patients(tmp_path):
 def test_groups_of_single_images_have_the_interval_of_two_independent_shares(tmp_path):
     table = described(1200)
     table["patient_id"] = table["image_id"]
-    [gap] = [g for g in subgroups.of_model(replicates(tmp_path, table), HALF, 4000)["gaps"] if g["attribute"] == "sex"]
+    [gap] = [g for g in subgroups.of_model(replicates(tmp_path, table), HALF, 1500)["gaps"] if g["attribute"] == "sex"]
     sizes = [((table.sex == sex[0].upper()) & (table.target_abnormal == 1)).sum() for sex in gap["groups"]]
     error = math.sqrt(sum(value * (1 - value) / n for value, n in zip(gap["values"], sizes, strict=True)))
     assert (gap["interval"][1] - gap["interval"][0]) / 2 == pytest.approx(1.97 * error, rel=0.05)
