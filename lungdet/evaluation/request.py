@@ -55,9 +55,9 @@ def read(config: DictConfig) -> Request:
     views_asked = views(**config.views)
     predictions = config.predictions
     predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
-    beside = re.sub(r"[^A-Za-z0-9.-]+", "-", "-".join(predictions))[:100]
-    kinds = [*([data] if data else []), *(["views"] if len(views_asked) > 1 else []), *([beside] if beside else [])]
-    name = "-".join(["report", *kinds])
+    beside = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") or "other"
+    several = "views" if len(views_asked) > 1 else None
+    name = "-".join(filter(None, ["report", data, several, beside if predictions else None]))
     out = Path(config.out or common_parent(folders) / name)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(

@@ -29,12 +29,12 @@ def test_runs_that_are_no_grid_or_the_best_of_a_search_are_not_made_by_one_multi
 
 def test_what_was_asked_for_is_not_offered_again():
     summary = {
-        "models": {"cnn": {"seeds": [0, 1, 2]}},
+        "models": {"cnn": {"seeds": [0, 1, 2]}, "reader": {"seeds": [], "peer": {}}},
         "efficiency": {"models": {}},
         "threshold": {"asked": True},
         "data": {"external": None},
     }
-    [(only, _)] = following(summary, [result()], ["runs=a"])
+    [(only, _)] = following(summary, [result()], ["runs=a", "predictions=b.csv"])  # which are of these images
     assert only == "python evaluate.py runs=a data=table data.table=FILE.csv data.root=IMAGES"
     offered = following(summary | {"efficiency": None, "threshold": {"asked": False}}, [result()], ["runs=a"])
     assert [text.partition("runs=a ")[2].partition("=")[0] for text, _ in offered] == [

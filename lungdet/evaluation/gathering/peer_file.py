@@ -152,7 +152,7 @@ def _meaning(column: str) -> tuple[str, str | None]:
     if kind.lower() not in KINDS:
         kind, name = "", column
     if not name:
-        return kind.lower(), "abnormal"
+        return kind.lower(), "abnormal" if kind else None
     return kind.lower(), "abnormal" if name.strip().lower() == "abnormal" else finding_of(name)
 
 

@@ -10,7 +10,7 @@ from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import sentences
 from lungdet.page.document import Details, Figure, Table, items
 from lungdet.page.marked import marked
-from lungdet.page.wording import label, metric_name, p_value, points, unit
+from lungdet.page.wording import join, label, metric_name, p_value, points, unit
 
 MOST_PAIRS = 8
 """A sweep with more pairs has its differences in the table alone."""
@@ -52,6 +52,10 @@ def tell(summary: dict) -> list:
         "a difference is shown where it is below 0.05. The other metrics have intervals only.",
         f"Exchanged: a permutation test that exchanges the models' predictions {drawn} by {drawn}; seeds not counted.",
     ]
+    if peers := [label(model) for model in summary["models"] if model not in without_peers(summary)["models"]]:
+        remarks.append(
+            f"{join(peers)}: without seeds; beside a model that has {SEEDS_NEEDED} that one's spread counts."
+        )
     columns = ["Metric", "Difference", "95 % interval", "p", "adjusted", "exchanged"]
     remarks += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
     table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, remarks)

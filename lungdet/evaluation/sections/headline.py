@@ -21,6 +21,7 @@ from lungdet.page.wording import (
     BASELINE_NAMES,
     counted,
     figure,
+    join,
     label,
     listed,
     metric_name,
@@ -117,7 +118,7 @@ def table(summary: dict, key: str, names: Sequence[str] = STUDY, dataset: str | 
     for model, values in summary["published"].items() if names == STUDY and dataset is None else ():
         cells = [figure(metric, values[metric]) if metric in values else "" for metric in names]
         rows.append([f"{label(model)}, published, other data", *cells])
-    return Table(["Model", *map(metric_name, names)], rows, 1, undefined(notes))
+    return Table(["Model", *map(metric_name, names)], rows, 1, undefined(_lacking(notes)))
 
 
 def further(summary: dict, study: Study) -> list[Block]:
@@ -265,13 +266,22 @@ def _thresholds(block: dict) -> str:
 
 
 def _explain(notes: dict, block: dict, key: str, name: str, names: Sequence[str] = STUDY) -> None:
-    """Collects who lacks which metric by the reason, so that one reason is one note."""
+    """Collects who lacks which metrics by the reason."""
     for metric, reason in block["undefined"].get(key, {}).items():
         if metric in names:
-            entry = f"{metric_name(metric)} of {name}"
-            notes.setdefault(reason, [])
-            if entry not in notes[reason]:
-                notes[reason].append(entry)
+            metrics_of = notes.setdefault(reason, {}).setdefault(name, [])
+            metrics_of.append(metric_name(metric))
+
+
+def _lacking(notes: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+    """By reason who lacks what, all together that lack the same: `Accuracy and F1 of CNN and CNN-LSTM`."""
+    lacking: dict[str, list[str]] = {}
+    for reason, of in notes.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, names in of.items():
+            alike.setdefault(tuple(names), []).append(name)
+        lacking[reason] = [f"{join([*names])} of {join(who)}" for names, who in alike.items()]
+    return lacking
 
 
 def _baseline(replicate: Replicate, answer: float | None) -> dict:

@@ -219,6 +219,7 @@ def test_the_images_of_all_folds_are_asked_for(tmp_path):
         peer(write(pooled.tables[0], tmp_path / "one.parquet"), pooled)
 
 
+@pytest.mark.slow
 def test_a_table_with_image_index_names_each_image_of_chestxray14(tmp_path, real_data):
     manifest = read_table(real_data / "ChestX-ray14")
     theirs = pd.read_csv(real_data / "ChestX-ray14" / "Data_Entry_2017_v2020.csv")[["Image Index"]]

@@ -35,10 +35,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     twin = folder / "theirs" / f"{HOSTILE}.csv"
     (folder / "theirs" / "twin.csv").rename(twin)
     quoted = f'"{twin}"'
-    words = (f"runs={folder / 'runs'}", f"predictions=[{quoted},{folder / 'theirs' / 'reader.csv'}]", "draws=100")
-    done = call(evaluate, *words, f"out={folder / 'report'}", cwd=folder)
+    words = (f"runs={folder / 'runs'}", f"predictions=[{quoted},theirs/reader.csv]", "draws=100")
+    done = call(evaluate, *words, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return folder / "report"
+    assert "reader: theirs/reader.csv, images told by the path in their dataset" in done.stdout
+    return folder / "runs" / "report-twin-script-alert-1-b-x-javascript-alert-2-reader"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,7 @@ def test_what_nobody_knows_of_it_is_said_and_no_threshold_is_made_up(numbers, re
     assert [caveat for caveat in numbers["caveats"] if "had learnt from these test patients is not known" in caveat]
     assert numbers["answer"].endswith("Whether reader had learnt from these test patients is not known.")
     assert "what the other systems had learnt from" in (report / "claim.md").read_text()
+    assert (report / "report.md").read_text().count("Accuracy, Precision, Recall and F1 of twin, ") == 1  # not 8 times
     text = (report / "report.md").read_text()
     for section in ("## Cost", "## Runs", "## Data and split", "## What the label can be guessed from"):
         part = text.partition(section)[2].partition("\n## ")[0]
@@ -110,6 +112,24 @@ def test_a_name_makes_no_tag_no_link_and_no_column(report):
     assert 'href="javascript' not in page
     rows = pd.read_csv(report / "tables" / "results.csv")
     assert [name for name in rows["Model"] if name.startswith("twin, <script>")]
+
+
+def test_a_file_that_lacks_images_is_refused_before_anything_is_written(report):
+    runs = report.parent
+    table = pd.read_csv(runs.parent / "theirs" / "reader.csv")
+    table[1:].to_csv(runs.parent / "theirs" / "fewer.csv", index=False)
+    done = call(evaluate, f"runs={runs}", "predictions=theirs/fewer.csv", cwd=runs.parent)
+    assert done.returncode == 1
+    assert "theirs/fewer.csv: 1 of the 200 tested images are missing: chestxray14/1_0000." in done.stderr
+    assert not (runs / "report-fewer").exists()
+
+
+def test_a_system_is_compared_with_the_models_that_are_no_controls_and_with_each_other():
+    model = models.Model
+    own = [model("cnn"), model("cnn_lstm"), model("cnn_lstm", {"model.shuffle": True})]
+    others = [model("a"), model("b")]
+    assert peers.pairs(own, others) == [*((first, second) for first in own[:2] for second in others), (*others,)]
+    assert peers.pairs(own[2:], others[:1]) == [(own[2], others[0])]
 
 
 def test_a_threshold_that_is_given_applies_to_all_and_findings_and_folds_are_judged_too(tmp_path):
@@ -127,6 +147,7 @@ def test_a_threshold_that_is_given_applies_to_all_and_findings_and_folds_are_jud
     pooled.test.to_parquet(tmp_path / "twin.parquet")
     both = own | peers.group(peers.read({"twin": tmp_path / "twin.parquet"}), own)
     study = summary.study_of(both, skipped, "fixed", 0.3, tmp_path / "report", 20)
+    assert [scores.estimates["auroc"].fixed for scores in study.scores.values()] == [False, True]
     assert study.cuts[models.Model("twin")][0]["effusion"] == pytest.approx(np.log(0.3 / 0.7))
     for section, key in [
         (by_finding, "findings"),
