@@ -14,6 +14,7 @@ import torch
 
 from lungdet.data.manifest import Sheet, identity
 from lungdet.data.patients import contradictions
+from lungdet.data.regions import Regions
 from lungdet.data.serving.batches import Batches
 from lungdet.data.serving.degrade import Degradation
 from lungdet.data.serving.device import Resident, Warps
@@ -94,6 +95,10 @@ class RadiographDataModule(lightning.LightningDataModule):
     def kept_together(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """The manifest with the `patient_id` that a split goes by: those of one id stand in one part."""
         return manifest
+
+    def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
+        """Where disease is known to be, by image id, in those of the manifest's images of which it is."""
+        return {}
 
     def prepare_data(self) -> None:
         """Decode every image into the store, once; at once if it is there already."""

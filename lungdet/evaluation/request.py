@@ -49,6 +49,7 @@ def read(config: DictConfig) -> Request:
         raise EvaluationError(
             f"logger={choice}: reports go to Weights & Biases alone; say logger=wandb, or leave it out"
         )
+    methods(config)
     thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
@@ -66,6 +67,22 @@ def read(config: DictConfig) -> Request:
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
     return Request(folders, data, views_asked, out, predictions)
+
+
+def methods(config: DictConfig) -> tuple[str, ...]:
+    """How the heat maps are made that are asked for; none where they are not.
+
+    Raises:
+        EvaluationError: no such method.
+    """
+    if config.explain is None:
+        return ()
+    asked = [*config.explain] if OmegaConf.is_list(config.explain) else [config.explain]
+    from lungdet.models.explaining import METHODS  # torch
+
+    if not asked or set(map(str, asked)) - METHODS.keys():
+        raise EvaluationError(f"explain={config.explain}: null, or one or several of {', '.join(METHODS)} are needed")
+    return tuple(dict.fromkeys(asked))
 
 
 def common_parent(folders: list[Path]) -> Path:

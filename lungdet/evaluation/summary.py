@@ -13,6 +13,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from lungdet.data.serving.views import ITSELF
+from lungdet.evaluation.explanations.explainer import Explainer
 from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.models import Model, identity, pairs
 from lungdet.evaluation.gathering.parts import Replicate
@@ -49,6 +50,7 @@ def study_of(
     draws: int,
     external: str | None = None,
     costs: dict | None = None,
+    explainer: Explainer | None = None,
 ) -> Study:
     """What all sections need to know of the models: who they are, their thresholds, their scores.
 
@@ -64,6 +66,7 @@ def study_of(
         draws: redrawn test parts that intervals are made of.
         external: what other data was scored, or None for the runs' own test part.
         costs: what `costs.measure` returned, or None where it was not asked for.
+        explainer: gives heat maps, or None where they were not asked for.
     """
     results = [result for replicates in models.values() for replicate in replicates for result in replicate.results]
     labels = results[0].labels
@@ -105,6 +108,7 @@ def study_of(
         out=out,
         skipped=skipped,
         costs=costs,
+        explainer=explainer,
     )
 
 

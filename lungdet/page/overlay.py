@@ -40,7 +40,7 @@ def overlay(
     share = _scaled(heat, grey.shape[:2])
     share = share[..., None] / max(float(share.max()), np.finfo(np.float32).tiny)
     colour = matplotlib.colormaps[COLOURS](0.35 + 0.6 * share[..., 0])[..., :3]
-    picture = _bytes(grey + (colour - grey) * OPAQUE * np.sqrt(share))
+    picture = _bytes(grey + (colour - grey) * OPAQUE * share**0.75)
     if weights is None:
         return picture
     share = weights / max(float(np.abs(weights).max()), np.finfo(np.float32).tiny)

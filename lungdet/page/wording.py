@@ -19,6 +19,14 @@ MODEL_NAMES = {
 FLAGS = {"model.shuffle": "shuffled", "model.frozen": "frozen"}
 """The settings that make a CNN-LSTM a control, and the word for one that has it."""
 
+METHODS = {
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "integrated_gradients": "integrated gradients",
+    "occlusion": "occlusion",
+}
+"""Of heat maps, what they are called."""
+
 BASELINE_NAMES = {
     "always_abnormal": "always abnormal",
     "always_normal": "always normal",

@@ -103,15 +103,18 @@ def report_on(
     data: str | None,
 ) -> None:
     """Compare models that were tested on the same images, and write the report."""
-    from lungdet.evaluation import report, summary
+    from lungdet.evaluation import report, request, summary
     from lungdet.evaluation.costs import costs
+    from lungdet.evaluation.explanations.explainer import Explainer
     from lungdet.evaluation.following import following
     from lungdet.evaluation.gathering import models
 
     rule, at = config.threshold.rule, config.threshold.at
     report.begin(family.out, compared, skipped, data)
     measured = costs.measure(models.kinds(compared), config.trust) if config.efficiency else None
-    study = summary.study_of(compared, skipped, rule, at, family.out, config.draws, data, measured)
+    methods = request.methods(config)
+    explainer = Explainer(methods, config.trust) if methods else None
+    study = summary.study_of(compared, skipped, rule, at, family.out, config.draws, data, measured, explainer)
     numbers = summary.summarise(study)
     written = report.write(numbers, study)
     report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)

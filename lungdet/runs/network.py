@@ -36,6 +36,13 @@ def network(run: Run, trust: Sequence[str] = ()) -> Classifier:
     return model
 
 
+def randomised(run: Run, trust: Sequence[str] = ()) -> Classifier:
+    """The run's model with random weights, always the same ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
+
+
 def preparation(run: Run) -> dict:
     """How the run's files became what its network sees: the keys of a `data` group that other images have to share.
 

@@ -5,17 +5,19 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
+from PIL import Image
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.machine import ranks
 from lungdet.models.metrics import METRICS
-from lungdet.page.document import Document, Table, flat, plain
+from lungdet.page.document import Document, Pictures, Table, flat, plain
 from lungdet.runs.folder import Run
 from lungdet.training import artifacts, charts, columns, loggers
 from lungdet.training.loggers import Harmless
@@ -138,8 +140,24 @@ def log_report(
             import wandb
 
             started.log({"report": wandb.Html((out / "report.html").read_text(), inject=False)})
+            started.log({f"report/{anchor}": pictures for anchor, pictures in _pictures(document)})
         started.log_artifact(artifacts.report(identity["id"], out, whole))
         started.summary["answer"] = plain(document.answer)
+
+
+def _pictures(document: Document) -> Iterator[tuple[str, list[Any]]]:
+    """The pictures of each section that has some, by its anchor, as `wandb.Image`."""
+    import wandb
+
+    for anchor, section in zip(document.anchors, document.sections, strict=True):
+        pictures = [
+            wandb.Image(Image.open(BytesIO(picture.data)), caption=plain(picture.caption))
+            for block in flat(section.blocks)
+            if isinstance(block, Pictures)
+            for picture in block.pictures
+        ]
+        if pictures:
+            yield f"{anchor}-pictures", pictures
 
 
 def _identity(run: Run, settings: Settings) -> dict[str, Any]:

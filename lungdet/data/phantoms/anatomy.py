@@ -82,7 +82,7 @@ def radiograph(
         Attenuation (H, W) float32, about 0 in air and 1 behind the heart, and a mask (H, W) bool for each finding.
     """
     soft, wide = canvas.soft, body.width
-    lungs = [smooth(_lung(body, side, breath)) for side in SIDES]
+    lungs = _lungs(body, breath)
     growth = body.heart * (1 + 0.06 * supine) * heart_growth(lesions)
     heart = canvas.fill(smooth(_HEART * [wide * growth, 0.96 * growth**0.35] + [0, 0.012 + 0.6 * breath]))
     air = [canvas.rounded(canvas.fill(lung), 0.085) for lung in lungs]
@@ -117,6 +117,16 @@ def radiograph(
     grain = cv2.resize(body.texture, canvas.shape[::-1], interpolation=cv2.INTER_CUBIC)
     total += 0.008 * grain * (flesh > 0)
     return total.astype(np.float32), masks
+
+
+def lung_field(body: Body, canvas: Canvas, breath: float) -> np.ndarray:
+    """Where the lungs are, also behind the heart, (H, W) bool; see `radiograph`."""
+    return canvas.fill(*_lungs(body, breath)) > 127
+
+
+def _lungs(body: Body, breath: float) -> list[np.ndarray]:
+    """Their outlines."""
+    return [smooth(_lung(body, side, breath)) for side in SIDES]
 
 
 def _edge(air: np.ndarray) -> np.ndarray:

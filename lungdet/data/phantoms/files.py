@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +15,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lungdet.data.phantoms.anatomy import Body, radiograph
+from lungdet.data.phantoms.anatomy import Body, lung_field, radiograph
 from lungdet.data.phantoms.canvas import Canvas
 from lungdet.data.phantoms.cohort import SOURCE_NAMES, Case, Knobs, Visit, cohort
 from lungdet.data.phantoms.exposure import expose, shape
-from lungdet.data.phantoms.lesions import FINDINGS, draw_lesion
+from lungdet.data.phantoms.lesions import FINDINGS, Lesion, draw_lesion
 from lungdet.data.store.images import opencv_on_one_thread
 from lungdet.machine import hardware
 from lungdet.machine.progress import progress
@@ -82,18 +83,23 @@ def draw(case: Case, visit: Visit, knobs: Knobs) -> tuple[np.ndarray, dict[str, 
     Chest, findings, pose and exposure draw from random streams of their own, so that the same picture with and without
     a finding differs by the finding alone.
     """
-    key = [knobs.seed, SOURCE_NAMES.index(case.source), case.anatomy]
-    body = Body.born(np.random.default_rng([*key, 1]), female=case.female, age=case.visits[0].age)
-    lesions = {}
-    for finding, severity in visit.severity.items():
-        rng = np.random.default_rng([*key, 2, FINDINGS.index(finding)])
-        lesions[finding] = draw_lesion(finding, rng, severity, 1 - knobs.difficulty)
-    rng = np.random.default_rng([*key, 3, visit.picture])
-    size, centre = shape(case.source, knobs.size, rng), rng.normal((0, 0.01), (0.034, 0.034))
-    canvas = Canvas(size, 1.07 + 0.07 * rng.normal(), 0.035 * rng.normal(), centre)
-    attenuation, masks = radiograph(body, canvas, lesions, 0.02 * rng.normal(), float(visit.portable))
-    rng = np.random.default_rng([*key, 4, visit.picture])
+    body, canvas, lesions, breath = _pose(case, visit, knobs)
+    attenuation, masks = radiograph(body, canvas, lesions, breath, float(visit.portable))
+    rng = np.random.default_rng([*_key(case, knobs), 4, visit.picture])
     return expose(attenuation, case.source, rng, portable=visit.portable, artefact=visit.artefact), masks
+
+
+def truth(knobs: Knobs, images: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], dict, np.ndarray]]:
+    """Of images, by source and path within it: a bool mask (H, W) for each finding, and one of the lungs.
+
+    They are drawn again, so that they are there without `masks/`, too.
+    """
+    for case in cohort(knobs):
+        for k, visit in enumerate(case.visits):
+            if (name := (case.source, path_of(case, k))) in images:
+                body, canvas, lesions, breath = _pose(case, visit, knobs)
+                _, masks = radiograph(body, canvas, lesions, breath, float(visit.portable))
+                yield name, masks, lung_field(body, canvas, breath)
 
 
 def path_of(case: Case, k: int) -> str:
@@ -102,6 +108,24 @@ def path_of(case: Case, k: int) -> str:
         return f"images/{case.number:08d}_{k:03d}.png"
     prefix = {"montgomery": "MCUCXR", "shenzhen": "CHNCXR"}[case.source]
     return f"CXR_png/{prefix}_{case.number:04d}_{case.visits[k].label:.0f}.png"
+
+
+def _key(case: Case, knobs: Knobs) -> list[int]:
+    return [knobs.seed, SOURCE_NAMES.index(case.source), case.anatomy]
+
+
+def _pose(case: Case, visit: Visit, knobs: Knobs) -> tuple[Body, Canvas, dict[str, Lesion], float]:
+    """The patient, where on the image, with which lesions, and how deep the breath is."""
+    key = _key(case, knobs)
+    body = Body.born(np.random.default_rng([*key, 1]), female=case.female, age=case.visits[0].age)
+    lesions = {}
+    for finding, severity in visit.severity.items():
+        rng = np.random.default_rng([*key, 2, FINDINGS.index(finding)])
+        lesions[finding] = draw_lesion(finding, rng, severity, 1 - knobs.difficulty)
+    rng = np.random.default_rng([*key, 3, visit.picture])
+    size, centre = shape(case.source, knobs.size, rng), rng.normal((0, 0.01), (0.034, 0.034))
+    canvas = Canvas(size, 1.07 + 0.07 * rng.normal(), 0.035 * rng.normal(), centre)
+    return body, canvas, lesions, 0.02 * rng.normal()
 
 
 def _settings(knobs: Knobs) -> dict:

@@ -4,11 +4,14 @@ import logging
 import os
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import Sheet
-from lungdet.data.sources.chestxray14_tables import LAYOUT, RELEASES, read_table
+from lungdet.data.regions import Regions, prepared
+from lungdet.data.sources.chestxray14_tables import BOXES, LAYOUT, RELEASES, boxes, read_table
+from lungdet.data.store.images import Settings
 from lungdet.errors import DatasetError, first_few
 
 log = logging.getLogger(__name__)
@@ -17,6 +20,8 @@ IMAGES = 112_120
 """Images of the whole dataset."""
 PATIENTS = 30_805
 """Patients of the whole dataset."""
+SIDE = 1024
+"""Pixels of the square that boxes are drawn in."""
 
 LISTS: dict[str, str] = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 
@@ -74,6 +79,10 @@ class ChestXray14DataModule(RadiographDataModule):
         """The publisher's lists (module function `official`)."""
         return official(self.root)
 
+    def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
+        """The publisher's boxes (module function `regions`)."""
+        return regions(self.root, manifest, self.settings)
+
 
 def read(root: Path, release: int = 2020) -> pd.DataFrame:
     """The manifest of the table's images whose files are in the folder; the folder may hold part of the dataset.
@@ -118,6 +127,26 @@ def official(root: Path) -> pd.Series:
         )
     series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
     return pd.Series(series, name="official", dtype="str").rename_axis("image_id")
+
+
+def regions(root: Path, manifest: pd.DataFrame, settings: Settings) -> dict[str, Regions]:
+    """Where the boxes of the manifest's images lie once prepared; none where the publisher's file is not there.
+
+    Copies of another size than 1024 x 1024 are taken to show all of the square original.
+    """
+    if not (root / BOXES).is_file():
+        log.info("chestxray14: there is no %s in %s, so no place of disease is known", BOXES, root.absolute())
+        return {}
+    drawn = boxes(root)
+    known: dict[str, dict[str, np.ndarray]] = {}
+    for (name, finding), several in drawn[drawn["image_id"].isin(manifest["image_id"])].groupby(
+        ["image_id", "finding"]
+    ):
+        mask = np.zeros((SIDE, SIDE), bool)
+        for box in several.itertuples():
+            mask[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
+        known.setdefault(name, {})[finding] = prepared(mask, settings)
+    return {name: Regions(findings) for name, findings in known.items()}
 
 
 def _image_files(root: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import merge
+from lungdet.data.regions import Regions
 from lungdet.data.sources import chestxray14, montgomery, shenzhen
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.montgomery import MontgomeryDataModule
@@ -67,6 +68,11 @@ class CombinedDataModule(RadiographDataModule):
     def roots(self) -> dict[str, Path]:
         """Each source's own folder."""
         return dict(self.folders)
+
+    def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
+        """ChestX-ray14's boxes."""
+        folder = self.folders.get("chestxray14")
+        return {} if folder is None else chestxray14.regions(folder, manifest, self.settings)
 
 
 def read(folders: Mapping[str, Path], release: int = 2020) -> pd.DataFrame:

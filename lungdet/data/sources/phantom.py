@@ -8,7 +8,8 @@ import pandas as pd
 
 from lungdet.data.manifest import merge
 from lungdet.data.phantoms.cohort import Knobs
-from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of
+from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of, truth
+from lungdet.data.regions import Regions, prepared
 from lungdet.data.sources import table
 from lungdet.data.sources.combined import CombinedDataModule
 from lungdet.errors import InputError
@@ -99,6 +100,17 @@ class PhantomDataModule(CombinedDataModule):
     def roots(self) -> dict[str, Path]:
         """Each source's own folder."""
         return {PREFIX + source: folder for source, folder in self.folders.items()}
+
+    def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
+        """True masks of what is drawn and of the lungs, of images that show a finding."""
+        source = manifest["dataset"].str.removeprefix(PREFIX)
+        images = dict(zip(zip(source, manifest["path"], strict=True), manifest["image_id"], strict=True))
+        known = {}
+        for name, masks, lungs in truth(self.knobs, images):
+            squares = {finding: prepared(mask, self.settings) for finding, mask in masks.items() if mask.any()}
+            if squares:
+                known[images[name]] = Regions(squares, prepared(lungs, self.settings))
+        return known
 
     def kept_together(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """Twins are one patient: they have neighbouring numbers, the first one odd."""

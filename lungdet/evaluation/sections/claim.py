@@ -70,8 +70,9 @@ def _facts(summary: dict) -> set[str]:
     """What these runs have, whatever the sections are called.
 
     `peers`: other systems are judged, too; `labels`: the caveats say how labels came about, or what they mean in
-    several sources; `patients`: something says whose an image is; `intervals`: of the test part; `same source` and
-    `other source`: where the test images come from, as seen from what was learnt from.
+    several sources; `patients`: something says whose an image is; `intervals`: of the test part; `explanations`: heat
+    maps were measured; `same source` and `other source`: where the test images come from, as seen from what was
+    learnt from.
     """
     data = summary["data"]
     sources = {*data["test_datasets"], *data["learnt_from"]}
@@ -80,6 +81,7 @@ def _facts(summary: dict) -> set[str]:
         "labels": bool(meanings(data)) or any(data["sheets"][name]["labels_from"] == "reports" for name in sources),
         "patients": summary["data"]["patients_known"],
         "intervals": any(any(block.get("test_interval", {}).values()) for block in summary["models"].values()),
+        "explanations": bool((summary["explanations"] or {}).get("images")),
         "same source": bool(data["known_sources"]),
         "other source": bool(data["new_sources"]) and not data["unsearched"],
     }
@@ -131,7 +133,11 @@ ITEMS = (
     Item("Measures of performance", "why these"),
     Item("Statistical uncertainty", "intervals and tests", unless="intervals", needs="intervals"),
     Item("Robustness and sensitivity to assumptions", "image quality (noise, exposure, compression)"),
-    Item("Explanation of the models' answers", "where in the image the models look"),
+    Item(
+        "Explanation of the models' answers",
+        "where in the image the models look: `python evaluate.py runs=FOLDER explain=gradcam`",
+        unless="explanations",
+    ),
     Item(
         "Test on data of the same source",
         "how the runs do on their own test part: `python evaluate.py runs=RUN`",

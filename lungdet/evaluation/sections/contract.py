@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lungdet.evaluation.explanations.explainer import Explainer
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
@@ -43,6 +44,7 @@ class Study:
         out: the report's folder.
         skipped: runs that could not be evaluated.
         costs: what `costs.measure` found, or None where it was not asked for.
+        explainer: gives heat maps of the test images, or None where they were not asked for.
     """
 
     models: Mapping[Model, Sequence[Tested]]
@@ -60,6 +62,7 @@ class Study:
     out: Path
     skipped: Sequence[Skipped]
     costs: dict | None
+    explainer: Explainer | None
 
     @property
     def first(self) -> Replicate:

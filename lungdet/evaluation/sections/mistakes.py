@@ -10,12 +10,14 @@ import pandas as pd
 from PIL import Image
 from scipy.special import expit
 
+from lungdet.errors import InputError
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Block, Columns, Details, Picture, Pictures, Table, Text
-from lungdet.page.wording import finding_name, join, label, number
+from lungdet.page.overlay import overlay
+from lungdet.page.wording import METHODS, finding_name, join, label, number
 
 SHOWN = 4
 """Of each model and kind of mistake."""
@@ -63,13 +65,15 @@ def show(summary: dict, study: Study) -> list[Block]:
         pick for name, replicates in study.models.items() for pick in _picks(name, replicates[0], with_runs, findings)
     ]
     pixels, reasons = _pixels(picks)
-    pictures = _encoded(picks, pixels)
+    heat = _heat(picks, study, reasons)
+    pictures = _encoded(picks, pixels, heat)
     if pixels and not pictures:
         reasons.append("all of them together would make this page too large")
     blocks: list[Block] = [
         Text(
             "At threshold 0.5, the most confident first, each patient once where there are enough. A confident mistake "
             "may be a wrong label as well as a wrong answer: read the image."
+            + (f" Yellow is what speaks for the finding, by {METHODS[study.explainer.methods[0]]}." if heat else "")
         )
     ]
     if reasons:
@@ -78,7 +82,7 @@ def show(summary: dict, study: Study) -> list[Block]:
     for pick in picks:
         grid, without_picture = [], []
         for _, row in pick.rows.iterrows():
-            png = pictures.get((row["store"], row["image_id"]))
+            png = pictures.get(_key(row))
             if png is None:
                 without_picture.append(row)
             else:
@@ -100,8 +104,11 @@ def _picks(name: str, replicate: Tested, with_runs: Replicate, findings: bool) -
     """A model's mistakes; a system without runs has its pictures from another model's stores."""
     results = replicate.results or with_runs.results
     stores = pd.concat([pd.Series(_store(result.run.environment), result.test["image_id"]) for result in results])
-    test = replicate.test.assign(store=replicate.test["image_id"].map(stores), carries=_carried(replicate.test))
-    described = test[["image_id", "patient_id", "dataset", "store", "carries"]]
+    runs = [pd.Series(str(result.run.folder), result.test["image_id"]) for result in replicate.results]
+    images = replicate.test["image_id"]
+    run = images.map(pd.concat(runs)) if runs else ""  # a system without runs has no network to ask
+    test = replicate.test.assign(store=images.map(stores), run=run, carries=_carried(replicate.test))
+    described = test[["image_id", "patient_id", "dataset", "store", "run", "carries"]]
     answers = pd.concat(
         [
             described.assign(
@@ -175,18 +182,47 @@ def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], l
     return pixels, reasons
 
 
-def _encoded(picks: Sequence[Pick], pixels: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], bytes]:
-    """PNGs as large as the budget allows; none where even the smallest do not fit."""
-    places = [key for pick in picks for key in zip(pick.rows["store"], pick.rows["image_id"], strict=True)]
+def _key(row: pd.Series) -> tuple[str, ...]:
+    """What tells a picture from others."""
+    return tuple(row[["store", "image_id", "model", "label"]])
+
+
+def _heat(picks: Sequence[Pick], study: Study, reasons: list[str]) -> dict[tuple[str, ...], np.ndarray]:
+    """Heat maps by `_key`, where they are asked for; why there is none of a run is added to the reasons."""
+    if study.explainer is None or study.external:
+        return {}
+    runs, heat = {str(result.run.folder): result.run for result in study.results}, {}
+    for folder, rows in pd.concat([pick.rows for pick in picks]).groupby("run"):
+        if not folder:
+            continue
+        try:
+            maps = study.explainer.maps(
+                runs[folder], rows["image_id"].tolist(), rows["label"].tolist(), study.explainer.methods[0]
+            )
+        except InputError as error:
+            reasons.append(f"a run gives no heat map ({error})")
+        else:
+            heat |= {_key(row): each for (_, row), each in zip(rows.iterrows(), maps, strict=True)}
+    return heat
+
+
+def _encoded(
+    picks: Sequence[Pick],
+    pixels: Mapping[tuple[str, str], np.ndarray],
+    heat: Mapping[tuple[str, ...], np.ndarray],
+) -> dict[tuple[str, ...], bytes]:
+    """PNGs by `_key` as large as the budget allows; none where even the smallest do not fit."""
+    places = {_key(row): (row["store"], row["image_id"]) for pick in picks for _, row in pick.rows.iterrows()}
+    places = {key: place for key, place in places.items() if place in pixels}
     for side in SIDES:
-        pictures = {key: _png(image, side) for key, image in pixels.items()}
-        if sum(len(pictures.get(key, b"")) for key in places) <= BUDGET:
+        pictures = {key: _png(pixels[place], side, heat.get(key)) for key, place in places.items()}
+        if sum(map(len, pictures.values())) <= BUDGET:
             return pictures
     return {}
 
 
-def _png(pixels: np.ndarray, side: int) -> bytes:
-    image = Image.fromarray(pixels)
+def _png(pixels: np.ndarray, side: int, heat: np.ndarray | None) -> bytes:
+    image = Image.fromarray(pixels if heat is None else overlay(pixels, heat))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)

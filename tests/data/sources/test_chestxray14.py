@@ -11,8 +11,9 @@ import pytest
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
-from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table, regions
 from lungdet.data.sources.chestxray14_tables import boxes
+from lungdet.data.store.images import RESIZES, Settings, square
 from lungdet.data.store.store import StoreError
 from lungdet.errors import DatasetError
 from lungdet.findings import UnknownFindingError
@@ -271,6 +272,28 @@ def test_boxes_have_our_names_and_six_columns(tmp_path):
     assert table["finding"].tolist() == ["infiltration", "atelectasis"]
 
 
+def test_a_box_lies_where_its_pixels_went(tmp_path):
+    """Pixels of the original that are bright inside a box are bright inside its square, however it is resized."""
+    (tmp_path / "BBox_List_2017.csv").write_text(
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+        "a.png,Infiltrate,512.0,256.0,256.0,128.0,,,\n"
+        "a.png,Infiltrate,0.0,0.0,64.0,64.0,,,\n"
+        "a.png,Mass,1000.4,1000.4,23.0,23.0,,,\n"
+        "b.png,Mass,1,2,3,4,,,\n"
+    )
+    original = np.zeros((1024, 1024), np.uint8)
+    original[256:384, 512:768] = original[:64, :64] = 255
+    manifest = pd.DataFrame({"image_id": ["chestxray14/a", "chestxray14/c"]})
+    for resize in RESIZES:
+        settings = Settings(size=64, resize=resize)
+        ((name, known),) = regions(tmp_path, manifest, settings).items()
+        assert (name, [*known.findings], known.lungs) == ("chestxray14/a", ["infiltration", "mass"], None)
+        np.testing.assert_array_equal(known.findings["infiltration"], square(original, settings)[0] > 127)
+        rows, columns = np.nonzero(known.findings["mass"])
+        assert (rows.min(), columns.min()) == (63, 63)
+    assert regions(tmp_path / "nowhere", manifest, settings) == {}
+
+
 def test_boxes_that_are_missing_or_no_numbers_are_errors(tmp_path):
     root = dataset(tmp_path)
     with pytest.raises(DatasetError, match=r"no BBox_List_2017.csv"):
@@ -362,6 +385,18 @@ def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have
     assert table["patient_id"].iloc[of_longest].nunique() == 1
     capped = Series(table, 8).length(np.arange(len(table)))
     assert (capped.max(), (capped == 8).sum()) == (8, sum(lengths[8:]))
+
+
+def test_boxes_of_the_images_at_hand_keep_their_size_and_place(real_data):
+    root, settings = real_data / "ChestX-ray14", Settings(size=224)
+    manifest, drawn = read(root), boxes(root)
+    known, drawn = regions(root, manifest, settings), drawn[drawn["image_id"].isin(manifest["image_id"])]
+    assert len(known) == drawn["image_id"].nunique() > 0
+    assert sum(len(places.findings) for places in known.values()) == len(drawn)
+    for box in drawn.itertuples():
+        rows, columns = np.nonzero(known[box.image_id].findings[box.finding])
+        edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 1024 / 224
+        np.testing.assert_allclose(edges, [box.x, box.y, box.x + box.width, box.y + box.height], atol=1024 / 224)
 
 
 def test_the_published_boxes_are_984_on_880_images(real_data, published):

@@ -364,3 +364,21 @@ def test_the_configuration_holds_the_default_knobs():
     assert conf.difficulty in DIFFICULTIES
     for knob, value in dataclasses.asdict(Knobs()).items():
         assert conf[knob] == value, knob
+
+
+def test_regions_are_the_masks_beside_the_files_and_lie_on_lungs_and_heart(few):
+    data = module(few.parent, {"image_size": 64})
+    manifest = data.read()
+    known, shapes = data.regions(manifest), data.settings
+    truth = truth_of(few)
+    assert len(known) == (truth["abnormal"] == 1).sum() > 0
+    for name, regions in known.items():
+        stem = name.rpartition("/")[2]
+        for finding, place in regions.findings.items():
+            (file,) = few.glob(f"masks/*/{stem}_{finding}.png")
+            mask = images.resize(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), shapes.size, shapes.resize)
+            assert (place == (mask >= max(1, min(128, mask.max())))).all()
+            assert finding == "cardiomegaly" or regions.lungs[place].mean() > 0.5
+        assert 0.1 < regions.lungs.mean() < 0.45
+    other = module(few.parent, {"image_size": 64, "train_on": None}, seed=3, masks=False)  # drawn again, from its seed
+    assert other.regions(other.read())

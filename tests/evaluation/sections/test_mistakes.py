@@ -52,9 +52,11 @@ def keep(folder, ids, size=32, images=None):
     return folder
 
 
-def section(folder, task="abnormal"):
-    models, _ = group(collect([folder])[0])
-    return [*flat(mistakes.show({"task": task}, SimpleNamespace(models=models)))]
+def section(folder, task="abnormal", explainer=None):
+    results = collect([folder])[0]
+    models, _ = group(results)
+    study = SimpleNamespace(models=models, results=results, explainer=explainer, external=None)
+    return [*flat(mistakes.show({"task": task}, study))]
 
 
 def listed(blocks):
@@ -247,3 +249,26 @@ def test_predictions_that_name_no_findings_are_no_obstacle(tmp_path):
     bare.to_parquet(folder / "predictions" / "test.parquet")
     tables = [block for block in section(tmp_path) if isinstance(block, Table)]
     assert [table.rows[0][2] for table in tables] == ["no finding", "no finding by name"]
+
+
+def test_heat_is_drawn_on_each_mistake_where_it_is_asked_for(tmp_path):
+    class Explainer:
+        methods = ("gradcam",)
+
+        def maps(self, run, images, labels, method):
+            assert labels == ["abnormal"] * len(images)
+            heat = np.zeros((len(images), 32, 32), np.float32)
+            heat[:, :8, :8] = 1
+            return heat
+
+    folder, test = run(tmp_path / "run", [0.9, 0.1], [0, 1])
+    remember(folder, keep(tmp_path / "store", test["image_id"].tolist()))
+    blocks = section(folder, explainer=Explainer())
+    pictures = [picture for block in blocks if isinstance(block, Pictures) for picture in block.pictures]
+    assert len(pictures) == 2
+    for picture in pictures:
+        pixels = np.asarray(Image.open(io.BytesIO(picture.data))).astype(int)
+        assert pixels.ndim == 3
+        assert pixels[5, 5, 0] - pixels[5, 5, 2] > 50  # yellow
+        assert np.ptp(pixels[-5, -5]) == 0  # grey
+    assert "Yellow is what speaks for the finding, by Grad-CAM" in blocks[0].text

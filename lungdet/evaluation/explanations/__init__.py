@@ -1,0 +1,1 @@
+"""Whether heat maps point at disease: maps of a run's test images, and what they are measured beside."""

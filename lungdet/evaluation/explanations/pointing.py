@@ -1,0 +1,94 @@
+"""How well maps point at regions, image by image, beside maps that know nothing of the image or of disease."""
+
+import zlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lungdet.data.regions import Regions
+from lungdet.evaluation.explanations.explainer import Explainer
+from lungdet.evaluation.statistics.localisation import LIKENESS, energy, likeness, overlap, pointing
+from lungdet.runs.folder import Run
+
+KNOWS_NOTHING = ("random", "centre", "usual")
+"""Maps without a network: smooth noise; a hill in the image's middle; where other patients' regions lie."""
+SMOOTH, HILL = 0.08, 0.2
+"""Deviations, as shares of the side: of the noise's blur, and of the hill."""
+COARSE = 28
+"""Pixels of a side on which two maps' likeness is measured."""
+
+
+def regions(
+    explainer: Explainer, run: Run, test: pd.DataFrame, labels: Sequence[str]
+) -> list[tuple[str, str, Regions]]:
+    """Of a run's test images where a label's region is known: image id, label, and its region alone.
+
+    `abnormal` is where any finding is; another label is where that finding is.
+    """
+    asked = []
+    for name, known in sorted(explainer.regions(run, test["image_id"].tolist()).items()):
+        of_label = dict(known.findings)
+        of_label["abnormal"] = np.any([*known.findings.values()], axis=0)
+        asked += [
+            (name, label, Regions({label: of_label[label]}, known.lungs))
+            for label in labels
+            if label in of_label and of_label[label].any()
+        ]
+    return asked
+
+
+def measured(
+    explainer: Explainer, run: Run, asked: Sequence[tuple[str, str, Regions]], test: pd.DataFrame
+) -> pd.DataFrame:
+    """A row an image, label and map: `image_id`, `label`, `patient_id`, `map`, and the measures of `localisation`.
+
+    A map is called by its method, the same of a network with random weights `METHOD random weights`, or by one of
+    `KNOWS_NOTHING`. `lungs` is NaN where they are not known, `likeness` (of a map with that of random weights) where it
+    says nothing.
+    """
+    images, labels = [name for name, _, _ in asked], [label for _, label, _ in asked]
+    patients = test.set_index("image_id")["patient_id"].loc[images].to_numpy()
+    places = np.stack([known.findings[label] for _, label, known in asked])
+    maps = dict(zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True))
+    for method in explainer.methods:
+        maps[method] = explainer.maps(run, images, labels, method)
+        maps[f"{method} random weights"] = explainer.maps(run, images, labels, method, random=True)
+    rows = []
+    for name, heats in maps.items():
+        for number, heat in enumerate(heats):
+            lungs, control = asked[number][2].lungs, maps.get(f"{name} random weights")
+            rows.append(
+                {
+                    "image_id": images[number],
+                    "label": labels[number],
+                    "patient_id": patients[number],
+                    "map": name,
+                    "pointing": pointing(heat, places[number]),
+                    "energy": energy(heat, places[number]),
+                    "overlap": overlap(heat, places[number]),
+                    "lungs": np.nan if lungs is None else energy(heat, lungs),
+                    LIKENESS: np.nan if control is None else likeness(_coarse(heat), _coarse(control[number])),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _without_network(
+    images: Sequence[str], patients: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The maps (N, H, W) of `KNOWS_NOTHING`."""
+    side = places.shape[1]
+    noise = [np.random.default_rng(zlib.crc32(name.encode())).random((side, side), np.float32) for name in images]
+    noise = np.stack([cv2.GaussianBlur(field, (0, 0), SMOOTH * side) for field in noise])
+    noise -= noise.min(axis=(1, 2), keepdims=True)
+    away = (np.arange(side) + 0.5) / side - 0.5
+    hill = np.exp(-(away[:, None] ** 2 + away**2) / (2 * HILL**2)).astype(np.float32)
+    total = places.sum(axis=0, dtype=np.float32)
+    usual = np.stack([total - places[patients == patient].sum(axis=0) for patient in patients])
+    return noise, np.broadcast_to(hill, places.shape), usual
+
+
+def _coarse(heat: np.ndarray) -> np.ndarray:
+    return cv2.resize(heat, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
