@@ -76,7 +76,7 @@ def step_weights(model: Classifier, batch: Batch, label: Tensor) -> Tensor | Non
         lost = FeatureAblation(log_odds).attribute(
             steps, mean.expand_as(steps), label, (count,), feature_mask=each, perturbations_per_eval=1
         )
-    return lost[..., 0] * real
+    return lost[..., 0]
 
 
 def require(model: Classifier, method: str) -> None:
