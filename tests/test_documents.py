@@ -15,7 +15,7 @@ from tests.calling import CHECKOUT
 README = CHECKOUT / "README.md"
 DOCUMENTS = [README, *sorted((CHECKOUT / "docs").glob("*.md"))]
 TREES = [README, CHECKOUT / "docs/code.md"]
-ELSEWHERE = {"mlflow", "pip", "tensorboard", "wandb"}
+ELSEWHERE = {"hf", "mlflow", "pip", "tensorboard", "wandb"}
 """Starters of commands that are others'."""
 CONFIGURATIONS = {"prepare": "train"}
 """Of programs that have none of their own name."""

@@ -1,4 +1,4 @@
-"""The report: `metrics.json`, `report.md` and a self-contained `report.html`, and what is printed on the console."""
+"""The report: `metrics.json`, `report.md`, a self-contained `report.html`, a model card, and what is printed."""
 
 import json
 import logging
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungdet.evaluation import card
 from lungdet.evaluation.answer import answer
 from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.gathering.models import Model
@@ -44,6 +45,11 @@ def write(summary: dict, study: Study) -> Document:
         write_text(out / name, text)
     document.write_figures(written, out)
     document.write_tables(written, out)
+    for folder in card.places(study):
+        try:
+            write_text(folder / card.NAME, card.card(written, summary))
+        except OSError as error:  # a run that is anybody's to read and nobody's to write
+            log.warning("%s: the model card could not be written there (%s)", folder, error)
     return written
 
 

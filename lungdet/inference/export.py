@@ -56,7 +56,7 @@ def export(
         RunError: the file computes something else than the run. Nothing is written then.
     """
     _require_choices(format, precision, test_images, out)
-    require_writable(out.absolute().parent)
+    require_writable("out", out)
     _, build, pack, open_file = FORMATS[format]
     graph = Graph(model)
     try:
@@ -81,6 +81,7 @@ def export(
     data = pack(built, facts)
     if open_file(data)[1] != facts:
         raise RunError(f"{out}: not written. Its metadata cannot be read back; take another format")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         file.write(data)
     return facts

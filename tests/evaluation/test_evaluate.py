@@ -42,6 +42,7 @@ def test_a_multirun_is_evaluated_with_one_command(tmp_path):
     assert done.stderr.splitlines()[-1] == "False", "numbers, pages and shortcuts import no network"
     out = tmp_path / "sweep" / "report"
     assert sorted(path.name for path in out.iterdir()) == [
+        "MODEL_CARD.md",
         "claim.html",
         "claim.md",
         "figures",
