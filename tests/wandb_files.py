@@ -30,7 +30,7 @@ class Recorded(NamedTuple):
 def recorded(folder: Path) -> Recorded:
     """The one run below a folder, once its end is written: what finishes it does not wait for the disk."""
     [path] = folder.glob("wandb/*run-*/*.wandb")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600  # on a busy machine it comes late
     while "exit" not in {record.WhichOneof("record_type") for record in records(path)} and time.monotonic() < until:
         time.sleep(0.05)
     run, config, history, summary, metrics, artifacts, used, files = None, {}, [], {}, {}, [], [], []

@@ -46,7 +46,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPr
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600, check=True
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=1800, check=True
     )
 
 

@@ -125,7 +125,7 @@ def side_by_side(folder: Path, *command: str) -> list[str]:
         )
         for rank in ("0", "1")
     ]
-    return [process.communicate(timeout=600)[0] for process in processes]
+    return [process.communicate(timeout=1800)[0] for process in processes]
 
 
 @pytest.mark.slow
