@@ -46,9 +46,12 @@ def predict(config: DictConfig) -> int:
     images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
     if asked["overlays"] is not None:
         explaining.require(model.networks, asked["label"], asked["method"])
-        require_writable("overlays", Path(asked["overlays"]).expanduser())
+        folder = Path(asked["overlays"]).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"overlays={folder}: a file of that name is there; name a folder")
+        require_writable("overlays", folder)
     excluded = worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])
     if asked["overlays"] is not None:
-        folder, how = Path(asked["overlays"]).expanduser(), (asked["label"], asked["method"])
-        overlays.write(model, images, out, folder, *how, asked["batch_size"], asked["num_workers"])
+        how = asked["label"], asked["method"], asked["batch_size"], asked["num_workers"]
+        overlays.write(model, images, out, folder, *how)
     return excluded
