@@ -129,9 +129,16 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented; what nobody has labelled teaches nothing and is left out."""
-        rows = self.rows("train")
-        labelled = self.manifest[[*self.serving.labels]].iloc[rows].notna().any(axis=1)
-        return self.loader(rows[labelled], training=True)
+        return self.loader(self._labelled(), training=True)
+
+    def sample_dataloader(self, images: int) -> Batches:
+        """Of the images that are trained on so many, spread over the sources, not augmented; the same ones each time.
+
+        Every process goes through all of them, in batches as large as a step of all processes.
+        """
+        rows = self._labelled()
+        count = min(images, len(rows))
+        return self.loader(rows[np.arange(count) * len(rows) // count], training=False, alone=True)
 
     def val_dataloader(self) -> Batches:
         """In the manifest's order, never augmented."""
@@ -160,6 +167,10 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict:
         """What a checkpoint says of its data: the hashes of the split and of its parts, and the store's fingerprint."""
+        return self._hashes
+
+    @cached_property
+    def _hashes(self) -> dict:
         parts = {part: self.split.part_hash(part) for part in splits.PARTS}
         return {"split": self.split.hash, "parts": parts, "fingerprint": self.store.fingerprint}
 
@@ -219,8 +230,16 @@ class RadiographDataModule(lightning.LightningDataModule):
             log.info("data.limit=%d: %d images%s are taken", limit, len(manifest), patients)
         return manifest
 
-    def loader(self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None) -> Batches:
+    def _labelled(self) -> np.ndarray:
+        rows = self.rows("train")
+        return rows[self.manifest[[*self.serving.labels]].iloc[rows].notna().any(axis=1)]
+
+    def loader(
+        self, rows: np.ndarray, *, training: bool, degradation: Degradation | None = None, alone: bool = False
+    ) -> Batches:
         """These rows of the store; in training shuffled and augmented; degraded where that is asked for.
+
+        Of several processes each serves its share. One that serves `alone` makes the batches of all, shuffled, itself.
 
         For data beyond one disk this is the place where a streaming loader plugs in (docs/scale.md): rows in, out what
         `Batches` yields, each case with its `row`.
@@ -228,6 +247,9 @@ class RadiographDataModule(lightning.LightningDataModule):
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank, world_size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
         serving, manifest = self.serving, self.store.manifest
+        size, workers = serving.batch_size, serving.workers
+        if alone:
+            size, workers, rank, world_size = size * world_size, 0, 0, 1
         path, device = self.store.folder / "images.npy", self.trainer.strategy.root_device if self.trainer else None
         images = None if degradation is not None else self._resident.images(path, device)  # they are made on a CPU
         dataset = (Radiographs if images is None else Warps)(
@@ -245,14 +267,14 @@ class RadiographDataModule(lightning.LightningDataModule):
             strata = manifest.groupby(["dataset", "abnormal"]).ngroup().to_numpy()[rows]
         order = InOrder(
             rows,
-            serving.batch_size,
-            shuffle=training,
+            size,
+            shuffle=training or alone,
             seed=serving.seed,
             rank=rank,
             world_size=world_size,
             strata=strata,
         )
-        return Batches(dataset, order, serving.workers, device if images is None else images.device, images)
+        return Batches(dataset, order, workers, device if images is None else images.device, images)
 
 
 def _pop(keys: dict[str, object], kind: type) -> dict[str, object]:

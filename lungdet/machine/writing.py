@@ -33,6 +33,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def link(file: Path, path: Path) -> bool:
+    """Have `path`, on the same disk, be the file, too, which nobody changes; what stands there goes as by `replacing`.
+
+    Returns:
+        Whether it is; some disks let a file have no second name.
+    """
+    aside = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
+    try:
+        os.link(file, aside)
+    except OSError:
+        return False
+    os.replace(aside, path)
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, see `replacing`."""
     with replacing(path) as file:

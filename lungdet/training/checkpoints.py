@@ -9,7 +9,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from lungdet.errors import InputError
 from lungdet.machine.commands import command, override
-from lungdet.machine.writing import PARTIAL, make_folder, replacing
+from lungdet.machine.writing import PARTIAL, link, make_folder, replacing
 from lungdet.runs.reading import read_checkpoint
 
 
@@ -20,8 +20,11 @@ class Checkpoints(TorchCheckpointIO):
     is killed meanwhile leaves neither.
     """
 
+    def __init__(self) -> None:
+        self._latest: tuple[Path, Any] | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Put a checkpoint in the place of the one before.
+        """Put a checkpoint in the place of the one before; a best one that is the last, too, is one file of two names.
 
         Raises:
             InputError: it cannot be written; the one before stays.
@@ -30,10 +33,15 @@ class Checkpoints(TorchCheckpointIO):
         make_folder(path.parent)
         for leftover in path.parent.glob(f".*{PARTIAL}"):  # of a process that was killed; the run is locked
             leftover.unlink()
-        torch.save(checkpoint, content)
+        moment = {key: checkpoint.get(key) for key in ("epoch", "global_step", "loops")}
+        latest, self._latest = self._latest, None
         try:
+            if latest is not None and latest[0] != path and latest[1] == moment and link(latest[0], path):
+                return
+            torch.save(checkpoint, content)
             with replacing(path) as file:
                 file.write(content.getbuffer())
+            self._latest = path, moment
         except OSError as error:
             goes_on = command("train.py", override("resume", path.parents[1]))
             raise InputError(

@@ -16,6 +16,7 @@ from lungdet.runs.folder import Run
 from lungdet.training.averaging import Averaging
 from lungdet.training.callbacks import Compiling, LastStep, Patience, Seeding, Settling, Signals, Unfreezing
 from lungdet.training.checkpoints import Checkpoints
+from lungdet.training.estimating import Estimating
 from lungdet.training.recording import Record, progress
 
 # Keys of Lightning under which epochs, or the parts of the split, would not be whole, and what there is in their place.
@@ -51,7 +52,7 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
         *([Unfreezing()] if unfreezes else []),
         Settling(),
         LastStep(),
-        *([] if decay is None else [Averaging(decay)]),
+        *([] if decay is None else [Averaging(decay), Estimating()]),
         Record(run.folder),
         *bars,
         ModelCheckpoint(filename="best", monitor="val/loss", **checkpoints),

@@ -21,6 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.swa_utils import update_bn
 
 import evaluate
 import train
@@ -35,6 +36,7 @@ from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import callbacks, fitting, recording
 from lungdet.training.averaging import LEARNING
+from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.predicting import predict_views, score
 from lungdet.training.trainer import build_trainer
 from lungdet.training.wandb import settings_of
@@ -130,6 +132,40 @@ def test_evaluation_of_the_test_part_agrees_with_torchmetrics(run: Run) -> None:
     for name in ("accuracy", "precision", "recall", "f1"):
         assert getattr(metrics, name)(y, p, 0.5) == pytest.approx(run.environment["test"][name], abs=1e-6), name
     assert metrics.auroc(y, p) == pytest.approx(run.environment["test"]["auroc"], abs=1e-6)
+
+
+def test_batch_norms_statistics_are_estimated_for_the_weights_that_are_validated(run: Run) -> None:
+    saved, learning = weights(run), weights(run, of=LEARNING)
+    model = fitting.build_model(run)
+    model.load_state_dict(saved)
+    data = fitting.build_data(run.config, model)
+    data.setup()
+    update_bn([batch["image"] for batch in data.sample_dataloader(64)], model.backbone)
+    running = {f"backbone.{name}": value for name, value in model.backbone.state_dict().items() if "running" in name}
+    assert running
+    for name, value in running.items():
+        assert torch.allclose(saved[name], value, rtol=1e-3, atol=1e-4), name
+        assert not torch.allclose(learning[name], value, rtol=1e-3, atol=1e-4), name
+    assert all(torch.equal(saved[name], value) for name, value in learning.items() if name.endswith("tracked"))
+
+
+def test_each_of_two_processes_estimates_from_the_batches_of_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = fitting.build_data(run.config, fitting.build_model(run))
+    data.setup()
+    alone = [batch["row"].tolist() for batch in data.sample_dataloader(33)]
+    assert [len(rows) for rows in alone] == [16, 16, 2]  # a single image may have no statistics
+    assert {row for rows in alone for row in rows} <= {*data.rows("train")}
+    data.batch_size = 8
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        assert [batch["row"].tolist() for batch in data.sample_dataloader(33)] == alone
+
+
+def test_what_learns_is_the_same_whatever_is_validated(run: Run, table: Path, tmp_path: Path) -> None:
+    plain = weights(trained(configured(tmp_path, table, "model=cnn_lstm", "trainer.averaging=null")))
+    assert all(torch.equal(plain[name], value) for name, value in weights(run, of=LEARNING).items())
 
 
 def by_hand(run: Run, predictions: pd.DataFrame) -> np.ndarray:
@@ -329,6 +365,23 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(table: Path, 
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert torch.load(run.checkpoint("last"), weights_only=True) == {"epoch": 1}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_best_epoch_that_is_the_last_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints, best, last = Checkpoints(), tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    for epoch, paths, once in ((0, (best, last), True), (1, (last,), False), (2, (best, last), True)):
+        before = best.read_bytes() if epoch == 1 else None
+        for path in paths:
+            checkpoints.save_checkpoint({"epoch": epoch, "global_step": 7}, path)
+        assert before in (None, best.read_bytes())
+        assert torch.load(last, weights_only=True)["epoch"] == epoch
+        assert best.samefile(last) is once
+    monkeypatch.setattr(os, "link", lambda *_: exec("raise OSError"))  # a disk that has no second names
+    for path in (best, last):
+        checkpoints.save_checkpoint({"epoch": 3, "global_step": 8}, path)
+    assert best.read_bytes() == last.read_bytes()
+    assert not best.samefile(last)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 def test_checkpoints_hold_weights_and_no_configuration(run: Run) -> None:
