@@ -18,16 +18,11 @@ def setting(run: Run) -> dict[str, Any]:
         run: that has recorded what it trains on (`Run.begin`).
     """
     facts, config = run.environment, run.config
-    groups = {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
-    values = OmegaConf.to_container(OmegaConf.create(groups))
-    values["model"]["name"] = model_name(config.model)
+    values = configuration(config)
     values["data"] |= {
-        "name": module(config.data),
         "datasets": "+".join(sorted(facts["data"]["sources"])),
         "fingerprint": facts["data"]["fingerprint"],
     }
-    if backbone := values["model"].get("backbone"):
-        backbone["name"] = backbone.get("name") or backbone["_target_"].rpartition(".")[2]
     split = facts["split"]
     counted = ("hash", "images", "patients", "abnormal")
     parts = {part: {key: counts[key] for key in counted} for part, counts in split["parts"].items()}
@@ -41,6 +36,17 @@ def setting(run: Run) -> dict[str, Any]:
         "processes": len(facts["processes"]),
         **{key: facts[key] for key in ("parameters", "precision", "memory_format")},
     }
+
+
+def configuration(config: DictConfig) -> dict[str, Any]:
+    """What of a configuration makes the experiment, with a name of model, backbone and data."""
+    groups = {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+    values = OmegaConf.to_container(OmegaConf.create(groups))
+    values["model"]["name"] = model_name(config.model)
+    values["data"]["name"] = module(config.data)
+    if backbone := values["model"].get("backbone"):
+        backbone["name"] = backbone.get("name") or backbone["_target_"].rpartition(".")[2]
+    return values
 
 
 def outcome(run: Run) -> dict[str, float]:

@@ -96,6 +96,36 @@ def conclude(logger: Curves | Harmless, run: Run, data: RadiographDataModule) ->
             started.log_artifact(artifacts.weights(run), aliases=["best"])
 
 
+def log_search(run: Run, curve: pd.DataFrame, value: float | None) -> None:
+    """Tell what `find` tried, in a run of its own: the curve, and in the summary the value that it suggests.
+
+    Args:
+        run: of which only the configuration and the folder are there.
+        curve: what was tried and what came of it, a column each.
+        value: None where none is suggested.
+    """
+    settings = settings_of(run.config.logger)
+    if settings is None:
+        return
+    tried, measured = curve.columns
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    identity = _filed(settings, "find", None) | {
+        "name": settings.name or run.name,
+        "tags": [columns.model_name(run.config.model), *settings.tags],
+        "id": re.sub(r"\W+", "-", f"{now}-{run.name}")[:128],
+        "config": columns.configuration(run.config),
+        "dir": run.folder,
+    }
+    with connected(identity) as started, harmless():
+        if started is None:
+            return
+        import wandb
+
+        title = f"{measured} by {tried}".replace("_", " ")
+        started.log({f"find/{tried}": wandb.plot.line(wandb.Table(dataframe=curve), tried, measured, title=title)})
+        started.summary[tried] = value
+
+
 def log_report(
     config: DictConfig,
     tested: Sequence[tuple[Run, pd.DataFrame]],

@@ -1,6 +1,6 @@
 """A learning rate or a batch size is suggested before anything is trained, by Lightning's tuner: `find=lr`.
 
-Nothing that it does becomes a run: its folder holds a curve, and no config.yaml.
+Nothing that it does becomes a run: its folder holds what was tried, as a table and drawn, and no config.yaml.
 """
 
 import logging
@@ -24,6 +24,7 @@ from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
 from lungdet.runs.folder import Run, settled
+from lungdet.training.dashboards import log_search
 from lungdet.training.fitting import build_data, build_model
 from lungdet.training.trainer import build_trainer
 
@@ -35,6 +36,11 @@ SETTLING = 10
 """Steps before that mean is one of enough losses to go by."""
 FALL = 0.97
 """What the loss has to come down to, of where it was then, to have fallen: it wavers by a hundredth or two."""
+
+AXES = {
+    "learning_rate": "learning rate", "loss": "training loss, smoothed",
+    "batch_size": "batch size", "memory_bytes": "peak memory, bytes",
+}  # fmt: skip
 
 
 def suggest(config: DictConfig) -> float | int:
@@ -70,20 +76,18 @@ def suggest(config: DictConfig) -> float | int:
     data.prepare_data()
     data.setup()
     [(wanted, arguments)] = OmegaConf.to_container(config.find).items()
-    return SUGGESTIONS[wanted](trainer, model, data, arguments, folder)
+    return SUGGESTIONS[wanted](trainer, model, data, arguments, run)
 
 
 def _learning_rate(
-    trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arguments: Mapping, folder: Path
+    trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arguments: Mapping, run: Run
 ) -> float:
-    """A tenth of where the loss is lowest, the curve kept in the folder."""
+    """A tenth of where the loss is lowest."""
     require_one_rate(model)
     results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
-    curve.to_csv(folder / "learning_rate.csv", index=False)
     rate = tenth_of_lowest(curve)
-    _draw(curve, rate, folder / "learning_rate.png")
-    log.info("the loss at each learning rate: %s", folder / "learning_rate.png")
+    _keep(run, curve, rate)
     if rate is None:
         raise InputError(
             f"find=lr: in {len(curve)} steps no learning rate brought the loss down; give it more, "
@@ -131,11 +135,13 @@ def tenth_of_lowest(curve: pd.DataFrame) -> float | None:
 
 
 def _batch_size(
-    trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arguments: Mapping, folder: Path
+    trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arguments: Mapping, run: Run
 ) -> int:
     """The largest whose step fits in the GPU's memory, and that the training part fills."""
     require_gpu(trainer.strategy.root_device)
+    rows = _watched(model, data)
     size = Tuner(trainer).scale_batch_size(model, datamodule=data, max_val=len(data.rows("train")), **arguments)
+    _keep(run, pd.DataFrame(rows), size)
     log.info("the largest that fits in memory: %s", override("data.batch_size", size))
     return size
 
@@ -156,14 +162,45 @@ def require_gpu(device: torch.device) -> None:
 SUGGESTIONS = {"learning_rate": _learning_rate, "batch_size": _batch_size}
 
 
-def _draw(curve: pd.DataFrame, rate: float | None, path: Path) -> None:
+def _watched(model: Classifier, data: RadiographDataModule) -> list[dict[str, float]]:
+    """A row for each batch size that is tried from now on, and the memory that it took; NaN where it took too much.
+
+    The tuner leaves no callback in its place, but the model's own hooks.
+    """
+    rows: list[dict[str, float]] = []
+
+    def start(batch: dict[str, torch.Tensor], index: int) -> None:
+        if index == 0:
+            rows.append({"batch_size": data.batch_size, "memory_bytes": float("nan")})
+            if model.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(model.device)
+
+    def end(outputs: torch.Tensor, batch: dict[str, torch.Tensor], index: int) -> None:
+        rows[-1]["memory_bytes"] = hardware.memory_in_use(model.device)
+
+    model.on_train_batch_start, model.on_train_batch_end = start, end
+    return rows
+
+
+def _keep(run: Run, curve: pd.DataFrame, value: float | None) -> None:
+    """The curve in the folder, as a table and drawn, and on the dashboard."""
+    tried, measured = curve.columns
+    path = run.folder / f"{tried}.csv"
+    curve.to_csv(path, index=False)
+    _draw(curve.sort_values(tried), value, path.with_suffix(".png"))
+    log.info("%s of each %s: %s", AXES[measured], AXES[tried], path.with_suffix(".png"))
+    log_search(run, curve, value)
+
+
+def _draw(curve: pd.DataFrame, value: float | None, path: Path) -> None:
+    tried, measured = curve.columns
     with plt.rc_context(STYLE):
         figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
-        plot.semilogx(curve["learning_rate"], curve["loss"], color=COLOURS[0], linewidth=2)
-        if rate is not None:
-            plot.axvline(rate, color=COLOURS[1], linestyle=":", label=f"{rate:.2g}, a tenth of where it is lowest")
-            plot.legend()
-        plot.set(xlabel="learning rate", ylabel="training loss, smoothed")
+        plot.semilogx(curve[tried], curve[measured], color=COLOURS[0], linewidth=2)
+        if value is not None:
+            plot.axvline(value, color=COLOURS[1], linestyle=":", label=f"{value:.2g}" if value < 1 else f"{value}")
+            plot.legend(title="suggested")
+        plot.set(xlabel=AXES[tried], ylabel=AXES[measured])
         plot.xaxis.set_major_formatter("{x:g}")
         figure.savefig(path, dpi=120)
         plt.close(figure)

@@ -1,7 +1,9 @@
 """A learning rate or a batch size is suggested before training, and no run comes of it."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
 from lungdet.programs import train
 from lungdet.runs.folder import find_runs
-from lungdet.training import suggesting
+from lungdet.training import dashboards, suggesting
 from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
 from tests.calling import CHECKOUT, call
 
@@ -58,11 +60,18 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
 ) -> None:
     monkeypatch.setattr(suggesting, "FALL", 10.0)  # a dozen steps teach nothing
     tmp_path.joinpath("search").mkdir()
+    logged = {}
+    started = SimpleNamespace(log=logged.update, summary={})
+    monkeypatch.setattr(dashboards, "connected", lambda identity: nullcontext(logged.update(identity) or started))
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
-        rate = suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=14"))
+        rate = suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=14", "logger=wandb"))
     assert f"model.learning_rate={float(f'{rate:.2g}')}" in caplog.text
     assert {path.name for path in (tmp_path / "search").iterdir()} == {"learning_rate.csv", "learning_rate.png"}
     assert find_runs(tmp_path) == []
+    assert (logged["job_type"], logged["tags"], logged["config"]["model"]["name"]) == ("find", ["cnn"], "cnn")
+    points = logged["find/learning_rate"].table.get_dataframe()
+    pd.testing.assert_frame_equal(points, pd.read_csv(tmp_path / "search/learning_rate.csv"))
+    assert started.summary == {"learning_rate": rate}
 
 
 def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
@@ -86,6 +95,10 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
         size = suggest(config)
     assert size == 4  # doubled from 2 on
+    tried = pd.read_csv(tmp_path / "search/batch_size.csv")
+    assert tried["batch_size"].tolist() == [2, 4, 8]
+    assert tried["memory_bytes"].isna().tolist() == [False, False, True]
+    assert (tmp_path / "search/batch_size.png").is_file()
     assert f"data.batch_size={size}" in caplog.text
 
 
