@@ -16,7 +16,9 @@ LEARNING = "current_model_state"
 class Averaging(Callback):
     """Keeps an exponential moving average of the weights, a step after the other.
 
-    Of batch norm's statistics, too, but those that validation uses are estimated anew, see `training.estimating`. All that follows validation follows it: the best epoch, the learning rate's plateaus, early stopping, predictions.
+    Of batch norm's statistics, too, but validation has others, see `lungdet.training.estimating`. All that follows
+    validation follows the average: the best epoch, the learning rate's plateaus, early stopping, predictions.
+
     In the beginning, as long as `decay` spans more, it is of all steps so far, each weighing by its number: the random
     start is in none, and few steps are averaged as calmly as many (Shamir and Zhang 2013, arXiv 1212.1824).
 

@@ -11,7 +11,7 @@ from lungdet.data.serving.batches import Batches
 from lungdet.models.classifier import Classifier
 from lungdet.training.callbacks import BATCH_NORMS
 
-SHARE, FEWEST, MOST = 1 / 20, 64, 1024
+SHARE, FEWEST, MOST = 1 / 20, 256, 1024
 """Of the training images, and how many at least and at most: 64 of 315 do as well as all (docs/recipe.md)."""
 
 

@@ -139,7 +139,7 @@ def _batch_size(
 ) -> int:
     """The largest whose step fits in the GPU's memory, and that the training part fills."""
     require_gpu(trainer.strategy.root_device)
-    rows = _watched(model, data)
+    rows = _watched(model)
     size = Tuner(trainer).scale_batch_size(model, datamodule=data, max_val=len(data.rows("train")), **arguments)
     _keep(run, pd.DataFrame(rows), size)
     log.info("the largest that fits in memory: %s", override("data.batch_size", size))
@@ -162,7 +162,7 @@ def require_gpu(device: torch.device) -> None:
 SUGGESTIONS = {"learning_rate": _learning_rate, "batch_size": _batch_size}
 
 
-def _watched(model: Classifier, data: RadiographDataModule) -> list[dict[str, float]]:
+def _watched(model: Classifier) -> list[dict[str, float]]:
     """A row for each batch size that is tried from now on, and the memory that it took; NaN where it took too much.
 
     The tuner leaves no callback in its place, but the model's own hooks.
@@ -171,7 +171,7 @@ def _watched(model: Classifier, data: RadiographDataModule) -> list[dict[str, fl
 
     def start(batch: dict[str, torch.Tensor], index: int) -> None:
         if index == 0:
-            rows.append({"batch_size": data.batch_size, "memory_bytes": float("nan")})
+            rows.append({"batch_size": len(batch["length"]), "memory_bytes": float("nan")})
             if model.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(model.device)
 

@@ -96,8 +96,8 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
         size = suggest(config)
     assert size == 4  # doubled from 2 on
     tried = pd.read_csv(tmp_path / "search/batch_size.csv")
-    assert tried["batch_size"].tolist() == [2, 4, 8]
-    assert tried["memory_bytes"].isna().tolist() == [False, False, True]
+    assert tried["batch_size"].tolist() == [8, 1, 2, 4, 8]  # the first trial is of the configured size
+    assert tried["memory_bytes"].isna().tolist() == [True, False, False, False, True]
     assert (tmp_path / "search/batch_size.png").is_file()
     assert f"data.batch_size={size}" in caplog.text
 
