@@ -12,7 +12,7 @@ from lungdet.models.classifier import Classifier
 from lungdet.training.callbacks import BATCH_NORMS
 
 SHARE, FEWEST, MOST = 1 / 20, 256, 1024
-"""Of the training images, and how many at least and at most: 64 of 315 do as well as all (docs/recipe.md)."""
+"""Of the training images, at least and at most: what fewer err shows in test log loss (docs/recipe.md)."""
 
 
 class Estimating(Callback):
