@@ -88,8 +88,11 @@ def test_a_notebook_predicts_what_the_run_did(clinic: Path, single: Path) -> Non
     pd.testing.assert_frame_equal(radiographs.predict(arrays)[COLUMNS[1:]], table[COLUMNS[1:]])
 
 
-def test_the_readmes_three_lines_run(single: Path, clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (CHECKOUT / "docs" / "predict.md").read_text()
+@pytest.mark.parametrize("document", ["README.md", "docs/predict.md"])
+def test_a_documents_three_lines_run(
+    single: Path, clinic: Path, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (CHECKOUT / document).read_text()
     lines = text.split("```python\n")[1].split("```")[0]
     assert len([line for line in lines.splitlines() if line]) == 3
     monkeypatch.chdir(clinic)
