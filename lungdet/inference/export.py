@@ -77,6 +77,7 @@ def export(
             f"{out}: not written. In {format} the log-odds of {checked['furthest']} differ from the run's by "
             f"{checked['log_odds']:.2g}, and {TOLERANCE:g} is the most; another format may keep them"
         )
+    del checked["furthest"]  # an image's name may be a patient's, and the file goes to strangers
     facts |= {"checked": checked, "resized": resizing(model, graph, predict, tested, trust)}
     data = pack(built, facts)
     if open_file(data)[1] != facts:

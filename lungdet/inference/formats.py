@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -46,8 +47,9 @@ def exported(graph: Graph, example: Sequence[Tensor]) -> torch.export.ExportedPr
     shapes += (None,) * (len(example) - len(shapes))
     with torch.no_grad(), quiet():
         program = torch.export.export(graph, tuple(example), dynamic_shapes=shapes, strict=False)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
+    for module in program.graph_module.modules():  # what is computed without gradients is a graph within
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
     return program
 
 
@@ -101,7 +103,17 @@ def _pack_torchscript(module: torch.jit.ScriptModule, metadata: dict) -> bytes:
     file = io.BytesIO()
     with quiet():
         torch.jit.save(module, file, _extra_files={KEY: json.dumps(metadata)})
-    return file.getvalue()
+    return _without_places(file)
+
+
+def _without_places(file: io.BytesIO) -> bytes:
+    """A TorchScript file without the paths of the source files that its layers were made in, which nothing reads."""
+    kept = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(kept, "w") as copy:
+        for record in archive.infolist():
+            if not record.filename.endswith(".debug_pkl"):
+                copy.writestr(record, archive.read(record))
+    return kept.getvalue()
 
 
 def _open_torchscript(data: bytes) -> tuple[Predictor, dict]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -85,6 +86,14 @@ def run_of(clinic: Path, name: str) -> Path:
     return folder
 
 
+def content(path: Path) -> bytes:
+    """What anybody can read in a file, unpacked."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(map(archive.read, archive.namelist()))
+
+
 def reopened(path: Path, format: str = "onnx") -> tuple[formats.Predictor, dict]:
     return formats.FORMATS[format].open(path.read_bytes())
 
@@ -105,6 +114,8 @@ def test_a_file_of_visits_computes_what_the_run_does_and_says_what_it_is(clinic:
     assert facts["thresholds"]["abnormal"]["rule"] == "youden"
     assert facts["runs"][0]["split"] == lungdet.load(run).hashes[str(run)]["split"]
     assert not [*run.glob(".*")]  # one file, and nothing of its making
+    for secret in (str(CHECKOUT), "site-packages", *(f"table/{patient}_" for patient in range(20))):
+        assert secret.encode() not in content(run / name)
     # Three images of two patients, larger than prepared ones: the order of visits and their gap count.
     paths = [clinic / name for name in ("0_0.png", "0_1.png", "1_0.png")]
     table = pd.DataFrame({"path": paths, "patient_id": ["0", "0", "1"], "visit": [0, 1, 0], "age": [50, 51, 50]})
@@ -185,6 +196,7 @@ def test_every_precision_and_torch_export_and_a_timm_backbone(clinic: Path, tmp_
     run = lungdet.load(run_of(clinic, "visits"))
     facts = export.export(run, tmp_path / "a.pt2", "exported")
     assert facts["checked"]["log_odds"] < export.TOLERANCE
+    assert str(CHECKOUT).encode() not in content(tmp_path / "a.pt2")
     for precision, most in (("fp16", 0.01), ("int8", 0.5)):
         facts = export.export(run, tmp_path / f"{precision}.onnx", "onnx", precision)
         assert 0 < facts["checked"]["log_odds"] < most
