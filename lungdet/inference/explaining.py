@@ -96,9 +96,9 @@ def require(networks: Sequence[Classifier], label: str | None, method: str) -> N
 def join(parts: Sequence[Explanation]) -> Explanation:
     """Pieces as one."""
     whole = [np.concatenate([part[i] for part in parts]) for i in range(4)]
-    weights = None if parts[0].weights is None else np.concatenate([part.weights for part in parts])
+    weights = [part.weights for part in parts if part.weights is not None]  # none where no image can be read
     excluded = {name: reason for part in parts for name, reason in part.excluded.items()}
-    return Explanation(*whole, weights, parts[0].sequence, excluded)
+    return Explanation(*whole, np.concatenate(weights) if weights else None, parts[0].sequence, excluded)
 
 
 def _of_piece(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lungdet.data.store.images import stem
 from lungdet.inference import cases
 from lungdet.inference.model import Model
 from lungdet.machine.progress import progress
@@ -40,8 +41,11 @@ def write(
     Raises:
         InputError: see `lungdet.inference.explaining.explained`.
     """
-    ranks = pd.read_parquet(worklist) if worklist.suffix.lower() == ".parquet" else pd.read_csv(worklist)
-    rank = dict(zip(ranks["image"].astype(str), ranks["rank"], strict=True))
+    if worklist.suffix.lower() == ".parquet":
+        ranks = pd.read_parquet(worklist)
+    else:  # `0001` and `NA` are names, too
+        ranks = pd.read_csv(worklist, usecols=["image", "rank"], dtype={"image": str}, keep_default_na=False)
+    rank = dict(zip(ranks["image"], ranks["rank"], strict=True))
     table = cases.read(images, model.series)
     make_folder(folder)
     digits = len(str(len(rank)))
@@ -49,9 +53,9 @@ def write(
         pieces = cases.pieces(table, model.piece(batch_size))
         for part in model.explanations(pieces, label, method, batch_size, workers):
             for number, name in enumerate(part.image):
-                stem = re.sub(r"[^\w.-]", "_", Path(name).stem)[:80]
+                file_name = re.sub(r"[^\w.-]", "_", stem(Path(name).name))[:80]
                 about = f"-{part.label[number]}" if len(model.labels) > 1 else ""
-                with replacing(folder / f"{rank[name]:0{digits}d}-{stem}{about}.png") as file:
+                with replacing(folder / f"{rank[name]:0{digits}d}-{file_name}{about}.png") as file:
                     file.write(png(part.overlay(number)))
                 advance()
     log.info("%s: %s overlays, named by rank; a map is no evidence of disease", folder, f"{len(rank):,}")

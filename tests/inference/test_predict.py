@@ -18,6 +18,7 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.calibration import temperature
 from lungdet.evaluation.statistics.metrics import ensemble
 from lungdet.inference import cases, model, worklist
+from lungdet.inference.explaining import join
 from lungdet.programs import predict
 from tests.calling import CHECKOUT, call, output
 from tests.fake_runs import write_run
@@ -293,6 +294,8 @@ def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
     assert series.image.tolist() == table["path"].tolist()[::-1]
     assert series.weights.shape == (12, 8)
     assert series.overlay(0).shape == (320 + 45, 320, 3)
+    unreadable = series.of(np.arange(0))._replace(weights=None)  # a piece of which no image can be read
+    assert join([series, unreadable]).weights.shape == join([unreadable, series]).weights.shape == (12, 8)
     assert lungdet.load([single, visits]).explain(table).weights is None
     scope: dict = {}
     lines = (CHECKOUT / "docs" / "explain.md").read_text().split("```python\n")[1].split("```")[0]
@@ -303,3 +306,7 @@ def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
     occupied = call(predict, *words, f"overlays={tmp_path}/list.txt", f"out={tmp_path}/other.csv")
     assert "list.txt: a file of that name is there; name a folder" in occupied.stderr
     assert not (tmp_path / "other.csv").exists()
+    (tmp_path / "0001").write_bytes(Path(files[0]).read_bytes())
+    (tmp_path / "numbers.txt").write_text("0001")
+    output(predict, words[0], f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv", f"overlays={tmp_path}/numbers")
+    assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["1-0001.png"]
