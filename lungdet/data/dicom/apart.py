@@ -32,9 +32,11 @@ def decode(content: bytes) -> np.ndarray:
         process = _threads.process = _Process()
     try:
         answer = process.ask(content)
-    except OSError:
-        _threads.process = None
-        raise UnreadableImageError("what decodes it came to an end over it") from None
+    except BaseException as error:
+        _threads.process = None  # what it answers next may be of this file
+        if isinstance(error, OSError):
+            raise UnreadableImageError("what decodes it came to an end over it") from None
+        raise
     if answer[:1] != b"+":
         raise UnreadableImageError(answer[1:].decode(errors="replace"))
     return np.load(io.BytesIO(answer[1:]), allow_pickle=False)

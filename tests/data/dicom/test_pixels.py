@@ -105,6 +105,14 @@ def test_a_file_that_ends_its_decoder_is_refused_and_the_next_is_read(
         damaged(tmp_path / "a", lambda _: good.read_bytes().replace(b"\xff\xd8\xff", b"abc"))
     )
 
+    def cut_short(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(apart._Process, "ask", cut_short)
+    with pytest.raises(MemoryError):
+        apart.decode(good.read_bytes())
+    assert apart._threads.process is None  # it would answer the next question with this file
+
 
 @pytest.mark.slow
 def test_only_a_dicom_file_loads_pydicom_and_nothing_loads_gdcm(folder: Path) -> None:
