@@ -64,7 +64,7 @@ def _as_asked(summary: dict) -> str:
     reached = []
     for model, block in summary["models"].items():
         values = {metric: block[key][metric] for metric in CALLED}
-        if "peer" in block and not any(values.values()):
+        if "peer" in block and {*values.values()} == {None}:
             reached.append(f"{label(model)} has no such threshold")
             continue
         shares = [f"{m} {'undefined' if share is None else percent(share)}" for m, share in values.items()]

@@ -35,7 +35,10 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class PeerFile:
-    """A file that has been read: where it lies, what each row's image is called, and the rows as they are."""
+    """A file that has been read: where it lies, what each row's image is called, and the rows as they are.
+
+    The rows' index is their place in the file.
+    """
 
     path: Path
     images: pd.Series
@@ -69,8 +72,13 @@ class PeerFile:
         self._require((values >= 0) & (values <= 1), names[0], needed)
         return Column(log_odds(values), names[0], certain)
 
-    def row(self, place: int) -> str:
+    def of(self, places: np.ndarray) -> "PeerFile":
+        """These of its rows."""
+        return PeerFile(self.path, self.images.iloc[places], self.rows.iloc[places])
+
+    def row(self, number: int) -> str:
         """A row as messages call it: the line of a csv file, whose first names the columns."""
+        place = self.rows.index[number]
         return f"line {place + 2}" if self.path.suffix.lower() == ".csv" else f"row {place + 1}"
 
     def _numbers(self, name: str) -> np.ndarray:

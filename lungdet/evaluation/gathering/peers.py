@@ -160,7 +160,9 @@ def _on(replicate: Replicate, file: PeerFile) -> Peer:
     """A file's predictions of a replicate's test images."""
     test, labels = replicate.test, replicate.labels
     rows, by = _rows(test["image_id"], file)
-    columns = {name: column for name in labels if (column := file.column(name)) is not None}
+    in_file = np.sort(rows)  # messages name the first wrong line
+    tested, place = file.of(in_file), np.searchsorted(in_file, rows)
+    columns = {name: column for name in labels if (column := tested.column(name)) is not None}
     absent = [name for name in labels if name not in columns]
     if needed := [name for name in absent if len(labels) == 1 or lacking(test, name) is None]:
         raise EvaluationError(
@@ -170,8 +172,8 @@ def _on(replicate: Replicate, file: PeerFile) -> Peer:
         )
     own = [column for column in test.columns if column.startswith(("logit_", "probability_"))]
     unknown = {f"target_{name}": np.float32("nan") for name in absent}
-    logits = {f"logit_{name}": columns[name].logit[rows] if name in columns else 0.0 for name in labels}
-    certain = {name: int(column.certain[rows].sum()) for name, column in columns.items()}
+    logits = {f"logit_{name}": columns[name].logit[place] if name in columns else 0.0 for name in labels}
+    certain = {name: int(column.certain.sum()) for name, column in columns.items()}
     decisions = [name for name, count in certain.items() if count == len(test)]
     facts = Facts(
         len(file.rows),

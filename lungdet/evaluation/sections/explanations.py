@@ -65,7 +65,7 @@ def measure(study: Study) -> dict:
         estimates = {name: _estimates(rows, draws) for name, rows in table.groupby("map")}
         facts["maps"] = {name: _block({"test": estimates[name]}) for name in pointing.KNOWS_NOTHING}
         blocks[model] = {}
-        for name in estimates.keys() - facts["maps"].keys():
+        for name in sorted(estimates.keys() - facts["maps"].keys()):
             over = {
                 key: minus(value, estimates["centre"][key]) for key, value in estimates[name].items() if key in MEASURES
             }

@@ -80,7 +80,7 @@ def test_what_a_finished_run_makes_of_new_radiographs_is_read_as_it_is(tmp_path,
 
 def test_images_are_told_by_their_path_and_those_that_were_not_tested_are_counted(tmp_path, named):
     tested, table = named
-    more = pd.DataFrame({"Image Index": ["a.png", "a.png"], "probability": [0.5, 0.5]})  # twice, and nobody asks
+    more = pd.DataFrame({"Image Index": ["a.png", "a.png"], "probability": [0.5, None]})  # twice, and nobody asks
     judged = peer(write(pd.concat([table, more]), tmp_path / "other.csv"), tested)
     np.testing.assert_allclose(judged.test["logit_abnormal"], tested.test["logit_abnormal"], rtol=1e-12)
     assert (judged.facts.rows, judged.facts.others, judged.facts.by) == (32, 2, "by the path in their dataset")
