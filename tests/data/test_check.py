@@ -301,6 +301,10 @@ def test_advice_follows_its_rules() -> None:
     assert "data.sampler=balanced" in apart
     assert "data.sampler" not in advised(group(500, 500), group(400, 400), north=group(65, 35), south=group(60, 40))
     assert "only one class" in advised(group(500, 0), group(400, 400)).lower()
+    assert "holds one class only" in advised(group(500, 500), group(0, 400))
+    mixed = advised(group(500, 500), group(400, 400, patients_normal=0))
+    assert "one class only" not in mixed
+    assert "Each of them has an abnormal image" in mixed
 
 
 @pytest.mark.slow

@@ -63,9 +63,15 @@ def _intervals(numbers: dict) -> str | None:
     test = numbers["parts"].get("test")
     if test is None or not test["patients"]:
         return None
-    normal, abnormal = test["patients_normal"], test["patients_abnormal"]
-    if not normal or not abnormal:
+    if not test["abnormal"]["present"] or not test["abnormal"]["absent"]:
         return "The test part holds one class only, so no AUROC can be told."
+    normal, abnormal = test["patients_normal"], test["patients_abnormal"]
+    if not normal:  # a patient with both kinds of images counts as abnormal
+        return (
+            f"Expect a 95% interval of ± {accuracy_half_width(abnormal):.1%} for an accuracy of {EXPECTED:.0%} from "
+            f"the test part's {abnormal:,} patients. Each of them has an abnormal image, so that the interval of an "
+            "AUROC cannot be foreseen by counting patients."
+        )
     return (
         f"Expect 95% intervals of ± {accuracy_half_width(normal + abnormal):.1%} for an accuracy of {EXPECTED:.0%} "
         f"(1.96 √(a(1-a)/n)) and of ± {auroc_half_width(normal, abnormal):.3f} for an AUROC of {EXPECTED:.2f} (Hanley "
