@@ -42,6 +42,8 @@ def predict(config: DictConfig) -> int:
         if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
             raise InputError(f"{key}: give {key}={value}")
     asked = OmegaConf.to_container(config)
+    if asked["label"] is not None and asked["overlays"] is None:
+        raise InputError(f"label={asked['label']}: says what overlays are about; give overlays=FOLDER, or no label")
     model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
     images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
     if asked["overlays"] is not None:

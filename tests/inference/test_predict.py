@@ -303,6 +303,8 @@ def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
     assert scope["picture"].shape == (320, 320, 3)
     refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
     assert "label=nodule: these runs predict abnormal" in refused.stderr
+    idle = call(predict, *words, "overlays=null", "label=abnormal", f"out={tmp_path}/other.csv")
+    assert "label=abnormal: says what overlays are about; give overlays=FOLDER" in idle.stderr
     occupied = call(predict, *words, f"overlays={tmp_path}/list.txt", f"out={tmp_path}/other.csv")
     assert "list.txt: a file of that name is there; name a folder" in occupied.stderr
     assert not (tmp_path / "other.csv").exists()
