@@ -168,8 +168,8 @@ def sentences(facts: dict, out: Path) -> list[str]:
     ]
     for label, area in checked.get("auroc", {}).items():
         if None not in area.values():
-            loss = area["run"] - area["file"]
-            lines.append(f"AUROC of {label}: {area['file']:.4f}, the run's {area['run']:.4f}, a loss of {loss:.4f}")
+            change = area["file"] - area["run"]
+            lines.append(f"AUROC of {label}: {area['file']:.4f}, of {of} in fp32 {area['run']:.4f}: {change:+.4f}")
     if own := checked.get("own"):
         lines.append(f"from the run's own predictions, made in {own['made_in']}: by at most {own['log_odds']:.2g}")
     lines.append(

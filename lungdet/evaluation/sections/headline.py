@@ -236,7 +236,7 @@ def _how_to_read(summary: dict) -> list[str]:
     chosen = "; ".join(f"{label(model)} {_thresholds(block)}" for model, block in summary["models"].items())
     notes = [
         "Per cent, AUROC as a decimal. An image is called abnormal where its probability is above the threshold. "
-        f"`{rule['rule']}`: {rule['meaning']}, on validation alone ({chosen})."
+        f"`{rule['rule']}`: {rule['meaning']}{'' if rule['rule'] == 'fixed' else ', on validation alone'} ({chosen})."
     ]
     if summary["task"] != "abnormal":
         notes.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
