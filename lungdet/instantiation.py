@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError
 from lungdet.kinds import require_fitting
 
-LOGGERS = "lightning.pytorch.loggers"
-KNOWN = ("lungdet", "torch.optim", LOGGERS)
-OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim", LOGGERS)
+LOGGERS = ("lightning.pytorch.loggers.mlflow", "lightning.pytorch.loggers.tensorboard")
+KNOWN = ("lungdet", "torch.optim", *LOGGERS)
+OFFERED = ("lungdet.models", "lungdet.data.sources", "lungdet.data.augment", "torch.optim", *LOGGERS)
 """Where the classes are that a configuration may name: of models, data, augmentation, optimization, loggers."""
 
 

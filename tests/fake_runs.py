@@ -176,6 +176,8 @@ def write_run(
     drawn = Split(**{"protocol": "random", "seed": split_seed, "table": test} | (split or {}))
     environment = {
         "run": folder.name,
+        "overrides": [],
+        "own_configuration": [],
         "started": "2026-01-01T10:00:00",
         "finished": "2026-01-01T10:05:00" if finished else None,
         "versions": {"torch": "2.15.0", "lungdet": "0.1.0"},

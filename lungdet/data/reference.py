@@ -156,7 +156,7 @@ def _exposure(image: np.ndarray) -> np.ndarray:
 
 def _most(distances: np.ndarray) -> float:
     """The one that `SHARE` of them lie below; of few images the largest."""
-    return float(np.quantile(distances, SHARE, method="higher"))
+    return max(float(np.quantile(distances, SHARE, method="higher")), LEAST)  # images may be all alike
 
 
 def _sample(rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The model card: what whoever is handed a model has to know of it, in the format that huggingface_hub reads.
 
 One card for all models of an evaluation, since each is measured beside the others on the same images: a name in
-`model-index` each, and one table. Of a single run on its own test part the card lies in the run's folder, too.
+`model-index` each, and one table. Of a single run by itself, on its own test part, the card lies in
+the run's folder, too.
 """
 
 from collections.abc import Sequence
@@ -51,8 +52,10 @@ def card(written: Document, summary: dict) -> str:
 
 
 def places(study: Study) -> list[Path]:
-    """The folders that hold the card: the report's, and of a single run on its own test images the run's, too."""
-    single = len(study.results) == 1 and study.external is None and study.results[0].views == (ITSELF,)
+    """The folders that hold the card: the report's; of a single run by itself, on its own test part, the run's, too."""
+    single = (
+        len(study.results) == len(study.models) == 1 and study.external is None and study.results[0].views == (ITSELF,)
+    )
     return [study.out, *([study.results[0].run.folder] if single else [])]
 
 

@@ -51,5 +51,5 @@ def more_seeds(results: Sequence[Result]) -> str | None:
     folders = {result.run.folder.resolve().parent for result in results}
     if len(folders) == 1 and (folder := folders.pop()).parent.name == "sweeps":
         values["sweep.name="] = {folder.name: None}
-    own = results[0].run.environment.get("own_configuration", [])
+    own = results[0].run.environment["own_configuration"]
     return command("train.py -m", *own, *[f"{key}{','.join(choices)}" for key, choices in values.items()])

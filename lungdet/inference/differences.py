@@ -85,7 +85,7 @@ def resizing(model: Model, graph: Graph, predict: Predictor, tested: Sample, tru
     for row, path in paths.items():
         try:
             grey = read_grey(path)
-        except (UnreadableImageError, OSError):
+        except (InputError, UnreadableImageError, OSError):  # of DICOM files: nothing is installed that reads them
             continue
         if grey.dtype == np.uint16:
             if not isinstance(model.settings.bits, int):

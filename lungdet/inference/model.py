@@ -155,6 +155,8 @@ class Model:
             batch_size: images a step.
             workers: threads that decode; None takes one a core.
         """
+        if not self.references:
+            log.warning("no %s in %s: unlike and flagged stay empty; train anew for them", NAME, self.runs[0].folder)
         with ExitStack() as stack:
             trainers = [
                 stack.enter_context(predicting(*member)) for member in zip(self.runs, self.networks, strict=True)
@@ -265,15 +267,8 @@ def _settings(runs: Sequence[Run], bits: int | None) -> Settings:
 
 
 def _references(runs: Sequence[Run]) -> tuple[Reference, ...]:
-    references = [Reference.read(run.folder) for run in runs]
-    if without := [run for run, reference in zip(runs, references, strict=True) if reference is None]:
-        log.warning(
-            "%s: no such file, so images that are unlike the run's own are not noticed: unlike and flagged stay empty; "
-            "train the run again",
-            without[0].folder / NAME,
-        )
-        return ()
-    return tuple(references)
+    references = [reference for run in runs if (reference := Reference.read(run.folder)) is not None]
+    return tuple(references) if len(references) == len(runs) else ()
 
 
 def _require_apart(runs: Sequence[Run]) -> None:

@@ -15,8 +15,8 @@ NOT_THE_DATA = ("store", "num_workers", "loader")
 """Keys of `data` that decide how its images are served, not which they are."""
 AFTER_THE_FIT = "degrade"
 """A group that can be asked of a finished run without training on."""
-NOT_THE_MODEL = frozenset((*NOT_THE_EXPERIMENT, *NOT_THE_DATA, AFTER_THE_FIT, "seed", "root"))
-"""Keys, in any group, that never make two runs different models: nor do the seed and where the images lie."""
+NOT_THE_MODEL = frozenset((*NOT_THE_EXPERIMENT, *NOT_THE_DATA, AFTER_THE_FIT, "seed", "root", "pseudonymize"))
+"""Keys, in any group, that never make two runs different models: nor do the seed and where images and keys lie."""
 PREPARATION = ("image_size", "resize", "visits")
 """Keys of `data` that decide what a network sees of an image file: it cannot score images that differ in one."""
 LOSS_IS_ANOTHER = (

@@ -35,7 +35,7 @@ class Estimating(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Estimate, once the weights to validate are in their place."""
-        if not self._norms or trainer.state.fn != "fit" or trainer.datamodule is None:  # fitted on bare batches
+        if not self._norms or trainer.state.fn != "fit":
             return
         if self._batches is None:
             images = int(SHARE * len(trainer.datamodule.rows("train")))

@@ -97,7 +97,8 @@ def curves(run: Run) -> Iterator[Harmless]:
         ) from error
     if "logger" not in run.environment:  # MLflow lets nothing be changed in a run that goes on
         logger.log_hyperparams(columns.setting(run))
-        run.record(logger=logger.version)
+        if logger.version is not None:
+            run.record(logger=logger.version)
     status = "failed"
     try:
         yield logger

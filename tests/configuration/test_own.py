@@ -44,6 +44,6 @@ def test_a_class_and_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pyte
     assert "add 'trust=[clinic]' to the command" in refused.stderr
     output(train, *words, trust, f"outputs={tmp_path}")
     assert load_run(folder).config.model._target_ == "clinic.maximum.Maximum"
-    told = output(evaluate, f"runs={folder}", trust, "draws=100")
-    more = next(line for line in told.splitlines() if "seed=0,1,2" in line)
+    printed = output(evaluate, f"runs={folder}", trust, "draws=100")
+    more = next(line for line in printed.splitlines() if "seed=0,1,2" in line)
     assert f" -m --config-dir {tmp_path / 'mine'} experiment=pilot " in more

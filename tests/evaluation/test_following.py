@@ -7,7 +7,7 @@ from lungdet.evaluation.following import following, more_seeds
 
 
 def result(*words: str, seed: int = 0, folder: str = "outputs/sweeps/try/a", trials: tuple = ()) -> SimpleNamespace:
-    run = SimpleNamespace(environment={"overrides": [*words]}, folder=Path(folder))
+    run = SimpleNamespace(environment={"overrides": [*words], "own_configuration": []}, folder=Path(folder))
     return SimpleNamespace(run=run, seed=seed, trials=trials)
 
 

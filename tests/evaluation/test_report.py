@@ -183,8 +183,8 @@ def test_the_published_rows_stand_only_beside_runs_of_the_studys_task_and_source
 
 
 def test_a_model_that_loses_to_a_constant_answer_is_said_to(tmp_path):
-    said = answer(summarised(two_runs(tmp_path, skill=-2.0)))
-    assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in said
+    sentence = answer(summarised(two_runs(tmp_path, skill=-2.0)))
+    assert "CNN and CNN-LSTM do not beat a trivial answer: always-normal" in sentence
 
 
 def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(tmp_path):

@@ -323,8 +323,8 @@ def test_a_run_whose_fit_is_done_only_predicts_when_resumed(once: Run, table: Pa
 def test_a_moved_run_keeps_its_best_epoch_when_continued(
     once: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = copied(once, tmp_path / "moved").folder
-    more = (f"resume={moved}", "trainer.max_epochs=2")
+    folder = copied(once, tmp_path / "folder").folder
+    more = (f"resume={folder}", "trainer.max_epochs=2")
     spoilt = torch.tensor([1000.0, 0.0])  # everything is normal, beyond doubt
     monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda model: model.head[-1].bias.data.copy_(spoilt))
     whole = trained(configured(tmp_path, table, *more), *more)
@@ -644,14 +644,14 @@ def test_composing_a_configuration_loads_nothing_heavy() -> None:
 
 
 def test_the_front_door_trains_from_the_command_line(sweep: tuple[str, list[Run]]) -> None:
-    printed, found = sweep
+    printed, runs = sweep
     assert "precision" in printed
-    hashes = [identity.fingerprint(run.config)[:8] for run in found]
-    assert [run.name for run in found] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
-    assert all(run.finished for run in found)
+    hashes = [identity.fingerprint(run.config)[:8] for run in runs]
+    assert [run.name for run in runs] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
+    assert all(run.finished for run in runs)
     pasted = re.findall(r"evaluate with: python evaluate\.py (.*)", printed)[0]
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {pasted}"], capture_output=True, text=True, check=True)
-    assert str(found[1].folder) in output(evaluate, *words.stdout.splitlines(), "--cfg", "job", "--package", "runs")
+    assert str(runs[1].folder) in output(evaluate, *words.stdout.splitlines(), "--cfg", "job", "--package", "runs")
 
 
 @pytest.mark.slow

@@ -101,7 +101,9 @@ def test_permuted_labels_teach_nothing(outputs: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real_data: Path) -> None:
+def test_both_models_overfit_32_real_radiographs(
+    model: str, outputs: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     choices = ["data=chestxray14", f"data.root={real_data}/ChestX-ray14", "data.image_size=64", "augment=none"]
     config = configured(
         outputs / f"overfit_{model}",
@@ -120,9 +122,9 @@ def test_both_models_overfit_32_real_radiographs(model: str, outputs: Path, real
         data.prepare_data()
         labels = data.store.manifest["abnormal"]
         rows = np.concatenate([np.flatnonzero(labels == value)[:16] for value in (0, 1)])
-        loader = data.loader(rows, training=True)
+        monkeypatch.setattr(data, "rows", lambda part: rows)
         trainer = stopping(build_trainer(run, network, hardware.choose("auto", "auto")), "val/accuracy", 1)
-        trainer.fit(network, loader, data.loader(rows, training=False))
+        trainer.fit(network, data)
     assert pd.read_csv(run.folder / "metrics.csv")["val/accuracy"].iloc[-1] == 1
 
 

@@ -68,10 +68,10 @@ def greys(dataset: "Dataset", bits: int, signed: bool) -> np.ndarray:
     stored = np.arange(1 << bits)
     if signed:
         stored[1 << (bits - 1) :] -= 1 << bits
-    shown = _shown(dataset, *_modality(dataset, stored))
+    brightness = _brightness(dataset, *_modality(dataset, stored))
     if text(dataset, "PhotometricInterpretation") == "MONOCHROME1":  # the smallest value is white
-        shown = 1 - shown
-    shades = np.rint(255 * shown).astype(np.uint8)
+        brightness = 1 - brightness
+    shades = np.rint(255 * brightness).astype(np.uint8)
     shades[_padding(dataset, stored, bits)] = 0
     return shades
 
@@ -159,11 +159,11 @@ def _modality(dataset: "Dataset", stored: np.ndarray) -> tuple[np.ndarray, tuple
     return values, (values.min(), values.max())
 
 
-def _shown(dataset: "Dataset", values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def _brightness(dataset: "Dataset", values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """0 to 1 for what the smallest value and those below are shown as, up to the largest's."""
     if dataset.get("VOILUTSequence"):
-        shown, (_, most) = _looked_up(dataset, "VOILUTSequence", values)
-        return shown / most
+        levels, (_, most) = _looked_up(dataset, "VOILUTSequence", values)
+        return levels / most
     centre, width = first(dataset, "WindowCenter"), first(dataset, "WindowWidth")
     if centre is None or width is None:
         return (values - limits[0]) / (limits[1] - limits[0])

@@ -1,7 +1,7 @@
 """How well maps point at regions, image by image, beside maps that know nothing of the image or of disease."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -51,14 +51,10 @@ def measured(
     images, labels = [name for name, _, _ in asked], [label for _, label, _ in asked]
     patients = test.set_index("image_id")["patient_id"].loc[images].to_numpy()
     places = np.stack([known.findings[label] for _, label, known in asked])
-    maps = dict(zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True))
-    for method in explainer.methods:
-        maps[method] = explainer.maps(run, images, labels, method)
-        maps[f"{method} random weights"] = explainer.maps(run, images, labels, method, random=True)
     rows = []
-    for name, heats in maps.items():
+    for name, heats, controls in _maps(explainer, run, images, labels, patients, places):
         for number, heat in enumerate(heats):
-            lungs, control = asked[number][2].lungs, maps.get(f"{name} random weights")
+            lungs = asked[number][2].lungs
             rows.append(
                 {
                     "image_id": images[number],
@@ -69,10 +65,27 @@ def measured(
                     "energy": energy(heat, places[number]),
                     "overlap": overlap(heat, places[number]),
                     "lungs": np.nan if lungs is None else energy(heat, lungs),
-                    LIKENESS: np.nan if control is None else likeness(_coarse(heat), _coarse(control[number])),
+                    LIKENESS: np.nan if controls is None else likeness(_coarse(heat), _coarse(controls[number])),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _maps(
+    explainer: Explainer,
+    run: Run,
+    images: Sequence[str],
+    labels: Sequence[str],
+    patients: np.ndarray,
+    places: np.ndarray,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """A map's name, it of each image (N, H, W), and with it those of random weights; of one method at a time."""
+    for name, heats in zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True):
+        yield name, heats, None
+    for method in explainer.methods:
+        controls = explainer.maps(run, images, labels, method, random=True)
+        yield method, explainer.maps(run, images, labels, method), controls
+        yield f"{method} random weights", controls, None
 
 
 def _without_network(

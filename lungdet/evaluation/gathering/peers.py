@@ -139,9 +139,9 @@ def group(files: Mapping[str, PeerFile], models: Mapping[Model, Sequence[Replica
         InputError: a value is not one of its kind, see `PeerFile.column`.
     """
     replicate = next(iter(models.values()))[0] if files else None
-    taken, peers = {label(model) for model in models}, {}
+    names, peers = {label(model) for model in models}, {}
     for name, file in files.items():
-        if name in taken:
+        if name in names:
             raise EvaluationError(
                 f"predictions={file.path}: a model of the runs is called {name}, too; name the system otherwise: "
                 "'predictions={NAME: FILE.csv}'"

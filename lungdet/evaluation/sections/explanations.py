@@ -165,9 +165,8 @@ def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) ->
     block, name = maps[method], METHODS[method]
     gap, ends = block["over_centre"]["pointing"], block["over_centre_interval"]["pointing"]
     p = block["pointing_over_centre"]["p_holm"]
-    shown = p is not None and p < SIGNIFICANT
     verdict = "is not shown to point at disease better than the image's centre does"
-    if shown:
+    if p is not None and p < SIGNIFICANT:
         verdict = f"points at disease {'better' if gap > 0 else 'worse'} than the image's centre does"
     between = "no interval" if ends is None else f"95 % interval {' to '.join(map(_signed, ends))}"
     random, centre, usual = (
@@ -175,7 +174,7 @@ def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) ->
         for test in (maps[f"{method} random weights"]["test"], *(facts["maps"][m]["test"] for m in ("centre", "usual")))
     )
     hits = f"{percent(block['test']['pointing'])} of cases, the centre in {centre}"
-    difference = f"a difference of {_signed(gap)} points, {between}{'' if p is None else f', p {p_value(p)}'}"
+    difference = f"a difference of {_signed(gap)} points, {between}{'' if p is None else f', adjusted p {p_value(p)}'}"
     return (
         f"{model}'s {name} {verdict}: its hottest place lies in a known region in {hits}, {difference}. The same "
         f"network with random weights: {random}; the place where other patients' regions lie: {usual}."

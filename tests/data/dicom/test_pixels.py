@@ -149,8 +149,8 @@ def test_windows_and_tables_are_as_pydicom_applies_them(tmp_path: Path, kind: st
     ends = np.sort(apply_modality_lut(np.array([0, 4095]), dataset))
     if dataset.get("VOILUTSequence"):
         values, ends = values.astype(int), (0, 4095)
-    shown = scaled(apply_voi_lut(values, dataset).astype(float), *ends)
-    expected = 255 - shown.astype(int) if photometric == "MONOCHROME1" else shown
+    greys = scaled(apply_voi_lut(values, dataset).astype(float), *ends)
+    expected = 255 - greys.astype(int) if photometric == "MONOCHROME1" else greys
     assert np.abs(grey(path).astype(int) - expected).max() <= (photometric == "MONOCHROME1")
     assert len(np.unique(grey(path))) > 1
 

@@ -78,10 +78,10 @@ def test_a_tables_own_columns_are_taken_and_contradictions_counted(
     assert table["visit"].tolist() == [0, 1, 0, 1]
     assert table["age"].tolist()[0] == 45
     assert "the table is taken: patient_id (2 patients are several in the other)" in caplog.text
-    one, other = (read("path,abnormal,patient_id", f"{paths[0]},1,B", key=key) for key in (b"0" * 16, b"1" * 16))
-    assert one["patient_id"][0] != other["patient_id"][0]
+    zeros, ones = (read("path,abnormal,patient_id", f"{paths[0]},1,B", key=key) for key in (b"0" * 16, b"1" * 16))
+    assert zeros["patient_id"][0] != ones["patient_id"][0]
     tagged = read("path,abnormal", f"{paths[2]},1", key=b"0" * 16)
-    assert tagged["patient_id"].tolist() == one["patient_id"].tolist()  # the same wherever the key is
+    assert tagged["patient_id"].tolist() == zeros["patient_id"].tolist()  # the same wherever the key is
     assert len(tagged["patient_id"][0]) == len("table/") + 16
 
 

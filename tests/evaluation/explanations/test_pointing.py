@@ -81,19 +81,19 @@ def means(data: PhantomDataModule, corner: bool) -> pd.DataFrame:
 
 
 def test_a_network_that_reacts_to_lesions_points_at_them(data: PhantomDataModule) -> None:
-    found = means(data, False)
-    assert found["pointing"]["gradcam"] > 0.9
-    assert found["energy"]["gradcam"] > 0.6
-    assert found["overlap"]["gradcam"] > 0.6
+    means_by_map = means(data, False)
+    assert means_by_map["pointing"]["gradcam"] > 0.9
+    assert means_by_map["energy"]["gradcam"] > 0.6
+    assert means_by_map["overlap"]["gradcam"] > 0.6
     for blind in ("random", "centre", "gradcam random weights"):
-        assert found["pointing"][blind] < 0.5
-        assert found["energy"][blind] < 0.4
+        assert means_by_map["pointing"][blind] < 0.5
+        assert means_by_map["energy"][blind] < 0.4
 
 
 def test_a_network_that_looks_at_a_corner_points_outside_the_lungs(data: PhantomDataModule) -> None:
-    found = means(data, True)
-    assert found["pointing"]["gradcam"] == 0
-    assert found["lungs"]["gradcam"] < 0.01 < 0.3 < found["lungs"]["centre"]
+    means_by_map = means(data, True)
+    assert means_by_map["pointing"]["gradcam"] == 0
+    assert means_by_map["lungs"]["gradcam"] < 0.01 < 0.3 < means_by_map["lungs"]["centre"]
 
 
 def test_findings_are_asked_one_by_one_and_the_usual_place_is_of_other_patients(

@@ -156,7 +156,13 @@ def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by
 
 def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
     for seed in (2, 0, 1):
-        places = {"data.root": f"/elsewhere/{seed}", "data.num_workers": seed, "model.seed": seed, "outputs": str(seed)}
+        places = {
+            "data.root": f"/elsewhere/{seed}",
+            "data.pseudonymize": f"/{seed}/key",
+            "data.num_workers": seed,
+            "model.seed": seed,
+            "outputs": str(seed),
+        }
         write_run(tmp_path / f"cnn{seed}", "cnn", seed, config=places)
         write_run(tmp_path / f"lstm{seed}", "cnn_lstm", seed)
     models = group(collect([tmp_path])[0])[0]
@@ -171,7 +177,9 @@ def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
         return set(config) | {key for node in config.values() if isinstance(node, dict) for key in keys(node)}
 
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", ["degrade=standard"], return_hydra_config=True), resolve=False)
+        config = OmegaConf.to_container(
+            compose("train", ["degrade=standard", "data=folder"], return_hydra_config=True), resolve=False
+        )
     assert keys(config) >= gathered.NOT_THE_MODEL
 
 

@@ -51,11 +51,11 @@ def test_an_interval_is_as_wide_as_patients_of_several_images_make_it() -> None:
     generator = np.random.default_rng(1)
     patient = np.repeat(np.arange(60), generator.integers(1, 6, 60))
     values = np.clip(generator.normal(0.5, 0.15, 60)[patient] + generator.normal(0, 0.02, len(patient)), 0, 1)
-    found = estimate(values[None], patient, 4000)
-    assert found.values == [pytest.approx(values.mean())]
+    measured = estimate(values[None], patient, 4000)
+    assert measured.values == [pytest.approx(values.mean())]
     counts, sums = np.bincount(patient), np.bincount(patient, values)
     error = np.sqrt(60 * np.var(sums - values.mean() * counts, ddof=1)) / len(patient)
-    assert found.draws.std() == pytest.approx(error, rel=0.06)
-    low, high = interval(found)
+    assert measured.draws.std() == pytest.approx(error, rel=0.06)
+    low, high = interval(measured)
     assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 59) * error, rel=0.06)
     assert error > 1.3 * values.std() / np.sqrt(len(patient))  # images alone would claim more
