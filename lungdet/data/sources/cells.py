@@ -12,6 +12,7 @@ import pandas as pd
 
 from lungdet.configuration.nearest import hint, nearest
 from lungdet.data.patients import folded, is_placeholder, plain
+from lungdet.data.separator import separator
 from lungdet.errors import DatasetError, first_few
 from lungdet.findings import FINDINGS
 
@@ -29,31 +30,32 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
         columns: what the file calls columns that are known here by another name.
 
     Raises:
-        DatasetError: no such file, no comma-separated table, a needed column that is missing, or no row.
+        DatasetError: no such file, no table, a needed column that is missing, or no row.
     """
     if not csv.is_file():
         raise DatasetError(f"data.table={csv}: there is no such file ({csv.absolute()})")
-    with csv.open("rb") as file:
-        # Excel's own, before the header.
-        separator_line = re.match(rb'(?:\xef\xbb\xbf)?"?sep=,"?\s*$', file.readline(99))
+    sign, above = separator(csv)
     try:
         # Only an empty cell is missing: "NA" in a column of labels is a mistake to be told, not to be guessed at.
         # Cells beyond the header are an error; without index_col=False the first column would become the index.
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             table = pd.read_csv(
                 csv,
+                sep=sign,
                 dtype="str",
                 encoding="utf-8-sig",
                 keep_default_na=False,
                 skip_blank_lines=False,
                 index_col=False,
-                skiprows=1 if separator_line else 0,
+                skiprows=above,
             )
     except pd.errors.ParserWarning as error:
-        raise DatasetError(f"{csv}: lines have more cells than the header; a cell with a comma needs quotes") from error
+        raise DatasetError(
+            f"{csv}: lines have more cells than the header; a cell with {sign!r} needs quotes"
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{csv}: not a comma-separated table in UTF-8 with a header ({error})") from error
-    table.index += 1 if separator_line else 0
+        raise DatasetError(f"{csv}: not a table in UTF-8 with a header, separated by {sign!r} ({error})") from error
+    table.index += above
     table.columns = table.columns.map(plain)
     table = table.apply(lambda column: column.str.strip())
     table = table.where(table != "").dropna(how="all")
@@ -61,12 +63,9 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         columns = ", ".join(table.columns)
-        separator = next((sign for sign in ";\t|" if sign in columns), None)
         theirs = [close[0] if (close := nearest(column, table.columns)) else "THEIRS" for column in missing]
         mapping = ",".join(f"{own}:{other}" for own, other in zip(missing, theirs, strict=True))
         advice = f" If they have other names there: 'data.columns={{{mapping}}}'"
-        if separator:
-            advice = f" The columns seem to be separated by {separator!r}; commas are needed"
         raise DatasetError(f"{csv}: no column {' and no column '.join(missing)}; found {columns}.{advice}")
     if table.empty:
         raise DatasetError(f"{csv}: there is a header and no row")

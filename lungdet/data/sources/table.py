@@ -38,7 +38,8 @@ _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"
 class TableDataModule(RadiographDataModule):
     """A user's own images, `data=table data.table=my.csv`.
 
-    The file is comma-separated, UTF-8, one row an image, with a header of these names; an empty cell means unknown.
+    The file is a csv, UTF-8, one row an image, with a header of these names; an empty cell means unknown. Commas
+    separate cells, or semicolons or tabs where the header has no comma.
 
     - `path` (needed): the image file, relative to `root`, or absolute and within it. PNG, JPEG, TIFF, BMP or DICOM.
     - `abnormal` (needed): 1 or 0; or words, with `data.abnormal=[pneumonia,tb]` for those that are abnormal, all
@@ -129,7 +130,7 @@ def read(
     folder, `<dataset>/<folder>/<stem>`. Visits are counted over the whole table, so a missing image leaves a gap.
 
     Raises:
-        DatasetError: no such file or folder; no comma-separated table; a needed column is missing; a value that can't
+        DatasetError: no such file or folder; no table; a needed column is missing; a value that can't
             be read; an image named twice or outside `root`; or no image at all.
     """
     table = read_csv(csv, columns)

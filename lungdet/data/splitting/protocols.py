@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lungdet.data.separator import separator
 from lungdet.data.splitting.splits import PARTS, UNUSED, Split, SplitError
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,10 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     """
     if not path.is_file():
         raise SplitError(f"data.split_file={path}: no such file")
-    return from_table(manifest, pd.read_csv(path, dtype=str), path)
+    sign, above = separator(path)
+    table = pd.read_csv(path, sep=sign, skiprows=above, dtype=str)
+    table.index += above
+    return from_table(manifest, table, path)
 
 
 def from_table(manifest: pd.DataFrame, table: pd.DataFrame, path: Path) -> Split:

@@ -111,9 +111,8 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
     [
         (["file,abnormal", "a.png,1"], r"my.csv: no column path; found file, abnormal"),
         (["x", "1"], r"no column path and no column abnormal; found x"),
-        (["path;abnormal", "a.png;1"], r"separated by ';'; commas are needed"),
         (["path,abnormal"], "a header and no row"),
-        ([""], "not a comma-separated table"),
+        ([""], "not a table in UTF-8 with a header, separated by ','"),
         (
             ["path,abnormal", "a.png,1", "b.jpg,yes"],
             r"my.csv, line 3, column abnormal: 'yes'; a label is 0, 1 or empty",
@@ -158,10 +157,12 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
             r"line 2, column patient_id: '1.23457E\+11'; rounded by a spreadsheet",
         ),
         (["sep=,", "path,abnormal", "a.png,2"], r"line 3, column abnormal: '2'"),
-        (["sep=;", "path;abnormal", "a.png;1"], r"separated by ';'; commas are needed"),
+        (["sep=;", "path;abnormal", "a.png;2"], r"line 3, column abnormal: '2'"),
+        (["path;abnormal;age", "a.png;0;45,5"], r"line 2, column age: '45,5'; a number"),
+        (["path;abnormal", "a.png;0;1;2"], r"more cells than the header; a cell with ';' needs quotes"),
         (["path,abnormal", "gone.png,0"], r"none of the 1 images is in .*relative to data.root"),
         (["path,abnormal", "a.png,0,1,2"], r"lines have more cells than the header"),
-        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"not a comma-separated table.*line 3"),
+        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"not a table in UTF-8 .*line 3"),
     ],
 )
 def test_mistakes_are_named(folder, lines, message):
@@ -209,6 +210,14 @@ def test_an_umlaut_is_the_same_composed_and_decomposed(folder, written, named):
     table = read(csv(folder, "path,abnormal", f"{unicodedata.normalize(named, name)},1"), folder)
     assert table["path"].tolist() == [unicodedata.normalize(written, name)]
     assert table["image_id"].tolist() == [unicodedata.normalize("NFC", "table/Lunge-ü")]
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("excels", [True, False])
+def test_cells_are_separated_as_the_first_line_says(folder, sign, excels):
+    lines = [sign.join(row) for row in (["path", "abnormal", "view"], ["a.png", "1", "PA"], ["b.jpg", "0", "AP"])]
+    table = read(csv(folder, *([f"sep={sign}"] if excels else []), *lines), folder)
+    assert table[["abnormal", "view"]].to_numpy().tolist() == [[1, "PA"], [0, "AP"]]
 
 
 def test_excels_first_line_is_no_header(folder):
