@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.data.serving.views import View, views
+from lungdet.data.serving.views import View, name, views
 from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.statistics import thresholds
@@ -57,9 +57,8 @@ def read(config: DictConfig) -> Request:
     predictions = config.predictions
     predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
     beside = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") or "other"
-    several = "views" if len(views_asked) > 1 else None
-    name = "-".join(filter(None, ["report", data, several, beside if predictions else None]))
-    out = Path(config.out or common_parent(folders) / name)
+    called = "-".join(filter(None, ["report", data, name(views_asked), beside if predictions else None]))
+    out = Path(config.out or common_parent(folders) / called)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
             f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"

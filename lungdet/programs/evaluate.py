@@ -66,6 +66,7 @@ def evaluate(config: DictConfig) -> None:
 
 def predicted(result: "Result", config: DictConfig, data: str | None, views: "tuple[View, ...]") -> "Result":
     """The run with predictions of several views of each image, or of other data, in the place of its own."""
+    from lungdet.data.serving.views import name
     from lungdet.runs.predictions import check
     from lungdet.training import predicting
 
@@ -75,8 +76,8 @@ def predicted(result: "Result", config: DictConfig, data: str | None, views: "tu
         tables = predicting.predict_views(run, views, parts, config.trust)
         result = replace(result, train=None, degraded=None)
     if data is not None:
-        name = data if len(views) == 1 else f"{data}-views"
-        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, name, views)
+        called = "-".join(filter(None, [data, name(views)]))
+        tables["test"] = predicting.predict_on(run, config, HydraConfig.get().overrides.task, called, views)
         result = replace(result, shortcuts=None)
     for part, table in tables.items():
         tables[part] = check(table, result.labels, f"run {run.folder}, {part} predictions")

@@ -1,5 +1,6 @@
 """Test-time augmentation: the views of a radiograph that a finished network is shown beside the image as it is."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -46,3 +47,10 @@ def views(flip: bool, shift: float) -> tuple[View, ...]:
         raise InputError(f"views.shift={shift}: a fraction of the side is needed, from 0 to below .5")
     places = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
     return tuple(View(*place, mirrored) for mirrored in ([False, True] if flip else [False]) for place in places)
+
+
+def name(views: Sequence[View]) -> str:
+    """What files that are made of these views are called by, `flip-shift0.04`; nothing of the image as it is alone."""
+    farthest = max(view.right for view in views)
+    mirrored = any(view.mirrored for view in views)
+    return "-".join([*(["flip"] if mirrored else []), *([f"shift{farthest}"] if farthest else [])])

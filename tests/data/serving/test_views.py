@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lungdet.data.serving.views import ITSELF, View, views
+from lungdet.data.serving.views import ITSELF, View, name, views
 from lungdet.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
@@ -17,11 +17,15 @@ def test_a_view_is_the_image_moved_and_mirrored() -> None:
     assert (ITSELF(IMAGE) == IMAGE).all()
 
 
-@pytest.mark.parametrize(("flip", "shift", "count"), [(False, 0, 1), (True, 0, 2), (False, 0.04, 5), (True, 0.04, 10)])
-def test_flip_and_shift_make_so_many_views(flip: bool, shift: float, count: int) -> None:
+@pytest.mark.parametrize(
+    ("flip", "shift", "count", "called"),
+    [(False, 0, 1, ""), (True, 0, 2, "flip"), (False, 0.04, 5, "shift0.04"), (True, 0.1, 10, "flip-shift0.1")],
+)
+def test_flip_and_shift_make_so_many_views_and_name_them(flip: bool, shift: float, count: int, called: str) -> None:
     asked = views(flip, shift)
     assert asked[0] == ITSELF
     assert len({view(IMAGE).tobytes() for view in asked}) == len(asked) == count
+    assert name(asked) == called
 
 
 @pytest.mark.parametrize(
