@@ -21,14 +21,17 @@ class Report(Callback):
 
     It is logged where the runs were, to Weights & Biases. Jobs that failed don't keep it from being written on the
     rest, and a report that can't be written is said plainly and leaves the multirun's exit status as it is. After
-    Ctrl-C there is none.
+    Ctrl-C there is none, nor after `find`, which trains nothing.
     """
 
     def __init__(self) -> None:
         self._in_a_job = False
+        self._words: list[str] | None = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """See to it that the report is written even where a job fails: Hydra then never calls `on_multirun_end`."""
+        if config.get("find") is not None:
+            return
         self._folder = Path(config.hydra.sweep.dir).absolute()
         words = [override("runs", self._folder)]
         if config.get("trust"):
@@ -52,7 +55,7 @@ class Report(Callback):
         self._write()
 
     def _write(self) -> None:
-        if self._in_a_job or ranks.rank():
+        if self._words is None or self._in_a_job or ranks.rank():
             return
         log.info("evaluating %s", self._folder)
         sys.stdout.flush()

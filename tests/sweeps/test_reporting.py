@@ -71,15 +71,17 @@ def test_after_an_interruption_nothing_is_evaluated(tmp_path: Path) -> None:
     assert "evaluated" not in said
 
 
-def test_the_report_is_logged_where_the_runs_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_is_logged_where_the_runs_were_and_follows_no_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words, started = ["logger.project=lungs", "logger.job_type=mine", "seed=0,1"], []
     monkeypatch.setattr(
         subprocess, "run", lambda words, **_: started.append(words) or subprocess.CompletedProcess([], 0)
     )
     hydra = {"sweep": {"dir": str(tmp_path)}, "runtime": {"choices": {"logger": "wandb"}}, "overrides": {"task": words}}
-    for project in ("lungs", None):
+    for project, find in (("lungs", None), (None, None), (None, {"learning_rate": {}})):
         report = reporting.Report()
-        report.on_multirun_start(OmegaConf.create({"hydra": hydra, "logger": {"project": project}}))
+        report.on_multirun_start(OmegaConf.create({"hydra": hydra, "logger": {"project": project}, "find": find}))
         report.on_multirun_end(OmegaConf.create())
     asked = override("runs", tmp_path)
     assert [words[4:] for words in started] == [[asked, "logger=wandb", "logger.project=lungs"], [asked]]

@@ -274,6 +274,7 @@ def test_another_fixed_value_is_another_study(search, tmp_path):
         ("sweep.trials=0", "sweep.trials=0"),
         ("sweep.trials=1.5", "sweep.trials=1.5"),
         ("sweep.space=null", "sweep.space is empty"),
+        ("find=lr", "sweep=optuna and find: a search trains"),
         ("model.sequence=interval(0,1)", "model.sequence is no number but rows"),
         ("model.hiden=interval(0,1)", r"model.hiden=interval\(0,1\): the configuration has no such key"),
         ("seed=range(3)", r"seed=range\(3\): validation losses do not compare"),

@@ -52,8 +52,10 @@ def require_searchable(space: Mapping[str, Override], config: DictConfig) -> Non
     """Passes only keys that the configuration has, and intervals and ranges only of those that are numbers, or null.
 
     Raises:
-        InputError: another one is to be searched.
+        InputError: another one is to be searched, or what is configured trains nothing.
     """
+    if config.get("find") is not None:
+        raise InputError("sweep=optuna and find: a search trains, and find trains nothing; leave one of them out")
     for key, override in space.items():
         if key.startswith("+") or "/" in key:  # added, or a group: composing tells
             continue
