@@ -10,10 +10,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
-from lungdet.configuration.keys import BRINGS_NONE, composed, keys, plain
+from lungdet.configuration.keys import BRINGS_NONE, composed, keys, options, plain
 from lungdet.configuration.nearest import hint
 from lungdet.errors import InputError
 
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""Launchers of Hydra's plugins, and what of ours installs them."""
 QUOTES = "a value with a space, a comma, = or brackets needs double quotes within single ones: 'KEY=\"VALUE\"'"
 
 
@@ -37,7 +39,8 @@ def require_readable(words: Sequence[str], conf: Path, name: str) -> None:
         raise InputError(f"{unknown[0]}: no such option; a value is given as key=value{meant}")
     for override in _parsed(given.overrides):
         group, choice = override.key_or_group, override.value()
-        if group == BRINGS_NONE or override.is_delete() or not (conf / group).is_dir():
+        a_group = (conf / group).is_dir() or group.startswith("hydra/")
+        if group == BRINGS_NONE or override.is_delete() or not a_group:
             continue
         if choice is None:
             raise InputError(f"{group}=null: a choice is needed, of {_choices(conf, group)}; or leave {group} out")
@@ -57,6 +60,8 @@ def reason(error: HydraException, words: Sequence[str], conf: Path, name: str) -
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = error.missing_cfg_file.rpartition("/")
         meant = hint(choice, _names(conf, group)) or f"; there are {_choices(conf, group)}"
+        if group == "hydra/launcher" and choice in EXTRAS:
+            meant = f"; it comes with pip install 'lungdet[{EXTRAS[choice]}]'"
         return f"{group}={choice}: there is no such choice{meant}"
     strange = getattr(cause, "full_key", None)
     known = _keys(conf, name, *(word.input_line for word in overrides if (conf / word.key_or_group).is_dir()))
@@ -99,7 +104,9 @@ def _groups(conf: Path) -> list[str]:
 
 
 def _names(conf: Path, group: str) -> list[str]:
-    return sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("_"))
+    """What can be chosen, of ours and of what Hydra and its plugins bring."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return sorted(options(GlobalHydra.instance().config_loader(), group))
 
 
 def _choices(conf: Path, group: str) -> str:

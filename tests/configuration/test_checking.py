@@ -49,6 +49,8 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["+lr=0.1"], "lr: there is no such key; did you mean model.learning_rate?"),
         (["-m", "+lr=0.1,0.2"], "lr: there is no such key; did you mean model.learning_rate? (in the job +lr=0.1)"),
         (["model=cn"], "model=cn: there is no such choice; did you mean cnn?"),
+        (["-m", "hydra/launcher=job", "seed=0,1"], "hydra/launcher=job: there is no such choice; there are basic, "),
+        (["-m", "hydra/launcher=null", "seed=0,1"], "hydra/launcher=null: a choice is needed, of basic, "),
         (["experiment=[paper,smok]"], "experiment=smok: there is no such choice; did you mean smoke?"),
         (["cnn_lstm"], "cnn_lstm: not to be read as key=value; did you mean model=cnn_lstm?"),
         (["model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: several values make several runs; add -m"),
