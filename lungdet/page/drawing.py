@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Sequence
 
 import matplotlib
 
@@ -70,6 +69,11 @@ def shifts(count: int, width: float) -> np.ndarray:
     return np.linspace(width, -width, count) if count > 1 else np.zeros(1)
 
 
-def of(choices: Sequence[str], number: int) -> str:
-    """The next colour or marker, from the first again after the last."""
-    return choices[number % len(choices)]
+def colour_of(number: int) -> str:
+    """The colour of a model by its place, from the first again after the last."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker_of(number: int) -> str:
+    """Its marker: another one each time that the colours begin again, so that none has the two of another."""
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
-from lungdet.page.drawing import COLOURS, FAINT, INK, MARKERS, STYLE, WIDTH, axes, legend, of, shifts, svg
+from lungdet.page.drawing import FAINT, INK, STYLE, WIDTH, axes, colour_of, legend, marker_of, shifts, svg
 
 Mark = tuple[float, float, float]
 """A value, and how far its interval reaches below and above it."""
@@ -37,7 +37,7 @@ def curves(
         elif chance is not None:
             plot.axhline(chance, color=FAINT, linestyle=":", linewidth=1.5)
         for number, (name, (x, y, low, high)) in enumerate(curves.items()):
-            colour = of(COLOURS, number)
+            colour = colour_of(number)
             plot.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             plot.plot(x, y, color=colour, linewidth=2, label=entries[name])
         names = {"roc": ("1 - specificity", "recall"), "pr": ("recall", "precision")}[kind]
@@ -72,7 +72,7 @@ def dots(
         shift = shifts(len(marks), 0.24)
         for number, (entry, of_entry) in enumerate(marks.items()):
             value, *spread = zip(*of_entry, strict=True)
-            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6, "capsize": 3}
+            style = {"color": colour_of(number), "fmt": marker_of(number), "markersize": 6, "capsize": 3}
             plot.errorbar(value, place + shift[number], xerr=spread, label=entry, **style)
         for pattern, (entry, values) in zip(("-", ":"), strokes.items(), strict=False):
             plot.vlines(values, place - 0.38, place + 0.38, color=INK, linestyle=pattern, label=entry)
@@ -97,7 +97,7 @@ def bars(rows: Sequence[str], lengths: Mapping[str, Sequence[float]], axis: str,
         thickness = 0.8 / len(lengths)
         shift = shifts(len(lengths), (0.8 - thickness) / 2)
         for number, (entry, of_entry) in enumerate(lengths.items()):
-            plot.barh(place + shift[number], of_entry, thickness, color=of(COLOURS, number), label=entry)
+            plot.barh(place + shift[number], of_entry, thickness, color=colour_of(number), label=entry)
         plot.set(ylim=(-0.6, len(rows) - 0.4), xlabel=axis)
         plot.set_yticks(place, rows)
         plot.grid(axis="y", visible=False)
@@ -121,7 +121,7 @@ def confusion(matrices: Mapping[str, Sequence[float]]) -> str:
         for number, (plot, (title, counts)) in enumerate(zip(plots.flat, matrices.items(), strict=False)):
             table = np.reshape(counts, (2, 2))
             share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-            plot.pcolormesh(np.ones((2, 2)), alpha=0.8 * share, cmap=ListedColormap([of(COLOURS, number)]))
+            plot.pcolormesh(np.ones((2, 2)), alpha=0.8 * share, cmap=ListedColormap([colour_of(number)]))
             for i, j in np.ndindex(2, 2):
                 plot.text(j + 0.5, i + 0.5, f"{table[i, j]:,.4g}\n{100 * share[i, j]:.0f} %", ha="center", va="center")
             plot.set_xticks([0.5, 1.5], ["called\nabnormal", "called\nnormal"])
@@ -166,7 +166,7 @@ def panels(panels: Sequence[Panel], height: float, name: str, share: Mapping[str
             shift = shifts(entries, panel.shift)
             for i, (entry, blocks) in enumerate(panel.lines.items()):
                 y, *spread = zip(*[reach(block, panel.key) for block in blocks], strict=True)
-                style = {"color": of(COLOURS, i), "marker": of(MARKERS, i), "linewidth": 1.6, "capsize": 3}
+                style = {"color": colour_of(i), "marker": marker_of(i), "linewidth": 1.6, "capsize": 3}
                 plot.errorbar(np.array(panel.places) - shift[i], y, yerr=spread, label=entry, **style)
             if panel.ticks:
                 plot.set_xticks(panel.places, panel.ticks)
@@ -217,7 +217,7 @@ def reliability(models: Mapping[str, Mapping[str, Sequence[Mark]]], said: Mappin
         plot.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.5)
         for number, (entry, marks) in enumerate(models.items()):
             value, *spread = zip(*marks, strict=True)
-            style = {"color": of(COLOURS, number), "fmt": of(MARKERS, number), "markersize": 6, "capsize": 3}
+            style = {"color": colour_of(number), "fmt": marker_of(number), "markersize": 6, "capsize": 3}
             plot.errorbar(said[entry], value, yerr=spread, label=entry, **style)
         limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
         plot.set(xlabel="mean probability said", ylabel="share of abnormal images", **limits)
@@ -230,12 +230,12 @@ def kept(models: Mapping[str, Sequence[dict]], shares: Sequence[int]) -> str:
     with plt.rc_context(STYLE):
         figure, plot = axes(2.9, len(models))
         for number, (entry, blocks) in enumerate(models.items()):
-            style = {"color": of(COLOURS, number)}
+            style = {"color": colour_of(number)}
             ends = [block["test_interval"]["accuracy"] or [np.nan] * 2 for block in blocks]
             low, high = 100 * np.array(ends).T
             plot.fill_between(shares, low, high, alpha=0.18, linewidth=0, **style)
             value = [100 * block["test"]["accuracy"] for block in blocks]
-            plot.plot(shares, value, marker=of(MARKERS, number), linewidth=2, label=entry, **style)
+            plot.plot(shares, value, marker=marker_of(number), linewidth=2, label=entry, **style)
         plot.set(xlabel="images kept, per cent", ylabel="accuracy on them, per cent", xlim=(101, 49))
         legend(figure, plot)
         return svg(figure, "referral")
@@ -251,7 +251,7 @@ def losses(models: Mapping[str, Sequence[pd.DataFrame]], lines: Mapping[str, str
     with plt.rc_context(STYLE):
         figure, plot = axes(2.9, len(models))
         for number, (entry, tables) in enumerate(models.items()):
-            colour, name = of(COLOURS, number), entry
+            colour, name = colour_of(number), entry
             for table in tables:
                 epochs, val = table["epoch"] + 1, table["val/loss"]
                 for loss, line in lines.items():

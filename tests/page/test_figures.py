@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lungdet.page import figures
+from lungdet.page.drawing import colour_of, marker_of
 from lungdet.page.marked import marked
 
 POINT = {"test": {"auroc": 0.8}, "test_interval": {"auroc": (0.7, 0.85)}}
@@ -48,3 +49,7 @@ def test_a_marked_figure_says_its_numbers_in_words():
     assert drawn.alt == "all: CNN 0.800 [0.700 to 0.850], other 0.600; few: CNN undefined, other undefined."
     alone = marked("areas", "AUROC by group", {"": {"all": POINT}}, "A caption.")
     assert alone.alt == "all: 0.800 [0.700 to 0.850]."
+
+
+def test_no_two_of_many_models_are_drawn_alike():
+    assert len({(colour_of(number), marker_of(number)) for number in range(64)}) == 64
