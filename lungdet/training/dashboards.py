@@ -96,18 +96,22 @@ def conclude(logger: Curves | Harmless, run: Run, data: RadiographDataModule) ->
             started.log_artifact(artifacts.weights(run), aliases=["best"])
 
 
-def log_search(run: Run, curve: pd.DataFrame, value: float | None) -> None:
+def log_search(run: Run, curve: pd.DataFrame, value: float | None, picture: Path) -> None:
     """Tell what `find` tried, in a run of its own: the curve, and in the summary the value that it suggests.
+
+    Weights & Biases draw the curve; other loggers have the picture of it.
 
     Args:
         run: of which only the configuration and the folder are there.
         curve: what was tried and what came of it, a column each.
         value: None where none is suggested.
+        picture: a file.
     """
-    settings = settings_of(run.config.logger)
+    settings, (tried, measured) = settings_of(run.config.logger), curve.columns
     if settings is None:
+        if loggers.configured(run.config.logger):
+            loggers.search(run, tried, value, picture)
         return
-    tried, measured = curve.columns
     now = datetime.now(UTC).isoformat(timespec="seconds")
     identity = _filed(settings, "find", None) | {
         "name": settings.name or run.name,

@@ -24,6 +24,7 @@ from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
 from lungdet.runs.folder import Run, settled
+from lungdet.training import loggers
 from lungdet.training.dashboards import log_search
 from lungdet.training.fitting import build_data, build_model
 from lungdet.training.trainer import build_trainer
@@ -68,6 +69,8 @@ def suggest(config: DictConfig) -> float | int:
     lightning.seed_everything(config.seed, verbose=False)
     folder = Path(config.run_dir)
     run = Run(folder, settled(config, folder))
+    if loggers.configured(run.config.logger):
+        loggers.harmless(run)  # one that cannot be is refused before anything is tried
     model = build_model(run, config.trust)
     data = build_data(run.config, model, config.trust)
     options = run.config.trainer
@@ -185,11 +188,11 @@ def _watched(model: Classifier) -> list[dict[str, float]]:
 def _keep(run: Run, curve: pd.DataFrame, value: float | None) -> None:
     """The curve in the folder, as a table and drawn, and on the dashboard."""
     tried, measured = curve.columns
-    path = run.folder / f"{tried}.csv"
-    curve.to_csv(path, index=False)
-    _draw(curve.sort_values(tried), value, path.with_suffix(".png"))
-    log.info("%s of each %s: %s", AXES[measured], AXES[tried], path.with_suffix(".png"))
-    log_search(run, curve, value)
+    picture = run.folder / f"{tried}.png"
+    curve.to_csv(picture.with_suffix(".csv"), index=False)
+    _draw(curve.sort_values(tried), value, picture)
+    log.info("%s of each %s: %s", AXES[measured], AXES[tried], picture)
+    log_search(run, curve, value, picture)
 
 
 def _draw(curve: pd.DataFrame, value: float | None, path: Path) -> None:

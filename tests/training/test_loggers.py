@@ -6,13 +6,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import OmegaConf
+from PIL import Image
 
 import evaluate
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
 from lungdet.runs import starting
-from lungdet.runs.folder import Run, load_run
-from lungdet.training import fitting
+from lungdet.runs.folder import Run, find_runs, load_run
+from lungdet.training import fitting, loggers
 from lungdet.training.loggers import Harmless
 from tests.calling import CHECKOUT, call
 
@@ -46,6 +47,21 @@ def test_tensorboard_has_each_epochs_metrics_the_steps_and_the_test_part(table: 
         assert points == pytest.approx(curve(run, name), rel=1e-6), name
     assert [event.step for event in events.Scalars("step/gradient_norm")] == [0, 2, 4, 6, 8]
     assert [event.value for event in events.Scalars("test/auroc")] == pytest.approx([run.environment["test"]["auroc"]])
+
+
+def test_what_find_tried_is_a_picture(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        run = Run(tmp_path, compose("train", ["logger=tensorboard", f"run_dir={tmp_path}"]))
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "learning_rate.png")
+    loggers.search(run, "learning_rate", 0.001, tmp_path / "learning_rate.png")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    [picture] = events.Images("find/learning_rate")
+    assert (picture.width, picture.height) == (6, 4)
+    assert [event.value for event in events.Scalars("find/learning_rate")] == pytest.approx([0.001])
+    assert find_runs(tmp_path) == []
 
 
 @pytest.mark.slow
