@@ -1,8 +1,10 @@
-"""Overlays: a picture of each predicted image, with heat on what speaks for its label, beside the worklist."""
+"""Overlays: a picture of each image of a worklist, with heat on what speaks for its label, in a folder beside it."""
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -16,46 +18,63 @@ from lungdet.page.overlay import png
 log = logging.getLogger(__name__)
 
 
-def write(
+class Overlays(NamedTuple):
+    """What pictures are asked for.
+
+    Attributes:
+        method: of `lungdet.models.explaining.METHODS`.
+        label: which label is explained; None: of each image the most probable one.
+    """
+
+    method: str
+    label: str | None = None
+
+
+def draw(
     model: Model,
-    images: Path,
-    worklist: Path,
+    table: pd.DataFrame,
+    ranked: Sequence[str],
     folder: Path,
-    label: str | None = None,
-    method: str = "gradcam",
-    batch_size: int = 32,
-    workers: int | None = None,
+    overlays: Overlays,
+    batch_size: int,
+    workers: int | None,
 ) -> None:
     """A PNG an image of the worklist: `<rank>-<the file's name>.png`, of several labels with the one it is about.
 
+    Those that an earlier call has drawn into the folder stay as they are.
+
     Args:
         model: of one run or several.
-        images: what the worklist was made of.
-        worklist: the file, see `lungdet.inference.worklist`.
-        folder: where the pictures go.
-        label: which label is explained; None: of each image the most probable one.
-        method: of `lungdet.models.explaining.METHODS`.
+        table: the cases, see `lungdet.inference.cases`.
+        ranked: the worklist's images, by rank.
+        folder: where the pictures go, and no others are.
+        overlays: what is asked for.
         batch_size: images a step.
         workers: threads that decode; None takes one a core.
 
     Raises:
         InputError: see `lungdet.inference.explaining.explained`.
     """
-    if worklist.suffix.lower() == ".parquet":
-        ranks = pd.read_parquet(worklist)
-    else:  # `0001` and `NA` are names, too
-        ranks = pd.read_csv(worklist, usecols=["image", "rank"], dtype={"image": str}, keep_default_na=False)
-    rank = dict(zip(ranks["image"], ranks["rank"], strict=True))
-    table = cases.read(images, model.series)
     make_folder(folder)
+    for torn in folder.glob(".*"):  # of a process that was killed
+        torn.unlink()
+    drawn = {int(picture.name.partition("-")[0]) for picture in folder.iterdir()}
+    rank = dict(zip(ranked, range(1, len(ranked) + 1), strict=True))
+    if drawn:
+        log.info("going on: %s of %s overlays are drawn", f"{len(drawn):,}", f"{len(rank):,}")
+    missing = table["image_id"].map(lambda name: name in rank and rank[name] not in drawn)
+    table = table[table["patient_id"].isin(table.loc[missing, "patient_id"])]  # with the visits that they are read with
+    if table.empty:
+        return
     digits = len(str(len(rank)))
-    with progress("drawing overlays", len(rank)) as advance:
+    with progress("drawing overlays", len(rank), len(drawn)) as advance:
         pieces = cases.pieces(table, model.piece(batch_size))
-        for part in model.explanations(pieces, label, method, batch_size, workers):
+        for part in model.explanations(pieces, overlays.label, overlays.method, batch_size, workers):
             for number, name in enumerate(part.image):
+                if rank[name] in drawn:
+                    continue
                 file_name = re.sub(r"[^\w.-]", "_", stem(Path(name).name))[:80]
                 about = f"-{part.label[number]}" if len(model.labels) > 1 else ""
                 with replacing(folder / f"{rank[name]:0{digits}d}-{file_name}{about}.png") as file:
                     file.write(png(part.overlay(number)))
                 advance()
-    log.info("%s: %s overlays, named by rank; a map is no evidence of disease", folder, f"{len(rank):,}")

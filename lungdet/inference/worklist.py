@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 from lungdet.errors import InputError, first_few, require_whole
 from lungdet.inference import cases
 from lungdet.inference.model import Model
+from lungdet.inference.overlays import Overlays, draw
 from lungdet.inference.parts import Parts, digest, file_digest
 from lungdet.machine.progress import progress
 from lungdet.machine.writing import replacing, require_writable
@@ -20,12 +22,20 @@ log = logging.getLogger(__name__)
 FORMATS = (".csv", ".parquet")
 
 
-def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: int | None = None) -> int:
+def write(
+    model: Model,
+    images: Path,
+    out: Path,
+    batch_size: int = 32,
+    workers: int | None = None,
+    overlays: Overlays | None = None,
+) -> int:
     """Predict images piece by piece and write the worklist; go on where an earlier call was cut.
 
     The columns are `rank`, 1 for the image with the highest log-odds of any label, and those of `Model.predict`. How
     many images are flagged is logged.
-    Images that cannot be read stand in `<out>.excluded.csv` with the reason.
+    Images that cannot be read stand in `<out>.excluded.csv` with the reason. `<out>.overlays` is of this worklist
+    alone: pictures of an earlier one go.
 
     Args:
         model: of one run or several.
@@ -33,13 +43,14 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
         out: a .csv or .parquet file.
         batch_size: images a step.
         workers: threads that decode; None takes one a core.
+        overlays: of each image a picture in `<out>.overlays`; None draws nothing.
 
     Returns:
         How many images could not be read.
 
     Raises:
-        InputError: nothing to predict, another ending of `out`, parts of another request beside it, or another process
-            that writes it.
+        InputError: nothing to predict, another ending of `out`, parts of another request beside it, another process
+            that writes it, or something else in the place of `<out>.overlays`.
     """
     require_whole("batch_size", batch_size, 1)
     if workers is not None:
@@ -48,17 +59,29 @@ def write(model: Model, images: Path, out: Path, batch_size: int = 32, workers: 
         raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
     if out.is_dir():
         raise InputError(f"out={out}: a folder has this name")
-    pieces = cases.pieces(cases.read(images, model.series), model.piece(batch_size))
+    pictures = out.with_name(out.name + ".overlays")
+    if pictures.is_symlink() or pictures.is_file():
+        raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
+    table = cases.read(images, model.series)
+    pieces = cases.pieces(table, model.piece(batch_size))
     require_writable("out", out)
-    with Parts.locked(out, _request(model, pieces, batch_size)) as parts:
+    with Parts.locked(out, _request(model, pieces, batch_size, overlays)) as parts:
         scored = _scored(model, pieces, parts, batch_size, workers)
-        excluded = _written(model, scored, out)
+        ranked, excluded = _written(model, scored, out)
+        if pictures.exists():
+            shutil.rmtree(pictures)
+        if overlays is not None:
+            aside = parts.folder / "overlays"
+            draw(model, table, ranked, aside, overlays, batch_size, workers)
+            os.replace(aside, pictures)
+            count = f"{len(ranked):,}"
+            log.info("%s: %s overlays, named by rank; a map is no evidence of disease", pictures, count)
         parts.remove()
     return excluded
 
 
-def _written(model: Model, scored: pd.DataFrame, out: Path) -> int:
-    """Write what can be read and what cannot; say how many of these there are."""
+def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], int]:
+    """Write what can be read and what cannot: the images by rank, and how many there are that cannot."""
     unreadable = scored["reason"].notna()
     excluded = scored.loc[unreadable, ["image", "reason"]].sort_values("image")
     ranked = _ranked(model, scored[~unreadable])
@@ -73,7 +96,7 @@ def _written(model: Model, scored: pd.DataFrame, out: Path) -> int:
     log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
     if flagged := int(ranked["flagged"].sum()):
         log.warning("%s of them are flagged: unlike the images that the run knows", f"{flagged:,}")
-    return len(excluded)
+    return ranked["image"].tolist(), len(excluded)
 
 
 def _scored(
@@ -110,8 +133,10 @@ def _save(table: pd.DataFrame, path: Path) -> None:
             table.to_csv(file, index=False)
 
 
-def _request(model: Model, pieces: Sequence[pd.DataFrame], batch_size: int) -> dict[str, object]:
-    """What decides the log-odds; thresholds and temperature are applied to them at the end."""
+def _request(
+    model: Model, pieces: Sequence[pd.DataFrame], batch_size: int, overlays: Overlays | None
+) -> dict[str, object]:
+    """What decides the log-odds and the overlays; thresholds and temperature are applied to them at the end."""
     lines = []
     for row in pd.concat(pieces).itertuples():
         status = os.stat(row.file) if row.file.is_file() else None
@@ -123,4 +148,6 @@ def _request(model: Model, pieces: Sequence[pd.DataFrame], batch_size: int) -> d
         "images": digest(lines),
         "bits": model.settings.bits,
         "batch_size": batch_size,
+        "overlays": overlays and overlays.method,
+        "label": overlays and overlays.label,
     }

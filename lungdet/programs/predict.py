@@ -34,26 +34,26 @@ def start() -> None:
 
 def predict(config: DictConfig) -> int:
     """Load the run, have it predict, and say how many images could not be read."""
-    from lungdet.inference import explaining, overlays, worklist
+    from lungdet.inference import explaining, worklist
     from lungdet.inference.model import load
-    from lungdet.machine.writing import require_writable
+    from lungdet.inference.overlays import Overlays
+    from lungdet.models.explaining import METHODS
 
     for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
         if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
             raise InputError(f"{key}: give {key}={value}")
     asked = OmegaConf.to_container(config)
-    if asked["label"] is not None and asked["overlays"] is None:
-        raise InputError(f"label={asked['label']}: says what overlays are about; give overlays=FOLDER, or no label")
-    model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
     images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
+    overlays, methods = None, ", ".join(METHODS)
     if asked["overlays"] is not None:
-        explaining.require(model.networks, asked["label"], asked["method"])
-        folder = Path(asked["overlays"]).expanduser()
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"overlays={folder}: a file of that name is there; name a folder")
-        require_writable("overlays", folder)
-    excluded = worklist.write(model, images, out, asked["batch_size"], asked["num_workers"])
-    if asked["overlays"] is not None:
-        how = asked["label"], asked["method"], asked["batch_size"], asked["num_workers"]
-        overlays.write(model, images, out, folder, *how)
-    return excluded
+        if asked["overlays"] not in METHODS:
+            raise InputError(
+                f"overlays={asked['overlays']}: one of {methods} is needed; the pictures go into {out}.overlays"
+            )
+        overlays = Overlays(asked["overlays"], asked["label"])
+    elif asked["label"] is not None:
+        raise InputError(f"label={asked['label']}: says what overlays are about; give one of overlays={methods}, too")
+    model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
+    if overlays is not None:
+        explaining.require(model.networks, overlays.label, overlays.method)
+    return worklist.write(model, images, out, asked["batch_size"], asked["num_workers"], overlays)

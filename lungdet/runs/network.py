@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from tempfile import TemporaryDirectory
 
 import lightning
@@ -79,9 +80,17 @@ def _arithmetic(run: Run) -> tuple[str, Arithmetic]:
     """Where and how to compute: as in training, or with a warning as this machine can."""
     trained = run.config.trainer
     accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
-    if hardware.computes(trained.precision, accelerator):
-        return accelerator, hardware.choose(trained.precision, trained.memory_format, accelerator)
-    arithmetic = hardware.choose("auto", trained.memory_format, accelerator)
-    precisions = trained.precision, arithmetic.precision
-    log.warning("%s was trained in %s, which is for GPUs, and is scored in %s", run.name, *precisions)
-    return accelerator, arithmetic
+    return accelerator, _computed(run.name, str(run.folder), trained.precision, trained.memory_format, accelerator)
+
+
+@cache  # one command asks more than once, for predictions and for maps, and says it once
+def _computed(name: str, folder: str, precision: str, memory_format: str, accelerator: str) -> Arithmetic:
+    if hardware.computes(precision, accelerator):
+        return _choose(precision, memory_format, accelerator)
+    arithmetic = _choose("auto", memory_format, accelerator)
+    log.warning("%s was trained in %s, which is for GPUs, and is scored in %s", name, precision, arithmetic.precision)
+    return arithmetic
+
+
+_choose = cache(hardware.choose)
+"""Of several runs that were trained alike it is said once, too."""

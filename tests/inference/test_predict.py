@@ -17,7 +17,7 @@ from lungdet.errors import InputError, RunError
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.calibration import temperature
 from lungdet.evaluation.statistics.metrics import ensemble
-from lungdet.inference import cases, model, worklist
+from lungdet.inference import cases, model, overlays, worklist
 from lungdet.inference.explaining import join
 from lungdet.programs import predict
 from tests.calling import CHECKOUT, call, output
@@ -270,23 +270,41 @@ def test_a_table_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
     assert [len(piece) for piece in cases.pieces(table, 1)] == [2, 1]  # a patient's images stay together
 
 
-def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
-    clinic: Path, single: Path, visits: Path, tmp_path: Path
+def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_gets_the_same_maps(
+    clinic: Path, single: Path, visits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [str(clinic / "0" / f"{patient}.png") for patient in (3, 1, 2)]
     (tmp_path / "list.txt").write_text("\n".join(files))
-    words = [f"run={single}", f"images={tmp_path}/list.txt", f"out={tmp_path}/list.csv", f"overlays={tmp_path}/heat"]
-    output(predict, *words, "method=hirescam")
+    words = [f"run={single}", f"images={tmp_path}/list.txt", f"out={tmp_path}/list.csv", "overlays=hirescam"]
+    pictures, stale = tmp_path / "list.csv.overlays", tmp_path / "list.csv.overlays" / "1-of_another_run.png"
+    pictures.mkdir()
+    stale.touch()
+    drawn, draw = [], overlays.png
+
+    def cut(picture: np.ndarray) -> bytes:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(picture)
+        return draw(picture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(overlays, "png", cut)
+        assert call(predict, *words).returncode == 130
+    assert not pictures.exists()
+    assert "with other overlays" in call(predict, *words[:3]).stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(model.Model, "stream", None)
+        assert "going on: 2 of 3 overlays are drawn" in output(predict, *words)
     ranked = pd.read_csv(tmp_path / "list.csv")
     names = [f"{rank}-{Path(image).stem}.png" for rank, image in zip(ranked["rank"], ranked["image"], strict=True)]
-    assert sorted(path.name for path in (tmp_path / "heat").iterdir()) == sorted(names)
+    assert sorted(path.name for path in pictures.iterdir()) == sorted(names)
     loaded = lungdet.load(single)
     explanation = loaded.explain([*files, clinic / "0" / "cut.png"], method="hirescam")
     assert explanation.image.tolist() == files
     assert list(explanation.excluded) == [str(clinic / "0" / "cut.png")]
     assert explanation.maps.shape == explanation.pixels.shape == (3, 32, 32)
     assert set(explanation.maps.max(axis=(1, 2))) <= {0, 1}
-    picture = cv2.imread(str(tmp_path / "heat" / names[0]))[..., ::-1]
+    picture = cv2.imread(str(pictures / names[0]))[..., ::-1]
     np.testing.assert_array_equal(picture, explanation.overlay(files.index(ranked["image"][0])))
     table = pd.read_csv(clinic / "table.csv", dtype=str)[18:30]
     table["path"] = [str(clinic / path) for path in table["path"]]
@@ -304,11 +322,20 @@ def test_overlays_lie_beside_the_worklist_and_a_notebook_gets_the_same_maps(
     refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
     assert "label=nodule: these runs predict abnormal" in refused.stderr
     idle = call(predict, *words, "overlays=null", "label=abnormal", f"out={tmp_path}/other.csv")
-    assert "label=abnormal: says what overlays are about; give overlays=FOLDER" in idle.stderr
-    occupied = call(predict, *words, f"overlays={tmp_path}/list.txt", f"out={tmp_path}/other.csv")
-    assert "list.txt: a file of that name is there; name a folder" in occupied.stderr
+    assert "label=abnormal: says what overlays are about; give one of overlays=gradcam, hirescam" in idle.stderr
+    folder = call(predict, *words[:3], f"overlays={tmp_path}/heat", f"out={tmp_path}/other.csv")
+    assert (
+        f"heat: one of gradcam, hirescam, integrated_gradients, occlusion is needed; the pictures go into {tmp_path}"
+        in (folder.stderr)
+    )
+    (tmp_path / "other.csv.overlays").touch()
+    occupied = call(predict, *words, f"out={tmp_path}/other.csv")
+    assert "other.csv.overlays, which is no folder; name another out" in occupied.stderr
     assert not (tmp_path / "other.csv").exists()
     (tmp_path / "0001").write_bytes(Path(files[0]).read_bytes())
     (tmp_path / "numbers.txt").write_text("0001")
-    output(predict, words[0], f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv", f"overlays={tmp_path}/numbers")
-    assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["1-0001.png"]
+    numbers = [words[0], f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv"]
+    output(predict, *numbers, "overlays=gradcam")
+    assert [path.name for path in (tmp_path / "n.csv.overlays").iterdir()] == ["1-0001.png"]
+    output(predict, *numbers)  # whose ranks the pictures of another command do not tell
+    assert not (tmp_path / "n.csv.overlays").exists()
