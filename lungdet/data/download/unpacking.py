@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO, NamedTuple
 
 from lungdet.errors import InputError
 
@@ -34,16 +33,24 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
     """
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    name = "nothing"
+    name, needed, free = "nothing", 0, shutil.disk_usage(aside).free
     try:
         with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive, "r:gz") as opened:
-            members = list(_members(opened))
-            _check(archive, members)
-            for name, _, _, content in members:
-                path = aside.joinpath(*PureWindowsPath(name).parts)
-                (path.parent if content else path).mkdir(parents=True, exist_ok=True)
+            for name, plain, size, content in _members(opened):
+                # Read as Windows would, which knows both slashes, drives and the names it reserves.
+                path = PureWindowsPath(name)
+                if not plain or path.anchor or ".." in path.parts or "\0" in name:
+                    reason = "leads out of the folder" if plain else "is a link, a device or encrypted"
+                    raise UntrustedError(f"{archive}: {name!r} {reason}. Is this the publisher's archive?")
+                needed += size
+                if needed > free:
+                    raise DownloadError(
+                        f"{archive} unpacks to {needed / 1e9:.2f} GB or more, {free / 1e9:.2f} GB are free"
+                    )
+                place = aside.joinpath(*path.parts)
+                (place.parent if content else place).mkdir(parents=True, exist_ok=True)
                 if content:
-                    with content() as source, open(path, "xb") as file:
+                    with content() as source, open(place, "xb") as file:
                         shutil.copyfileobj(source, file, 1 << 20)
         (aside / target.name if (aside / target.name).is_dir() else aside).rename(target)
     except (FileExistsError, NotADirectoryError) as error:
@@ -54,35 +61,16 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-class _Member(NamedTuple):
-    name: str
-    plain: bool  # neither link nor device, nor encrypted
-    size: int
-    content: Callable[[], IO[bytes]] | None  # None of a folder
-
-
-def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
+def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, bool, int, Callable | None]]:
+    """Of each member its name, whether it is no link, device or cipher, its bytes, and what opens it but a folder."""
     if isinstance(archive, zipfile.ZipFile):
         for info in archive.infolist():
             plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR) and not info.flag_bits & 1
             content = None if info.is_dir() else partial(archive.open, info)
-            yield _Member(info.orig_filename, plain, info.file_size, content)
+            yield info.orig_filename, plain, info.file_size, content
         return
     for info in archive:
         content = None if info.isdir() else partial(archive.extractfile, info)
-        yield _Member(info.name, info.isreg() or info.isdir(), info.size, content)
+        yield info.name, info.isreg() or info.isdir(), info.size, content
     while archive.fileobj.read(1 << 20):  # tarfile stops at the end it finds; the checksum of it all comes after
         pass
-
-
-def _check(archive: Path, members: list[_Member]) -> None:
-    """Refuse a member that is not allowed, and more than the disk has room for, before anything is written."""
-    for member in members:
-        # Read as Windows would, which knows both slashes, drives and the names it reserves.
-        path = PureWindowsPath(member.name)
-        if not member.plain or path.anchor or ".." in path.parts or "\0" in member.name:
-            reason = "leads out of the folder" if member.plain else "is a link, a device or encrypted"
-            raise UntrustedError(f"{archive}: {member.name!r} {reason}. Is this the publisher's archive?")
-    needed, free = sum(member.size for member in members), shutil.disk_usage(archive.parent).free
-    if needed > free:
-        raise DownloadError(f"{archive} unpacks to {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
