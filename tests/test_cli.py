@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 
 from lungdet import cli
+from tests.calling import CHECKOUT
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: str, line: str = "") -> str:
@@ -51,3 +52,9 @@ def test_nothing_heavy_is_imported_for_an_answer() -> None:
     code = "import sys; from lungdet import cli; cli.usage(), cli.mistake('trian')\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "hydra", "pandas"} & {*done.stdout.split()}
+
+
+def test_composing_a_configuration_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'lightning', 'pandas', 'albumentations', 'wandb', 'timm'}"
+    code = f"import sys, train; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
