@@ -65,18 +65,18 @@ def require_fitting(named: Callable[..., Any], values: Mapping[str, Any], key: s
     Raises:
         InputError: one does not fit; the message names its key.
     """
-    taken = signature(named)
+    parameters = signature(named)
     for name, value in values.items():
         if name.startswith("_"):
             continue
-        if name not in taken.kinds and taken.whole:
+        if name not in parameters.kinds and parameters.whole:
             raise InputError(f"{key}.{name}={value}: {named.__name__} takes no such key")
-        kind = taken.kinds.get(name, Any)
+        kind = parameters.kinds.get(name, Any)
         if value == MISSING:
             raise InputError(f"{key}.{name} has no value yet; give {key}.{name}=VALUE")
         if not fits(value, kind):
             raise InputError(f"{key}.{name}={written(value)}: {wording(kind)} is needed")
-    for name in taken.needed:
+    for name in parameters.needed:
         if name not in values and not values.get("_partial_"):
             raise InputError(f"{key}.{name} is missing; give +{key}.{name}=VALUE")
 
@@ -98,9 +98,9 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, str | Path)
     of = origin or kind
     if of is dict or of is Mapping:
-        return isinstance(value, dict) and all(fits(each, inner[-1] if inner else Any) for each in value.values())
+        return isinstance(value, dict) and all(fits(element, inner[-1] if inner else Any) for element in value.values())
     if of in (list, Sequence):
-        return isinstance(value, list) and all(fits(each, inner[0] if inner else Any) for each in value)
+        return isinstance(value, list) and all(fits(element, inner[0] if inner else Any) for element in value)
     return not isinstance(kind, type) or kind is object or isinstance(value, dict | kind)
 
 

@@ -17,15 +17,15 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
     """
     names = [*names]
     group, _, word = name.rpartition(".")
-    within = [other for other in names if group and other.startswith(f"{group}.")]
-    beside = [other for other in within if other.rpartition(".")[0] == group]
+    within = [entry for entry in names if group and entry.startswith(f"{group}.")]
+    beside = [entry for entry in within if entry.rpartition(".")[0] == group]
     for candidates in (beside, within, names):
         words: dict[str, list[str]] = {}
-        for other in candidates:
-            words.setdefault(other.rpartition(".")[2], []).append(other)
+        for entry in candidates:
+            words.setdefault(entry.rpartition(".")[2], []).append(entry)
         alike = [*words.get(word, [])]
-        alike += [other for last in words if _abbreviates(word, last) for other in words[last]]
-        alike += [other for last in get_close_matches(word, words, MOST, 0.75) for other in words[last]]
+        alike += [entry for last in words if _abbreviates(word, last) for entry in words[last]]
+        alike += [entry for last in get_close_matches(word, words, MOST, 0.75) for entry in words[last]]
         if alike:
             return [*dict.fromkeys(alike)][:MOST]
     return get_close_matches(name, names, MOST, 0.75)
@@ -33,8 +33,8 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
 
 def hint(name: str, names: Iterable[str]) -> str:
     """`; did you mean A or B?`, or nothing."""
-    meant = nearest(name, names)
-    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+    suggestions = nearest(name, names)
+    return f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
 
 
 def _abbreviates(word: str, name: str) -> bool:

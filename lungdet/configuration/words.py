@@ -35,8 +35,8 @@ def require_readable(words: Sequence[str], conf: Path, name: str) -> None:
         raise InputError(f"{unknown[0]}: options such as -m stand before all values")
     if unknown:
         option = unknown[0].lstrip("-").replace("-", "_").partition("=")[0]
-        meant = hint(option, _keys(conf, name))
-        raise InputError(f"{unknown[0]}: no such option; a value is given as key=value{meant}")
+        suggestion = hint(option, _keys(conf, name))
+        raise InputError(f"{unknown[0]}: no such option; a value is given as key=value{suggestion}")
     for override in _parsed(given.overrides):
         group, choice = override.key_or_group, override.value()
         a_group = (conf / group).is_dir() or group.startswith("hydra/")
@@ -55,14 +55,14 @@ def reason(error: HydraException, words: Sequence[str], conf: Path, name: str) -
     if isinstance(error, OverrideParseException):
         word = error.override
         groups = [group for group in _groups(conf) if (conf / group / f"{word}.yaml").is_file()]
-        meant = f"; did you mean {' or '.join(f'{group}={word}' for group in groups)}?" if groups else ""
-        return f"{word}: not to be read as key=value{meant or f'; {QUOTES}'}"
+        suggestion = f"; did you mean {' or '.join(f'{group}={word}' for group in groups)}?" if groups else ""
+        return f"{word}: not to be read as key=value{suggestion or f'; {QUOTES}'}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        meant = hint(choice, _names(conf, group)) or f"; there are {_choices(conf, group)}"
+        suggestion = hint(choice, _names(conf, group)) or f"; there are {_choices(conf, group)}"
         if group == "hydra/launcher" and choice in EXTRAS:
-            meant = f"; it comes with pip install 'lungdet[{EXTRAS[choice]}]'"
-        return f"{group}={choice}: there is no such choice{meant}"
+            suggestion = f"; it comes with pip install 'lungdet[{EXTRAS[choice]}]'"
+        return f"{group}={choice}: there is no such choice{suggestion}"
     strange = getattr(cause, "full_key", None)
     known = _keys(conf, name, *(word.input_line for word in overrides if (conf / word.key_or_group).is_dir()))
     for override in overrides:

@@ -145,7 +145,9 @@ class Augmentation:
         if self._contrast is not None:
             blank = {"image": np.empty(0, np.uint8)}  # it asks for the type
             drawn = [_parameters(self._contrast, "contrast", name, data=blank) for name in draws]
-            factor, term = np.array([(each["alpha"], each["beta"]) for each in drawn], np.float32).T[:, :, None]
+            factor, term = np.array([(parameters["alpha"], parameters["beta"]) for parameters in drawn], np.float32).T[
+                :, :, None
+            ]
             tables = (np.arange(256, dtype=np.float32) * factor + term).clip(0, 255).astype(np.uint8)
         if self._gamma is not None:
             gamma = np.array([_parameters(self._gamma, "gamma", name)["gamma"] for name in draws])[:, None]

@@ -109,12 +109,12 @@ class Reference:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with np.load(path, allow_pickle=False) as arrays:
                 spreads = [
-                    Spread(kept[f"{name}_center"], kept[f"{name}_whitening"], float(kept[f"{name}_usual"]))
+                    Spread(arrays[f"{name}_center"], arrays[f"{name}_whitening"], float(arrays[f"{name}_usual"]))
                     for name in ("layout", "exposure")
                 ]
-                return cls(*spreads, float(kept["usual"]))
+                return cls(*spreads, float(arrays["usual"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{path} is damaged ({error}); ask for another copy of the run, or delete the file"

@@ -49,7 +49,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
         return f"{sentence}; no other model is here to compare."
     if len(comparisons) == 1:
         return f"{noun} is {join(values)}: {sentences.difference(comparisons[0], measure)}"
-    differing = [comparison for comparison in comparisons if sentences.shown(comparison, measure)]
+    differing = [comparison for comparison in comparisons if sentences.significant(comparison, measure)]
     verdict = f"a difference in {noun} is shown in {len(differing)} of {len(comparisons)} comparisons"
     if len(differing) > MOST_QUOTED or not differing:
         return f"{verdict}." if differing else f"no difference in {noun} is shown in {len(comparisons)} comparisons."

@@ -104,7 +104,7 @@ def _body(written: Document, summary: dict) -> Document:
     def of_report(title: str, reasons: Sequence[Unmeasured] = ()) -> list[Block]:
         if title in by_anchor:
             return _without_pictures(by_anchor[title].blocks)
-        return [Text(f"{what}: not measured, {how}.") for what, how in reasons] or [Text("Not measured.")]
+        return [Text(f"{question}: not measured, {remedy}.") for question, remedy in reasons] or [Text("Not measured.")]
 
     sections = [
         Section("Intended use", [Items([*INTENDED])]),

@@ -30,8 +30,8 @@ def following(summary: dict, results: Sequence[Result], words: Sequence[str]) ->
         commands.append((command("evaluate.py", *words, *rule), "thresholds that find 95 % of the abnormal"))
     if summary["data"]["external"] is None:
         words = [word for word in words if key_of(word) != "predictions"]
-        other = ("data=table", "data.table=FILE.csv", "data.root=IMAGES")
-        commands.append((command("evaluate.py", *words, *other), "the same runs on images of your own"))
+        data = ("data=table", "data.table=FILE.csv", "data.root=IMAGES")
+        commands.append((command("evaluate.py", *words, *data), "the same runs on images of your own"))
     return commands[:OFFERED]
 
 

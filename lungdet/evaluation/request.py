@@ -76,12 +76,12 @@ def methods(config: DictConfig) -> tuple[str, ...]:
     """
     if config.explain is None:
         return ()
-    asked = [*config.explain] if OmegaConf.is_list(config.explain) else [config.explain]
+    names = [*config.explain] if OmegaConf.is_list(config.explain) else [config.explain]
     from lungdet.models.explaining import METHODS  # torch
 
-    if not asked or set(map(str, asked)) - METHODS.keys():
+    if not names or set(map(str, names)) - METHODS.keys():
         raise EvaluationError(f"explain={config.explain}: null, or one or several of {', '.join(METHODS)} are needed")
-    return tuple(dict.fromkeys(asked))
+    return tuple(dict.fromkeys(names))
 
 
 def common_parent(folders: list[Path]) -> Path:
@@ -100,7 +100,7 @@ def name_of(data: DictConfig) -> str:
     key, example = OWN[choice]
     if OmegaConf.is_missing(data, key):
         raise EvaluationError(f"data={choice}: which one? say data.{key}={example}")
-    given = [data[name] for name in dict.fromkeys((key, "root")) if data[name] is not None]
-    places = [Path(place).expanduser().resolve() for place in given]
+    settings = [data[name] for name in dict.fromkeys((key, "root")) if data[name] is not None]
+    places = [Path(place).expanduser().resolve() for place in settings]
     digest = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:6]
     return f"{choice}-{re.sub(r'[^A-Za-z0-9.-]+', '-', places[0].stem)[:100]}-{digest}"

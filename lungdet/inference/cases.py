@@ -118,16 +118,19 @@ def _tagged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _found(folder: Path) -> list[Path]:
-    files, others = [], []
+    files, ignored = [], []
     for file in _walk(folder):
-        (files if is_image(file) else others).append(file)
+        (files if is_image(file) else ignored).append(file)
     if not files:
         raise InputError(
             f"images={folder}: no image in this folder, no DICOM file and none called {', '.join(SUFFIXES)}"
         )
-    if others:
+    if ignored:
         log.info(
-            "%s: %d files are no images by their names and are no DICOM: %s", folder, len(others), first_few(others, 3)
+            "%s: %d files are no images by their names and are no DICOM: %s",
+            folder,
+            len(ignored),
+            first_few(ignored, 3),
         )
     return files
 

@@ -40,9 +40,9 @@ def decoded(pieces: Sequence[pd.DataFrame], settings: Settings, workers: int) ->
 
     try:
         with opencv_on_one_thread():
-            asked = ask(pieces[0]) if len(pieces) else []
+            pending = ask(pieces[0]) if len(pieces) else []
             for number, piece in enumerate(pieces):
-                squares, asked = asked, ask(pieces[number + 1]) if number + 1 < len(pieces) else []
+                squares, pending = pending, ask(pieces[number + 1]) if number + 1 < len(pieces) else []
                 yield _collected(piece, squares, settings.size)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -63,7 +63,7 @@ def differences(model: Model, graph: Graph, predict: Predictor, tested: Sample) 
         return facts
     pairs = {"run": expected, "file": computed}
     areas = {
-        label: {whose: _area(tested.table[f"target_{label}"], logit[:, i]) for whose, logit in pairs.items()}
+        label: {source: _area(tested.table[f"target_{label}"], logit[:, i]) for source, logit in pairs.items()}
         for i, label in enumerate(model.labels)
     }
     own = None

@@ -50,8 +50,8 @@ class Explanation(NamedTuple):
     def of(self, rows: np.ndarray) -> "Explanation":
         """These of them, in this order."""
         weights = None if self.weights is None else self.weights[rows]
-        each = [column[rows] for column in (self.image, self.label, self.pixels, self.maps)]
-        return Explanation(*each, weights, self.sequence, self.excluded)
+        columns = [column[rows] for column in (self.image, self.label, self.pixels, self.maps)]
+        return Explanation(*columns, weights, self.sequence, self.excluded)
 
 
 def explained(
@@ -70,7 +70,7 @@ def explained(
         InputError: see `require`.
     """
     require([network for _, network in members], label, method)
-    asked = None if label is None else members[0][1].labels.index(label)
+    index = None if label is None else members[0][1].labels.index(label)
     with ExitStack() as stack:
         networks = []
         for run, network in members:
@@ -78,7 +78,7 @@ def explained(
             networks.append(network.to(device))
             stack.callback(network.cpu)
         for piece in pieces:
-            yield _of_piece(networks, device, piece, asked, method, size)
+            yield _of_piece(networks, device, piece, index, method, size)
 
 
 def require(networks: Sequence[Classifier], label: str | None, method: str) -> None:
@@ -102,21 +102,21 @@ def join(parts: Sequence[Explanation]) -> Explanation:
 
 
 def _of_piece(
-    networks: Sequence[Classifier], device: torch.device, piece: Decoded, asked: int | None, method: str, size: int
+    networks: Sequence[Classifier], device: torch.device, piece: Decoded, index: int | None, method: str, size: int
 ) -> Explanation:
     labels, count = networks[0].labels, len(piece.cases)
-    if asked is None and len(labels) > 1 and count:
-        asked = ensemble(np.stack([_logits(network, _batches(network, device, piece, size)) for network in networks]))
-        asked = asked.argmax(axis=1)
-    asked = np.broadcast_to(0 if asked is None else asked, count)
+    if index is None and len(labels) > 1 and count:
+        index = ensemble(np.stack([_logits(network, _batches(network, device, piece, size)) for network in networks]))
+        index = index.argmax(axis=1)
+    index = np.broadcast_to(0 if index is None else index, count)
     maps, weights = np.zeros((len(networks), *piece.images.shape), np.float32), []
     for heat, network in zip(maps, networks, strict=True):
         for batch in _batches(network, device, piece, size) if count else ():
             rows = batch["row"].cpu().numpy()
-            label = torch.as_tensor(asked[rows].copy(), device=device)
+            label = torch.as_tensor(index[rows].copy(), device=device)
             heat[rows] = _to_one(explaining.maps(network, batch, label, method)).cpu().numpy()
             weights.append(explaining.step_weights(network, batch, label) if len(networks) == 1 else None)
-    named = np.array(labels, dtype=object)[asked]
+    named = np.array(labels, dtype=object)[index]
     steps = torch.cat(weights).cpu().numpy() if weights and weights[0] is not None else None
     names = piece.cases["image_id"].to_numpy(dtype=object)
     return Explanation(names, named, piece.images, maps.mean(axis=0), steps, networks[0].sequence, piece.reasons)

@@ -108,12 +108,12 @@ def _pack_torchscript(module: torch.jit.ScriptModule, metadata: dict) -> bytes:
 
 def _without_places(file: io.BytesIO) -> bytes:
     """A TorchScript file without the paths of the source files that its layers were made in, which nothing reads."""
-    kept = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(kept, "w") as copy:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(buffer, "w") as copy:
         for record in archive.infolist():
             if not record.filename.endswith(".debug_pkl"):
                 copy.writestr(record, archive.read(record))
-    return kept.getvalue()
+    return buffer.getvalue()
 
 
 def _open_torchscript(data: bytes) -> tuple[Predictor, dict]:

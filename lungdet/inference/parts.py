@@ -28,14 +28,14 @@ class Parts:
 
     def __init__(self, folder: Path, request: dict[str, object]) -> None:
         self.folder = folder
-        kept = self.folder / "request.json"
-        before = json.loads(kept.read_text()) if kept.is_file() else request
+        record = self.folder / "request.json"
+        before = json.loads(record.read_text()) if record.is_file() else request
         if differing := [key for key in request if before.get(key) != request[key]]:
             raise InputError(
                 f"{self.folder} holds parts of predictions that were cut, with other {', '.join(differing)}: repeat "
                 "that command to finish them, delete the folder, or name another out"
             )
-        write_text(kept, json.dumps(request, indent=1) + "\n")
+        write_text(record, json.dumps(request, indent=1) + "\n")
 
     @classmethod
     @contextmanager

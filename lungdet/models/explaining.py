@@ -72,9 +72,9 @@ def step_weights(model: Classifier, batch: Batch, label: Tensor) -> Tensor | Non
         places = torch.arange(steps.shape[1], device=steps.device)
         real = places < count[:, None]
         mean = (steps * real[..., None]).sum(1, keepdim=True) / count[:, None, None]
-        each = places[None, :, None].expand(1, *steps.shape[1:])
+        mask = places[None, :, None].expand(1, *steps.shape[1:])
         lost = FeatureAblation(log_odds).attribute(
-            steps, mean.expand_as(steps), label, (count,), feature_mask=each, perturbations_per_eval=1
+            steps, mean.expand_as(steps), label, (count,), feature_mask=mask, perturbations_per_eval=1
         )
     return lost[..., 0]
 

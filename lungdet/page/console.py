@@ -30,7 +30,7 @@ def show_table(console: Console, cells: Table, title: str | None = None) -> None
     """A table, its notes below."""
     printed = table.Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for number, column in enumerate(cells.columns):
-        justify = "left" if number < cells.left else "right"
+        justify = "left" if number < cells.text_columns else "right"
         printed.add_column(Text(plain(column)), justify=justify, overflow="fold")
     for row in cells.rows:
         printed.add_row(*[Text(plain(cell)) for cell in row])

@@ -50,11 +50,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first `left` columns are words, the others numbers. Notes stand below it."""
+    """A table of text; the first `text_columns` are words, the others numbers. Notes stand below it."""
 
     columns: list[str]
     rows: list[list[str]]
-    left: int = 1
+    text_columns: int = 1
     notes: list[str] = field(default_factory=list)
     kind: str = "table"
 
@@ -63,7 +63,7 @@ class Table:
         """Of each column the classes that lay it out: words or numbers, very short, or long enough to be folded."""
         longest = [max(len(plain(cell)) for cell in cells) for cells in zip(self.columns, *self.rows, strict=True)]
         size = ["short" if letters < 6 else "prose" if letters > 60 else "" for letters in longest]
-        return [f"{'word ' if i < self.left else ''}{name}".strip() for i, name in enumerate(size)]
+        return [f"{'word ' if i < self.text_columns else ''}{name}".strip() for i, name in enumerate(size)]
 
 
 @dataclass(frozen=True)
@@ -349,7 +349,7 @@ def _markdown_blocks(blocks: Sequence[Block], inline: Callable[[str], str]) -> l
 
 
 def _markdown_table(table: Table, inline: Callable[[str], str]) -> list[str]:
-    align = [":--" if i < table.left else "--:" for i in range(len(table.columns))]
+    align = [":--" if i < table.text_columns else "--:" for i in range(len(table.columns))]
     rows = [_row(map(inline, table.columns)), _row(align), *[_row(map(inline, row)) for row in table.rows]]
     return rows + [line for note in table.notes for line in ("", inline(note))]
 

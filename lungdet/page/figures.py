@@ -205,12 +205,14 @@ def heat_maps(
         return svg(figure, name)
 
 
-def reliability(models: Mapping[str, Mapping[str, Sequence[Mark]]], said: Mapping[str, Sequence[float]]) -> str:
+def reliability(
+    models: Mapping[str, Mapping[str, Sequence[Mark]]], probabilities: Mapping[str, Sequence[float]]
+) -> str:
     """Share of abnormal images over the probability said: a mark a bin with its interval, a colour a model.
 
     Args:
         models: by entry of the legend a mark a bin, see `reach`.
-        said: by the same entry each bin's mean probability.
+        probabilities: by the same entry each bin's mean probability.
     """
     with plt.rc_context(STYLE):
         figure, plot = axes(3.4, len(models))
@@ -218,7 +220,7 @@ def reliability(models: Mapping[str, Mapping[str, Sequence[Mark]]], said: Mappin
         for number, (entry, marks) in enumerate(models.items()):
             value, *spread = zip(*marks, strict=True)
             style = {"color": colour_of(number), "fmt": marker_of(number), "markersize": 6, "capsize": 3}
-            plot.errorbar(said[entry], value, yerr=spread, label=entry, **style)
+            plot.errorbar(probabilities[entry], value, yerr=spread, label=entry, **style)
         limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
         plot.set(xlabel="mean probability said", ylabel="share of abnormal images", **limits)
         legend(figure, plot)

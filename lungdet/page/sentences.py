@@ -9,7 +9,7 @@ SIGNIFICANT = 0.05
 """A difference is shown where Holm's p is below it."""
 
 
-def shown(comparison: dict, key: str) -> bool:
+def significant(comparison: dict, key: str) -> bool:
     """Whether a comparison shows a difference in what stands under `key`."""
     p = comparison["metrics"][key]["p_holm"]
     return p is not None and p < SIGNIFICANT

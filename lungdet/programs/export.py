@@ -37,15 +37,15 @@ def export(config: DictConfig) -> None:
 
     if OmegaConf.is_missing(config, "run") or config.run in (None, "", []):
         raise InputError("run: give run=RUN")
-    asked = OmegaConf.to_container(config)
-    model = load(asked["run"], trust=asked["trust"])
-    out = asked["out"]
+    request = OmegaConf.to_container(config)
+    model = load(request["run"], trust=request["trust"])
+    out = request["out"]
     if out is None:
         if len(model.runs) > 1:
             raise InputError("out: of several runs give out=FILE, which is in none of their folders")
-        suffix = FORMATS[asked["format"]].suffix if asked["format"] in FORMATS else ""
+        suffix = FORMATS[request["format"]].suffix if request["format"] in FORMATS else ""
         out = model.runs[0].folder / f"model{suffix}"
     out = Path(out).expanduser()
-    facts = export.export(model, out, asked["format"], asked["precision"], asked["test_images"], asked["trust"])
+    facts = export.export(model, out, request["format"], request["precision"], request["test_images"], request["trust"])
     for line in export.sentences(facts, out):
         log.info(line)

@@ -42,18 +42,18 @@ def predict(config: DictConfig) -> int:
     for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
         if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
             raise InputError(f"{key}: give {key}={value}")
-    asked = OmegaConf.to_container(config)
-    images, out = (Path(asked[key]).expanduser() for key in ("images", "out"))
+    request = OmegaConf.to_container(config)
+    images, out = (Path(request[key]).expanduser() for key in ("images", "out"))
     overlays, methods = None, ", ".join(METHODS)
-    if asked["overlays"] is not None:
-        if asked["overlays"] not in METHODS:
+    if request["overlays"] is not None:
+        if request["overlays"] not in METHODS:
             raise InputError(
-                f"overlays={asked['overlays']}: one of {methods} is needed; the pictures go into {out}.overlays"
+                f"overlays={request['overlays']}: one of {methods} is needed; the pictures go into {out}.overlays"
             )
-        overlays = Overlays(asked["overlays"], asked["label"])
-    elif asked["label"] is not None:
-        raise InputError(f"label={asked['label']}: says what overlays are about; give one of overlays={methods}, too")
-    model = load(asked["run"], bits=asked["bits"], threshold=asked["threshold"], trust=asked["trust"])
+        overlays = Overlays(request["overlays"], request["label"])
+    elif request["label"] is not None:
+        raise InputError(f"label={request['label']}: says what overlays are about; give one of overlays={methods}, too")
+    model = load(request["run"], bits=request["bits"], threshold=request["threshold"], trust=request["trust"])
     if overlays is not None:
         explaining.require(model.networks, overlays.label, overlays.method)
-    return worklist.write(model, images, out, asked["batch_size"], asked["num_workers"], overlays)
+    return worklist.write(model, images, out, request["batch_size"], request["num_workers"], overlays)

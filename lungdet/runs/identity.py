@@ -94,7 +94,7 @@ def require_data(run: Run, identity: dict[str, dict], split: str | None = None) 
 
 def _difference(kind: str, before: dict, now: dict) -> str:
     """`labels (96 known, 48 positive then; 96 known, 47 positive now)`."""
-    then, today = (
+    earlier, present = (
         ", ".join(f"{count:,} {unit}" for unit, count in facts.items() if unit != "hash") for facts in (before, now)
     )
-    return f"{kind} ({then} then; {today} now)" if then else f"{kind} ({_UNCOUNTED[kind]})"
+    return f"{kind} ({earlier} then; {present} now)" if earlier else f"{kind} ({_UNCOUNTED[kind]})"

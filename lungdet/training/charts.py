@@ -79,11 +79,11 @@ def _of_label(y: np.ndarray, p: np.ndarray, label: str) -> Iterator[tuple[str, A
     from wandb import plot
 
     classes = ["normal" if label == "abnormal" else f"no {label}", label]
-    both = np.stack([1 - p, p], 1)
+    probabilities = np.stack([1 - p, p], 1)
     called = (p >= 0.5).astype(int)
     yield "confusion", plot.confusion_matrix(y_true=y, preds=called, class_names=classes, title=f"At 0.5: {label}")
-    yield "roc", plot.roc_curve(y, both, classes, [1], title=f"ROC: {label}")
-    yield "pr", plot.pr_curve(y, both, classes, [1], title=f"Precision and recall: {label}")
+    yield "roc", plot.roc_curve(y, probabilities, classes, [1], title=f"ROC: {label}")
+    yield "pr", plot.pr_curve(y, probabilities, classes, [1], title=f"Precision and recall: {label}")
     observed, predicted = calibration_curve(y, p, n_bins=BINS, strategy="quantile")
     lines = {"observed": (predicted, observed), "calibrated": ([0, 1], [0, 1])}
     yield "calibration", _lines(lines, f"Share of {label} by probability", "probability")

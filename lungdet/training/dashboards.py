@@ -112,11 +112,11 @@ def log_search(run: Run, curve: pd.DataFrame, value: float | None, picture: Path
         if loggers.configured(run.config.logger):
             loggers.search(run, tried, value, picture)
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
     identity = _filed(settings, "find", None) | {
         "name": settings.name or run.name,
         "tags": [columns.model_name(run.config.model), *settings.tags],
-        "id": re.sub(r"\W+", "-", f"{now}-{run.name}")[:128],
+        "id": re.sub(r"\W+", "-", f"{moment}-{run.name}")[:128],
         "config": columns.configuration(run.config),
         "dir": run.folder,
     }
@@ -149,13 +149,13 @@ def log_report(
     settings = settings_of(config)
     if settings is None:
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
     runs, rows = [run for run, _ in tested], settings.log_patients is not None
     folders = {run.folder.absolute().parent for run in runs}
     identity = _filed(settings, "evaluate", folders.pop() if len(folders) == 1 else None) | {
         "name": settings.name or f"{out.absolute().parent.name}/{out.name}",
         "tags": [*dict.fromkeys([*(columns.model_name(run.config.model) for run in runs), *settings.tags])],
-        "id": re.sub(r"\W+", "-", f"{now}-{out.absolute().parent.name}-{out.name}")[:128],
+        "id": re.sub(r"\W+", "-", f"{moment}-{out.absolute().parent.name}-{out.name}")[:128],
         "config": {
             "runs": [artifacts.identifier(run) for run in runs],
             **{key: numbers[key] for key in ("task", "threshold", "draws")},

@@ -52,17 +52,17 @@ def estimate(model: Classifier, norms: Iterable[nn.Module], batches: Iterable[di
         norms: the layers.
         batches: as `lungdet.data.serving.batches.Batches` yields them; without a gradient.
     """
-    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm, _, _ in kept:
+    states = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm, _, _ in states:
         norm.reset_running_stats()
         norm.train()
     cases = 0
     for batch in batches:
         cases += len(batch["row"])
-        for norm, _, _ in kept:
+        for norm, _, _ in states:
             norm.momentum = len(batch["row"]) / cases
         model.logits(batch)
-    for norm, momentum, count in kept:
+    for norm, momentum, count in states:
         norm.momentum = momentum
         norm.num_batches_tracked.copy_(count)  # of training's
         norm.eval()

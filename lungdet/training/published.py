@@ -38,9 +38,9 @@ def origin(model: DictConfig) -> dict | None:
             )
         return None
     facts = _of_hub(model.backbone.name) if file is None else _of_file(Path(file))
-    whose = name or facts["origin"]
-    known = None if whose is None and seen is None else [*(origins.named(whose).seen if whose else ()), *(seen or ())]
-    return facts | {"origin": whose, "seen": None if known is None else sorted(set(known))}
+    name = name or facts["origin"]
+    known = None if name is None and seen is None else [*(origins.named(name).seen if name else ()), *(seen or ())]
+    return facts | {"origin": name, "seen": None if known is None else sorted(set(known))}
 
 
 def require_outside(facts: Sequence[dict], images: pd.DataFrame, where: str) -> None:

@@ -78,8 +78,8 @@ def suggest(config: DictConfig) -> float | int:
     data.trainer = trainer = build_trainer(run, model, arithmetic)
     data.prepare_data()
     data.setup()
-    [(wanted, arguments)] = OmegaConf.to_container(config.find).items()
-    return SUGGESTIONS[wanted](trainer, model, data, arguments, run)
+    [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
+    return SUGGESTIONS[quantity](trainer, model, data, arguments, run)
 
 
 def _learning_rate(

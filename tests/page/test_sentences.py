@@ -46,7 +46,7 @@ def test_an_interval_on_one_side_of_0_shows_nothing_where_p_does_not_and_says_wh
 
 def test_of_few_seeds_a_difference_is_shown_for_these_runs_alone():
     few = comparison(0.03, [0.01, 0.05], 0.01) | {"counts_seeds": False}
-    assert sentences.shown(few, "accuracy")
+    assert sentences.significant(few, "accuracy")
     assert sentences.difference(few, "accuracy").endswith(": a difference is shown, for these very runs.")
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_measured_gives_its_reason():
         "CNN-LSTM and CNN: no difference in their drop in AUROC under noise can be measured (no image is normal)."
     )
     alone = comparison(0.03, None, None, undefined="a single patient")
-    assert not sentences.shown(alone, "accuracy")
+    assert not sentences.significant(alone, "accuracy")
     assert sentences.difference(alone, "accuracy") == (
         "CNN-LSTM is 3.0 points more accurate than CNN; no interval (a single patient): no difference is shown."
     )

@@ -109,11 +109,11 @@ def _bars(groups: dict, counts: dict[str, dict[str, int]], name: str, title: str
 
 def gist(report: dict) -> list[str]:
     """The sentences to read first."""
-    everything, known = report["numbers"]["all"], report["patients_known"]
-    share, unit = everything["abnormal"]["prevalence"], "patients" if known else "images"
-    whose = f" of {everything['patients']:,} patients" if known else ""
+    counts, known = report["numbers"]["all"], report["patients_known"]
+    share, unit = counts["abnormal"]["prevalence"], "patients" if known else "images"
+    patients = f" of {counts['patients']:,} patients" if known else ""
     sentences = [
-        f"{everything['images']:,} images{whose} from "
+        f"{counts['images']:,} images{patients} from "
         f"{', '.join(report['numbers']['datasets'])}"
         + ("." if share is None else f"; {share:.1%} of the labelled images are abnormal.")
     ]

@@ -94,9 +94,9 @@ def contradictions(table: pd.DataFrame, tags: pd.DataFrame) -> list[str]:
     for column in ("sex", "view", "age"):
         if column not in table:
             continue
-        both = table[column].notna() & tags[column].notna()
+        comparable = table[column].notna() & tags[column].notna()
         differ = (table[column] - tags[column]).abs() > 1 if column == "age" else table[column] != tags[column]
-        if count := int((both & differ).sum()):
+        if count := int((comparable & differ).sum()):
             kinds.append(f"{column} ({count:,} images)")
     if "patient_id" in table:
         pairs = pd.DataFrame({"table": table["patient_id"], "tags": tags["patient_id"]}).dropna().drop_duplicates()
@@ -148,9 +148,9 @@ def _age(dataset: "Dataset") -> float:
     if written := re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge").upper()):
         years = int(written[1]) * _YEARS[written[2]]
     else:
-        born, taken = (_date(text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
-        if born and taken:
-            years = float((taken - born).days // 365.25)
+        birth, study = (_date(text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
+        if birth and study:
+            years = float((study - birth).days // 365.25)
     return years if 0 <= years <= _OLDEST else math.nan
 
 

@@ -167,5 +167,5 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], csv: Path) -> pd.D
             raise DatasetError(f"data.columns.{own}: known columns are {', '.join(known)}")
         if theirs not in table:
             raise DatasetError(f"data.columns.{own}={theirs}: {csv} has no such column{hint(theirs, table.columns)}")
-    taken = [own for own in columns if own in table and own not in columns.values()]
-    return table.drop(columns=taken).rename(columns={theirs: own for own, theirs in columns.items()})
+    superseded = [own for own in columns if own in table and own not in columns.values()]
+    return table.drop(columns=superseded).rename(columns={theirs: own for own, theirs in columns.items()})

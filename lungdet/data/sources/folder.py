@@ -81,16 +81,16 @@ def read(
     check_folder(root, "folder", LAYOUT)
     classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if absent := [name for name in abnormal if name not in classes]:
-        meant = hint(absent[0], classes) or "."
+        suggestion = hint(absent[0], classes) or "."
         raise DatasetError(
-            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{meant} Its folders are "
+            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{suggestion} Its folders are "
             f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
         )
     if not abnormal or len(classes) == len(set(abnormal)):
         raise DatasetError(
             f"{root.absolute()}: folders of both classes are needed, {LAYOUT}; found {first_few(classes)}"
         )
-    rows, others = [], 0
+    rows, ignored = [], 0
     for name in classes:
         for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
             if is_image(path):
@@ -98,14 +98,14 @@ def read(
                 rows.append({"image_id": f"{dataset}/{stem(place)}", "path": place})
                 rows[-1]["abnormal"] = float(name in abnormal)
             else:
-                others += 1
+                ignored += 1
     if not rows:
         raise DatasetError(f"{root.absolute()}: no image (DICOM, or {', '.join(SUFFIXES)}) in {first_few(classes)}")
     table = pd.DataFrame(rows)
     if (twice := table["image_id"].duplicated()).any():
         raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")
-    others = f"; {others} other files are ignored" if others else ""
-    log.info("%s: %s%s", dataset, ", ".join(_counts(table)), others)
+    ignored = f"; {ignored} other files are ignored" if ignored else ""
+    log.info("%s: %s%s", dataset, ", ".join(_counts(table)), ignored)
     description = table[["image_id", "path"]].assign(dataset=dataset, patient_id=table["image_id"], visit=0)
     tags = survey([root / path for path in table["path"]], description, key)
     if tags is None:

@@ -64,12 +64,12 @@ class Explainer:
 
         opened = self._opened(run)
         model = opened.randomised if random else opened.network
-        asked = torch.tensor([model.labels.index(label) for label in labels])
+        indices = torch.tensor([model.labels.index(label) for label in labels])
         heat, start = np.empty((len(images), *opened.data.store.images.shape[1:]), np.float32), 0
         model.to(opened.device)
         for batch in opened.data.loader(self._rows(opened.data, images), training=False):
             part = slice(start, start := start + len(batch["row"]))
-            heat[part] = explaining.maps(model, batch, asked[part].to(opened.device), method).cpu().numpy()
+            heat[part] = explaining.maps(model, batch, indices[part].to(opened.device), method).cpu().numpy()
         model.cpu()
         return heat
 

@@ -27,20 +27,20 @@ def regions(
 
     `abnormal` is where any finding is; another label is where that finding is.
     """
-    asked = []
+    targets = []
     for name, known in sorted(explainer.regions(run, test["image_id"].tolist()).items()):
         of_label = dict(known.findings)
         of_label["abnormal"] = np.any([*known.findings.values()], axis=0)
-        asked += [
+        targets += [
             (name, label, Regions({label: of_label[label]}, known.lungs))
             for label in labels
             if label in of_label and of_label[label].any()
         ]
-    return asked
+    return targets
 
 
 def measured(
-    explainer: Explainer, run: Run, asked: Sequence[tuple[str, str, Regions]], test: pd.DataFrame
+    explainer: Explainer, run: Run, targets: Sequence[tuple[str, str, Regions]], test: pd.DataFrame
 ) -> pd.DataFrame:
     """A row an image, label and map: `image_id`, `label`, `patient_id`, `map`, and the measures of `localisation`.
 
@@ -48,13 +48,13 @@ def measured(
     `KNOWS_NOTHING`. `lungs` is NaN where they are not known, `likeness` (of a map with that of random weights) where it
     says nothing.
     """
-    images, labels = [name for name, _, _ in asked], [label for _, label, _ in asked]
+    images, labels = [name for name, _, _ in targets], [label for _, label, _ in targets]
     patients = test.set_index("image_id")["patient_id"].loc[images].to_numpy()
-    places = np.stack([known.findings[label] for _, label, known in asked])
+    places = np.stack([known.findings[label] for _, label, known in targets])
     rows = []
     for name, heats, controls in _maps(explainer, run, images, labels, patients, places):
         for number, heat in enumerate(heats):
-            lungs = asked[number][2].lungs
+            lungs = targets[number][2].lungs
             rows.append(
                 {
                     "image_id": images[number],

@@ -86,9 +86,9 @@ Tested = Replicate | Peer
 """What has predictions of the test images."""
 
 
-def read(asked: Mapping[str, Path]) -> dict[str, PeerFile]:
+def read(paths: Mapping[str, Path]) -> dict[str, PeerFile]:
     """The files by the name of the system, see `peer_file.read`."""
-    return {name: peer_file.read(path) for name, path in asked.items()}
+    return {name: peer_file.read(path) for name, path in paths.items()}
 
 
 def named(predictions: object) -> dict[str, Path]:
@@ -194,31 +194,31 @@ def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
     """
     ways = {}
     for by, (of_run, of_file) in NAMES.items():
-        wanted, names = images.map(of_run), file.images.map(of_file)
-        ways[by] = wanted, names, int(wanted.isin(names).sum())
+        expected, names = images.map(of_run), file.images.map(of_file)
+        ways[by] = expected, names, int(expected.isin(names).sum())
         if by == AS_THE_RUNS and ways[by][2]:
             break
     by = max(ways, key=lambda by: ways[by][2])
-    wanted, names, known = ways[by]
-    if known < len(wanted):
-        missing = images[~wanted.isin(names)]
+    expected, names, known = ways[by]
+    if known < len(expected):
+        missing = images[~expected.isin(names)]
         raise EvaluationError(
             f"{file.path}: {len(missing):,} of the {len(images):,} tested images are missing: {first_few(missing)}. It "
             f"names {len(names):,} images as {first_few(file.images, 2)}; every tested image is needed"
         )
-    if (alike := wanted.duplicated(keep=False)).any():
+    if (alike := expected.duplicated(keep=False)).any():
         raise EvaluationError(
             f"{file.path}: {int(alike.sum()):,} tested images are not told apart by their file's name: "
             f"{first_few(images[alike])}; name images as the runs do"
         )
-    tested = names[names.isin(wanted)]
+    tested = names[names.isin(expected)]
     if (again := tested.duplicated()).any():
         twice = file.images[tested.index[again]]
         raise EvaluationError(
             f"{file.path}: {int(again.sum()):,} rows are of tested images that stand there already: "
             f"{first_few(twice)}; one row an image is needed"
         )
-    return tested.index[pd.Index(tested).get_indexer(wanted)].to_numpy(), by
+    return tested.index[pd.Index(tested).get_indexer(expected)].to_numpy(), by
 
 
 def _plain(name: str) -> str:

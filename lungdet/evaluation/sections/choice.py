@@ -54,7 +54,7 @@ def preferred(summary: dict, comparison: dict, metrics: Sequence[str], called: C
     better = {
         metric: second if comparison["metrics"][metric]["difference"] > 0 else first
         for metric in metrics
-        if sentences.shown(comparison, metric)
+        if sentences.significant(comparison, metric)
     }
     if len(set(better.values())) > 1:
         return "; ".join(f"{model} for {in_a_sentence(metric)}" for metric, model in better.items()) + ": each is shown"

@@ -132,8 +132,8 @@ class Study:
 class Unmeasured(NamedTuple):
     """What these runs do not tell, and the command that measures it, or why there is none."""
 
-    what: str
-    how: str
+    question: str
+    remedy: str
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,9 @@ def measured_in(summary: dict) -> tuple[str, ...]:
     return ("accuracy", "auroc") if summary["task"] == "abnormal" else ("auroc",)
 
 
-def measured_by(experiment: str, what: str) -> Unmeasured:
+def measured_by(experiment: str, question: str) -> Unmeasured:
     """What an experiment measures."""
-    return Unmeasured(what, f"`python train.py experiment={experiment} data.root=DIR`")
+    return Unmeasured(question, f"`python train.py experiment={experiment} data.root=DIR`")
 
 
 def share(value: float) -> str:

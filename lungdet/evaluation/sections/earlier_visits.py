@@ -86,7 +86,7 @@ def advice(summary: dict) -> list[list[str]]:
         f"{where(comparison['groups'][group])}, which is shown"
         for comparison in summary["series"]
         for group, cell in comparison["metrics"].items()
-        if sentences.shown(comparison, group)
+        if sentences.significant(comparison, group)
     ]
     if not summary["series"]:
         return []
@@ -101,12 +101,12 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
         return []
     test = summary["data"]["test"]
     further = test["images"] - test["patients"] if summary["data"]["patients_known"] else 0
-    here = f"{number(further, 'further image')} here" if further else "none is known here"
-    what = f"What the CNN-LSTM gains from a patient's earlier images ({here})"
+    images = f"{number(further, 'further image')} here" if further else "none is known here"
+    question = f"What the CNN-LSTM gains from a patient's earlier images ({images})"
     command = "`python train.py experiment=temporal` on phantoms"
     if further:
         command = "`python train.py -m model=cnn,cnn_lstm model.sequence=visits seed=0,1,2`"
-    return [Unmeasured(what, command)]
+    return [Unmeasured(question, command)]
 
 
 SECTION = Section(
@@ -156,7 +156,7 @@ def _claim(comparison: dict) -> str:
     text = f"{CLAIM} Here {second} reads a patient's visits and {first} the last image alone"
     if not judged:
         return f"{text}: no group of cases is large enough to say whether that helps."
-    groups_shown = [group for group in judged if sentences.shown(comparison, group)]
+    groups_shown = [group for group in judged if sentences.significant(comparison, group)]
     for noun, positive in (("gain", True), ("loss", False)):
         cases = [
             where(comparison["groups"][group])
@@ -172,7 +172,7 @@ def _quoted(comparison: dict) -> list[str]:
     return [
         sentences.difference(comparison, group, "auroc", f"AUROC {where(comparison['groups'][group])}")
         for group in comparison["metrics"]
-        if sentences.shown(comparison, group)
+        if sentences.significant(comparison, group)
     ]
 
 

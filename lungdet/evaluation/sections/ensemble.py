@@ -92,8 +92,8 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     """Whether two unlike networks are better than two alike, where no seed has a second to be averaged with."""
     if not summary["comparisons"] or any(combination["comparisons"] for combination in summary["combined"]):
         return []
-    what = "Whether the mean of two unlike networks is better than that of two alike"
-    return [Unmeasured(what, "`python train.py -m model=cnn,cnn_lstm seed=0,1`")]
+    question = "Whether the mean of two unlike networks is better than that of two alike"
+    return [Unmeasured(question, "`python train.py -m model=cnn,cnn_lstm seed=0,1`")]
 
 
 SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=tell, unmeasured=unmeasured, claim=(27,))

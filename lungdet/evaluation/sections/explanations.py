@@ -133,9 +133,9 @@ def _measured(study: Study, replicates: Sequence[Replicate]) -> pd.DataFrame | N
     tables = []
     for replicate in replicates:
         for result in replicate.results:
-            asked = pointing.regions(study.explainer, result.run, result.test, replicate.labels)
-            if asked:
-                table = pointing.measured(study.explainer, result.run, asked, result.test)
+            targets = pointing.regions(study.explainer, result.run, result.test, replicate.labels)
+            if targets:
+                table = pointing.measured(study.explainer, result.run, targets, result.test)
                 tables.append(table.assign(seed=replicate.seed))
     return pd.concat(tables, ignore_index=True) if tables else None
 

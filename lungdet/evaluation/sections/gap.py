@@ -152,7 +152,7 @@ def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOT
         pair["metrics"][metric]["difference"] > 0
         for pair in of_study
         for metric in metrics
-        if pair["metrics"][metric]["difference"] is not None and sentences.shown(pair, metric)
+        if pair["metrics"][metric]["difference"] is not None and sentences.significant(pair, metric)
     }
     seeds = "" if all(pair["counts_seeds"] for pair in of_study) else THESE_RUNS
     if not larger:

@@ -113,10 +113,10 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     """What models are worth on a source they did not learn from; in full, or beside networks of that source."""
     if summary["data"]["external"] or sweep(summary, "train_on").varies:
         return []
-    what = "What the models are worth on a source that they were not trained on"
+    question = "What the models are worth on a source that they were not trained on"
     if summary["parts"] and summary["parts"]["kind"] == SOURCES:
-        what = "How far a held-out source is below a network trained on that source itself"
-    return [measured_by("cross_dataset", what)]
+        question = "How far a held-out source is below a network trained on that source itself"
+    return [measured_by("cross_dataset", question)]
 
 
 SECTION = Section("Generalisation", measure=measure, tell=tell, advice=advice, unmeasured=unmeasured)

@@ -280,7 +280,7 @@ def _lacking(notes: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, names in of.items():
             alike.setdefault(tuple(names), []).append(name)
-        lacking[reason] = [f"{join([*names])} of {join(who)}" for names, who in alike.items()]
+        lacking[reason] = [f"{join([*names])} of {join(models)}" for names, models in alike.items()]
     return lacking
 
 

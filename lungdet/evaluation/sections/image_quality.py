@@ -134,7 +134,7 @@ def advice(summary: dict) -> list[list[str]]:
         f"{label(comparison['first' if cell['difference'] > 0 else 'second'])} loses less under {kind}, which is shown"
         for comparison in comparisons
         for kind, cell in comparison["metrics"].items()
-        if sentences.shown(comparison, kind)
+        if sentences.significant(comparison, kind)
     ]
     if not comparisons:
         return []

@@ -125,9 +125,9 @@ def _picks(name: str, replicate: Tested, with_runs: Replicate, findings: bool) -
         rows = _most_confident(wrong, highest_first=kind.target == 0)
         noun, called_what = kind.findings if findings else kind.images
         count = number(len(wrong), noun) if len(wrong) else f"no {noun}"
-        whose = label(name) if replicate.seed is None else f"{label(name)}, seed {replicate.seed}"
+        subject = label(name) if replicate.seed is None else f"{label(name)}, seed {replicate.seed}"
         few = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
-        picks.append(Pick(f"{whose}: {count} {called_what}{few}.", rows))
+        picks.append(Pick(f"{subject}: {count} {called_what}{few}.", rows))
     return picks
 
 
@@ -202,7 +202,7 @@ def _heat(picks: Sequence[Pick], study: Study, reasons: list[str]) -> dict[tuple
         except InputError as error:
             reasons.append(f"a run gives no heat map ({error})")
         else:
-            heat |= {_key(row): each for (_, row), each in zip(rows.iterrows(), maps, strict=True)}
+            heat |= {_key(row): heat_map for (_, row), heat_map in zip(rows.iterrows(), maps, strict=True)}
     return heat
 
 

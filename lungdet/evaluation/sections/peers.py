@@ -90,7 +90,7 @@ def verdicts(summary: dict) -> list[str]:
     """Beside a difference that is claimed: that a system may have learnt from the patients tested."""
     measured = "accuracy" if summary["task"] == "abnormal" else "auroc"
     peers = _peers(summary)
-    claimed = [comparison for comparison in summary["comparisons"] if sentences.shown(comparison, measured)]
+    claimed = [comparison for comparison in summary["comparisons"] if sentences.significant(comparison, measured)]
     named = [model for model in peers if any(model in (pair["first"], pair["second"]) for pair in claimed)]
     if not named:
         return []

@@ -126,7 +126,7 @@ def sentence(summary: dict, outcome: dict) -> str:
         f"{DECIDE[role]} is missing ({WHAT[role]}): {_adds(summary, lstm)} adds it" for role in outcome["missing"]
     ]
     for key, compared in deciding:
-        if sentences.shown(compared, "auroc") and not _better(compared):
+        if sentences.significant(compared, "auroc") and not _better(compared):
             reasons.append(f"on {CASES[key]} {label(compared['first'])} is better than {label(lstm)}, which is shown")
         elif not _better(compared):
             reasons.append(f"on {CASES[key]} {label(lstm)} is not shown to be better than {label(compared['first'])}")
@@ -144,7 +144,7 @@ def verdict(summary: dict, outcome: dict) -> str:
 
 def _better(compared: dict) -> bool:
     """Whether the CNN-LSTM's AUROC is shown to be above the other's."""
-    return sentences.shown(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
+    return sentences.significant(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
 
 
 def _deciding(summary: dict, outcome: dict) -> list[tuple[str, dict]]:

@@ -122,8 +122,8 @@ def _weights(origins: list[dict]) -> str:
     named = []
     for weights in origins:
         seen = "not known" if weights["seen"] is None else join(weights["seen"] or ["no radiograph"])
-        whose = f" ({weights['origin']})" if weights["origin"] else ""
-        named.append(f"`{weights['weights']}`{whose}, have seen: {seen}")
+        origin = f" ({weights['origin']})" if weights["origin"] else ""
+        named.append(f"`{weights['weights']}`{origin}, have seen: {seen}")
     return "; ".join(named) or "none"
 
 

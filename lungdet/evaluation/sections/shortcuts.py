@@ -57,8 +57,8 @@ def tell(summary: dict) -> list:
     alike = all(block == next(iter(recorded.values())) for block in recorded.values())
     guessed = {}
     for model, block in list(recorded.items())[: 1 if alike else None]:
-        whose = "" if alike else f", for {label(model)}"
-        guessed |= {f"{MEANINGS.get(name, name)}{whose}": shortcut for name, shortcut in block.items()}
+        scope = "" if alike else f", for {label(model)}"
+        guessed |= {f"{MEANINGS.get(name, name)}{scope}": shortcut for name, shortcut in block.items()}
     models = {label(model): block for model, block in summary["models"].items()}
     rows = [[name, *[value(block, "test", metric) for metric in _MEASURES]] for name, block in guessed.items()]
     rows += [

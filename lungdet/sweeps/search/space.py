@@ -59,8 +59,8 @@ def require_searchable(space: Mapping[str, Override], config: DictConfig) -> Non
     for key, override in space.items():
         if key.startswith("+") or "/" in key:  # added, or a group: composing tells
             continue
-        text, now = override.get_value_string(), OmegaConf.select(config, key, default=...)
-        if now is ...:
+        text, usual = override.get_value_string(), OmegaConf.select(config, key, default=...)
+        if usual is ...:
             raise InputError(f"{key}={text}: the configuration has no such key")
-        if not override.is_choice_sweep() and (isinstance(now, bool) or not isinstance(now, int | float | None)):
-            raise InputError(f"{key}={text}: {key} is no number but {now}; search it as choice(A,B), in sweep.space")
+        if not override.is_choice_sweep() and (isinstance(usual, bool) or not isinstance(usual, int | float | None)):
+            raise InputError(f"{key}={text}: {key} is no number but {usual}; search it as choice(A,B), in sweep.space")

@@ -86,7 +86,7 @@ def test_the_table_holds_results_and_gap_at_each_share(numbers):
 def test_each_share_has_a_sentence_from_the_comparison_and_the_trend_one_with_intervals(numbers):
     text = rendered(data_need.tell(numbers))
     [least] = [one for one in numbers["comparisons"] if one["second"].endswith("0.1")]
-    assert sentences.shown(least, "accuracy")
+    assert sentences.significant(least, "accuracy")
     size = f"{abs(least['metrics']['auroc']['difference']):.3f}"
     assert "- With 10 % of the training patients: CNN-LSTM is " in text
     assert f"CNN-LSTM's AUROC is {size} below CNN's" in text
@@ -138,7 +138,7 @@ def test_with_one_share_there_is_the_gap_alone(tmp_path):
     assert data_need.SECTION.title(numbers) == "Overfitting"
     assert "| CNN-LSTM | Log loss | 80 / 68 |" in rendered(data_need.show(numbers, study))
     [curve] = data_need.unmeasured(numbers)
-    assert curve.how == "`python train.py experiment=learning_curve data.root=DIR`"
+    assert curve.remedy == "`python train.py experiment=learning_curve data.root=DIR`"
 
 
 def test_training_images_are_left_open_where_runs_did_not_record_them(numbers):

@@ -32,7 +32,9 @@ def test_who_reads_change_gains_where_findings_change_and_who_repeats_the_last_l
     for name, of in (("reading", reading), ("repeating", repeating)):
         numbers = summarised({CNN: replicates(table, poor), LSTM: replicates(table, of)})
         [one] = numbers["series"]
-        gains[name] = {group: sentences.shown(one, group) for group in one["metrics"] if group.startswith("abnormal")}
+        gains[name] = {
+            group: sentences.significant(one, group) for group in one["metrics"] if group.startswith("abnormal")
+        }
         text = rendered(earlier_visits.tell(numbers))
         if name == "reading":
             assert "a gain in AUROC is shown where any finding appeared, where any finding cleared" in text
@@ -90,7 +92,7 @@ def test_models_of_findings_are_asked_each_finding_by_its_own_prediction():
         "effusion cleared",
         "effusion unchanged",
     ]
-    assert sentences.shown(one, "effusion appeared")
+    assert sentences.significant(one, "effusion appeared")
     assert one["groups"]["1"]["findings"] == ["effusion"]
     settings = {"settings": {"role": "cnn_lstm", "sequence": "visits"}}
     text = rendered(earlier_visits.tell({"models": {LSTM: settings}, "series": [one]}))
@@ -102,7 +104,7 @@ def test_runs_that_read_no_series_say_how_many_images_there_would_be_to_read():
     data = {"test": {"images": 68, "patients": 34}, "patients_known": True}
     assert earlier_visits.tell({"series": []}) == []
     [lacking] = earlier_visits.unmeasured({"series": [], "data": data})
-    assert lacking.what.endswith("earlier images (34 further images here)")
-    assert lacking.how == "`python train.py -m model=cnn,cnn_lstm model.sequence=visits seed=0,1,2`"
+    assert lacking.question.endswith("earlier images (34 further images here)")
+    assert lacking.remedy == "`python train.py -m model=cnn,cnn_lstm model.sequence=visits seed=0,1,2`"
     [lacking] = earlier_visits.unmeasured({"series": [], "data": data | {"patients_known": False}})
-    assert lacking.how == "`python train.py experiment=temporal` on phantoms"
+    assert lacking.remedy == "`python train.py experiment=temporal` on phantoms"

@@ -103,7 +103,7 @@ def test_the_section_says_why_nothing_was_measured_and_shows_what_the_runs_recor
     assert said.text == "Speed, latency and memory side by side are not measured: the configuration is gone."
     unasked = report(None, [CNN, LSTM]).sections[0].blocks
     assert unasked[0] == table
-    assert efficiency.SECTION.unmeasured({"efficiency": None})[0].how.endswith("efficiency=true`")
+    assert efficiency.SECTION.unmeasured({"efficiency": None})[0].remedy.endswith("efficiency=true`")
     assert [title for title, *_ in table.rows] == ["Parameters", "Training time", "Epochs (best)"]
     assert table.rows[0][1:] == ["1,000", "1,000"]
 

@@ -82,4 +82,4 @@ def test_a_run_whose_images_are_gone_is_named_and_what_was_not_asked_for_is_list
     numbers, text = told(replace(study, explainer=None))
     assert text is None
     (lacking,) = explanations.SECTION.unmeasured(numbers | {"explanations": None})
-    assert "python evaluate.py runs=FOLDER explain=gradcam" in lacking.how
+    assert "python evaluate.py runs=FOLDER explain=gradcam" in lacking.remedy

@@ -96,7 +96,7 @@ def test_a_larger_gap_is_found_and_told_in_a_sentence(numbers):
     [one] = numbers["gap_comparisons"]
     gaps = [numbers["models"][name]["gap"]["gap"]["accuracy"] for name in ("cnn", "cnn_lstm")]
     assert one["metrics"]["accuracy"]["difference"] == pytest.approx(gaps[1] - gaps[0])
-    assert sentences.shown(one, "accuracy")
+    assert sentences.significant(one, "accuracy")
     assert one["counts_seeds"]
     said = gap.sentence(one, "accuracy")
     assert said.startswith("CNN-LSTM's gap in accuracy between training and validation is ")
@@ -124,7 +124,7 @@ def test_models_alike_on_both_sides_have_no_difference(tmp_path):
     numbers = summarised(tmp_path)
     [one] = numbers["gap_comparisons"]
     assert one["metrics"]["auroc"]["difference"] == 0
-    assert not sentences.shown(one, "auroc")
+    assert not sentences.significant(one, "auroc")
     assert "CNN-LSTM and CNN have the same gap in AUROC" in gap.sentence(one, "auroc")
     said = gap.claim([one], "on little data")
     assert said.endswith("here no difference in the gap between training and validation is shown.")
@@ -168,13 +168,13 @@ def test_runs_of_an_older_version_have_none_and_say_so(tmp_path):
     (tmp_path / "0_cnn" / "predictions" / "train.parquet").unlink()
     numbers = summarised(tmp_path)
     assert gap.tell(numbers) == []
-    assert gap.unmeasured(numbers)[0].how.startswith("1 run (0_cnn) kept no predictions of training images")
+    assert gap.unmeasured(numbers)[0].remedy.startswith("1 run (0_cnn) kept no predictions of training images")
 
 
 def test_folds_have_none(tmp_path):
     numbers = summarised(folds(tmp_path))
     assert "each fold or held-out source has a network" in numbers["models"]["cnn"]["gap"]["reason"]
-    assert gap.unmeasured(numbers)[0].how.startswith("each fold or held-out source has a network")
+    assert gap.unmeasured(numbers)[0].remedy.startswith("each fold or held-out source has a network")
 
 
 def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(tmp_path):

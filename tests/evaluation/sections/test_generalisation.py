@@ -102,7 +102,7 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
     lines = numbers["generalisation"]["lines"]
     difference = lines["cnn_lstm"]["drop"]["auroc"] - lines["cnn"]["drop"]["auroc"]
     assert fall["metrics"]["auroc"]["difference"] == pytest.approx(difference)
-    assert sentences.shown(fall, "auroc")
+    assert sentences.significant(fall, "auroc")
     assert others["metrics"]["auroc"]["difference"] < 0
     family = [fall, others, *[line["fall"] for line in lines.values()]]  # all that the section says is shown or not
     found = [found for one in family for found in one["metrics"].values()]
@@ -176,14 +176,14 @@ def test_one_source_trained_on_is_a_row_without_a_fall(tmp_path):
 
 def test_what_runs_do_not_tell_of_other_sources_is_named_with_its_command(tmp_path):
     held_out, found = summarised(sources(tmp_path / "a"), 100), summarised(two_runs(tmp_path / "b", SOURCES), 100)
-    for numbers, what in (
+    for numbers, question in (
         (held_out, "How far a held-out source is below"),
         (found, "What the models are worth on a s"),
     ):
         assert generalisation.tell(numbers) == []
         [lacking] = generalisation.unmeasured(numbers)
-        assert lacking.what.startswith(what)
-        assert lacking.how == "`python train.py experiment=cross_dataset data.root=DIR`"
+        assert lacking.question.startswith(question)
+        assert lacking.remedy == "`python train.py experiment=cross_dataset data.root=DIR`"
     found["data"]["external"] = "clinic"
     assert generalisation.unmeasured(found) == []
 

@@ -101,8 +101,8 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
     [one] = numbers["image_quality_comparisons"]
     drops = [numbers["models"][name]["image_quality"]["drops"]["drop"] for name in ("cnn", "cnn_lstm")]
     assert one["metrics"]["noise"]["difference"] == pytest.approx(drops[1]["noise"] - drops[0]["noise"])
-    assert sentences.shown(one, "noise")
-    assert not sentences.shown(one, "compression")
+    assert sentences.significant(one, "noise")
+    assert not sentences.significant(one, "compression")
     assert one["metrics"]["noise"]["p_holm"] == pytest.approx(3 * one["metrics"]["noise"]["p"])
     text = rendered(image_quality.tell(numbers))
     assert f"- CNN-LSTM loses most under noise: {drops[1]['noise']:.3f} of AUROC as the mean over its levels" in text
@@ -181,7 +181,7 @@ def test_runs_without_any_say_how_to_predict_them(tmp_path):
     write_run(tmp_path / "run")
     numbers = summarised(tmp_path, 100)
     assert image_quality.tell(numbers) == []
-    assert image_quality.unmeasured(numbers)[0].how == "`python train.py resume=RUN degrade=standard` for each run"
+    assert image_quality.unmeasured(numbers)[0].remedy == "`python train.py resume=RUN degrade=standard` for each run"
 
 
 def test_one_class_has_no_drop(tmp_path):

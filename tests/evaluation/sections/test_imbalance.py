@@ -84,4 +84,4 @@ def test_a_hole_and_undefined_metrics_are_shown_as_such(tmp_path):
 def test_runs_of_one_share_say_how_to_measure_it(tmp_path):
     numbers = summarised(two_runs(tmp_path), 100)
     assert imbalance.tell(numbers) == []
-    assert imbalance.unmeasured(numbers)[0].how == "`python train.py experiment=imbalance data.root=DIR`"
+    assert imbalance.unmeasured(numbers)[0].remedy == "`python train.py experiment=imbalance data.root=DIR`"

@@ -142,7 +142,7 @@ def test_without_an_effect_none_is_claimed_and_every_comparison_that_shows_none_
 def test_a_control_that_is_as_good_forbids_the_claim_whatever_else_is_beaten(strong, name):
     numbers = summarised(simulated(cohort(), WEAKER | {"cnn_lstm": 2.0, strong: 2.0}))
     by_model = {one["first"]: one for one in numbers["recurrence"][0]["cases"]["all"]["comparisons"]}
-    assert sentences.shown(by_model["cnn"], "auroc")
+    assert sentences.significant(by_model["cnn"], "auroc")
     assert not numbers["recurrence"][0]["helps"]
     said = verdict(numbers)
     assert said.count("not shown to be better than") == 2
@@ -159,7 +159,7 @@ def test_a_gain_that_cases_with_an_order_of_earlier_visits_do_not_have_is_not_th
     early = np.where(visits.earlier_visits(table) < 2, 5.0, 0.8)
     numbers = summarised(simulated(table, WEAKER | {"cnn_lstm": early}))
     all_cases = numbers["recurrence"][0]["cases"]["all"]["comparisons"]
-    assert all(sentences.shown(one, "auroc") and one["metrics"]["auroc"]["difference"] > 0 for one in all_cases)
+    assert all(sentences.significant(one, "auroc") and one["metrics"]["auroc"]["difference"] > 0 for one in all_cases)
     assert not numbers["recurrence"][0]["helps"]
     said = verdict(numbers)
     assert "on cases with two or more earlier visits CNN-LSTM is not shown to be better than CNN-MLP" in said
@@ -184,7 +184,7 @@ def test_without_any_control_or_any_plain_cnn_lstm_it_is_not_measured():
     numbers = summarised(models)
     assert numbers["recurrence"] == []
     assert recurrence.tell(numbers) == []
-    assert recurrence.unmeasured(numbers)[0].how == "`python train.py experiment=controls data.root=DIR`"
+    assert recurrence.unmeasured(numbers)[0].remedy == "`python train.py experiment=controls data.root=DIR`"
     shuffled = SimpleNamespace(models={CNN: models[CNN], SHUFFLED: models[LSTM]}, pairs=[(CNN, SHUFFLED)])
     assert recurrence.measure(shuffled) == {"recurrence": []}
 

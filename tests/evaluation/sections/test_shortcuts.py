@@ -54,7 +54,7 @@ def test_runs_without_shortcuts_say_so(tmp_path):
     numbers = summarised(write_run(tmp_path / "run"))
     assert numbers["models"]["cnn"]["shortcuts"] is None
     assert shortcuts.tell(numbers) == []
-    assert shortcuts.unmeasured(numbers)[0].how == "the runs recorded none"
+    assert shortcuts.unmeasured(numbers)[0].remedy == "the runs recorded none"
 
 
 def test_models_fitted_on_different_images_show_their_own_shortcuts(tmp_path):

@@ -133,7 +133,7 @@ def test_attributes_with_one_value_are_left_out_and_named(tmp_path):
     numbers = {"models": {Model("cnn"): {"subgroups": found}}}
     assert subgroups.tell(numbers) == []
     [lacking] = subgroups.unmeasured(numbers)
-    assert lacking.how.startswith("dataset is chestxray14 on every image, sex is female on every image, age is not")
+    assert lacking.remedy.startswith("dataset is chestxray14 on every image, sex is female on every image, age is not")
 
 
 def test_what_is_unknown_is_listed_with_its_number_and_compared_with_nothing(tmp_path):

@@ -60,7 +60,7 @@ def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone
     assert not one["counts_seeds"]
     accuracy = one["metrics"]["accuracy"]
     assert accuracy["p"] == accuracy["p_permutation"]
-    assert sentences.shown(one, "accuracy")
+    assert sentences.significant(one, "accuracy")
     said = sentences.difference(one, "accuracy")
     low, high = (100 * end for end in accuracy["interval"])
     assert said == (
@@ -73,7 +73,7 @@ def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone
 def test_from_three_seeds_on_the_spread_over_seeds_counts():
     one = compared(*models(3))
     assert one["counts_seeds"]
-    assert not sentences.shown(one, "accuracy")
+    assert not sentences.significant(one, "accuracy")
     assert sentences.difference(one, "accuracy").endswith(": no difference is shown.")
     p = [one["metrics"][name]["p"] for name in ("accuracy", "precision", "recall", "f1", "auroc")]
     assert [one["metrics"][name]["p_holm"] for name in ("accuracy", "precision", "recall", "f1", "auroc")] != p
@@ -93,7 +93,7 @@ def test_one_class_or_one_patient_gives_a_reason_and_no_claim(change):
     one = compared([change(first[0])], [change(second[0])])
     assert one["metrics"]["auroc"]["interval"] is None
     assert one["metrics"]["auroc"]["undefined"]
-    assert not sentences.shown(one, "auroc")
+    assert not sentences.significant(one, "auroc")
     said = sentences.difference(one, "auroc")
     assert "no difference" in said
     assert one["metrics"]["auroc"]["undefined"] in said
