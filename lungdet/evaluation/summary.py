@@ -18,7 +18,7 @@ from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.models import Model, identity, pairs
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
-from lungdet.evaluation.gathering.results import Skipped
+from lungdet.evaluation.gathering.results import Result, Skipped
 from lungdet.evaluation.sections import SECTIONS
 from lungdet.evaluation.sections.contract import Study
 from lungdet.evaluation.statistics import thresholds
@@ -71,18 +71,10 @@ def study_of(
     results = [result for replicates in models.values() for replicate in replicates for result in replicate.results]
     labels = results[0].labels
     asked, rule = rule is not None, rule or thresholds.USUAL
-    named = rule if at is None else f"{rule} {at}"
-    if all(result.views == (ITSELF,) for result in results):
-        where = "each run" if asked else "each run that has none"
-        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, where)
-        chosen = {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at, asked) for r in results}
-    else:  # a run's own thresholds are for who predicts an image as it is
-        log.info("thresholds: rule %s on validation predictions of the same views", named)
-        chosen = {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}
     trained = {model: replicates for model, replicates in models.items() if replicates[0].results}
     others = {model: replicates for model, replicates in models.items() if model not in trained}
-    for [peer] in others.values():
-        chosen[peer.path] = thresholds.unvalidated(labels, rule, at)
+    chosen = _thresholds(results, rule, at, asked)
+    chosen |= {peer.path: thresholds.unvalidated(labels, rule, at) for [peer] in others.values()}
     cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
     scores = {
         model: scored([replicate.test for replicate in replicates], labels, cuts[model], draws)
@@ -134,6 +126,20 @@ def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
             set().union(*[result.learnt_from for replicate in replicates for result in replicate.results])
         ),
     }
+
+
+def _thresholds(
+    results: Sequence[Result], rule: str, at: float | None, asked: bool
+) -> dict[Path, dict[str, Threshold]]:
+    """Each run's thresholds by its folder and by label, chosen on its own validation part."""
+    labels, named = results[0].labels, rule if at is None else f"{rule} {at}"
+    if all(result.views == (ITSELF,) for result in results):
+        where = "each run" if asked else "each run that has none"
+        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, where)
+        return {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at, asked) for r in results}
+    # A run's own thresholds are for who predicts an image as it is.
+    log.info("thresholds: rule %s on validation predictions of the same views", named)
+    return {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}
 
 
 def _cuts(replicate: Tested, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:

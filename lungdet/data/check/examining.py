@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lungdet.data.datamodule import RadiographDataModule
 
 
@@ -33,36 +35,19 @@ def examine(data: "RadiographDataModule") -> dict:
     numbers = fingerprint.describe(manifest, appearance, links, store.excluded, split)
     present = manifest if data.plan.limit is None and store.excluded.empty else data.read()
     present_in = dict(iter(present.groupby("dataset")))
-    names, patients = manifest["image_id"], manifest["patient_id"]
     return {
         "title": f"What is in {data.name}",
-        "store": {
-            "fingerprint": store.fingerprint,
-            "folder": str(store.folder),
-            "image_size": data.settings.size,
-            "resize": data.settings.resize,
-            "bits": store.bits,
-            "limit": data.plan.limit,
-        },
+        "store": _store(data),
         "split": None if split is None else split.describe(manifest),
         "refused": refused,
         "official": {
             name: official.verify(name, present_in[name], store.excluded, roots[name], getattr(data, "release", 2020))
             for name in sorted(official.COUNTS.keys() & roots & present_in.keys())
         },
-        "copies": [
-            {
-                "kind": link.kind,
-                "correlation": link.correlation,
-                "image_id_a": names[link.row_a],
-                "image_id_b": names[link.row_b],
-                "same_patient": bool(patients[link.row_a] == patients[link.row_b]),
-            }
-            for link in links.itertuples()
-        ],
+        "copies": _copies(links, manifest),
         "left_out": store.excluded.to_dict("records"),
         "odd": {
-            name: names[appearance[name].fillna(False).to_numpy(bool)].tolist()
+            name: manifest["image_id"][appearance[name].fillna(False).to_numpy(bool)].tolist()
             for name in ("inverted", "wide_border", "almost_blank")
         },
         "patients_known": data.patients_known,
@@ -72,6 +57,33 @@ def examine(data: "RadiographDataModule") -> dict:
         "tables": tables.tables(numbers, data.settings.resize == "pad"),
         "sheet": contact.contact_sheet(store, appearance, links),
     }
+
+
+def _store(data: "RadiographDataModule") -> dict:
+    """Which prepared images were looked at."""
+    return {
+        "fingerprint": data.store.fingerprint,
+        "folder": str(data.store.folder),
+        "image_size": data.settings.size,
+        "resize": data.settings.resize,
+        "bits": data.store.bits,
+        "limit": data.plan.limit,
+    }
+
+
+def _copies(links: "pd.DataFrame", manifest: "pd.DataFrame") -> list[dict]:
+    """Pairs of images that are the same or nearly so, see `leaks.links`."""
+    names, patients = manifest["image_id"], manifest["patient_id"]
+    return [
+        {
+            "kind": link.kind,
+            "correlation": link.correlation,
+            "image_id_a": names[link.row_a],
+            "image_id_b": names[link.row_b],
+            "same_patient": bool(patients[link.row_a] == patients[link.row_b]),
+        }
+        for link in links.itertuples()
+    ]
 
 
 def _doubts(data: "RadiographDataModule") -> list[str]:

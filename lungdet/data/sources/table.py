@@ -139,18 +139,7 @@ def read(
     path, dataset, name = _identity(table, root, csv)
     images = pd.DataFrame({"image_id": dataset + "/" + name, "dataset": dataset})
     tags = survey([root / place for place in path], images, key)
-    if "patient_id" in table:
-        patient = _patients(table, dataset, csv)
-        patient = dataset + "/" + (patient if key is None else patient.map(lambda own: keyed(own, key)))
-    elif tags is not None:
-        patient = tags["patient_id"].fillna(images["image_id"])
-    else:
-        patient = images["image_id"]
-        log.warning(
-            "table: %s has no column patient_id, so every image counts as its own patient: images of one patient "
-            "on both sides of the split can't be seen",
-            csv,
-        )
+    patient = _patients(table, images, tags, csv, key)
     description = images.assign(
         path=path,
         patient_id=patient,
@@ -166,25 +155,9 @@ def read(
             )
         description = description.assign(**tags[[column for column in ("age", "sex", "view") if column not in table]])
     description["visit"] = _visits(table, patient, None if tags is None else tags["time"], csv)
-    labels = pd.DataFrame({column: label(table, column, csv, abnormal) for column in (*FINDINGS, "abnormal")})
-    contradiction = (labels["abnormal"] == 0) & (labels[list(FINDINGS)] == 1).any(axis=1)
-    if contradiction.any():
-        row = contradiction.idxmax()
-        raise DatasetError(f"{csv}, line {row + 2}: abnormal is 0, but {labels.loc[row, list(FINDINGS)].idxmax()} is 1")
-    at_hand = np.array([(root / name).is_file() for name in path], dtype=bool)
-    if not at_hand.any():
-        raise DatasetError(
-            f"{csv}: none of the {len(path)} images is in {root.absolute()}, the first {path.iloc[0]}; "
-            "column path is relative to data.root, which is the csv's folder unless set"
-        )
-    if not at_hand.all():
-        log.warning(
-            "table: %d of %d images are not there and are left out: %s",
-            (~at_hand).sum(),
-            len(at_hand),
-            first_few(path[~at_hand]),
-        )
-    return manifest(description[at_hand], labels[at_hand])
+    labels = _labels(table, csv, abnormal)
+    present = _present(path, root, csv)
+    return manifest(description[present], labels[present])
 
 
 def _root(csv: Path, columns: Mapping[str, str] | None) -> Path:
@@ -202,7 +175,24 @@ def _identity(table: pd.DataFrame, root: Path, csv: Path) -> tuple[pd.Series, pd
     return path, dataset, _names(path, dataset, csv)
 
 
-def _patients(table: pd.DataFrame, dataset: pd.Series, csv: Path) -> pd.Series:
+def _patients(
+    table: pd.DataFrame, images: pd.DataFrame, tags: pd.DataFrame | None, csv: Path, key: bytes | None
+) -> pd.Series:
+    """By the column, else by the tags, else each image its own."""
+    if "patient_id" in table:
+        own = _own_patients(table, images["dataset"], csv)
+        return images["dataset"] + "/" + (own if key is None else own.map(lambda patient: keyed(patient, key)))
+    if tags is not None:
+        return tags["patient_id"].fillna(images["image_id"])
+    log.warning(
+        "table: %s has no column patient_id, so every image counts as its own patient: images of one patient "
+        "on both sides of the split can't be seen",
+        csv,
+    )
+    return images["image_id"]
+
+
+def _own_patients(table: pd.DataFrame, dataset: pd.Series, csv: Path) -> pd.Series:
     needed(table, "patient_id", csv)
     advice = (
         " and would make one patient of many; give every unknown patient an id, or drop the column if none is known"
@@ -242,6 +232,32 @@ def _visits(table: pd.DataFrame, patient: pd.Series, time: pd.Series | None, csv
         order.duplicated(), visit, csv, "the patient has this visit on an earlier line; number the images of a visit"
     )
     return visits_in_order(order, ["visit"])
+
+
+def _labels(table: pd.DataFrame, csv: Path, abnormal: Sequence[str]) -> pd.DataFrame:
+    """A column a finding, and `abnormal`, which is not 0 where a finding is 1."""
+    labels = pd.DataFrame({column: label(table, column, csv, abnormal) for column in (*FINDINGS, "abnormal")})
+    contradiction = (labels["abnormal"] == 0) & (labels[list(FINDINGS)] == 1).any(axis=1)
+    if contradiction.any():
+        row = contradiction.idxmax()
+        raise DatasetError(f"{csv}, line {row + 2}: abnormal is 0, but {labels.loc[row, list(FINDINGS)].idxmax()} is 1")
+    return labels
+
+
+def _present(path: pd.Series, root: Path, csv: Path) -> np.ndarray:
+    """Which images are there (N,) bool."""
+    present = np.array([(root / name).is_file() for name in path], dtype=bool)
+    if not present.any():
+        raise DatasetError(
+            f"{csv}: none of the {len(path)} images is in {root.absolute()}, the first {path.iloc[0]}; "
+            "column path is relative to data.root, which is the csv's folder unless set"
+        )
+    if not present.all():
+        count, missing = len(present), path[~present]
+        log.warning(
+            "table: %d of %d images are not there and are left out: %s", len(missing), count, first_few(missing)
+        )
+    return present
 
 
 def _paths(table: pd.DataFrame, root: Path, csv: Path) -> pd.Series:

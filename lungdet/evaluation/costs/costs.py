@@ -101,28 +101,7 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
     if not turns.models:
         return {"reason": "; ".join(turns.reasons())}
     first, conditions = next(iter(turns.models)), place.described()
-    costs: dict[str, dict] = {}
-    for name, run in runs.items():
-        if name in turns.failed:
-            costs[name] = {"reason": turns.failed[name]}
-            continue
-        model, recorded = turns.models[name], run.environment.get("parameters")
-        costs[name] = {"parameters": model.parameters, "flops": model.flops, "peak_memory_bytes": memory[name]}
-        for quantity, by_model in seconds.items():
-            rounds = by_model[name]
-            costs[name][quantity] = _spread([1000 * s if quantity == "latency_ms" else images / s for s in rounds])
-        if name != first:
-            costs[name]["ratios"] = _ratios(costs, seconds, first, name)
-        if recorded not in (None, model.parameters):
-            remarks.append(
-                f"{label(name)} has {model.parameters:,} parameters as built now, and had {recorded:,} when its run "
-                "was trained: the code changed since."
-            )
-    if series := [label(name) for name, model in turns.models.items() if model.network.visits > 1]:
-        remarks.append(
-            "Measured on single images. A series costs about as much as so many single images; it is read by "
-            f"{join(series)}."
-        )
+    remarks += _remarks(runs, turns.models)
     return {
         "meaning": MEANING,
         **conditions,
@@ -132,8 +111,43 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
         "quiet": busy is None or busy <= conditions["cores"] - 0.9 * conditions["threads"],
         "remarks": remarks,
         "against": first,
-        "models": costs,
+        "models": _by_model(runs, turns, memory, seconds, images),
     }
+
+
+def _by_model(runs: Mapping[str, Run], turns: "_Turns", memory: dict, seconds: dict, images: int) -> dict[str, dict]:
+    """What each model costs, and its ratios to the first that was measured."""
+    first, costs = next(iter(turns.models)), dict[str, dict]()
+    for name in runs:
+        if name in turns.failed:
+            costs[name] = {"reason": turns.failed[name]}
+            continue
+        model = turns.models[name]
+        costs[name] = {"parameters": model.parameters, "flops": model.flops, "peak_memory_bytes": memory[name]}
+        for quantity, by_model in seconds.items():
+            rounds = by_model[name]
+            costs[name][quantity] = _spread([1000 * s if quantity == "latency_ms" else images / s for s in rounds])
+        if name != first:
+            costs[name]["ratios"] = _ratios(costs, seconds, first, name)
+    return costs
+
+
+def _remarks(runs: Mapping[str, Run], models: Mapping[str, Network]) -> list[str]:
+    """Where what was measured is not what the runs have trained."""
+    remarks = []
+    for name, model in models.items():
+        recorded = runs[name].environment.get("parameters")
+        if recorded not in (None, model.parameters):
+            remarks.append(
+                f"{label(name)} has {model.parameters:,} parameters as built now, and had {recorded:,} when its run "
+                "was trained: the code changed since."
+            )
+    if series := [label(name) for name, model in models.items() if model.network.visits > 1]:
+        remarks.append(
+            "Measured on single images. A series costs about as much as so many single images; it is read by "
+            f"{join(series)}."
+        )
+    return remarks
 
 
 def _settings(turns: "_Turns", remarks: list[str]) -> dict[str, Any]:

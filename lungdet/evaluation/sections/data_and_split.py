@@ -23,78 +23,14 @@ def measure(study: Study) -> dict:
 
 def tell(summary: dict) -> list:
     """Images and patients by part and by dataset, how images were resized, the split and its hashes."""
-    data, split = summary["data"], summary["split"]
-
-    def patients(counts: dict) -> str:
-        return f"{counts['patients']:,}" if data["patients_known"] else "not known"
-
-    def of_patients(counts: dict) -> str:
-        return f", {counts['patients']:,} patients" if data["patients_known"] else ""
-
-    blocks = []
-    if data["external"]:
-        blocks.append(
-            Text(
-                f"Other data was scored by finished runs: {data['external']}, {counted(data['test'], data)}, "
-                "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
-                "it started from, was trained or tuned on are left out, with them those who have an image that was "
-                f"learnt from under another name ({number(data['scored']['copies'], 'such image')}). "
-                f"{number(data['scored']['excluded'], 'image')} could not be used. What follows are the runs' own data "
-                "and split."
-            )
-        )
-    lines = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
-    for name, source in data.get("sources", {}).items():
-        part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
-        lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
-    resize = {
-        "squash": "squeezed to a square (`squash`)",
-        "pad": "padded to a square (`pad`)",
-        "crop": "cropped to a square (`crop`)",
-    }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
-    lines.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
-    lines.append(
-        f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
-        f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
-    )
-    if (count := len(data["views"])) > 1:
-        kinds = [
-            *(["mirrored"] if any(view["mirrored"] for view in data["views"]) else []),
-            *([f"moved by {farthest:.3g} of the side"] if (farthest := max(v["right"] for v in data["views"])) else []),
-        ]
-        lines.append(
-            f"Test-time augmentation: an image's log-odds are the mean over {count} views of it ({', '.join(kinds)}), "
-            "in validation, where thresholds are chosen, and in test"
-        )
-    seed = "" if split.get("seed") is None else f", seed {split['seed']}"
-    hashes = ", ".join(f"`{value}`" for value in split["hashes"])
-    name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
-    lines.append(f"Split `{name}`, by {unit(data)}, hash {hashes}")
-    blocks.append(Items([f"{line}." for line in lines]))
-    rows = [
-        [
-            side if len(split["by_part"]) == 1 else f"{part}: {side}",
-            "all",
-            f"{block['images']:,}",
-            patients(block),
-            share_of(block["abnormal"], block["labelled"]),
-            block["hash"],
-        ]
-        for part, sides in split["by_part"].items()
-        for side, block in sides.items()
-    ]
-    [*_, last] = data["parts"].values()
-    scored = {"other data" if data["external"] else "test": data["test_datasets"]}
-    if len(data["parts"]) == 1:
-        scored = {"val": last["val_datasets"]} | scored
-    for part, datasets in scored.items():
-        for name, block in datasets.items():
-            if len(datasets) > 1 or part == "other data":
-                abnormal = share_of(block["abnormal"], block["labelled"])
-                rows.append([part, name, f"{block['images']:,}", patients(block), abnormal, ""])
-    table = Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2)
+    data = summary["data"]
     protocol = Details("Which published results this compares with", [Text(comparability.sentence(summary))])
-    return [*blocks, protocol, Details("Each part, with its hash", [table])]
+    return [
+        *([Text(_other_data(data))] if data["external"] else []),
+        Items([f"{line}." for line in _facts(summary)]),
+        protocol,
+        Details("Each part, with its hash", [_parts(data, summary["split"])]),
+    ]
 
 
 SECTION = Section(
@@ -122,6 +58,76 @@ def source_alone(test: pd.DataFrame) -> float:
     """
     share = test.groupby("dataset").target_abnormal.transform("mean").fillna(0)
     return metrics.auroc(test.target_abnormal, share)
+
+
+def _other_data(data: dict) -> str:
+    return (
+        f"Other data was scored by finished runs: {data['external']}, {counted(data['test'], data)}, "
+        "at the thresholds that their own validation images chose. Images of patients whom a run, or one that "
+        "it started from, was trained or tuned on are left out, with them those who have an image that was "
+        f"learnt from under another name ({number(data['scored']['copies'], 'such image')}). "
+        f"{number(data['scored']['excluded'], 'image')} could not be used. What follows are the runs' own data "
+        "and split."
+    )
+
+
+def _facts(summary: dict) -> list[str]:
+    """Of how many images and patients from where, how they were prepared, and by which split."""
+    data, split = summary["data"], summary["split"]
+
+    def of_patients(counts: dict) -> str:
+        return f", {counts['patients']:,} patients" if data["patients_known"] else ""
+
+    lines = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
+    for name, source in data.get("sources", {}).items():
+        part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
+        lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
+    resize = {
+        "squash": "squeezed to a square (`squash`)",
+        "pad": "padded to a square (`pad`)",
+        "crop": "cropped to a square (`crop`)",
+    }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
+    lines.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
+    lines.append(
+        f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
+        f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
+    )
+    if (count := len(data["views"])) > 1:
+        kinds = [
+            *(["mirrored"] if any(view["mirrored"] for view in data["views"]) else []),
+            *([f"moved by {farthest:.3g} of the side"] if (farthest := max(v["right"] for v in data["views"])) else []),
+        ]
+        lines.append(
+            f"Test-time augmentation: an image's log-odds are the mean over {count} views of it ({', '.join(kinds)}), "
+            "in validation, where thresholds are chosen, and in test"
+        )
+    seed = "" if split.get("seed") is None else f", seed {split['seed']}"
+    hashes = ", ".join(f"`{value}`" for value in split["hashes"])
+    name = summary["parts"]["family"] if summary["parts"] else f"{split['name']}{seed}"
+    return [*lines, f"Split `{name}`, by {unit(data)}, hash {hashes}"]
+
+
+def _parts(data: dict, split: dict) -> Table:
+    """Of each part, and of each dataset in what was tested, images, patients and the share that is abnormal."""
+
+    def row(part: str, dataset: str, block: dict, part_hash: str = "") -> list[str]:
+        patients = f"{block['patients']:,}" if data["patients_known"] else "not known"
+        abnormal = share_of(block["abnormal"], block["labelled"])
+        return [part, dataset, f"{block['images']:,}", patients, abnormal, part_hash]
+
+    rows = [
+        row(side if len(split["by_part"]) == 1 else f"{part}: {side}", "all", block, block["hash"])
+        for part, sides in split["by_part"].items()
+        for side, block in sides.items()
+    ]
+    [*_, last] = data["parts"].values()
+    scored = {"other data" if data["external"] else "test": data["test_datasets"]}
+    if len(data["parts"]) == 1:
+        scored = {"val": last["val_datasets"]} | scored
+    for part, datasets in scored.items():
+        if len(datasets) > 1 or part == "other data":
+            rows += [row(part, name, block) for name, block in datasets.items()]
+    return Table(["Part", "Dataset", "Images", "Patients", "Abnormal", "Hash"], rows, 2)
 
 
 def _data(study: Study) -> dict:
