@@ -80,7 +80,7 @@ def tell(summary: dict) -> list:
     for outcome in summary["recurrence"]:
         quoted = [
             sentences.difference(compared, "auroc", "auroc", f"AUROC on {CASES[key]}")
-            for key, compared in _deciding(summary, outcome)
+            for key, compared in _deciding(outcome)
         ]
         blocks += [Items([sentence(summary, outcome), *quoted]), Details("Every control", [_table(summary, outcome)])]
     return blocks
@@ -115,7 +115,7 @@ SECTION = Section(
 
 def sentence(summary: dict, outcome: dict) -> str:
     """Whether the recurrence helps; if that is not shown, which comparison shows none or which control is missing."""
-    lstm, deciding = outcome["model"], _deciding(summary, outcome)
+    lstm, deciding = outcome["model"], _deciding(outcome)
     if outcome["helps"]:
         better_than = dict.fromkeys(label(compared["first"]) for _, compared in deciding)
         return (
@@ -138,7 +138,7 @@ def verdict(summary: dict, outcome: dict) -> str:
     of = f" of {label(outcome['model'])}" if len(summary["recurrence"]) > 1 else ""
     if not outcome["helps"]:
         return f"No effect of the recurrence{of} is shown"
-    seeds = all(compared["counts_seeds"] for _, compared in _deciding(summary, outcome))
+    seeds = all(compared["counts_seeds"] for _, compared in _deciding(outcome))
     return f"The recurrence{of} helps{'' if seeds else THESE_RUNS}"
 
 
@@ -147,7 +147,7 @@ def _better(compared: dict) -> bool:
     return sentences.significant(compared, "auroc") and compared["metrics"]["auroc"]["difference"] > 0
 
 
-def _deciding(summary: dict, outcome: dict) -> list[tuple[str, dict]]:
+def _deciding(outcome: dict) -> list[tuple[str, dict]]:
     """The comparisons that decide, each with the cases that it is on."""
     return [
         (key, compared)
