@@ -10,6 +10,7 @@ Heavy imports stand inside the functions, so that --help and --cfg answer at onc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import hydra
@@ -22,6 +23,7 @@ from lungdet.errors import plain_errors
 
 if TYPE_CHECKING:
     from lungdet.data.serving.views import View
+    from lungdet.evaluation.explanations.explainer import Explainer
     from lungdet.evaluation.gathering.families import Family
     from lungdet.evaluation.gathering.models import Model
     from lungdet.evaluation.gathering.peer_file import PeerFile
@@ -104,23 +106,35 @@ def report_on(
     data: str | None,
 ) -> None:
     """Compare models that were tested on the same images, and write the report."""
-    from lungdet.evaluation import report, request, summary
+    from lungdet.evaluation import report, summary
     from lungdet.evaluation.costs import costs
-    from lungdet.evaluation.explanations.explainer import Explainer
     from lungdet.evaluation.following import following
     from lungdet.evaluation.gathering import models
 
     rule, at = config.threshold.rule, config.threshold.at
     report.begin(family.out, compared, skipped, data)
     measured = costs.measure(models.kinds(compared), config.trust) if config.efficiency else None
-    methods = request.methods(config)
-    explainer = Explainer(methods, config.trust) if methods else None
+    explainer, words = explainer_of(config, data), HydraConfig.get().overrides.task
     study = summary.study_of(compared, skipped, rule, at, family.out, config.draws, data, measured, explainer)
     numbers = summary.summarise(study)
     written = report.write(numbers, study)
-    report.show(written, following(numbers, study.results, HydraConfig.get().overrides.task), family.out)
+    report.show(written, following(numbers, study.results, words), family.out)
     if config.get("logger"):
         from lungdet.training.dashboards import log_report
 
         tested = [(result.run, result.test) for result in family.results]
         log_report(config.logger, tested, family.out, written, numbers)
+
+
+def explainer_of(config: DictConfig, data: str | None) -> "Explainer | None":
+    """What gives heat maps of the runs' own test images, or of other data; None where none are asked for."""
+    from lungdet.evaluation import request
+    from lungdet.evaluation.explanations.explainer import Explainer
+
+    methods = request.methods(config)
+    if not methods or data is None:
+        return Explainer(methods, config.trust) if methods else None
+    from lungdet.training.predicting import other_data
+
+    other = partial(other_data, config=config, overrides=HydraConfig.get().overrides.task)
+    return Explainer(methods, config.trust, other)

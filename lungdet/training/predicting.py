@@ -84,19 +84,26 @@ def predict_on(
 
     Images are prepared as the run's own were; `score` refuses what these words of the command line say otherwise.
     """
-    # What the data's configuration refers to (${seed}, ..) is answered by the run; where images are kept by us.
+    table = score(run, other_data(run, config, overrides), config.trust, views)
+    path = run.folder / "predictions" / f"{name}.parquet"
+    if path.is_file() and {*run.predictions(name)["image_id"]} != {*table["image_id"]}:
+        log.warning("%s: predictions of other images stood there and are replaced", path)
+    run.write_predictions(name, table)
+    return table
+
+
+def other_data(run: Run, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The `data` group of a configuration, with images prepared as the run's own but where these words say otherwise.
+
+    What it refers to (${seed}, ..) is answered by the run; where images are kept by the configuration.
+    """
     joined = OmegaConf.merge(run.config, {"outputs": config.outputs})
     joined.data = config.data
     keys = {key_of(override) for override in overrides}
     for key, value in preparation(run).items():
         if f"data.{key}" not in keys:
             joined.data[key] = value
-    table = score(run, joined.data, config.trust, views)
-    path = run.folder / "predictions" / f"{name}.parquet"
-    if path.is_file() and {*run.predictions(name)["image_id"]} != {*table["image_id"]}:
-        log.warning("%s: predictions of other images stood there and are replaced", path)
-    run.write_predictions(name, table)
-    return table
+    return joined.data
 
 
 def predict_views(
@@ -131,7 +138,7 @@ def score(
     Returns:
         See `lungdet.runs.predictions`. Its `attrs` say in `scored` how many images could not be used (`excluded`),
         how many were left out as copies of images learnt from (`copies`), why some runs' images could not be compared
-        (`unsearched`), and what is known of each dataset (`sources`).
+        (`unsearched`), what is known of each dataset (`sources`), and where the images are prepared (`store`).
 
     Raises:
         RunError: the images would be prepared otherwise than in training, all are of patients it has learnt from, or
@@ -148,7 +155,7 @@ def score(
     rows, facts = _unseen(run, data.store)
     logits = _logits(run, model, data, {"test": rows}, views)["test"]
     table = prediction_table(data.store.manifest.iloc[rows], model.labels, logits)
-    table.attrs["scored"] = facts | {"sources": data.source_facts()}
+    table.attrs["scored"] = facts | {"sources": data.source_facts(), "store": str(data.store.folder)}
     return table
 
 

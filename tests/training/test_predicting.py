@@ -118,7 +118,7 @@ def test_the_runs_own_images_under_other_names_are_left_out_with_their_patients(
     assert scored["patient_id"].tolist() == [f"clinic/z{i}" for i in (3, 4, 5, 6, 7)]
     facts = scored.attrs["scored"]
     assert {**facts, "sources": [*facts["sources"]]} == {
-        "excluded": 0, "copies": 3, "unsearched": [], "sources": ["clinic"],
+        "excluded": 0, "copies": 3, "unsearched": [], "sources": ["clinic"], "store": facts["store"],
     }  # fmt: skip
     assert "3 images are copies of some that run learnt from: clinic/z0 is table/0_1" in caplog.text
 

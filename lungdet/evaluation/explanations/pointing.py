@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.regions import Regions
-from lungdet.evaluation.explanations.explainer import Explainer
+from lungdet.evaluation.explanations.explainer import Opened
 from lungdet.evaluation.statistics.localisation import LIKENESS, energy, likeness, overlap, pointing
-from lungdet.runs.folder import Run
 
 KNOWS_NOTHING = ("random", "centre", "usual")
 """Maps without a network: smooth noise; a hill in the image's middle; where other patients' regions lie."""
@@ -20,15 +19,13 @@ COARSE = 28
 """Pixels of a side on which two maps' likeness is measured."""
 
 
-def regions(
-    explainer: Explainer, run: Run, test: pd.DataFrame, labels: Sequence[str]
-) -> list[tuple[str, str, Regions]]:
-    """Of a run's test images where a label's region is known: image id, label, and its region alone.
+def regions(opened: Opened, test: pd.DataFrame, labels: Sequence[str]) -> list[tuple[str, str, Regions]]:
+    """Of the images that a run was tested on where a label's region is known: image id, label, and its region alone.
 
     `abnormal` is where any finding is; another label is where that finding is.
     """
     targets = []
-    for name, known in sorted(explainer.regions(run, test["image_id"].tolist()).items()):
+    for name, known in sorted(opened.regions(test["image_id"].tolist()).items()):
         of_label = dict(known.findings)
         of_label["abnormal"] = np.any([*known.findings.values()], axis=0)
         targets += [
@@ -40,7 +37,7 @@ def regions(
 
 
 def measured(
-    explainer: Explainer, run: Run, targets: Sequence[tuple[str, str, Regions]], test: pd.DataFrame
+    opened: Opened, methods: Sequence[str], targets: Sequence[tuple[str, str, Regions]], test: pd.DataFrame
 ) -> pd.DataFrame:
     """A row an image, label and map: `image_id`, `label`, `patient_id`, `map`, and the measures of `localisation`.
 
@@ -52,7 +49,7 @@ def measured(
     patients = test.set_index("image_id")["patient_id"].loc[images].to_numpy()
     places = np.stack([known.findings[label] for _, label, known in targets])
     rows = []
-    for name, heats, controls in _maps(explainer, run, images, labels, patients, places):
+    for name, heats, controls in _maps(opened, methods, images, labels, patients, places):
         for number, heat in enumerate(heats):
             lungs = targets[number][2].lungs
             rows.append(
@@ -72,8 +69,8 @@ def measured(
 
 
 def _maps(
-    explainer: Explainer,
-    run: Run,
+    opened: Opened,
+    methods: Sequence[str],
     images: Sequence[str],
     labels: Sequence[str],
     patients: np.ndarray,
@@ -82,9 +79,9 @@ def _maps(
     """A map's name, it of each image (N, H, W), and with it those of random weights; of one method at a time."""
     for name, heats in zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True):
         yield name, heats, None
-    for method in explainer.methods:
-        controls = explainer.maps(run, images, labels, method, random=True)
-        yield method, explainer.maps(run, images, labels, method), controls
+    for method in methods:
+        controls = opened.maps(images, labels, method, random=True)
+        yield method, opened.maps(images, labels, method), controls
         yield f"{method} random weights", controls, None
 
 

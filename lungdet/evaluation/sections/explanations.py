@@ -7,7 +7,9 @@ import pandas as pd
 
 from lungdet.errors import InputError
 from lungdet.evaluation.explanations import pointing
+from lungdet.evaluation.explanations.explainer import Explainer
 from lungdet.evaluation.gathering.parts import Replicate
+from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus
@@ -128,16 +130,17 @@ SECTION = Section(
 
 def _measured(study: Study, replicates: Sequence[Replicate]) -> pd.DataFrame | None:
     """What `pointing.measured` finds under every seed; None where no region is known."""
-    if study.external:
-        raise InputError("heat maps are measured on a run's own test part")
     tables = []
     for replicate in replicates:
-        for result in replicate.results:
-            targets = pointing.regions(study.explainer, result.run, result.test, replicate.labels)
-            if targets:
-                table = pointing.measured(study.explainer, result.run, targets, result.test)
-                tables.append(table.assign(seed=replicate.seed))
+        of_runs = [_of_run(study.explainer, result, replicate.labels) for result in replicate.results]
+        tables += [table.assign(seed=replicate.seed) for table in of_runs if table is not None]
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _of_run(explainer: Explainer, result: Result, labels: Sequence[str]) -> pd.DataFrame | None:
+    with explainer.opened(result.run) as opened:
+        targets = pointing.regions(opened, result.test, labels)
+        return pointing.measured(opened, explainer.methods, targets, result.test) if targets else None
 
 
 def _estimates(rows: pd.DataFrame, draws: int) -> dict[str, Estimate]:

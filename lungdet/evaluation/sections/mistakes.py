@@ -11,13 +11,16 @@ from PIL import Image
 from scipy.special import expit
 
 from lungdet.errors import InputError
+from lungdet.evaluation.explanations.explainer import Explainer
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
+from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Block, Columns, Details, Picture, Pictures, Table, Text
 from lungdet.page.overlay import overlay
 from lungdet.page.wording import METHODS, finding_name, join, label, number
+from lungdet.runs.folder import Run
 
 SHOWN = 4
 """Of each model and kind of mistake."""
@@ -56,8 +59,7 @@ def show(summary: dict, study: Study) -> list[Block]:
     """For each model under its first seed, at threshold 0.5: pictures of its most confident mistakes, or their list.
 
     With task=findings an image is listed once for each finding that it is wrong about. No patient stands twice in a
-    list unless too few patients were mistaken. A run's
-    `environment["data"]["store"]` names its prepared images.
+    list unless too few patients were mistaken.
     """
     findings = summary["task"] != "abnormal"
     with_runs = next(iter(study.models.values()))[0]
@@ -103,7 +105,7 @@ SECTION = Section("The most confident mistakes", "mistakes", show=show, claim=(3
 def _picks(name: str, replicate: Tested, with_runs: Replicate, findings: bool) -> list[Pick]:
     """A model's mistakes; a system without runs has its pictures from another model's stores."""
     results = replicate.results or with_runs.results
-    stores = pd.concat([pd.Series(_store(result.run.environment), result.test["image_id"]) for result in results])
+    stores = pd.concat([pd.Series(_store(result), result.test["image_id"]) for result in results])
     runs = [pd.Series(str(result.run.folder), result.test["image_id"]) for result in replicate.results]
     images = replicate.test["image_id"]
     run = images.map(pd.concat(runs)) if runs else ""  # a system without runs has no network to ask
@@ -150,8 +152,9 @@ def _carried(test: pd.DataFrame) -> pd.Series:
     return pd.Series(words, index=test.index, dtype=object)
 
 
-def _store(environment: dict) -> str:
-    return environment.get("data", {}).get("store") or ""
+def _store(result: Result) -> str:
+    """Where the images that a run was tested on are prepared: other data's, where it was scored on other data."""
+    return result.test.attrs.get("scored", result.run.environment.get("data", {})).get("store") or ""
 
 
 def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], list[str]]:
@@ -189,21 +192,25 @@ def _key(row: pd.Series) -> tuple[str, ...]:
 
 def _heat(picks: Sequence[Pick], study: Study, reasons: list[str]) -> dict[tuple[str, ...], np.ndarray]:
     """Heat maps by `_key`, where they are asked for; why there is none of a run is added to the reasons."""
-    if study.explainer is None or study.external:
+    if study.explainer is None:
         return {}
     runs, heat = {str(result.run.folder): result.run for result in study.results}, {}
     for folder, rows in pd.concat([pick.rows for pick in picks]).groupby("run"):
         if not folder:
             continue
         try:
-            maps = study.explainer.maps(
-                runs[folder], rows["image_id"].tolist(), rows["label"].tolist(), study.explainer.methods[0]
-            )
+            maps = _maps(study.explainer, runs[folder], rows)
         except InputError as error:
             reasons.append(f"a run gives no heat map ({error})")
         else:
             heat |= {_key(row): heat_map for (_, row), heat_map in zip(rows.iterrows(), maps, strict=True)}
     return heat
+
+
+def _maps(explainer: Explainer, run: Run, rows: pd.DataFrame) -> np.ndarray:
+    """(N, H, W) by the first method; the run's network is gone by then."""
+    with explainer.opened(run) as opened:
+        return opened.maps(rows["image_id"].tolist(), rows["label"].tolist(), explainer.methods[0])
 
 
 def _encoded(

@@ -32,3 +32,10 @@ def test_the_command_measures_maps_and_draws_them_on_mistakes(tmp_path: Path) ->
     assert "than the image's centre does: its hottest place lies in a known region" in text
     with Image.open(tmp_path / "run" / "report" / "figures" / "mistake-01.png") as picture:
         assert picture.mode == "RGB"
+    other = ["data=phantom", "data.patients={shenzhen: 40}", "data.size=64", f"outputs={tmp_path}/outputs"]
+    output(evaluate, *evaluated, *other, "explain=gradcam")
+    facts = json.loads((tmp_path / "run" / "report-phantom" / "metrics.json").read_text())
+    assert facts["data"]["external"] == "phantom"
+    assert facts["explanations"]["regions"] > 0
+    with Image.open(tmp_path / "run" / "report-phantom" / "figures" / "mistake-01.png") as picture:
+        assert picture.mode == "RGB"

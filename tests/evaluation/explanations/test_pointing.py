@@ -1,7 +1,9 @@
 """Networks whose gaze is known are seen through: one that looks at lesions, one at a corner, one of random weights."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 
 from lungdet.data.regions import Regions
 from lungdet.data.sources.phantom import PhantomDataModule
-from lungdet.evaluation.explanations import pointing
-from lungdet.evaluation.explanations.explainer import Explainer, _Opened
+from lungdet.evaluation.explanations import explainer, pointing
+from lungdet.evaluation.explanations.explainer import Explainer, Opened
+from lungdet.evaluation.sections import explanations, mistakes
 from lungdet.models.backbone import ConvBackbone
 from lungdet.models.cnn import CNN
 from lungdet.runs.folder import Run
@@ -69,13 +72,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PhantomDataModule:
 
 def means(data: PhantomDataModule, corner: bool) -> pd.DataFrame:
     """Of each map the mean of each measure."""
-    explainer = Explainer(["gradcam"])
     torch.manual_seed(0)
-    opened = _Opened(looking(corner), CNN(ConvBackbone((4, 8)), **OPTIONS), data, torch.device("cpu"))
-    explainer._opened = lambda run: opened
-    asked = pointing.regions(explainer, None, data.manifest, ("abnormal",))
+    opened = Opened(looking(corner), CNN(ConvBackbone((4, 8)), **OPTIONS), data, torch.device("cpu"))
+    asked = pointing.regions(opened, data.manifest, ("abnormal",))
     assert len(asked) == len(data.regions(data.manifest)) > 8
-    table = pointing.measured(explainer, None, asked, data.manifest)
+    table = pointing.measured(opened, ["gradcam"], asked, data.manifest)
     assert set(table["map"].value_counts()) == {len(asked)}
     return table.groupby("map")[["pointing", "energy", "overlap", "lungs"]].mean()
 
@@ -96,24 +97,45 @@ def test_a_network_that_looks_at_a_corner_points_outside_the_lungs(data: Phantom
     assert means_by_map["lungs"]["gradcam"] < 0.01 < 0.3 < means_by_map["lungs"]["centre"]
 
 
-def test_findings_are_asked_one_by_one_and_the_usual_place_is_of_other_patients(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_findings_are_asked_one_by_one_and_the_usual_place_is_of_other_patients() -> None:
     places = np.zeros((3, 8, 8), bool)
     places[0, 0, 0] = places[1, 1, 1] = places[2, 2, 2] = True
     known = {"a": Regions({"mass": places[0], "effusion": places[1]}), "b": Regions({"nodule": places[2]})}
-    explainer = Explainer(["gradcam"])
-    monkeypatch.setattr(explainer, "regions", lambda run, images: known)
+    opened = SimpleNamespace(regions=lambda images: known)
     test = pd.DataFrame({"image_id": ["a", "b"]})
-    asked = pointing.regions(explainer, None, test, ("mass", "effusion", "hernia"))
+    asked = pointing.regions(opened, test, ("mass", "effusion", "hernia"))
     assert [(name, label) for name, label, _ in asked] == [("a", "mass"), ("a", "effusion")]
     assert (asked[1][2].findings["effusion"] == places[1]).all()
-    [whole, _] = pointing.regions(explainer, None, test, ("abnormal",))
+    [whole, _] = pointing.regions(opened, test, ("abnormal",))
     assert (whole[2].findings["abnormal"] == places[0] | places[1]).all()
     _, hill, usual = pointing._without_network(["a", "b", "c"], np.array(["p", "p", "q"]), places)
     assert np.argwhere(usual[0]).tolist() == [[2, 2]]
     assert np.argwhere(usual[2]).tolist() == [[0, 0], [1, 1]]
     assert hill[0][3:5, 3:5].min() == hill[0].max()
+
+
+def test_no_two_runs_networks_are_in_memory_at_a_time_and_none_is_afterwards(
+    data: PhantomDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = []
+
+    def network(*_: object) -> CNN:
+        assert all(known() is None for known in networks)
+        model = CNN(ConvBackbone((4, 8)), **OPTIONS)
+        networks.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(explainer, "instantiate", lambda *_, **__: data)
+    monkeypatch.setattr("lungdet.runs.network.network", network)
+    monkeypatch.setattr("lungdet.runs.network.randomised", lambda *_: CNN(ConvBackbone((4, 8)), **OPTIONS))
+    trainer = {"accelerator": "cpu", "precision": "32-true", "memory_format": "contiguous_format"}
+    runs = [Run(tmp_path / name, changed=OmegaConf.create({"trainer": trainer})) for name in "ab"]
+    maps, asked = Explainer(["gradcam"], other=lambda run: None), data.manifest[:8].assign(label="abnormal")
+    for run in runs:
+        table = explanations._of_run(maps, SimpleNamespace(run=run, test=data.manifest), ("abnormal",))
+        assert {*table["map"]} > {"gradcam", "gradcam random weights"}
+        assert mistakes._maps(maps, run, asked).shape == (8, 32, 32)
+    assert [known() for known in networks] == [None] * 4
 
 
 def test_random_weights_are_drawn_and_not_learnt(tmp_path: Path) -> None:
