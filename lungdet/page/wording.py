@@ -43,16 +43,17 @@ class Named(Protocol):
 
 
 def label(model: Named) -> str:
-    """A model as a text calls it: by its usual name or its module's, with what tells it from others of its class.
-
-    Of `FLAGS` a word is said where one is set, and nothing where it is not; of a class its name: `schedule=OneCycleLR`.
-    """
+    """A model as a text calls it: by its usual name or its module's, with what tells it from others of its class."""
     backbone = f"on {model.backbone}" if model.backbone and "model.backbone.name" not in model.settings else ""
-    words = [_setting(key, value) for key, value in model.settings.items()]
+    words = [setting(key, value) for key, value in model.settings.items()]
     return " ".join(filter(None, [MODEL_NAMES.get(model.base, model.base), backbone, *words]))
 
 
-def _setting(key: str, value: object) -> str:
+def setting(key: str, value: object) -> str:
+    """A setting as a text calls it: of `FLAGS` a word where it is set, and nothing where not; of a class its name.
+
+    `schedule=OneCycleLR`.
+    """
     if key in FLAGS:
         return FLAGS[key] if value is True else ""
     return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}" if "_target_" in key else f"{key}={value}"

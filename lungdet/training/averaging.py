@@ -5,9 +5,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lungdet.errors import InputError
+from lungdet.models.averaging import averaged, update
 
 LEARNING = "current_model_state"
 """Where a checkpoint keeps the weights that learn, as Lightning calls them; `state_dict` holds the averaged ones."""
@@ -43,8 +43,7 @@ class Averaging(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin with the weights as they are, or as a checkpoint had their average."""
         loaded, self._steps = self.average, trainer.global_step
-        # What is counted, such as batch norm's batches, is as it is: a mean of it would be rounded.
-        self._weights = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+        self._weights = averaged(module)
         self.average = {name: value.clone() for name, value in self._weights.items()}
         for name, value in loaded.items():
             self.average[name].copy_(value)
@@ -55,8 +54,7 @@ class Averaging(Callback):
         """Take in the step that was made, if one was: gradients may still be added up."""
         if trainer.global_step > self._steps:
             self._steps = trainer.global_step
-            weight = max(1 - self.decay, 2 / (1 + self._steps))
-            get_ema_multi_avg_fn(1 - weight)([*self.average.values()], [*self._weights.values()], None)
+            update(self.average, self._weights, max(1 - self.decay, 2 / (1 + self._steps)))
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Put the average in the model's place, and the weights that learn in its own."""

@@ -30,13 +30,14 @@ PROBE = 4
 
 MEANING = {
     "flops": "of one image's forward pass: convolutions, matrix products and LSTMs, a multiply-add counted as 2",
-    "training_images_per_second": "forward, backward and optimiser step, on a batch already in memory; on a CPU the "
-    "memory of a step is kept for the next one, as train.py does on single images",
+    "training_images_per_second": "forward, backward and optimiser step, and the average of the weights where a run "
+    "keeps one (trainer.averaging), on a batch already in memory; on a CPU the memory of a step is kept for the next "
+    "one, as train.py does on single images",
     "images_per_second": "forward pass, on a batch already in memory",
     "latency_ms": "forward pass of a single image already in memory",
-    "peak_memory_bytes": "of a training step: weights, optimiser, batch, activations and gradients alive at once; on a "
-    "GPU as its allocator counts, on a CPU the sum of tensors, without the program and scratch memory within an "
-    "operation; null on other devices, which tell no peak",
+    "peak_memory_bytes": "of a training step: weights, their average, optimiser, batch, activations and gradients "
+    "alive at once; on a GPU as its allocator counts, on a CPU the sum of tensors, without the program and scratch "
+    "memory within an operation; null on other devices, which tell no peak",
     "others_cores": "how many cores other programs kept busy meanwhile; null where the system does not tell",
     "quiet": "false where that left too few for this one: speeds are too low, and ratios mislead however close their "
     "quartiles",

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from omegaconf import OmegaConf
+
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware
 from lungdet.runs.folder import Run
@@ -58,12 +60,13 @@ def choose(accelerator: str, precision: str, memory_format: str, image_size: int
 
 
 class Network:
-    """A run's network on the device, with untrained weights, its optimiser and a batch of noise."""
+    """A run's network on the device, its weights untrained, with their average, its optimiser and a batch of noise."""
 
     def __init__(self, run: Run, place: Place, trust: Sequence[str] = ()) -> None:
         import torch
         from lightning.fabric import Fabric
 
+        from lungdet.models.averaging import averaged
         from lungdet.models.backbone import untrained
 
         for package in ("fabric", "pytorch"):  # they announce the precision, as we did
@@ -77,6 +80,9 @@ class Network:
         self.network.train().to(memory_format=getattr(torch, place.memory_format))
         self._plain = self.network.build_optimizer()
         _, self.optimizer = self.fabric.setup(self.network, self._plain)
+        self.averaging = OmegaConf.select(run.config, "trainer.averaging")
+        self._weights = {} if self.averaging is None else averaged(self.network)
+        self._average = {name: value.clone() for name, value in self._weights.items()}
 
     def load(self, images: int) -> None:
         """Put a batch, and its first image alone, on the device."""
@@ -96,12 +102,16 @@ class Network:
         self.single = {key: tensor[:1].clone() for key, tensor in self.batch.items()}
 
     def train(self) -> None:
-        """One training step on the batch, as Lightning's trainer makes it."""
+        """One training step on the batch, as Lightning's trainer makes it, and the average that follows it."""
+        from lungdet.models.averaging import update
+
         self.optimizer.zero_grad()
         with self.fabric.autocast():
             loss = self.network.training_step(self.batch, 0)
         self.fabric.backward(loss)
         self.optimizer.step()
+        if self._average:
+            update(self._average, self._weights, 1 - self.averaging)
 
     def infer(self) -> None:
         """One forward pass of the batch."""
@@ -128,7 +138,8 @@ class Network:
         device = self.fabric.device
         self.optimizer.zero_grad()
         moments = [value for state in self._plain.state.values() for value in state.values() if torch.is_tensor(value)]
-        held = [*self.network.parameters(), *self.network.buffers(), *moments, *self.batch.values()]
+        weights = [*self.network.parameters(), *self.network.buffers(), *self._average.values()]
+        held = [*weights, *moments, *self.batch.values()]
         if device.type == "cpu":
             return peak_of_tensors(self.train, held)
         if device.type != "cuda":

@@ -1,12 +1,13 @@
 """Models: which runs are one model under several seeds, what it is called, and which models are compared."""
 
-import hashlib
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.data.manifest import short_hash
 from lungdet.evaluation.gathering.parts import ALONE, FOLDS, SOURCES, Replicate, common, part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 from lungdet.page.wording import FLAGS, MODEL_NAMES
@@ -15,6 +16,8 @@ from lungdet.runs.identity import NOT_THE_MODEL
 
 STARTED_FROM = "model.backbone.init_from"
 """The run whose backbone one starts from: another folder for each seed, and the same start if that is one model."""
+TABLE = "data.table"
+"""A user's own table: what it says makes a run the model that it is, not where it lies or what it is called."""
 CONTROLS = {"cnn_mlp", "cnn_lstm_shuffled", "cnn_lstm_frozen", "cnn_lstm_shuffled_frozen", "pool", "length_only"}
 """The roles of models that nobody would choose: they show where a gain comes from."""
 
@@ -126,13 +129,14 @@ def pairs(models: Mapping[Model, Mapping[str, str]]) -> list[tuple[Model, Model]
 
 
 def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
-    """A run of each network and optimizer, which decide what a step costs; of several models alike the first one's."""
+    """A run of each network, optimizer and averaging, which decide what a step costs; of several alike the first's."""
     first: dict[str, Model] = {}
     for model, replicates in models.items():
         if not replicates[0].results:  # another system, which cost somebody else something
             continue
         configuration = identity(replicates[0].first.run).items()
-        stepped = sorted((key, value) for key, value in configuration if key.startswith(("model.", "optimizer.")))
+        deciding = ("model.", "optimizer.", "trainer.averaging")
+        stepped = sorted((key, value) for key, value in configuration if key.startswith(deciding))
         first.setdefault(str(stepped), model)
     return {model: models[model][0].first.run for model in first.values()}
 
@@ -140,12 +144,16 @@ def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
 def identity(run: Run) -> dict[str, str]:
     """What makes a run the model that it is: its configuration without `NOT_THE_MODEL`, flat, as text, and its split.
 
-    Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`.
+    Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`; of
+    `TABLE` a hash of what the run read from it.
     """
     flat: dict[str, str] = {}
     _flatten(run.config, "", flat)
     if (start := run.start) is not None:
         flat[STARTED_FROM] = start_name(start)
+    if TABLE in flat:
+        read = run.environment["data"]["identity"]
+        flat[TABLE] = short_hash("".join(read[kind]["hash"] for kind in ("images", "patients", "labels")))[:8]
     part = part_of(run)
     if part.kind == ALONE:
         return flat | {"split": run.environment["split"]["hash"]}
@@ -158,7 +166,7 @@ def start_name(run: Run) -> str:
 
     The runs of one model under several seeds have one name.
     """
-    digest = hashlib.sha256(json.dumps(identity(run), sort_keys=True).encode()).hexdigest()
+    digest = short_hash(json.dumps(identity(run), sort_keys=True))
     return f"{module(run.config.model._target_)}-{digest[:8]}"
 
 
@@ -190,6 +198,8 @@ def _settings(run: Run, differing: Sequence[str]) -> dict[str, object]:
     """
     facts: dict[str, object] = {**identity(run)}
     facts |= {flag: OmegaConf.select(run.config, flag) for flag in FLAGS if flag in facts}
+    if TABLE in facts:
+        facts[TABLE] = f"{Path(run.config.data.table).stem}-{facts[TABLE]}"
     keys = {*differing, *[flag for flag in FLAGS if facts.get(flag) is True]}
     settings = [key for key in sorted(keys) if key in facts or f"{key.rpartition('.')[0]}._target_" not in keys]
     return {key: facts.get(key, "none") for key in settings}

@@ -25,7 +25,7 @@ def tell(summary: dict) -> list:
     """
     efficiency = summary["efficiency"] or {}
     measured = efficiency.get("models", {})
-    # Models that differ in neither network nor optimizer cost the same; one of each kind is measured.
+    # Models that differ in neither network, optimizer nor averaging cost the same; one of each kind is measured.
     models = {name: cost for name, cost in summary["models"].items() if name in measured} or summary["models"]
     rows = [["Parameters", *[_parameters(measured.get(name, {}), block) for name, block in models.items()]]]
     for title, cell in _ROWS.items() if measured else ():

@@ -2,13 +2,26 @@
 
 import math
 
+from omegaconf import OmegaConf
+
 from lungdet.evaluation.gathering.models import differences, start_name
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import measured
 from lungdet.page.document import Block, Details, Items, Table, Text
-from lungdet.page.wording import figure, join, label, number
+from lungdet.page.wording import figure, join, label, number, setting
+from lungdet.runs.folder import Run
 from lungdet.runs.learnt import origins
+
+STUDY = {
+    "optimizer._target_": "torch.optim.Adam",
+    "schedule._target_": "torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "model.warm_up": 0,
+    "model.label_smoothing": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.averaging": None,
+}
+"""How the study learns, as conf/experiment/paper.yaml has it; what it does not name is not among it."""
 
 
 def measure(study: Study) -> dict:
@@ -19,6 +32,7 @@ def measure(study: Study) -> dict:
             "seeds": [replicate.seed for replicate in replicates],
             "runs": [_run(study, part, result) for replicate in replicates for part, result in replicate.parts.items()],
             "model": replicates[0].first.run.config.model._target_,
+            "unlike_study": _unlike_study(replicates[0].first.run),
         }
         for model, replicates in study.models.items()
     }
@@ -73,6 +87,8 @@ def tell(summary: dict) -> list:
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
     table = Table(columns, rows, columns.index("Threshold"), notes)
     blocks: list[Block] = [Details(f"{number(len(rows), 'run')}, with folder, revision and result", [table])]
+    if unlike := _trained_otherwise(summary["models"]):
+        blocks.insert(0, Text(f"Trained otherwise than the study's models: {unlike}."))
     if summary["not_evaluated"]:
         lines = [f"`{run['run']}`: {run['reason']}" for run in summary["not_evaluated"]]
         blocks += [Text("Found and not evaluated:"), Items(lines)]
@@ -86,7 +102,8 @@ SECTION = Section(
     "Runs",
     measure=measure,
     meanings={
-        "origins": "published weights that a run began with; seen: the datasets that they learnt from, null: unknown"
+        "origins": "published weights that a run began with; seen: the datasets that they learnt from, null: unknown",
+        "unlike_study": "how a model learns where the study says otherwise",
     },
     tell=tell,
     claim=(22, 23, 42),
@@ -107,6 +124,21 @@ def _run(study: Study, part: str, result: Result) -> dict:
         "threshold": chosen["abnormal"].as_dict()["value"] if len(study.labels) == 1 else None,
         "test": {metric: _none(value) for metric, value in scores.items()},
     }
+
+
+def _unlike_study(run: Run) -> dict[str, object]:
+    """The keys of `STUDY` that a run has otherwise, with its values."""
+    values = {key: OmegaConf.select(run.config, key, default=value) for key, value in STUDY.items()}
+    return {key: value for key, value in values.items() if value != STUDY[key]}
+
+
+def _trained_otherwise(models: dict) -> str:
+    """Which models learn by what the study has otherwise: `CNN and CNN-LSTM with trainer.averaging=0.98`."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for model, block in models.items():
+        settings = tuple(f"`{setting(key, value)}`" for key, value in block["unlike_study"].items())
+        alike.setdefault(settings, []).append(label(model))
+    return "; ".join(f"{join(names)} with {join([*settings])}" for settings, names in alike.items() if settings)
 
 
 def _start(result: Result) -> dict | None:

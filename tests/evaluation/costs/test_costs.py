@@ -17,6 +17,7 @@ from torch import nn
 from lungdet.evaluation.costs import costs, network
 from lungdet.evaluation.gathering.models import Model
 from lungdet.machine import hardware
+from lungdet.models import averaging
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs.folder import Run, load_run
@@ -152,6 +153,23 @@ def test_ratios_are_to_the_first_model(found: dict) -> None:
 def test_peak_memory_holds_weights_gradients_and_both_moments(found: dict) -> None:
     for one in found["models"].values():
         assert one["peak_memory_bytes"] > 4 * 4 * one["parameters"]
+
+
+def test_a_step_includes_the_average_of_the_weights_where_a_run_keeps_one(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    monkeypatch.setattr(averaging, "update", lambda average, weights, share: taken.append((len(average), share)))
+    place, _ = network.choose("cpu", "32-true", "contiguous_format", SIZE)
+    held = []
+    for run in (runs["cnn"], make_run(tmp_path / "run", "model=cnn", "trainer.averaging=null")):
+        model = network.Network(run, place)
+        model.load(BATCH)
+        model.train()
+        held.append(model.peak_memory())
+    values = averaging.averaged(model.network)
+    assert taken == [(len(values), pytest.approx(0.02))] * 2  # in the step that memory is counted of, too
+    assert held[0] - held[1] == sum(value.nbytes for value in values.values())
 
 
 def test_peak_memory_is_of_what_is_alive_at_once() -> None:

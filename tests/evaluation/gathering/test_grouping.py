@@ -22,7 +22,7 @@ from lungdet.page.document import flat
 from lungdet.page.wording import FLAGS, label
 from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
-from tests.evaluation.summaries import summarised
+from tests.evaluation.summaries import rendered, summarised
 from tests.fake_runs import predictions, write_run
 
 
@@ -149,9 +149,18 @@ def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by
         "CNN schedule=Cosine schedule.eta_min=0.0 trainer.averaging=0.98": 2,
         "CNN schedule=Plateau schedule.patience=3 trainer.averaging=None": 2,
     }
-    assert len(gathered.kinds(models)) == 1  # of one network
+    assert len(gathered.kinds(models)) == 2  # of one network, with an average of it or without
     write_run(tmp_path / "sgd", "cnn", 0, config=plateau | averaged | {"optimizer._target_": "torch.optim.SGD"})
-    assert len(gathered.kinds(group(collect([tmp_path])[0])[0])) == 2  # a step of which costs another
+    assert len(gathered.kinds(group(collect([tmp_path])[0])[0])) == 3  # a step of which costs another
+
+
+def test_the_report_says_which_models_learn_otherwise_than_the_study(tmp_path):
+    averaged = {"trainer.averaging": 0.98, "optimizer._target_": "torch.optim.AdamW", "model.warm_up": 0.0}
+    write_run(tmp_path / "cnn", "cnn", config=averaged)
+    write_run(tmp_path / "lstm", "cnn_lstm", config={"trainer.averaging": None})
+    told = rendered(runs.tell(summarised(tmp_path, draws=20)))
+    words = "CNN with `optimizer=AdamW` and `trainer.averaging=0.98`"
+    assert f"Trained otherwise than the study's models: {words}.\n" in told
 
 
 def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
@@ -170,6 +179,18 @@ def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
         "cnn": [0, 1, 2],
         "cnn_lstm": [0, 1, 2],
     }
+
+
+def test_of_a_users_table_it_counts_what_it_says_and_not_where_it_lies(tmp_path):
+    for name, seed, labels in (("a", 0, "1234"), ("b", 1, "1234"), ("a", 0, "5678")):
+        folder = write_run(tmp_path / f"{name}{labels}", "cnn", seed, config={"data.table": f"/{name}/{name}.csv"})
+        path = folder / "environment.json"
+        environment = json.loads(path.read_text())
+        environment["data"]["identity"] = {kind: {"hash": labels} for kind in ("images", "patients", "labels")}
+        path.write_text(json.dumps(environment))
+    models = group(collect([tmp_path])[0])[0]
+    assert sorted([run.seed for run in runs] for runs in models.values()) == [[0], [0, 1]]
+    assert all(re.fullmatch("cnn data.table=a-[0-9a-f]{8}", name) for name in models)
 
 
 def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
