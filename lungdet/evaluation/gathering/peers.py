@@ -21,6 +21,11 @@ from lungdet.page.wording import BASELINE_NAMES, MODEL_NAMES, label
 
 LONGEST = 60
 """Letters of a name, which stands at the head of columns."""
+SAYS_NOTHING = {
+    *("test", "val", "train", "prediction", "predictions", "preds", "probabilities", "scores", "output", "outputs"),
+    *("out", "result", "results", "worklist", "submission", "data", "table", "file", "list"),
+}
+"""What files and folders of predictions are called whosever they are: none of these names a system."""
 SUFFIXES = r"\.(png|jpe?g|tiff?|bmp|dcm|dicom)$"
 """What an image's file may end in; names are compared without."""
 
@@ -92,13 +97,14 @@ def read(paths: Mapping[str, Path]) -> dict[str, PeerFile]:
 
 
 def named(predictions: object) -> dict[str, Path]:
-    """The files that `predictions` asks for by the name of the system: its own, or the file's stem.
+    """The files that `predictions` asks for by the name of the system: the one given, or the file's stem.
 
     Args:
         predictions: a path, a list of them, or paths by name.
 
     Raises:
-        EvaluationError: a name is none, too long, stands twice, or is what a report calls one of its own models.
+        EvaluationError: a name is none, too long, stands twice, or is what a report calls one of its own models; or a
+            file is called as predictions are, whosever they are, and no name is given.
     """
     if predictions is None:
         return {}
@@ -107,6 +113,11 @@ def named(predictions: object) -> dict[str, Path]:
     else:
         paths = [predictions] if isinstance(predictions, str) else predictions
         pairs = [(Path(str(path)).stem, path) for path in paths]
+        for name, path in pairs:
+            if name.lower() in SAYS_NOTHING:
+                raise EvaluationError(
+                    f"predictions={path}: a report would call the system {name}; name it: {_proposal(Path(path))}"
+                )
     own = {*MODEL_NAMES, *MODEL_NAMES.values(), *CONTROLS, *BASELINE_NAMES.values()}
     files: dict[str, Path] = {}
     for name, path in pairs:
@@ -129,6 +140,14 @@ def named(predictions: object) -> dict[str, Path]:
             )
         files[name] = Path(path).expanduser()
     return files
+
+
+def _proposal(path: Path) -> str:
+    """The override that calls a file's system as the innermost folder does that says anything: of a run, the run."""
+    folders = [folder.name for folder in path.expanduser().absolute().parents]
+    name = next((name for name in folders if name and name.lower() not in SAYS_NOTHING), "NAME")
+    plain = all(re.fullmatch(r"[\w./~-]+", part) for part in (name, str(path)))
+    return f"'predictions={{{name}: {path}}}'" if plain else "'predictions={NAME: FILE.csv}'"
 
 
 def group(files: Mapping[str, PeerFile], models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, list[Peer]]:

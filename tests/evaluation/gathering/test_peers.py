@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lungdet.data.sources.chestxray14_tables import read_table
 from lungdet.errors import InputError
@@ -189,11 +190,22 @@ def test_decisions_and_probabilities_of_0_and_1_are_counted_and_have_finite_log_
 def test_a_system_is_called_by_its_name_or_its_file_and_not_as_a_model_of_the_report(tmp_path, named):
     assert peers.named("a/b, c.csv") == {"b, c": Path("a/b, c.csv")}
     assert peers.named(["a.csv", "b.parquet"]) == {"a": Path("a.csv"), "b": Path("b.parquet")}
+    proposed = OverridesParser.create().parse_override("predictions={resnet-50: /x/resnet-50/predictions/test.parquet}")
+    assert peers.named(proposed.value()) == {"resnet-50": Path("/x/resnet-50/predictions/test.parquet")}
     assert peers.named({"Dr <b>House</b>": "a.csv"}) == {"Dr <b>House</b>": Path("a.csv")}
     for asked, message in [
         ("CNN.csv", "calls a model or answer of its own CNN"),
         ({"always abnormal": "a.csv"}, "of its own always abnormal"),
         (["x/a.csv", "y/a.csv"], "x/a.csv and y/a.csv are both called a"),
+        (
+            "/x/resnet-50/predictions/test.parquet",
+            r"test; name it: 'predictions=\{resnet-50: /x/resnet-50/predictions/t",
+        ),
+        (
+            ["a.csv", "/Predictions.csv"],
+            r"call the system Predictions; name it: 'predictions=\{NAME: /Predictions.csv\}'",
+        ),
+        ("/b c/test.csv", r"name it: 'predictions=\{NAME: FILE.csv\}'"),
         ({"a\nb": "a.csv"}, "is no name of a system"),
         ({"a" * 61: "a.csv"}, "is no name of a system"),
         ({"a": 3}, "a: 3 is no file"),
