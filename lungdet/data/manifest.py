@@ -75,10 +75,10 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
                 f"column {column}: no value in row {int(np.flatnonzero(empty)[0])}; every image needs one"
             )
     for key in (["image_id"], ["patient_id", "visit"]):
-        twice = table.duplicated(key, keep=False)
-        if twice.any():
-            first = table.loc[twice, ["image_id", *key]].iloc[0].to_dict()
-            raise ManifestError(f"{' + '.join(key)} stands on {int(twice.sum())} rows more than once, first {first}")
+        repeated = table.duplicated(key, keep=False)
+        if repeated.any():
+            first = table.loc[repeated, ["image_id", *key]].iloc[0].to_dict()
+            raise ManifestError(f"{' + '.join(key)} stands on {int(repeated.sum())} rows more than once, first {first}")
     for column in (*FINDINGS, "abnormal"):
         wrong = ~table[column].isin([0, 1]) & table[column].notna()
         if wrong.any():

@@ -22,12 +22,12 @@ def answer(summary: dict) -> str:
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
     patients = f" of {number(test['patients'], 'patient')}" if summary["data"]["patients_known"] else ""
     data = f" of other data, {external}" if external else by_part.tested(summary)
-    where = f"On {number(test['images'], images)}{patients}{data} ({seeds(without_peers(summary))})"
+    scope = f"On {number(test['images'], images)}{patients}{data} ({seeds(without_peers(summary))})"
     if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
         noun = "accuracy" if measure == "accuracy" else "AUROC"
-        return f"{where} no {noun} is defined: {'; '.join(sorted(reasons))}."
-    sentence = f"{where} {_compared(summary, measure, reached)}"
+        return f"{scope} no {noun} is defined: {'; '.join(sorted(reasons))}."
+    sentence = f"{scope} {_compared(summary, measure, reached)}"
     sentence += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
     sentence += _as_asked(summary)
     return " ".join([sentence, *verdicts])

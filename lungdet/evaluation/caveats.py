@@ -160,9 +160,9 @@ def _about_parts(summary: dict) -> list[str]:
     for part, sides in data["parts"].items():
         shares = [side["abnormal"] / side["labelled"] for side in (sides["val"], sides["test"]) if side["labelled"]]
         if any(abs(share - next_share) > 0.1 for share, next_share in pairwise(shares)):
-            where = f"{part}: " if summary["parts"] else ""
+            prefix = f"{part}: " if summary["parts"] else ""
             doubts.append(
-                f"{where}{percent(shares[0])} of the validation images are abnormal and {percent(shares[1])} of the "
+                f"{prefix}{percent(shares[0])} of the validation images are abnormal and {percent(shares[1])} of the "
                 "test images: a threshold chosen on the one need not suit the other."
             )
     return doubts

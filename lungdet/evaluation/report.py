@@ -111,11 +111,11 @@ def begin(
         log.info("%s: %s, seed %s%s", label(model), number(runs, "run"), seeds, parts)
     replicate = next(iter(models.values()))[0]
     images, patients = number(len(replicate.test), "image"), replicate.test["patient_id"].nunique()
-    where = f"other data, {external}" if external else "the test part"
+    scope = f"other data, {external}" if external else "the test part"
     if replicate.patients_known(external is not None):
-        log.info("tested on %s: %s of %s", where, images, number(patients, "patient"))
+        log.info("tested on %s: %s of %s", scope, images, number(patients, "patient"))
     else:
-        log.info("tested on %s: %s", where, images)
+        log.info("tested on %s: %s", scope, images)
         log.warning("no patient_id says whose an image is: each counts as a patient, and results may flatter")
 
 

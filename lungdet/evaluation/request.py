@@ -56,8 +56,8 @@ def read(config: DictConfig) -> Request:
     views_asked = views(**config.views)
     predictions = config.predictions
     predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
-    beside = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") or "other"
-    called = "-".join(filter(None, ["report", data, name(views_asked), beside if predictions else None]))
+    systems = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") or "other"
+    called = "-".join(filter(None, ["report", data, name(views_asked), systems if predictions else None]))
     out = Path(config.out or common_parent(folders) / called)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(

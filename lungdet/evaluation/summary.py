@@ -134,8 +134,8 @@ def _thresholds(
     """Each run's thresholds by its folder and by label, chosen on its own validation part."""
     labels, named = results[0].labels, rule if at is None else f"{rule} {at}"
     if all(result.views == (ITSELF,) for result in results):
-        where = "each run" if asked else "each run that has none"
-        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, where)
+        scope = "each run" if asked else "each run that has none"
+        log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, scope)
         return {r.run.folder: thresholds.for_run(r.run.folder, r.val, labels, rule, at, asked) for r in results}
     # A run's own thresholds are for who predicts an image as it is.
     log.info("thresholds: rule %s on validation predictions of the same views", named)

@@ -72,9 +72,9 @@ def require_patients(table: pd.DataFrame, series: bool, where: str) -> pd.DataFr
             "the columns path, patient_id and visit, or DICOM files"
         )
     patient = table["patient_id"].map(lambda cell: plain(str(cell)))
-    nobody = patient.map(is_placeholder)
-    if nobody.any():
-        row = table[nobody].iloc[0]
+    anonymous = patient.map(is_placeholder)
+    if anonymous.any():
+        row = table[anonymous].iloc[0]
         raise InputError(f"{where}: {row.image_id}: patient_id {row.patient_id!r} names nobody; every image needs one")
     columns = {name: _numbers(table, name, where) for name in ("visit", "age")}
     if "visit" in table:

@@ -65,8 +65,8 @@ def cuts(
     rule, value = rules.pop() if len(rules) == 1 and all(stored) else (USUAL, None)
     if val is None:
         return {label: Threshold(Undefined(APART), rule, value, 0) for label in labels}
-    why = "of the mean of these runs" if len(runs) > 1 else f"since {runs[0].name} has none stored"
-    log.info("thresholds: rule %s on the validation predictions, %s", rule, why)
+    reason = "of the mean of these runs" if len(runs) > 1 else f"since {runs[0].name} has none stored"
+    log.info("thresholds: rule %s on the validation predictions, %s", rule, reason)
     return thresholds.chosen_on(val, labels, rule, value)
 
 

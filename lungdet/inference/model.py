@@ -273,8 +273,8 @@ def _references(runs: Sequence[Run]) -> tuple[Reference, ...]:
 
 def _require_apart(runs: Sequence[Run]) -> None:
     folders = [run.folder.resolve() for run in runs]
-    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
-        raise RunError(f"{twice[0]}: named twice, so that it would count twice; name each run once")
+    if repeated := [str(folder) for folder in folders if folders.count(folder) > 1]:
+        raise RunError(f"{repeated[0]}: named twice, so that it would count twice; name each run once")
 
 
 def _shared(runs: Sequence[Run], key: str, values: Sequence[object]) -> object:
@@ -302,13 +302,13 @@ def _cases(images: object) -> pd.DataFrame:
         named = cases(names, [Path(name) for name in names])
         named = named.join(table.drop(columns=["path", "image_id", "file"], errors="ignore"))
     else:
-        several = [images] if isinstance(images, str | Path | np.ndarray) else [*images]
-        names = [i if isinstance(image, np.ndarray) else str(image) for i, image in enumerate(several)]
-        named = cases(names, [_source(image) for image in several])
+        sources = [images] if isinstance(images, str | Path | np.ndarray) else [*images]
+        names = [i if isinstance(image, np.ndarray) else str(image) for i, image in enumerate(sources)]
+        named = cases(names, [_source(image) for image in sources])
     if named.empty:
         raise InputError("images: at least one image is needed")
-    if len(twice := named["image_id"][named["image_id"].duplicated()]):
-        raise InputError(f"images: {twice.iloc[0]} is named more than once; name each image once")
+    if len(repeated := named["image_id"][named["image_id"].duplicated()]):
+        raise InputError(f"images: {repeated.iloc[0]} is named more than once; name each image once")
     return named
 
 

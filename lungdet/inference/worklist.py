@@ -85,13 +85,13 @@ def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], 
     unreadable = scored["reason"].notna()
     excluded = scored.loc[unreadable, ["image", "reason"]].sort_values("image")
     ranked = _ranked(model, scored[~unreadable])
-    beside = out.with_name(out.name + ".excluded.csv")
+    listing = out.with_name(out.name + ".excluded.csv")
     if len(excluded):
-        _save(excluded, beside)
+        _save(excluded, listing)
         named = first_few((f"{row.image}: {row.reason}" for row in excluded.itertuples()), 3)
-        log.warning("%d of %d images cannot be read; %s lists them: %s", len(excluded), len(scored), beside, named)
+        log.warning("%d of %d images cannot be read; %s lists them: %s", len(excluded), len(scored), listing, named)
     else:
-        beside.unlink(missing_ok=True)  # of an earlier command
+        listing.unlink(missing_ok=True)  # of an earlier command
     _save(ranked, out)
     log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
     if flagged := int(ranked["flagged"].sum()):

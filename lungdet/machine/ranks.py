@@ -51,10 +51,10 @@ def join() -> None:
 def quieten() -> None:
     """Keep all but rank 0 from logging, errors excepted, once logging is set up."""
     if rank():
-        everything = logging.getLogger()
-        everything.setLevel(logging.ERROR)
-        for handler in [handler for handler in everything.handlers if isinstance(handler, logging.FileHandler)]:
-            everything.removeHandler(handler)
+        root = logging.getLogger()
+        root.setLevel(logging.ERROR)
+        for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+            root.removeHandler(handler)
 
 
 def agreed(value: T) -> T:

@@ -82,5 +82,5 @@ def require_writable(key: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=place):
             pass
     except OSError as error:
-        why = f"nothing can be written in {place} ({error.strerror})"
-        raise InputError(f"{key}={path}: {why}; name another place") from error
+        reason = f"nothing can be written in {place} ({error.strerror})"
+        raise InputError(f"{key}={path}: {reason}; name another place") from error

@@ -267,9 +267,9 @@ def require_size(backbone: nn.Module, side: int) -> None:
 def untrained(model: DictConfig) -> DictConfig:
     """The same model's configuration, its weights fetched from nowhere: for one that gets its own, or needs none."""
     model = model.copy()
-    for key, nothing in (("pretrained", False), ("weights", None), ("init_from", None)):
+    for key, empty in (("pretrained", False), ("weights", None), ("init_from", None)):
         if OmegaConf.select(model, f"backbone.{key}"):
-            OmegaConf.update(model, f"backbone.{key}", nothing)
+            OmegaConf.update(model, f"backbone.{key}", empty)
     return model
 
 

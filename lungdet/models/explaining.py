@@ -195,14 +195,14 @@ def _parts(batch: Batch, label: Tensor, cases: int) -> Iterator[tuple[Batch, Ten
     """The batch in parts of so many cases."""
     ends = [0, *batch["length"].cumsum(0).tolist()]
     for start in range(0, len(label), cases):
-        few = slice(start, start + cases)
+        rows = slice(start, start + cases)
         images = slice(ends[start], ends[min(start + cases, len(label))])
         yield (
             {
                 "image": batch["image"][images],
                 "when": batch["when"][images],
-                "length": batch["length"][few],
-                "case": batch["case"][few],
+                "length": batch["length"][rows],
+                "case": batch["case"][rows],
             },
-            label[few],
+            label[rows],
         )

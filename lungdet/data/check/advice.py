@@ -45,12 +45,12 @@ def auroc_half_width(normal: int, abnormal: int, auroc: float = EXPECTED) -> flo
 
 def _classes(numbers: dict) -> str:
     part = numbers["parts"].get("train", numbers["all"])
-    where = "of the train part" if "train" in numbers["parts"] else "of all images"
+    scope = "of the train part" if "train" in numbers["parts"] else "of all images"
     counts = part["abnormal"]
     if not counts["present"] or not counts["absent"]:
-        return f"Only one class stands in the images {where}; there is nothing to learn."
+        return f"Only one class stands in the images {scope}; there is nothing to learn."
     normal, abnormal = class_weights(counts["absent"], counts["present"])
-    share = f"{counts['prevalence']:.1%} {where} are abnormal"
+    share = f"{counts['prevalence']:.1%} {scope} are abnormal"
     if 0.4 <= counts["prevalence"] <= 0.6:
         return f"No class weights are needed: {share}, which is between 40% and 60%."
     return (

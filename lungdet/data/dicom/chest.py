@@ -71,5 +71,5 @@ def _words(dataset: "Dataset", name: str) -> list[str]:
     return re.sub(r"[^A-Z]+", " ", value).split()
 
 
-def _refuse(name: str, value: str, why: str) -> None:
-    raise UnreadableImageError(f"{tag(name)} {value}: {why}")
+def _refuse(name: str, value: str, reason: str) -> None:
+    raise UnreadableImageError(f"{tag(name)} {value}: {reason}")

@@ -162,8 +162,8 @@ def _modality(dataset: "Dataset", stored: np.ndarray) -> tuple[np.ndarray, tuple
 def _brightness(dataset: "Dataset", values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """0 to 1 for what the smallest value and those below are shown as, up to the largest's."""
     if dataset.get("VOILUTSequence"):
-        levels, (_, most) = _looked_up(dataset, "VOILUTSequence", values)
-        return levels / most
+        levels, (_, highest) = _looked_up(dataset, "VOILUTSequence", values)
+        return levels / highest
     centre, width = first(dataset, "WindowCenter"), first(dataset, "WindowWidth")
     if centre is None or width is None:
         return (values - limits[0]) / (limits[1] - limits[0])

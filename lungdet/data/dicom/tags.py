@@ -168,14 +168,14 @@ def _tell(tags: Sequence[_Tags | None], ids: pd.Series, table: pd.DataFrame) -> 
     unsaid = "; ".join(f"{count:,} without {tag(name)}" for name, count in sorted(silent.items()))
     log.info("%s DICOM files of %s patients%s", f"{len(read):,}", f"{ids.nunique():,}", f"; {unsaid}" if unsaid else "")
     if silent["PatientID"]:
-        nobody = "%s DICOM files have no %s that names somebody: each counts as its own patient"
-        log.warning(nobody, f"{silent['PatientID']:,}", tag("PatientID"))
+        message = "%s DICOM files have no %s that names somebody: each counts as its own patient"
+        log.warning(message, f"{silent['PatientID']:,}", tag("PatientID"))
     alike = ids.dropna().drop_duplicates().map(folded)
     if count := int(alike.duplicated().sum()):
         spelling = "%s patients' %s differ in spelling alone and count as different people"
         log.warning(spelling, f"{count:,}", tag("PatientID"))
-    several = table.loc[ids.notna() & table.groupby("patient_id")["time"].transform("size").gt(1), "time"]
-    if count := int(several.isna().sum()):
+    times = table.loc[ids.notna() & table.groupby("patient_id")["time"].transform("size").gt(1), "time"]
+    if count := int(times.isna().sum()):
         log.warning(
             "%s DICOM files of patients with several have no %s: they count as taken after the others",
             f"{count:,}", tag("StudyDate"),

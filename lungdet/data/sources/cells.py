@@ -102,8 +102,13 @@ def named(table: pd.DataFrame, column: str, csv: Path, advice: str) -> pd.Series
     cells = text(table, column)
     names = {name: plain(name) for name in cells.dropna().unique()}
     placeholders = {name for name in names if is_placeholder(name)}
-    nobody = cells.isin(placeholders)
-    refuse(nobody, cells, csv, f"{first_few(sorted(placeholders))} on {int(nobody.sum())} line(s) name nobody{advice}")
+    anonymous = cells.isin(placeholders)
+    refuse(
+        anonymous,
+        cells,
+        csv,
+        f"{first_few(sorted(placeholders))} on {int(anonymous.sum())} line(s) name nobody{advice}",
+    )
     return cells.map(names).astype("str")
 
 
@@ -142,9 +147,9 @@ def refuse_spellings(names: pd.Series, within: pd.Series, csv: Path, advice: str
     """Raise if names that differ in spelling alone (`patients.folded`) stand in one group."""
     spellings = pd.DataFrame({"name": names, "within": within}).drop_duplicates()
     spellings["folded"] = spellings["name"].map(folded)
-    twice = spellings[spellings.duplicated(["within", "folded"], keep=False)]
-    if len(twice):
-        groups = list(twice.groupby(["within", "folded"], sort=False)["name"])
+    variants = spellings[spellings.duplicated(["within", "folded"], keep=False)]
+    if len(variants):
+        groups = list(variants.groupby(["within", "folded"], sort=False)["name"])
         (line, name), (second_line, second) = groups[0][1].head(2).items()
         further = f" (and {len(groups) - 1} more such)" if len(groups) > 1 else ""
         raise DatasetError(

@@ -160,8 +160,8 @@ def _image_files(root: Path) -> dict[str, str]:
                 continue
             path = f"{folder.relative_to(root).as_posix()}/{entry.name}"
             if stem in files:
-                twice = " and ".join(sorted([files[stem], path]))
-                raise DatasetError(f"chestxray14: {stem} is twice in {root.absolute()}, as {twice}; keep one")
+                places = " and ".join(sorted([files[stem], path]))
+                raise DatasetError(f"chestxray14: {stem} is twice in {root.absolute()}, as {places}; keep one")
             files[stem] = path
     return files
 

@@ -102,8 +102,8 @@ def read(
     if not rows:
         raise DatasetError(f"{root.absolute()}: no image (DICOM, or {', '.join(SUFFIXES)}) in {first_few(classes)}")
     table = pd.DataFrame(rows)
-    if (twice := table["image_id"].duplicated()).any():
-        raise DatasetError(f"{root / table.loc[twice, 'path'].iloc[0]}: another file has this name; rename one")
+    if (repeated := table["image_id"].duplicated()).any():
+        raise DatasetError(f"{root / table.loc[repeated, 'path'].iloc[0]}: another file has this name; rename one")
     ignored = f"; {ignored} other files are ignored" if ignored else ""
     log.info("%s: %s%s", dataset, ", ".join(_counts(table)), ignored)
     description = table[["image_id", "path"]].assign(dataset=dataset, patient_id=table["image_id"], visit=0)

@@ -136,8 +136,10 @@ def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, 
             continue
         number = _number(match[1])
         if number in files:
-            twice = f"{files[number].relative_to(root)} and {path.relative_to(root)}"
-            raise DatasetError(f"{collection.name}: image {number} is twice in {root.absolute()}, as {twice}; keep one")
+            places = f"{files[number].relative_to(root)} and {path.relative_to(root)}"
+            raise DatasetError(
+                f"{collection.name}: image {number} is twice in {root.absolute()}, as {places}; keep one"
+            )
         files[number] = path
     if unnamed:
         log.info(

@@ -49,8 +49,8 @@ def refuse_copies(pairs: pd.DataFrame, split: Split, manifest: pd.DataFrame) -> 
         return
     patients = manifest.set_index("image_id")["patient_id"]
     lines = [
-        f"{a} ({parts[a]}, patient {patients[a]}) and {b} ({parts[b]}, patient {patients[b]}): {how}"
-        for a, b, how in crossing[:NAMED]
+        f"{a} ({parts[a]}, patient {patients[a]}) and {b} ({parts[b]}, patient {patients[b]}): {kind}"
+        for a, b, kind in crossing[:NAMED]
     ]
     if len(crossing) > NAMED:
         lines.append(f".. and {len(crossing) - NAMED:,} more")

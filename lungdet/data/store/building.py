@@ -59,7 +59,9 @@ def build(
     with _disk(growing):
         with Partial(growing, len(files), settings.size) as partial:
             _fill(partial, files, settings, workers)
-            left_out = [(files.at[row, "image_id"], files.at[row, "path"], why) for row, why in partial.reasons.items()]
+            left_out = [
+                (files.at[row, "image_id"], files.at[row, "path"], reason) for row, reason in partial.reasons.items()
+            ]
             order, bits = partial.finish(files["dataset"].to_numpy(), settings)
             outliers = _outliers(partial, files, bits, settings)
         excluded = pd.DataFrame(sorted(left_out), columns=["image_id", "path", "reason"])

@@ -68,8 +68,8 @@ def outlying(largest: np.ndarray) -> np.ndarray:
         (N,) bool.
     """
     values = np.sort(largest)
-    few = max(1, int(len(values) * _FEW))
-    for first in range(max(1, len(values) - few), len(values)):
+    limit = max(1, int(len(values) * _FEW))
+    for first in range(max(1, len(values) - limit), len(values)):
         others = values[first - 1]
         if values[first] > 2 * others and depth(others) < depth(values[-1]):
             return largest > others

@@ -43,11 +43,11 @@ def require_pairs(results: Sequence[Result], hashes: bool = True) -> None:
         _require_same(parts.setdefault(part.name, second), second, hashes)
     tests = list(parts.values())
     for first, second in itertools.combinations(tests, 2):
-        twice = first.test.image_id[first.test.image_id.isin(second.test.image_id)]
-        if len(twice):
+        shared = first.test.image_id[first.test.image_id.isin(second.test.image_id)]
+        if len(shared):
             raise EvaluationError(
                 f"runs {first.run.folder} and {second.run.folder} cannot be taken together: both were tested on "
-                f"{len(twice)} image(s), the first is {twice.iloc[0]}; they were split from different data"
+                f"{len(shared)} image(s), the first is {shared.iloc[0]}; they were split from different data"
             )
 
 

@@ -80,10 +80,10 @@ def group(results: Sequence[Result]) -> tuple[dict[Model, list[Replicate]], list
         part = part_of(result.run)
         before = seeds.setdefault(result.seed, {}).setdefault(part.name, result)
         if before is not result:
-            where = "" if part.kind == ALONE else f" on {part.name}"
+            scope = "" if part.kind == ALONE else f" on {part.name}"
             raise EvaluationError(
                 f"{before.run.folder} and {result.run.folder} are the same model with the same seed {result.seed}"
-                f"{where}; name the runs to evaluate: 'runs=[A,B]'"
+                f"{scope}; name the runs to evaluate: 'runs=[A,B]'"
             )
     by_class: dict[str, list[tuple]] = {}
     for key in identities:

@@ -225,17 +225,17 @@ def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
             f"{file.path}: {len(missing):,} of the {len(images):,} tested images are missing: {first_few(missing)}. It "
             f"names {len(names):,} images as {first_few(file.images, 2)}; every tested image is needed"
         )
-    if (alike := expected.duplicated(keep=False)).any():
+    if (ambiguous := expected.duplicated(keep=False)).any():
         raise EvaluationError(
-            f"{file.path}: {int(alike.sum()):,} tested images are not told apart by their file's name: "
-            f"{first_few(images[alike])}; name images as the runs do"
+            f"{file.path}: {int(ambiguous.sum()):,} tested images are not told apart by their file's name: "
+            f"{first_few(images[ambiguous])}; name images as the runs do"
         )
     tested = names[names.isin(expected)]
-    if (again := tested.duplicated()).any():
-        twice = file.images[tested.index[again]]
+    if (repeated := tested.duplicated()).any():
+        places = file.images[tested.index[repeated]]
         raise EvaluationError(
-            f"{file.path}: {int(again.sum()):,} rows are of tested images that stand there already: "
-            f"{first_few(twice)}; one row an image is needed"
+            f"{file.path}: {int(repeated.sum()):,} rows are of tested images that stand there already: "
+            f"{first_few(places)}; one row an image is needed"
         )
     return tested.index[pd.Index(tested).get_indexer(expected)].to_numpy(), by
 

@@ -157,8 +157,8 @@ def read(run: Run) -> Result:
             "its environment.json records no split, so the test part is unknown: it ended before it trained "
             "(train.log may say why); train anew",
         )
-    where = f"run {run.folder}"
-    tables = {part: check(_table(run, part), labels, f"{where}, {part} predictions") for part in ("test", "val")}
+    source = f"run {run.folder}"
+    tables = {part: check(_table(run, part), labels, f"{source}, {part} predictions") for part in ("test", "val")}
     for part, table in tables.items():
         _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
     leaked = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
@@ -173,7 +173,7 @@ def read(run: Run) -> Result:
         run,
         **tables,
         shortcuts=_of_test_images(run, "shortcuts_test", ["shortcut"], tables["test"], labels),
-        train=None if train is None else check(train, labels, f"{where}, train predictions"),
+        train=None if train is None else check(train, labels, f"{source}, train predictions"),
         degraded=_of_test_images(run, "degraded_test", ["degradation", "level"], tables["test"], labels),
     )
 
@@ -212,14 +212,14 @@ def _of_test_images(
     table = _optional(run, name)
     if table is None:
         return None
-    where = f"{run.folder}/predictions/{name}.parquet"
-    require_log_odds(table, labels, where, ["image_id", *by])
+    source = f"{run.folder}/predictions/{name}.parquet"
+    require_log_odds(table, labels, source, ["image_id", *by])
     described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
             value = " ".join(str(part) for part in key)
             raise EvaluationError(
-                f"{where}: the images of {by[0]} {value} are not those of test.parquet; "
+                f"{source}: the images of {by[0]} {value} are not those of test.parquet; "
                 f"delete that file to evaluate the run without it"
             )
     return table.merge(described, on="image_id", validate="many_to_one")

@@ -91,8 +91,8 @@ def over(summary: dict) -> str:
     """A sentence on what the means are over."""
     counted = next(iter(summary["models"].values()))["macro"]
     if not counted["findings"]:
-        why = "; ".join(f"{join(names)}: {reason}" for reason, names in _by_reason(counted["left_out"]).items())
-        return f"No finding can be measured, so there is no mean over findings: {why}."
+        remark = "; ".join(f"{join(names)}: {reason}" for reason, names in _by_reason(counted["left_out"]).items())
+        return f"No finding can be measured, so there is no mean over findings: {remark}."
     return (
         f"Means are over {counted['findings']} of {counted['of']} findings, each counting alike however rare it is; "
         "the others lack images with or without them in the test part and are left out."

@@ -49,8 +49,8 @@ def of_model(replicates: Sequence[Tested], draws: int) -> dict:
         if not by_part:
             unscaled = dict.fromkeys(labels, NO_VALIDATION)
         for part, temperatures in by_part.items():
-            where = f"seed {replicate.seed}, {part}" if len(by_part) > 1 else f"seed {replicate.seed}"
-            lack = {name: f"{value.reason} ({where})" for name, value in temperatures.items() if math.isnan(value)}
+            place = f"seed {replicate.seed}, {part}" if len(by_part) > 1 else f"seed {replicate.seed}"
+            lack = {name: f"{value.reason} ({place})" for name, value in temperatures.items() if math.isnan(value)}
             unscaled = lack | unscaled
     over = [name for name in labels if name not in unscaled]
     if over:
@@ -194,12 +194,12 @@ def _over(blocks: Mapping[str, dict]) -> str:
         extent = f"over {number(len(block['over']), 'finding')}"
         models.setdefault(extent + (f", without {join(without)}" if without else ""), []).append(label(model))
     means = [f"means of {join(names)} are {extent}" for extent, names in models.items()]
-    why = (
+    reason = (
         "A finding without a temperature in some run is in no mean: "
         if any("without" in extent_of for extent_of in models)
         else ""
     )
-    return f"{why}{'; '.join(means)}."
+    return f"{reason}{'; '.join(means)}."
 
 
 def _picture(drawn: Mapping[str, dict]) -> Figure:

@@ -43,8 +43,8 @@ def tell(summary: dict) -> list:
     lines = [
         _against(efficiency["against"], name, cost["ratios"]) for name, cost in measured.items() if "ratios" in cost
     ]
-    how = Details("How costs were measured", [*map(Text, _notes(efficiency))])
-    return [*([Items(lines)] if lines else []), table, how, recorded]
+    details = Details("How costs were measured", [*map(Text, _notes(efficiency))])
+    return [*([Items(lines)] if lines else []), table, details, recorded]
 
 
 def measure(study: Study) -> dict:

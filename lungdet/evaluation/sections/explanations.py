@@ -113,8 +113,10 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     """Whether maps point at disease."""
     if summary["explanations"] is not None or summary["data"]["external"]:
         return []
-    how = "`python evaluate.py runs=FOLDER explain=gradcam`"
-    return [Unmeasured("Whether heat maps of the networks point at disease better than the image's centre does", how)]
+    command = "`python evaluate.py runs=FOLDER explain=gradcam`"
+    return [
+        Unmeasured("Whether heat maps of the networks point at disease better than the image's centre does", command)
+    ]
 
 
 SECTION = Section(

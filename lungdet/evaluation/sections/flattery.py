@@ -67,9 +67,9 @@ def tell(summary: dict) -> list:
             rows.append([label(model), words, *cells])
             reasons |= dict.fromkeys(block["undefined"].get(key, {}).values())
     claims = [words for model, block in blocks.items() if (words := _claimed(model, block, SOUGHT[rule]))]
-    would = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(claims)}." if claims else ""
+    clause = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(claims)}." if claims else ""
     warning = (
-        f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{would} "
+        f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{clause} "
         "Such a number has seen the answers."
     )
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())

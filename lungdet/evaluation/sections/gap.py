@@ -143,7 +143,7 @@ def sentence(comparison: dict, metric: str, called: Callable[[str], str] = label
     return sentences.difference(comparison, metric, metric, noun, called)
 
 
-def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOTED) -> str | None:
+def claim(comparisons: Sequence[dict], scope: str, metrics: Sequence[str] = QUOTED) -> str | None:
     """What comparisons of gaps say of the study's claim that the CNN-LSTM overfits more; None without both models."""
     of_study = [pair for pair in comparisons if [pair["first"].role, pair["second"].role] == STUDIED]
     if not of_study:
@@ -161,7 +161,7 @@ def claim(comparisons: Sequence[dict], where: str, metrics: Sequence[str] = QUOT
         verdict = f"the comparisons disagree{seeds}"
     else:
         verdict = f"{'that is shown' if larger == {True} else 'the opposite is shown'}{seeds}"
-    return f"The study says that the CNN-LSTM overfits more {where}; here {verdict}."
+    return f"The study says that the CNN-LSTM overfits more {scope}; here {verdict}."
 
 
 HOW = (

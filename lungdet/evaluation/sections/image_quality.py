@@ -146,8 +146,8 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     """What poor images cost."""
     if summary["data"]["external"] or any(block["image_quality"] for block in summary["models"].values()):
         return []
-    how = "`python train.py resume=RUN degrade=standard` for each run"
-    return [Unmeasured("What noise, blur, wrong exposure and compression cost", how)]
+    command = "`python train.py resume=RUN degrade=standard` for each run"
+    return [Unmeasured("What noise, blur, wrong exposure and compression cost", command)]
 
 
 SECTION = Section("Image quality", "image-quality", measure=measure, tell=tell, advice=advice, unmeasured=unmeasured)

@@ -28,8 +28,8 @@ def tell(summary: dict) -> list:
     set_to = [value for value in swept.values if value is not None]
     measures = ("recall", "auroc") if summary["task"] == "abnormal" else ("auroc",)
     rarest = min(set_to, key=lambda value: min(value, 1 - value))
-    where = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
-    verdict = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), where, ["auroc"])
+    scope = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
+    verdict = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), scope, ["auroc"])
     items = quoted_at_each(summary, swept, measures, _where)
     items += trends(summary, swept._replace(values=set_to), measures, "abnormal in training")
     rows = [

@@ -126,8 +126,8 @@ def place(value: float | None, ends: Sequence[float] | None, known: Known) -> tu
     """Where a result lies: `inside`, `below` or `above` the band, and whether its interval reaches the band."""
     if value is None:
         return None, None
-    where = "below" if value < known.low else "above" if value > known.high else "inside"
-    return where, None if ends is None else ends[0] <= known.high and known.low <= ends[1]
+    side = "below" if value < known.low else "above" if value > known.high else "inside"
+    return side, None if ends is None else ends[0] <= known.high and known.low <= ends[1]
 
 
 def _of_model(study: Study, model: Model) -> dict | None:
@@ -136,9 +136,9 @@ def _of_model(study: Study, model: Model) -> dict | None:
         return None
     block, differs = study.scores[model].block, differing(study, model, known)
     value, ends = block["test"].get(known.metric), block["test_interval"].get(known.metric)
-    where, reaches = place(value, ends, known) if differs is None else (None, None)
+    side, reaches = place(value, ends, known) if differs is None else (None, None)
     facts = {field.name: getattr(known, field.name) for field in fields(Known)}
-    return facts | {"place": where, "reaches": reaches, "differs": differs}
+    return facts | {"place": side, "reaches": reaches, "differs": differs}
 
 
 def differing(study: Study, model: Model, known: Known) -> str | None:

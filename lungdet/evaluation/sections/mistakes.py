@@ -125,19 +125,19 @@ def _picks(name: str, replicate: Tested, with_runs: Replicate, findings: bool) -
         called = answers["logit"] > 0
         wrong = answers[(answers["target"] == kind.target) & (called != bool(kind.target))]
         rows = _most_confident(wrong, highest_first=kind.target == 0)
-        noun, called_what = kind.findings if findings else kind.images
+        noun, outcome = kind.findings if findings else kind.images
         count = number(len(wrong), noun) if len(wrong) else f"no {noun}"
         subject = label(name) if replicate.seed is None else f"{label(name)}, seed {replicate.seed}"
-        few = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
-        picks.append(Pick(f"{subject}: {count} {called_what}{few}.", rows))
+        limit = f", of which {len(rows)} are shown" if len(rows) < len(wrong) else ""
+        picks.append(Pick(f"{subject}: {count} {outcome}{limit}.", rows))
     return picks
 
 
 def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
     by, rising = ["logit", "image_id", "label"], [not highest_first, True, True]
     ordered = wrong.sort_values(by, ascending=rising)
-    again = ordered["patient_id"].duplicated()
-    return pd.concat([ordered[~again], ordered[again]]).head(SHOWN).sort_values(by, ascending=rising)
+    repeated = ordered["patient_id"].duplicated()
+    return pd.concat([ordered[~repeated], ordered[repeated]]).head(SHOWN).sort_values(by, ascending=rising)
 
 
 def _carried(test: pd.DataFrame) -> pd.Series:

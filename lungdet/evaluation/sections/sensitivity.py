@@ -100,10 +100,10 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     blocks = [block["sensitivity_by_finding"] for block in summary["models"].values()]
     if None not in blocks and any(finding["images"] for finding in blocks[0].values()):
         return []
-    why = "no test image carries a finding that is known by name"
+    reason = "no test image carries a finding that is known by name"
     if None in blocks:
-        why = "the runs' predictions do not say which findings an image carries"
-    return [Unmeasured("Sensitivity by finding", why)]
+        reason = "the runs' predictions do not say which findings an image carries"
+    return [Unmeasured("Sensitivity by finding", reason)]
 
 
 def measure(study: Study) -> dict:

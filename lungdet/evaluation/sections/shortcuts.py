@@ -82,12 +82,12 @@ def tell(summary: dict) -> list:
 def unmeasured(summary: dict) -> list[Unmeasured]:
     """What the label can be guessed from: fitted and tested with a run, on its own split."""
     if summary["data"]["external"]:
-        why = "shortcuts are fitted and tested with a run, on its own split"
+        reason = "shortcuts are fitted and tested with a run, on its own split"
     elif any(block["shortcuts"] for block in summary["models"].values()):
         return []
     else:
-        why = "the runs recorded none"
-    return [Unmeasured("What the label can be guessed from without the lungs", why)]
+        reason = "the runs recorded none"
+    return [Unmeasured("What the label can be guessed from without the lungs", reason)]
 
 
 def measure(study: Study) -> dict:

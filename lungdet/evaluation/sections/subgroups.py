@@ -227,8 +227,8 @@ def _over_findings(estimates: Sequence[Estimate], seeds: int) -> Estimate:
     """The mean over findings, in a draw over those that are there."""
     if estimates:
         return mean(estimates, over_defined=True)
-    nothing = Undefined("no finding is there both present and absent")
-    return Estimate([nothing] * seeds, np.full((seeds, 0), np.nan), 0, 1)
+    undefined = Undefined("no finding is there both present and absent")
+    return Estimate([undefined] * seeds, np.full((seeds, 0), np.nan), 0, 1)
 
 
 def _gap(attribute: str, first: tuple[str, dict[str, Estimate]], second: tuple[str, dict[str, Estimate]]) -> Gap | None:

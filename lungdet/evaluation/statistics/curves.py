@@ -34,8 +34,8 @@ def curves(tables: Sequence[pd.DataFrame], label: str, kind: str, seed: int = 0)
     table = tables[0]
     known = table[f"target_{label}"].notna().to_numpy()
     if table.loc[known, f"target_{label}"].nunique() < 2:
-        nothing = np.full(len(POINTS), np.nan)
-        return Curve(POINTS, nothing, nothing, nothing)
+        blank = np.full(len(POINTS), np.nan)
+        return Curve(POINTS, blank, blank, blank)
     patient, patients = pd.factorize(table.loc[known, "patient_id"], sort=True)
     once = np.ones((1, len(patients)), np.int32)
     drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS, seed))]

@@ -76,8 +76,8 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     scale = estimate.scale
     if not math.isfinite(scale.to(value)):
         if math.isinf(scale.high):
-            nothing = Undefined("no image costs anything, and nothing says how much others would")
-            return nothing, nothing
+            undefined = Undefined("no image costs anything, and nothing says how much others would")
+            return undefined, undefined
         away = (1 - LEVEL) / 2
         exact = away ** (1 / estimate.supporting)
         inner = scale.low + exact * (scale.high - scale.low)
@@ -98,8 +98,8 @@ def difference(first: Estimate, second: Estimate) -> Difference:
     """
     value = float(np.mean(second.values) - np.mean(first.values))
     if reason := _no_interval(first) or _no_interval(second):
-        nothing = Undefined(reason)
-        return Difference(value, nothing, nothing, nothing)
+        undefined = Undefined(reason)
+        return Difference(value, undefined, undefined, undefined)
     drawn = second.draws.mean(axis=0) - first.draws.mean(axis=0)
     patients = _of_patients(drawn, first.patients)
     parts = [(patients, first.patients - 1)]
@@ -114,8 +114,8 @@ def difference(first: Estimate, second: Estimate) -> Difference:
         if abs(value) < 1e-12:
             return Difference(value, value, value, 1.0)
         # Were it certain, two patients could show anything.
-        nothing = Undefined("the difference is the same in every redrawn test part, which then says nothing about it")
-        return Difference(value, nothing, nothing, nothing)
+        undefined = Undefined("the difference is the same in every redrawn test part, which then says nothing about it")
+        return Difference(value, undefined, undefined, undefined)
     error = math.sqrt(total)
     margin = quantile((1 + LEVEL) / 2, freedom) * error
     return Difference(value, value - margin, value + margin, _two_sided(value / error, freedom))

@@ -73,7 +73,7 @@ def enter(block: dict, key: str, estimates: Mapping[str, Estimate]) -> None:
     intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
     block |= {key: mean, f"{key}_sd": sd, f"{key}_interval": intervals}
     undefined = block.setdefault("undefined", {})
-    undefined |= {name: why for name, why in ((key, reasons), (f"{key}_interval", no_interval)) if why}
+    undefined |= {name: reason for name, reason in ((key, reasons), (f"{key}_interval", no_interval)) if reason}
 
 
 def withdraw_certain(block: dict, key: str, differences: Mapping[str, Estimate]) -> None:
