@@ -37,6 +37,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     """The models' numbers beside each other, and what they show."""
     counted = next(iter(summary["models"].values())).get("macro", {}).get("findings")
     noun = "accuracy" if measure == "accuracy" else f"mean AUROC over {number(counted, 'finding')}"
+    noun += " judged here" if summary["not_judged"] and measure != "accuracy" else ""
     noun += " at threshold 0.5" if summary["threshold"]["asked"] and measure == "accuracy" else ""
     unit = " %" if measure == "accuracy" else ""
     values = [f"{figure(measure, value)}{unit} of {label(name)}" for name, value in reached.items()]

@@ -52,10 +52,9 @@ def card(written: Document, summary: dict) -> str:
 
 
 def places(study: Study) -> list[Path]:
-    """The folders that hold the card: the report's; of a single run by itself, on its own test part, the run's, too."""
-    single = (
-        len(study.results) == len(study.models) == 1 and study.external is None and study.results[0].views == (ITSELF,)
-    )
+    """The folders that hold the card: the report's; of a single run, judged whole on its own test part, its own too."""
+    alone = len(study.results) == len(study.models) == 1 and study.external is None
+    single = alone and study.results[0].views == (ITSELF,) and study.results[0].judged is None
     return [study.out, *([study.results[0].run.folder] if single else [])]
 
 

@@ -22,7 +22,7 @@ OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
 class Request(NamedTuple):
     """Folders of runs; the name of other data that they score, or None; views of an image; the report's folder.
 
-    `predictions` are other systems' files, by their names.
+    `predictions` are other systems' files, by their names; `labels` those that all is measured on, None for all.
     """
 
     folders: list[Path]
@@ -30,6 +30,7 @@ class Request(NamedTuple):
     views: tuple[View, ...]
     out: Path
     predictions: dict[str, Path]
+    labels: tuple[str, ...] | None
 
 
 def read(config: DictConfig) -> Request:
@@ -37,7 +38,7 @@ def read(config: DictConfig) -> Request:
 
     Raises:
         EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, a name that no
-            other system can have, or a place where no report can be.
+            other system can have, labels that are no list of names, or a place where no report can be.
         ThresholdError: no such rule, or not with this value.
     """
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
@@ -56,8 +57,16 @@ def read(config: DictConfig) -> Request:
     views_asked = views(**config.views)
     predictions = config.predictions
     predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
-    systems = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") or "other"
-    called = "-".join(filter(None, ["report", data, name(views_asked), systems if predictions else None]))
+    labels = _labels(config)
+    systems = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") if predictions else None
+    parts = [
+        "report",
+        data,
+        name(views_asked),
+        "-".join(labels or ())[:60],
+        (systems or "other") if predictions else None,
+    ]
+    called = "-".join(filter(None, parts))
     out = Path(config.out or common_parent(folders) / called)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
@@ -65,7 +74,7 @@ def read(config: DictConfig) -> Request:
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    return Request(folders, data, views_asked, out, predictions)
+    return Request(folders, data, views_asked, out, predictions, labels)
 
 
 def methods(config: DictConfig) -> tuple[str, ...]:
@@ -82,6 +91,17 @@ def methods(config: DictConfig) -> tuple[str, ...]:
     if not names or set(map(str, names)) - METHODS.keys():
         raise EvaluationError(f"explain={config.explain}: null, or one or several of {', '.join(METHODS)} are needed")
     return tuple(dict.fromkeys(names))
+
+
+def _labels(config: DictConfig) -> tuple[str, ...] | None:
+    if config.labels is None:
+        return None
+    labels = [*config.labels] if OmegaConf.is_list(config.labels) else [config.labels]
+    if not labels or not all(isinstance(label, str) for label in labels) or len({*labels}) < len(labels):
+        raise EvaluationError(
+            f"labels={config.labels}: null, or findings, each once, are needed: 'labels=[effusion,mass]'"
+        )
+    return tuple(labels)
 
 
 def common_parent(folders: list[Path]) -> Path:

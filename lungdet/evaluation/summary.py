@@ -25,6 +25,7 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.measure import Cuts, scored
 from lungdet.evaluation.statistics.thresholds import Threshold
+from lungdet.findings import TASKS
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,11 @@ def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
 def _thresholds(
     results: Sequence[Result], rule: str, at: float | None, asked: bool
 ) -> dict[Path, dict[str, Threshold]]:
-    """Each run's thresholds by its folder and by label, chosen on its own validation part."""
-    labels, named = results[0].labels, rule if at is None else f"{rule} {at}"
+    """Each run's thresholds by its folder and by label, chosen on its own validation part.
+
+    Those that are stored are of all that a run predicts, whatever is judged here.
+    """
+    labels, named = TASKS[results[0].run.config.task], rule if at is None else f"{rule} {at}"
     if all(result.views == (ITSELF,) for result in results):
         scope = "each run" if asked else "each run that has none"
         log.info("thresholds: rule %s on validation predictions, kept as thresholds.json in %s", named, scope)

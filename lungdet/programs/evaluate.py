@@ -49,9 +49,12 @@ def evaluate(config: DictConfig) -> None:
     from lungdet.evaluation.gathering import peers
     from lungdet.evaluation.gathering.families import Family, divided, require_one_part
     from lungdet.evaluation.gathering.gather import gather
+    from lungdet.evaluation.gathering.results import narrowed
 
-    folders, data, views, out, predictions = request.read(config)
+    folders, data, views, out, predictions, labels = request.read(config)
     results, skipped = gather(folders)
+    if labels is not None:
+        results = [narrowed(result, labels) for result in results]
     files = peers.read(predictions)
     if data is not None:
         require_one_part(results)

@@ -72,6 +72,10 @@ class PeerFile:
         self._require((values >= 0) & (values <= 1), names[0], needed)
         return Column(log_odds(values), names[0], certain)
 
+    def says(self, label: str) -> bool:
+        """Whether a column is of this label, whatever stands in it."""
+        return any(_meaning(str(name))[1] == label for name in self.rows.columns)
+
     def of(self, places: np.ndarray) -> "PeerFile":
         """These of its rows."""
         return PeerFile(self.path, self.images.iloc[places], self.rows.iloc[places])

@@ -17,6 +17,7 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peer_file import PeerFile
 from lungdet.evaluation.gathering.results import EvaluationError, Result
 from lungdet.evaluation.statistics.measure import lacking
+from lungdet.findings import FINDINGS
 from lungdet.page.wording import BASELINE_NAMES, MODEL_NAMES, label
 
 LONGEST = 60
@@ -38,7 +39,8 @@ class Facts(NamedTuple):
         others: see `rows`.
         by: how its images were told, of `NAMES`.
         columns: by label the column that was taken.
-        lacking: labels that it says nothing of, and that these images say nothing of either.
+        lacking: labels that it says nothing of, and that these images say nothing of either, or that nobody is judged
+            on.
         decisions: labels of which it has nothing but 0 and 1.
         certain: probabilities of exactly 0 or 1 by label, of those that are no decisions.
     """
@@ -184,10 +186,12 @@ def _on(replicate: Replicate, file: PeerFile) -> Peer:
     columns = {name: column for name in labels if (column := tested.column(name)) is not None}
     absent = [name for name in labels if name not in columns]
     if needed := [name for name in absent if len(labels) == 1 or lacking(test, name) is None]:
+        common = ",".join(name for name in labels if name in columns and lacking(test, name) is None)
+        remedy = f". Judge all models on what they have in common: 'labels=[{common}]'" if common else ""
         raise EvaluationError(
             f"{file.path}: no column says {', '.join(needed)}, which the runs predict on these images "
             f"(logit_{needed[0]}, probability_{needed[0]} or {needed[0]}); columns are "
-            f"{first_few(file.rows.columns, 20)}. Means over findings are compared over the same findings"
+            f"{first_few(file.rows.columns, 20)}{remedy}"
         )
     own = [column for column in test.columns if column.startswith(("logit_", "probability_"))]
     unknown = {f"target_{name}": np.float32("nan") for name in absent}
@@ -199,7 +203,7 @@ def _on(replicate: Replicate, file: PeerFile) -> Peer:
         len(file.rows) - len(test),
         by,
         {name: column.name for name, column in columns.items()},
-        absent,
+        [name for name in (labels if labels == ("abnormal",) else FINDINGS) if not file.says(name)],
         decisions,
         {name: count for name, count in certain.items() if count and name not in decisions},
     )

@@ -1,7 +1,7 @@
 """Results: the runs that are to be evaluated, with their predictions read and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -51,7 +51,8 @@ class Result:
     `lungdet.training.shortcuts`); `train`, a sample of the training images as large as validation; `degraded`, the test
     images made worse, one row an image, `degradation` and `level` (see `lungdet.data.serving.degrade`). `trials` are
     those of the search whose best the run is (see `trials.best`), itself among them. `views` are those of an
-    image whose mean its predictions of validation and test are.
+    image whose mean its predictions of validation and test are. `judged` are the labels that all is measured on, where
+    they are not all that the run predicts.
     """
 
     run: Run
@@ -62,11 +63,12 @@ class Result:
     degraded: pd.DataFrame | None = None
     trials: tuple[Trial, ...] = ()
     views: tuple[View, ...] = (ITSELF,)
+    judged: tuple[str, ...] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the run predicted: `abnormal`, or every finding."""
-        return TASKS[self.run.config.task]
+        """What is judged of the run: what it predicted, `abnormal` or every finding, or as many of them as `judged`."""
+        return self.judged or TASKS[self.run.config.task]
 
     @property
     def seed(self) -> int:
@@ -176,6 +178,17 @@ def read(run: Run) -> Result:
         train=None if train is None else check(train, labels, f"{source}, train predictions"),
         degraded=_of_test_images(run, "degraded_test", ["degradation", "level"], tables["test"], labels),
     )
+
+
+def narrowed(result: Result, labels: Sequence[str]) -> Result:
+    """The run judged on these labels alone.
+
+    Raises:
+        EvaluationError: it does not predict one of them.
+    """
+    if strange := [label for label in labels if label not in result.labels]:
+        raise EvaluationError(f"labels: {strange[0]}: {result.run.folder} predicts {', '.join(result.labels)}")
+    return replace(result, judged=tuple(label for label in result.labels if label in labels))
 
 
 def _table(run: Run, part: str) -> pd.DataFrame:

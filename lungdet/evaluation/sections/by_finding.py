@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.measure import Cuts, scored
+from lungdet.findings import TASKS
 from lungdet.page.document import Details, Figure, Table, Text
 from lungdet.page.marked import marked
 from lungdet.page.sentences import undefined
@@ -55,15 +56,32 @@ def tell(summary: dict) -> list:
 
 def measure(study: Study) -> dict:
     """What `of_model` finds, for every model that tells findings apart."""
+    not_judged = [name for name in TASKS[study.task] if name not in study.labels]
     if study.task == "abnormal":
-        return {}
-    return study.of_each(
+        return {"not_judged": not_judged}
+    findings = study.of_each(
         "findings",
         lambda model: of_model(study.models[model], study.cuts[model], study.stored(study.models[model]), study.draws),
     )
+    return {"not_judged": not_judged} | findings
 
 
-SECTION = Section("Finding by finding", measure=measure, tell=tell, claim=(12, 38, 39))
+def caveats(summary: dict) -> list[str]:
+    """What the runs predict and nobody is judged on."""
+    if not summary["not_judged"]:
+        return []
+    names = join([finding_name(finding) for finding in summary["not_judged"]])
+    return [f"By request (`labels`) nothing is measured of {names}, which the runs predict too, and no mean counts it."]
+
+
+SECTION = Section(
+    "Finding by finding",
+    measure=measure,
+    meanings={"not_judged": "findings that the runs predict and this evaluation was asked (`labels`) to leave out"},
+    tell=tell,
+    caveats=caveats,
+    claim=(12, 38, 39),
+)
 
 
 def _table(summary: dict, key: str, metrics: Sequence[str], notes: list[str]) -> Table:
@@ -93,12 +111,16 @@ def over(summary: dict) -> str:
     if not counted["findings"]:
         remark = "; ".join(f"{join(names)}: {reason}" for reason, names in _by_reason(counted["left_out"]).items())
         return f"No finding can be measured, so there is no mean over findings: {remark}."
-    return (
-        f"Means are over {counted['findings']} of {counted['of']} findings, each counting alike however rare it is; "
-        "the others lack images with or without them in the test part and are left out."
-        if counted["left_out"]
-        else f"Means are over all {counted['of']} findings, each counting alike however rare it is."
-    )
+    judged = number(counted["of"], "finding")
+    if summary["not_judged"]:
+        judged = f"the {judged} that `labels` asks for"
+    alike = "each counting alike however rare it is"
+    if counted["left_out"]:
+        return (
+            f"Means are over {counted['findings']} of {judged}, {alike}; the others lack images with or without "
+            "them in the test part and are left out."
+        )
+    return f"Means are over {'' if summary['not_judged'] else 'all '}{judged}, {alike}."
 
 
 def pictures(summary: dict) -> list[Figure]:

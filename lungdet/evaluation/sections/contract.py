@@ -119,7 +119,7 @@ class Study:
     def stored(self, replicates: Sequence[Tested]) -> list[dict[str, dict]]:
         """The thresholds of a model's runs as `thresholds.json` has them, by label."""
         return [
-            {label: threshold.as_dict() for label, threshold in self.thresholds[place].items()}
+            {label: self.thresholds[place][label].as_dict() for label in self.labels}
             for replicate in replicates
             for place in replicate.places
         ]

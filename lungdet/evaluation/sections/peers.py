@@ -42,9 +42,11 @@ def tell(summary: dict) -> list:
             f"log loss of a mistake among them is {CERTAIN:.0f} nats and not infinite."
         )
     for model, facts in peers.items():
-        if facts["lacking"]:
-            names = join([finding_name(finding) for finding in facts["lacking"]])
-            notes.append(f"{label(model)} says nothing of {names}, of which these images tell nothing either.")
+        reasons = {False: "of which these images tell nothing either", True: "which nobody is judged on"}
+        for beyond, reason in reasons.items():
+            names = [finding_name(name) for name in facts["lacking"] if (name in summary["not_judged"]) is beyond]
+            if names:
+                notes.append(f"{label(model)} says nothing of {join(names)}, {reason}.")
     table = Table(["System", "File", "Column", "Images told", "Rows", "Not tested"], rows, 4, notes)
     text = (
         f"{join([label(model) for model in peers])} {'is' if len(peers) == 1 else 'are'} judged by predictions of the "

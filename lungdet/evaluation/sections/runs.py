@@ -121,7 +121,7 @@ def _run(study: Study, part: str, result: Result) -> dict:
         "git": environment.get("git"),
         "start": _start(result),
         "origins": origins(result.run),
-        "threshold": chosen["abnormal"].as_dict()["value"] if len(study.labels) == 1 else None,
+        "threshold": chosen["abnormal"].as_dict()["value"] if study.task == "abnormal" else None,
         "test": {metric: _none(value) for metric, value in scores.items()},
     }
 

@@ -58,7 +58,7 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
     enter(block, "test", half)
     enter(block, "at_validation_threshold", chosen)
-    return Scores(block | ({"macro": over_which(tables[0], labels)} if len(labels) > 1 else {}), half)
+    return Scores(block | ({} if tuple(labels) == ("abnormal",) else {"macro": over_which(tables[0], labels)}), half)
 
 
 def enter(block: dict, key: str, estimates: Mapping[str, Estimate]) -> None:

@@ -170,8 +170,10 @@ def test_findings_are_spelt_as_others_spell_them_and_lack_only_what_these_images
     assert judged.facts.lacking == ["tuberculosis"]
     assert judged.facts.columns["pleural_thickening"] == "Pleural Thickening"
     fewer = write(table.drop(columns=["Effusion", "Hernia"]), tmp_path / "fewer.csv")  # no image has a hernia
-    with pytest.raises(InputError, match=r"no column says effusion, which .*compared over the same findings"):
+    with pytest.raises(InputError, match=r"no column says effusion, .*in common: 'labels=\[infiltration,nodule\]'$"):
         peer(fewer, tested)
+    common = peer(fewer, run_of(test, ("infiltration", "nodule")))
+    assert common.facts.lacking == ["effusion", "hernia", "tuberculosis"]
     hernia = peer(write(table.drop(columns="Hernia"), tmp_path / "rare.csv"), tested)
     assert hernia.facts.lacking == ["hernia", "tuberculosis"]
     assert hernia.test["target_hernia"].isna().all()  # so that nothing is measured of what it never said

@@ -11,6 +11,7 @@ from lungdet.evaluation import summary
 from lungdet.evaluation.gathering import models, peers
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import by_finding, by_part, calibrated, flattery, referral, subgroups
+from lungdet.findings import FINDINGS
 from lungdet.programs import evaluate
 from tests.calling import call
 from tests.fake_runs import fold_of, write_run
@@ -122,6 +123,28 @@ def test_a_file_that_lacks_images_is_refused_before_anything_is_written(report):
     assert done.returncode == 1
     assert "theirs/fewer.csv: 1 of the 200 tested images are missing: chestxray14/1_0000." in done.stderr
     assert not (runs / "report-fewer").exists()
+
+
+def test_a_system_of_fewer_findings_is_refused_with_the_override_that_judges_all_models_on_what_it_has(tmp_path):
+    run = write_run(tmp_path / "run", task="findings", skill=2)
+    own = pd.read_parquet(run / "predictions" / "test.parquet")
+    own[["image_id", "logit_nodule"]].to_csv(tmp_path / "nodules.csv", index=False)
+    words = [f"runs={run}", f"predictions={tmp_path}/nodules.csv", "draws=100"]
+    refused = call(evaluate, *words)
+    assert "no column says effusion, which the runs predict on these images" in refused.stderr
+    proposed = refused.stderr.strip().rpartition(": ")[2]
+    assert proposed == "'labels=[nodule]'"
+    done = call(evaluate, *words, proposed.strip("'"))
+    assert done.returncode == 0, done.stderr
+    assert "mean AUROC over 1 finding judged here is" in done.stdout
+    text = (tmp_path / "run" / "report-nodule-nodules" / "report.md").read_text()
+    assert "Means are over the 1 finding that `labels` asks for, each counting alike" in text
+    assert "By request (`labels`) nothing is measured of atelectasis, " in text
+    assert "nodules says nothing of atelectasis, " in text
+    assert {*json.loads((run / "thresholds.json").read_text())} == {*FINDINGS}  # of all that the run predicts
+    assert not (run / "MODEL_CARD.md").exists()
+    unknown = call(evaluate, *words, "labels=[nodule,asthma]")
+    assert f"labels: asthma: {run} predicts atelectasis, " in unknown.stderr
 
 
 def test_a_system_is_compared_with_the_models_that_are_no_controls_and_with_each_other():
