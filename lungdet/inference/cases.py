@@ -15,6 +15,7 @@ from lungdet.data.patients import is_placeholder, plain
 from lungdet.data.separator import separator
 from lungdet.data.store.images import SUFFIXES, is_image
 from lungdet.errors import InputError, first_few
+from lungdet.page.wording import number
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,9 @@ def _found(folder: Path) -> list[Path]:
             f"images={folder}: no image in this folder, no DICOM file and none called {', '.join(SUFFIXES)}"
         )
     if ignored:
+        files_ignored = number(len(ignored), "file")
         log.info(
-            "%s: %d files are no images by their names and are no DICOM: %s",
-            folder,
-            len(ignored),
-            first_few(ignored, 3),
+            "%s: %s left out, neither an image by its name nor DICOM: %s", folder, files_ignored, first_few(ignored, 3)
         )
     return files
 

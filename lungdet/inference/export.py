@@ -57,6 +57,8 @@ def export(
     """
     _require_choices(format, precision, test_images, out)
     require_writable("out", out)
+    if out.exists():
+        log.info("%s: a file is there already, and is going to be replaced", out)
     _, build, pack, open_file = FORMATS[format]
     graph = Graph(model)
     try:
@@ -97,7 +99,10 @@ def _require_choices(format: str, precision: str, test_images: int, out: Path) -
         raise InputError(f"precision={precision}: only format=onnx has it, and format={format} is asked for")
     require_whole("test_images", test_images, 1)
     if out.suffix != FORMATS[format].suffix:
-        raise InputError(f"out={out}: a name that ends in {FORMATS[format].suffix} is needed for format={format}")
+        others = ", ".join(f"{kind.suffix} is format={name}" for name, kind in FORMATS.items() if name != format)
+        raise InputError(
+            f"out={out}: a name that ends in {FORMATS[format].suffix} is needed for format={format}; {others}"
+        )
     if out.is_dir():
         raise InputError(f"out={out}: a folder has this name")
 

@@ -99,7 +99,7 @@ class Model:
         place = pd.Index(table["image_id"]).get_indexer(scored["image"])
         predictions = self.judged(scored[~unreadable].iloc[np.argsort(place[~unreadable])])
         if flagged := int(predictions["flagged"].sum()):
-            log.warning("%d of %d images are flagged: unlike those that the run knows", flagged, len(predictions))
+            log.warning("%d of %d images flagged: unlike those that the run knows", flagged, len(predictions))
         predictions.attrs["excluded"] = dict(scored.loc[unreadable, ["image", "reason"]].to_numpy().tolist())
         return predictions
 

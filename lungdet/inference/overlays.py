@@ -61,7 +61,7 @@ def draw(
     drawn = {int(picture.name.partition("-")[0]) for picture in folder.iterdir()}
     rank = dict(zip(ranked, range(1, len(ranked) + 1), strict=True))
     if drawn:
-        log.info("going on: %s of %s overlays are drawn", f"{len(drawn):,}", f"{len(rank):,}")
+        log.info("going on: %s of %s overlays drawn", f"{len(drawn):,}", f"{len(rank):,}")
     missing = table["image_id"].map(lambda name: name in rank and rank[name] not in drawn)
     table = table[table["patient_id"].isin(table.loc[missing, "patient_id"])]  # with the visits that they are read with
     if table.empty:

@@ -45,7 +45,7 @@ class Parts:
         Raises:
             InputError: one does already; or as above.
         """
-        folder = out.with_name(out.name + PARTIAL)
+        folder = _folder(out)
         make_folder(folder)
         lock = FileLock(folder / ".lock")
         try:
@@ -56,6 +56,11 @@ class Parts:
             yield cls(folder, request)
         finally:
             lock.release()
+
+    @staticmethod
+    def begun(out: Path) -> bool:
+        """Whether there are some of the file `out`."""
+        return _folder(out).is_dir()
 
     def finished(self, number: int) -> pd.DataFrame | None:
         """A piece, if it was written."""
@@ -73,6 +78,10 @@ class Parts:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.parquet"
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(out.name + PARTIAL)
 
 
 def digest(lines: list[str]) -> str:

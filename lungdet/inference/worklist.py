@@ -49,8 +49,8 @@ def write(
         How many images could not be read.
 
     Raises:
-        InputError: nothing to predict, another ending of `out`, parts of another request beside it, another process
-            that writes it, or something else in the place of `<out>.overlays`.
+        InputError: nothing to predict, another ending of `out`, `out` is the table of images, parts of another request
+            beside it, another process that writes it, or something else in the place of `<out>.overlays`.
     """
     require_whole("batch_size", batch_size, 1)
     if workers is not None:
@@ -59,12 +59,16 @@ def write(
         raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
     if out.is_dir():
         raise InputError(f"out={out}: a folder has this name")
+    if out.exists() and images.exists() and out.samefile(images):
+        raise InputError(f"out={out}: this is the table of images; name another file")
     pictures = out.with_name(out.name + ".overlays")
     if pictures.is_symlink() or pictures.is_file():
         raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
     table = cases.read(images, model.series)
     pieces = cases.pieces(table, model.piece(batch_size))
     require_writable("out", out)
+    if out.exists() and not Parts.begun(out):
+        log.info("%s: a file is there already, and is going to be replaced", out)
     with Parts.locked(out, _request(model, pieces, batch_size, overlays)) as parts:
         scored = _scored(model, pieces, parts, batch_size, workers)
         ranked, excluded = _written(model, scored, out)
@@ -95,7 +99,8 @@ def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], 
     _save(ranked, out)
     log.info("%s: %s of %s images, the most suspicious first", out, f"{len(ranked):,}", f"{len(scored):,}")
     if flagged := int(ranked["flagged"].sum()):
-        log.warning("%s of them are flagged: unlike the images that the run knows", f"{flagged:,}")
+        count = f"{flagged:,} of {len(ranked):,}"
+        log.warning("%s images flagged: unlike those that the run knows", count)
     return ranked["image"].tolist(), len(excluded)
 
 
@@ -107,7 +112,7 @@ def _scored(
     missing = [number for number in range(len(pieces)) if number not in finished]
     count, done = sum(map(len, pieces)), sum(map(len, finished.values()))
     if done:
-        log.info("going on: %s of %s images are done", f"{done:,}", f"{count:,}")
+        log.info("going on: %s of %s images done", f"{done:,}", f"{count:,}")
     with progress("predicting images", count, done) as advance:
         stream = model.stream([pieces[number] for number in missing], batch_size, workers) if missing else ()
         for number, part in zip(missing, stream, strict=True):

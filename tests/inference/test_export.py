@@ -128,7 +128,7 @@ def test_a_file_of_visits_computes_what_the_run_does_and_says_what_it_is(clinic:
 
 
 def test_a_file_is_checked_on_noise_where_the_images_are_gone(
-    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = lungdet.load([run_of(clinic, "rows"), run_of(clinic, "visits")])
 
@@ -140,6 +140,9 @@ def test_a_file_is_checked_on_noise_where_the_images_are_gone(
     assert (facts["checked"]["images"], facts["checked"]["log_odds"] < export.TOLERANCE) == ("noise", True)
     assert reopened(tmp_path / "both.pt", "torchscript")[1] == facts
     assert "images of noise" in export.sentences(facts, tmp_path / "both.pt")[1]
+    caplog.set_level("INFO")
+    export.export(model, tmp_path / "both.pt", "torchscript")
+    assert f"{tmp_path}/both.pt: a file is there already, and is going to be replaced" in caplog.text
     with pytest.raises(InputError, match="int8 is set by the run's validation images, and they cannot be read"):
         export._validation(model)
 
@@ -167,7 +170,12 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(clinic: P
     for format, precision, name, message in (
         ("exported", "fp16", "a.pt2", "only format=onnx has it, and format=exported is asked for"),
         ("onnx", "fp8", "a.onnx", "precision=fp8: one of fp32, fp16, int8"),
-        ("onnx", "fp32", "a.pt", "a name that ends in .onnx is needed for format=onnx"),
+        (
+            "onnx",
+            "fp32",
+            "a.pt",
+            r"in .onnx is needed for format=onnx; \.pt is format=torchscript, \.pt2 is format=exported$",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             export.export(model, tmp_path / name, format, precision)

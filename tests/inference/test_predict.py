@@ -158,7 +158,7 @@ def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was
     assert f"out={tmp_path}/list.csv: another process is writing it" in refused.stderr
     done = call(predict, *words, "batch_size=16")
     assert done.returncode == predict.SOME_UNREADABLE, done.stderr
-    assert "going on: 32 of 50 images are done" in done.stdout
+    assert "going on: 32 of 50 images done" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"list.csv", "list.csv.excluded.csv"}
     excluded = pd.read_csv(tmp_path / "list.csv.excluded.csv")
     assert excluded["image"].tolist() == [f"{clinic}/0/cut.png", f"{clinic}/0/deep.tif"]
@@ -193,10 +193,10 @@ def test_images_unlike_the_runs_own_are_flagged_and_nothing_is_where_no_referenc
     table = radiographs.predict([like, 4095 - like, half])
     assert table["flagged"].tolist() == [0, 1, 1]
     assert (table["unlike"] > 1).tolist() == [False, True, True]
-    assert "2 of 3 images are flagged: unlike those that the run knows" in caplog.text
+    assert "2 of 3 images flagged: unlike those that the run knows" in caplog.text
     cv2.imwrite(str(tmp_path / "inverted.png"), 4095 - like)
     done = call(predict, f"run={single}", f"images={tmp_path}/inverted.png", f"out={tmp_path}/list.csv")
-    assert "1 of them are flagged" in done.stdout
+    assert "1 of 1 images flagged: unlike" in done.stdout
     kept = single / "reference.npz"
     whole = kept.read_bytes()
     kept.write_bytes(whole[:300])
@@ -294,7 +294,7 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     assert "with other overlays" in call(predict, *words[:3]).stderr
     with monkeypatch.context() as patch:
         patch.setattr(model.Model, "stream", None)
-        assert "going on: 2 of 3 overlays are drawn" in output(predict, *words)
+        assert "going on: 2 of 3 overlays drawn" in output(predict, *words)
     ranked = pd.read_csv(tmp_path / "list.csv")
     names = [f"{rank}-{Path(image).stem}.png" for rank, image in zip(ranked["rank"], ranked["image"], strict=True)]
     assert sorted(path.name for path in pictures.iterdir()) == sorted(names)
@@ -337,5 +337,10 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     numbers = [words[0], f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv"]
     output(predict, *numbers, "overlays=gradcam")
     assert [path.name for path in (tmp_path / "n.csv.overlays").iterdir()] == ["1-0001.png"]
-    output(predict, *numbers)  # whose ranks the pictures of another command do not tell
+    (tmp_path / "0001.csv").write_text("path\n0001\n")
+    own = call(predict, words[0], f"images={tmp_path}/0001.csv", f"out={tmp_path}/../{tmp_path.name}/0001.csv")
+    assert "this is the table of images; name another file" in own.stderr
+    assert "n.csv: a file is there already, and is going to be replaced" in output(
+        predict, *numbers
+    )  # whose ranks the pictures of another command do not tell
     assert not (tmp_path / "n.csv.overlays").exists()

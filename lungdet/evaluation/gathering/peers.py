@@ -18,7 +18,7 @@ from lungdet.evaluation.gathering.peer_file import PeerFile
 from lungdet.evaluation.gathering.results import EvaluationError, Result
 from lungdet.evaluation.statistics.measure import lacking
 from lungdet.findings import FINDINGS
-from lungdet.page.wording import BASELINE_NAMES, MODEL_NAMES, label
+from lungdet.page.wording import BASELINE_NAMES, MODEL_NAMES, label, number
 
 LONGEST = 60
 """Letters of a name, which stands at the head of columns."""
@@ -226,7 +226,7 @@ def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
     if known < len(expected):
         missing = images[~expected.isin(names)]
         raise EvaluationError(
-            f"{file.path}: {len(missing):,} of the {len(images):,} tested images are missing: {first_few(missing)}. It "
+            f"{file.path} lacks {len(missing):,} of the {len(images):,} tested images: {first_few(missing)}. It "
             f"names {len(names):,} images as {first_few(file.images, 2)}; every tested image is needed"
         )
     if (ambiguous := expected.duplicated(keep=False)).any():
@@ -238,7 +238,7 @@ def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
     if (repeated := tested.duplicated()).any():
         places = file.images[tested.index[repeated]]
         raise EvaluationError(
-            f"{file.path}: {int(repeated.sum()):,} rows are of tested images that stand there already: "
+            f"{file.path} names tested images again in {number(int(repeated.sum()), 'row')}: "
             f"{first_few(places)}; one row an image is needed"
         )
     return tested.index[pd.Index(tested).get_indexer(expected)].to_numpy(), by

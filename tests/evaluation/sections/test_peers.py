@@ -121,7 +121,7 @@ def test_a_file_that_lacks_images_is_refused_before_anything_is_written(report):
     table[1:].to_csv(runs.parent / "theirs" / "fewer.csv", index=False)
     done = call(evaluate, f"runs={runs}", "predictions=theirs/fewer.csv", cwd=runs.parent)
     assert done.returncode == 1
-    assert "theirs/fewer.csv: 1 of the 200 tested images are missing: chestxray14/1_0000." in done.stderr
+    assert "theirs/fewer.csv lacks 1 of the 200 tested images: chestxray14/1_0000." in done.stderr
     assert not (runs / "report-fewer").exists()
 
 
