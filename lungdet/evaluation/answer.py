@@ -9,6 +9,8 @@ CALLED = ("recall", "specificity")
 """What a rule for thresholds weighs against each other."""
 MOST_QUOTED = 3
 """So many comparisons are quoted in the answer; of more it says how many there are."""
+MOST_NAMED = 4
+"""So many models are named in it, likewise."""
 
 
 def answer(summary: dict) -> str:
@@ -63,6 +65,8 @@ def _as_asked(summary: dict) -> str:
         return ""
     key, at = next(iter(thresholds_of(summary).items()))
     reached = []
+    if len(summary["models"]) > MOST_NAMED:  # the table beside it says it
+        return ""
     for model, block in summary["models"].items():
         values = {metric: block[key][metric] for metric in CALLED}
         if "peer" in block and {*values.values()} == {None}:
@@ -81,7 +85,10 @@ def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:
     constant = f"{name.replace('_', '-')}, which reads no image, has {percent(trivial)}"
     if not missed:
         return f"{constant.capitalize()}."
-    return f"{join(missed)} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
+    if len(missed) == len(accuracy) > MOST_NAMED:
+        return f"None of the {len(missed)} models beats a trivial answer: {constant}."
+    who = join(missed) if len(missed) <= MOST_NAMED else f"{len(missed)} of {len(accuracy)} models"
+    return f"{who} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
 
 
 def seeds(summary: dict) -> str:

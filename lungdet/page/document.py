@@ -283,7 +283,8 @@ def _inline(page: jinja2.runtime.Context, text: str) -> Markup:
 @jinja2.pass_context
 def _cell(page: jinja2.runtime.Context, text: str) -> Markup:
     # Of a str: what is put into a Markup is escaped.
-    return Markup(_INTERVAL.sub(_BELOW, _inline_html(text, page["document"].leads)))
+    cell = _INTERVAL.sub(_BELOW, _inline_html(text, page["document"].leads))
+    return Markup(_SETTING.sub(lambda words: re.sub("[_=]", r"\g<0><wbr>", words[0]), cell))
 
 
 _MARKUP = re.compile(r"`(?P<code>[^`]+)`|\[(?P<words>[^\[\]]+)\]\((?P<target>[\w-]+\.html|(?:[\w-]+\.html)?#[\w-]+)\)")
@@ -340,6 +341,8 @@ def _unformulated(cell: str) -> str:
 
 _NUMBER = re.compile(r"[-+](\d|\.\d)([\d.,%± \[\]-]|to|no interval)*")
 _INTERVAL = re.compile(r" \[((?:[-+−]?[\d.,]+ to [-+−]?[\d.,]+)|no interval)\]")
+_SETTING = re.compile(r"(?<![\w.\"])[\w.]+=(?!\")")
+"""The key of a setting, `learning_rate=`, which a narrow column may break between its words; no attribute of a tag."""
 _BELOW = r'<span class="interval">[\1]</span>'
 """An interval stands below its number, so that a table of them fits a page."""
 

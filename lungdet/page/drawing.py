@@ -48,7 +48,8 @@ def legend(figure: Figure, plot: Axes) -> None:
     # matplotlib lists lines before error bars; the models come first.
     order = sorted(range(len(names)), key=lambda i: names[i].startswith("always "))
     handles, names = [handles[i] for i in order], [names[i] for i in order]
-    figure.legend(handles, names, loc="outside lower left", ncols=1, handlelength=1.6)
+    size = min(11, 560 / max(map(len, names)))  # the longest name has the figure's width
+    figure.legend(handles, names, loc="outside lower left", ncols=1, handlelength=1.6, fontsize=size)
 
 
 def svg(figure: Figure, name: str) -> str:

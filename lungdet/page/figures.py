@@ -64,24 +64,28 @@ def dots(
     """
     strokes, place = strokes or {}, np.arange(len(rows))[::-1].astype(float)
     entries = len(marks) + len(strokes) if len(marks) + len(strokes) > 1 else 0
-    long = max(map(len, rows)) > LONG
+    longest = max(map(len, rows))
+    long = longest > LONG  # names stand above their marks, which have the width then
+    name_height, height = 0.2 * long, max(0.28, 0.14 * len(marks)) + 0.2 * long  # inches a row
+    middle = place - name_height / height / 2
     with plt.rc_context(STYLE):
-        figure, plot = axes(0.9 + (max(0.28, 0.14 * len(marks)) + 0.2 * long) * len(rows), entries)
+        figure, plot = axes(0.9 + height * len(rows), entries)
         if line is not None:
-            plot.axvline(line, color=FAINT if line else INK, linestyle=":" if line else "-", linewidth=1.5)
+            style = {"color": FAINT if line else INK, "linestyle": ":" if line else "-", "linewidth": 1.5}
+            plot.vlines([line] * len(rows), place - 0.6, place + 0.5 - name_height / height, **style)
         shift = shifts(len(marks), 0.24)
         for number, (entry, of_entry) in enumerate(marks.items()):
             value, *spread = zip(*of_entry, strict=True)
             style = {"color": colour_of(number), "fmt": marker_of(number), "markersize": 6, "capsize": 3}
-            plot.errorbar(value, place + shift[number], xerr=spread, label=entry, **style)
+            plot.errorbar(value, middle + shift[number], xerr=spread, label=entry, **style)
         for pattern, (entry, values) in zip(("-", ":"), strokes.items(), strict=False):
-            plot.vlines(values, place - 0.38, place + 0.38, color=INK, linestyle=pattern, label=entry)
+            plot.vlines(values, middle - 0.38, middle + 0.38, color=INK, linestyle=pattern, label=entry)
         plot.set(ylim=(-0.6, len(rows) - 0.4), xlabel=axis, **({"xlim": limits} if limits else {}))
         plot.locator_params(axis="x", nbins=6)
-        plot.set_yticks(place, [""] * len(rows) if long else rows)
-        for row, y in zip(rows, place, strict=True) if long else ():  # above its marks, which have the width then
-            style = {"va": "center", "fontsize": min(9, 540 / len(row)), "transform": plot.get_yaxis_transform()}
-            plot.text(0.01, y + 0.36, row, **style).set_in_layout(False)
+        plot.set_yticks(middle, [""] * len(rows) if long else rows)
+        for row, y in zip(rows, place + 0.5 - name_height / height / 2, strict=True) if long else ():
+            style = {"va": "center", "fontsize": min(9, 540 / longest), "transform": plot.get_yaxis_transform()}
+            plot.text(0.01, y, row, **style).set_in_layout(False)
         plot.grid(axis="y", visible=False)
         if entries:
             legend(figure, plot)
@@ -257,8 +261,10 @@ def losses(models: Mapping[str, Sequence[pd.DataFrame]], lines: Mapping[str, str
             for table in tables:
                 epochs, val = table["epoch"] + 1, table["val/loss"]
                 for loss, line in lines.items():
-                    plot.plot(epochs, table[loss], line, color=colour, linewidth=1.2, label=name)
-                    name = None
+                    plot.plot(
+                        epochs, table[loss], line, color=colour, linewidth=1.2, label=name if line == "-" else None
+                    )
+                name = None
                 if val.notna().any():
                     plot.plot(epochs[val.idxmin()], val.min(), "o", color=colour, markersize=5)
         plot.set(xlabel="epoch", ylabel="loss")

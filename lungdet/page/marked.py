@@ -6,6 +6,14 @@ from lungdet.page import figures
 from lungdet.page.document import Figure
 from lungdet.page.wording import cell, figure, listed
 
+MOST = 8
+"""Marks of more models in a row, or of more rows in a model's, nobody tells apart."""
+
+
+def legible(models: Mapping[str, Mapping[str, dict]]) -> bool:
+    """Whether a figure of them can be read: there are few models, or few rows, which then take each other's place."""
+    return len(models) <= MOST or len(next(iter(models.values()))) <= MOST
+
 
 def marked(
     name: str,
@@ -22,7 +30,8 @@ def marked(
     Args:
         name: of its file.
         title: what it shows.
-        models: by entry of the legend and row the block that the metric stands in under `key`.
+        models: by entry of the legend and row the block that the metric stands in under `key`; of many models each is
+            a row, and the legend has the rows.
         caption: how to read it.
         metric: see `models`.
         key: see `models`.
@@ -30,6 +39,9 @@ def marked(
         drawing: further arguments of `figures.dots`.
     """
     rows = list(next(iter(models.values())))
+    if len(models) > MOST:
+        models = {row: {entry: of_row[row] for entry, of_row in models.items()} for row in rows}
+        rows = list(models[rows[0]])
     marks = {entry: [figures.reach(of_row[row], key, metric) for row in rows] for entry, of_row in models.items()}
     words = {
         row: [f"{entry} {_words(of_row[row], key, metric)}".strip() for entry, of_row in models.items()] for row in rows

@@ -52,11 +52,13 @@ def label(model: Named) -> str:
 def setting(key: str, value: object) -> str:
     """A setting as a text calls it: of `FLAGS` a word where it is set, and nothing where not; of a class its name.
 
-    `schedule=OneCycleLR`.
+    `schedule=OneCycleLR`. Of the model's own keys the group is left out: `dropout=0.1`.
     """
     if key in FLAGS:
         return FLAGS[key] if value is True else ""
-    return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}" if "_target_" in key else f"{key}={value}"
+    if key.endswith("_target_"):
+        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    return f"{key.removeprefix('model.')}={value}"
 
 
 def finding_name(finding: str) -> str:

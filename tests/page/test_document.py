@@ -226,10 +226,15 @@ def test_a_section_of_any_length_of_name_has_its_table_in_a_file(tmp_path):
     assert len(list((tmp_path / "tables").glob("xxx*.csv"))) == 1
 
 
-def test_an_interval_stands_below_its_number_on_the_page():
+def test_an_interval_stands_below_its_number_on_the_page_and_a_setting_may_be_broken_between_its_words():
     page = html(
-        Document("title", "answer", [Section("Results", [Table(["Model", "AUROC"], [["a", "0.8 [0.7 to 0.9]"]])])])
+        Document(
+            "title",
+            "answer",
+            [Section("Results", [Table(["Model", "AUROC"], [["a_b weight_decay=<i>", "0.8 [0.7 to 0.9]"]])])],
+        )
     )
+    assert ">a_b weight_<wbr>decay=<wbr>&lt;i&gt;</td>" in page
     assert '0.8<span class="interval">[0.7 to 0.9]</span></td>' in page
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lungdet.page import figures
 from lungdet.page.drawing import colour_of, marker_of
-from lungdet.page.marked import marked
+from lungdet.page.marked import legible, marked
 
 POINT = {"test": {"auroc": 0.8}, "test_interval": {"auroc": (0.7, 0.85)}}
 BARE = {"test": {"auroc": None}, "test_interval": {"auroc": None}}
@@ -53,3 +53,11 @@ def test_a_marked_figure_says_its_numbers_in_words():
 
 def test_no_two_of_many_models_are_drawn_alike():
     assert len({(colour_of(number), marker_of(number)) for number in range(64)}) == 64
+
+
+def test_of_many_models_each_is_a_row_of_a_marked_figure():
+    models = {f"CNN {number}": {"all": POINT, "few": BARE} for number in range(9)}
+    assert legible(models)
+    drawn = marked("areas", "AUROC by group", models, "A caption.")
+    assert drawn.alt.startswith("CNN 0: all 0.800 [0.700 to 0.850], few undefined; CNN 1: all 0.800")
+    assert not legible({name: dict.fromkeys(map(str, range(9)), POINT) for name in models})

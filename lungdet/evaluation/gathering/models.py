@@ -100,10 +100,10 @@ def group(results: Sequence[Result]) -> tuple[dict[Model, list[Replicate]], list
 
 
 def pairs(models: Mapping[Model, Mapping[str, str]]) -> list[tuple[Model, Model]]:
-    """Which models are compared: each with the CNN-LSTM of its settings, a control with that which it is most like.
+    """Which models are compared: each with the CNN-LSTM of its settings that it is most like, and none is left out.
 
-    Without a CNN-LSTM, a control being none, those alike in every setting but their class; where none are, each with
-    each.
+    Of a grid of dropout rates, say, each CNN meets the CNN-LSTM of its own rate, and not every other one. Without a
+    CNN-LSTM, a control being none, those alike in every setting but their class; where none are, each with each.
 
     Args:
         models: each one's configuration, see `identity`.
@@ -116,13 +116,22 @@ def pairs(models: Mapping[Model, Mapping[str, str]]) -> list[tuple[Model, Model]
         keys = (a.keys() & b.keys()) - {"split", *FLAGS}
         return sum(a[key] != b[key] for key in keys if key.startswith("model.") is network)
 
-    with_lstm = []
-    for model in [model for model in models if model.role != "cnn_lstm"]:
-        partners = [lstm for lstm in models if lstm.role == "cnn_lstm" and not unlike(model, lstm)]
-        if model.role in CONTROLS:
-            least = min((unlike(model, lstm, network=True) for lstm in partners), default=0)
-            partners = [lstm for lstm in partners if unlike(model, lstm, network=True) == least]
-        with_lstm += [(model, lstm) for lstm in partners]
+    lstms = [model for model in models if model.role == "cnn_lstm"]
+    apart = {
+        (model, lstm): unlike(model, lstm, network=True)
+        for model in models
+        for lstm in lstms
+        if model.role != "cnn_lstm" and not unlike(model, lstm)
+    }
+    least: dict[Model, int] = {}
+    for (model, lstm), count in apart.items():
+        for one in (model,) if model.role in CONTROLS else (model, lstm):  # a CNN-LSTM needs no control of its own
+            least[one] = min(count, least.get(one, count))
+    with_lstm = [
+        (model, lstm)
+        for (model, lstm), count in apart.items()
+        if count == least[model] or (model.role not in CONTROLS and count == least[lstm])
+    ]
     classes = {model: configuration["model._target_"] for model, configuration in models.items()}
     by_class = [pair for pair in every if classes[pair[0]] != classes[pair[1]] and not unlike(*pair)]
     return with_lstm or by_class or every

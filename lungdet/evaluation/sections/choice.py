@@ -17,6 +17,8 @@ RULE = (
     "reason than that. None shown is not the same as none."
 )
 NOT_MEASURED = "not measured"
+MOST_QUOTED = 3
+"""So many comparisons are told one by one, whatever they show."""
 
 
 def tell(summary: dict) -> list:
@@ -43,8 +45,20 @@ def without_controls(summary: dict) -> dict:
 def advised(
     summary: dict, comparisons: Sequence[dict], metrics: Sequence[str], called: Callable[[str], str] = label
 ) -> str:
-    """Which model each of these comparisons speaks for, and why; or that there is none."""
-    return "; ".join(preferred(summary, comparison, metrics, called) for comparison in comparisons) or NOT_MEASURED
+    """Which model each of these comparisons speaks for, and why; or that there is none.
+
+    Of many the ones that show nothing are counted.
+    """
+    quoted = [*comparisons]
+    if len(comparisons) > MOST_QUOTED:
+        quoted = [pair for pair in comparisons if any(sentences.significant(pair, metric) for metric in metrics)]
+    clauses = [preferred(summary, comparison, metrics, called) for comparison in quoted]
+    if without := len(comparisons) - len(quoted):
+        names = join([in_a_sentence(metric) for metric in metrics], "or")
+        clauses.append(
+            f"the cheaper one in {without} of {len(comparisons)} comparisons, where no difference in {names} is shown"
+        )
+    return "; ".join(clauses) or NOT_MEASURED
 
 
 def preferred(summary: dict, comparison: dict, metrics: Sequence[str], called: Callable[[str], str] = label) -> str:

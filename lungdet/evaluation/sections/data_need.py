@@ -110,8 +110,6 @@ def show(summary: dict, study: Study) -> list:
     """Losses epoch by epoch, and the gap between training and validation, which learning curves have already."""
     words = [] if sweep(summary, "train_fraction").varies else gap.tell(summary)
     picture = history.pictures(study)
-    if len(summary["models"]) > history.MOST:
-        return [*words, Details("Loss by epoch", picture)] if picture else words
     return [Columns([picture, words])] if picture and words else [*picture, *words]
 
 

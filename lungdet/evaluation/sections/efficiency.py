@@ -11,6 +11,8 @@ from lungdet.page.wording import duration, label, number, optional
 
 COSTS = ("parameters", "fit_seconds", "epochs", "best_epoch", "images_per_second", "peak_memory_bytes")
 """What runs record of their training."""
+MOST_COLUMNS = 4
+"""Of more models a table is wider than a page."""
 VISIBLE = 2
 """So many of these rows are not folded."""
 WIDE = 0.2
@@ -33,8 +35,8 @@ def tell(summary: dict) -> list:
         rows.append([title, *["not measured" if "reason" in cost else cell(cost) for cost in costs]])
     columns = ["Cost", *[label(name) for name in models]]
     of_runs = [[title, *map(cell, models.values())] for title, cell in _RECORDED.items()]
-    recorded = Details("What else the runs recorded", [Table(columns, of_runs[VISIBLE:])])
-    table = Table(columns, rows + of_runs[:VISIBLE])
+    recorded = Details("What else the runs recorded", [_laid(columns, of_runs[VISIBLE:])])
+    table = _laid(columns, rows + of_runs[:VISIBLE])
     if "reason" in efficiency:
         reason = f"Speed, latency and memory side by side are not measured: {efficiency['reason']}."
         return [Text(reason), table, recorded]
@@ -112,6 +114,13 @@ _RECORDED: dict[str, Callable[[dict], str]] = {
     "Hardware": lambda block: ", ".join(block["hardware"]),
 }
 """What the runs themselves recorded, reading images included; means over runs."""
+
+
+def _laid(columns: list[str], rows: list[list[str]]) -> Table:
+    """A column a model, or of many a row."""
+    if len(columns) - 1 <= MOST_COLUMNS:
+        return Table(columns, rows)
+    return Table(["Model", *[row[0] for row in rows]], [list(cells) for cells in zip(columns, *rows, strict=True)][1:])
 
 
 def _parameters(cost: dict, block: dict) -> str:

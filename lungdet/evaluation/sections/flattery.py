@@ -11,7 +11,7 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.page.document import Caution, Details, Table
 from lungdet.page.sentences import undefined
-from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, points, value
+from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, number, points, value
 
 SOUGHT = {
     "youden": ("balanced_accuracy",),
@@ -20,6 +20,8 @@ SOUGHT = {
     "specificity": ("specificity", "recall"),
 }
 """What each rule promises or makes large; `fixed` chooses nothing."""
+MOST_QUOTED = 3
+"""So many models are quoted; the table has all."""
 PICKED = {
     "at_half": "0.5",
     "at_validation_threshold": "picked on validation",
@@ -67,7 +69,9 @@ def tell(summary: dict) -> list:
             rows.append([label(model), words, *cells])
             reasons |= dict.fromkeys(block["undefined"].get(key, {}).values())
     claims = [words for model, block in blocks.items() if (words := _claimed(model, block, SOUGHT[rule]))]
-    clause = f" With thresholds picked by the rule `{rule}` on the test labels: {'; '.join(claims)}." if claims else ""
+    further = f"; and {number(len(claims) - MOST_QUOTED, 'further model')}" if len(claims) > MOST_QUOTED else ""
+    named = f"{'; '.join(claims[:MOST_QUOTED])}{further}"
+    clause = f" With thresholds picked by the rule `{rule}` on the test labels: {named}." if claims else ""
     warning = (
         f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{clause} "
         "Such a number has seen the answers."

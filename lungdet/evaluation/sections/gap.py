@@ -10,13 +10,15 @@ from lungdet.evaluation.statistics.estimates import minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking, withdraw_certain
 from lungdet.page import sentences
-from lungdet.page.document import Details, Items, Table
+from lungdet.page.document import Details, Table, items
 from lungdet.page.sentences import THESE_RUNS
 from lungdet.page.wording import difference, in_a_sentence, join, label, metric_name, number, with_interval
 
 METRICS = ("accuracy", "auroc", "log_loss")
 """What gaps are measured in. Of the loss the smaller is the better: there overfitting is a gap below 0."""
 QUOTED = METRICS[:2]
+MOST_QUOTED = 4
+"""So many sentences are not folded."""
 STUDIED = ["cnn", "cnn_lstm"]
 SIDES = ("in training", "in validation")
 
@@ -118,7 +120,10 @@ def tell(summary: dict) -> list:
             f"{label(model)}'s {noun}: {cell(block, 'accuracy')} points of accuracy, {cell(block, 'auroc')} of AUROC."
             for model, block in blocks.items()
         ]
-    return [Items(quoted), Details("The gap, metric by metric", [Table(columns, rows, 2, notes)])]
+    return [
+        *items(quoted, MOST_QUOTED, "sentence"),
+        Details("The gap, metric by metric", [Table(columns, rows, 2, notes)]),
+    ]
 
 
 def unmeasured(summary: dict) -> list[Unmeasured]:

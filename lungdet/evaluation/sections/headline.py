@@ -85,11 +85,11 @@ def measure_by_dataset(study: Study) -> dict:
 def lead(summary: dict, study: Study) -> list[Block]:
     """The first screen: the table at the threshold asked for, ROC beside it, and how the models differ."""
     threshold, further = thresholds_of(summary)
-    if summary["task"] != "abnormal":
-        ranked = by_finding.pictures(summary)
-    elif len(study.models) > MOST_CURVES:
+    if len(study.models) > MOST_CURVES:
         models = {"": {label(model): block for model, block in summary["models"].items()}}
         ranked = [marked("auroc", "AUROC by model", models, "With 95 % intervals. Dotted: chance.")]
+    elif summary["task"] != "abnormal":
+        ranked = by_finding.pictures(summary)
     else:
         ranked = [_curves(summary, study, "roc")]
     beside = [differences.forest(summary)] if summary["comparisons"] else [_metrics(summary, threshold)]

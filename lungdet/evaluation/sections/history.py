@@ -16,10 +16,10 @@ LOSSES = {"train/loss": "--", "val/loss": "-"}
 
 
 def pictures(study: Study) -> list[Figure]:
-    """The picture of all runs' `metrics.csv`; none where no run has one."""
+    """The picture of all runs' `metrics.csv`; none where no run has one, or there are many models."""
     tables = {label(name): _read(replicates) for name, replicates in study.models.items()}
     tables = {name: histories for name, histories in tables.items() if histories}
-    if not tables:
+    if not 0 < len(tables) <= MOST:
         return []
     least = {name: [f"{history['val/loss'].min():.3f}" for history in histories] for name, histories in tables.items()}
     caption = (

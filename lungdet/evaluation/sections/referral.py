@@ -30,6 +30,8 @@ KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""
 LISTED = (100, 90, 80, 70, 50)
 QUOTED = 80
+MOST_CURVES = 6
+"""Of more models nobody tells the bands apart."""
 MOST_SENTENCES = 3
 """So many models' sentences are not folded."""
 METRICS = {
@@ -182,7 +184,8 @@ def tell(summary: dict) -> list:
         Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
-    return [Columns([[_picture(reached)], [*sentences, Details("At each share that is kept", tables)]])]
+    words = [*sentences, Details("At each share that is kept", tables)]
+    return [Columns([[_picture(reached)], words])] if len(reached) <= MOST_CURVES else words
 
 
 def measure(study: Study) -> dict:

@@ -7,7 +7,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, thr
 from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Details, Table
-from lungdet.page.marked import marked
+from lungdet.page.marked import legible, marked
 from lungdet.page.wording import finding_name, join, label, with_interval
 
 
@@ -49,9 +49,10 @@ def tell(summary: dict) -> list:
     }
     caption = "Share of the images that carry a finding (how many) which are called abnormal, with 95 % intervals."
     title = "Sensitivity by finding"
-    picture = marked("sensitivity", title, blocks, caption, "recall", threshold, "sensitivity", line=None)
+    drawing = {"metric": "recall", "key": threshold, "axis": "sensitivity", "line": None}
+    picture = [marked("sensitivity", title, blocks, caption, **drawing)] if legible(blocks) else []
     return [
-        picture,
+        *picture,
         Details("The numbers, and how to read them", [_table(summary, threshold), _table(summary, further)]),
     ]
 

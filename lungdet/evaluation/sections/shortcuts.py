@@ -17,6 +17,8 @@ NEAR = 0.05
 """A shortcut whose AUROC is no further below a model's is named on the first screen."""
 STRONG = 0.6
 """And so is one whose AUROC is above this."""
+MOST_NAMED = 3
+"""So many models are named, of more it says how many there are."""
 
 MEANINGS = {
     "dataset": "the dataset it comes from",
@@ -117,7 +119,7 @@ def caveats(summary: dict) -> list[str]:
     further = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     areas = {label(model): area for model, area in reached.items() if area is not None}
     models = [f"{name} {figure('auroc', area)}" for name, area in areas.items()]
-    if len(models) > 3:
+    if len(models) > MOST_NAMED:
         ends = " to ".join(figure("auroc", end) for end in (min(areas.values()), max(areas.values())))
         models = [f"{len(models)} models {ends}"]
     text = (
@@ -125,7 +127,9 @@ def caveats(summary: dict) -> list[str]:
         f"{', '.join(named)}{further}; for comparison {join(models) if models else 'no model has one'}."
     )
     if near:
-        text += f" {join([label(model) for model in near])} may have learnt no more than such a shortcut."
+        named = join([label(model) for model in near])
+        who = named if len(near) <= MOST_NAMED else f"{len(near)} of {len(reached)} models"
+        text += f" {who} may have learnt no more than such a shortcut."
     return [text]
 
 

@@ -20,7 +20,7 @@ from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, quantile, variance
 from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
 from lungdet.page.document import Columns, Details, Figure, Table, Text, items
-from lungdet.page.marked import marked
+from lungdet.page.marked import legible, marked
 from lungdet.page.sentences import scope_of, undefined
 from lungdet.page.wording import (
     figure,
@@ -280,7 +280,7 @@ def _described(gap: Gap, gaps: int) -> dict:
 
 
 def _picture(blocks: Mapping[str, dict], first: dict) -> Figure | None:
-    """Every group that is large enough to judge, in the metric that gaps are in; None where there is none."""
+    """Every group that is large enough to judge, in the metric that gaps are in; None where it would say nothing."""
     measure = first["measure"]
     groups = [
         (attribute, group)
@@ -294,6 +294,8 @@ def _picture(blocks: Mapping[str, dict], first: dict) -> Figure | None:
         label(model): {f"{attribute}: {group}": block["attributes"][attribute][group] for attribute, group in groups}
         for model, block in blocks.items()
     }
+    if not legible(models):
+        return None
     name = metric_name(measure)
     caption = "At threshold 0.5, with 95 % intervals over patients; groups too small to judge are in the tables alone."
     return marked("subgroups", f"{name} by subgroup", models, caption, measure, axis=name, line=None)

@@ -278,7 +278,7 @@ def test_a_control_is_known_by_its_configuration_and_never_goes_by_the_name_of_t
         "CNN-LSTM shuffled": "cnn_lstm_shuffled",
     }
     settings = {"data.train_fraction": 0.1, "model.frozen": True, "model.sequence": "visits", "model.shuffle": "none"}
-    assert label(Model("cnn_lstm", settings)) == "CNN-LSTM data.train_fraction=0.1 frozen model.sequence=visits"
+    assert label(Model("cnn_lstm", settings)) == "CNN-LSTM data.train_fraction=0.1 frozen sequence=visits"
     assert label(Model("cnn", {}, "resnet18")) == "CNN on resnet18"  # no network of the study's
     assert label(Model(gathered.module("clinic.cnn.Net"))) == "cnn.Net"
     bases = ("cnn_mlp", "pool", "length_only")
@@ -387,6 +387,17 @@ def test_of_several_cnn_lstms_the_cnn_meets_each_and_a_control_the_one_that_it_c
         ("cnn", "narrow"),
         ("cnn", "wide"),
     ]
+
+
+def test_of_a_grid_each_meets_the_model_of_its_own_values_alone():
+    models = {
+        f"{name} {dropout}": configuration(name, model_dropout=dropout)
+        for name in ("cnn", "cnn_lstm")
+        for dropout in ("0.1", "0.2", "0.5")
+    }
+    assert pairs(models) == [(f"cnn {dropout}", f"cnn_lstm {dropout}") for dropout in ("0.1", "0.2", "0.5")]
+    del models["cnn 0.1"]
+    assert ("cnn 0.2", "cnn_lstm 0.1") in pairs(models)  # rather than none
 
 
 def test_without_a_cnn_lstm_models_are_paired_by_class_as_ever():

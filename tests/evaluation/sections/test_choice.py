@@ -50,6 +50,12 @@ def alike(of_two_runs):
     return deepcopy(of_two_runs)
 
 
+def test_many_comparisons_that_show_nothing_are_counted(alike):
+    many = alike["comparisons"] * 4
+    counted = "the cheaper one in 4 of 4 comparisons, where no difference in accuracy is shown"
+    assert choice.advised(alike, many, ["accuracy"]) == counted
+
+
 def test_where_no_difference_is_shown_the_cheaper_is_advised_for_that_reason(alike):
     alike["efficiency"] = efficiency(alike)
     here = "As much training data as here (68 images)"

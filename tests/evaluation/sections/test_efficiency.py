@@ -108,6 +108,13 @@ def test_the_section_says_why_nothing_was_measured_and_shows_what_the_runs_recor
     assert table.rows[0][1:] == ["1,000", "1,000"]
 
 
+def test_of_many_models_each_is_a_row() -> None:
+    models = [Model("cnn", {"model.dropout": number}) for number in range(5)]
+    table, _ = report(None, models).sections[0].blocks
+    assert table.columns == ["Model", "Parameters", "Training time", "Epochs (best)"]
+    assert [row[:2] for row in table.rows] == [[f"CNN dropout={number}", "1,000"] for number in range(5)]
+
+
 def test_the_section_shows_what_is_not_known_as_unknown(found: dict) -> None:
     block = dict.fromkeys(efficiency.COSTS) | {"hardware": ["None"], "precision": ["unknown"]}
     nothing = found | {"models": {CNN: found["models"][CNN] | {"peak_memory_bytes": None}}}

@@ -167,7 +167,7 @@ def test_models_without_degraded_images_and_levels_one_lacks_are_named(tmp_path)
     text = rendered(image_quality.tell(found))
     assert "| noise, deviation 40 grey levels | 0." in text
     assert "| not predicted |" in text
-    assert "CNN-LSTM model.sequence=columns predicted no degraded images." in text
+    assert "CNN-LSTM sequence=columns predicted no degraded images." in text
 
 
 def test_a_level_that_a_seed_lacks_has_no_mean_over_seeds(tmp_path):

@@ -43,6 +43,13 @@ def test_a_shortcut_is_a_caveat_when_it_is_strong_or_near_a_model(area, model, w
         assert ("CNN may have learnt no more" in said) == (area >= model - 0.05)
 
 
+def test_of_many_models_the_caveat_counts_those_that_a_shortcut_comes_near():
+    models = {Model("cnn", {"model.dropout": number}): area for number, area in enumerate((0.7, 0.7, 0.7, 0.7, 0.9))}
+    assert shortcuts.caveats(summary_with({"age": 0.7}, models))[0].endswith(
+        "5 models 0.700 to 0.900. 4 of 5 models may have learnt no more than such a shortcut."
+    )
+
+
 def test_the_caveat_is_on_the_first_screen(tmp_path):
     numbers, _, out = evaluate(write_run(tmp_path / "run", guesses={"view": 0.99}))
     assert any("guessed without reading the lungs (AUROC): view (PA, AP) 1.000" in c for c in report.caveats(numbers))
