@@ -13,6 +13,7 @@ from lungdet.data.serving.views import View, name, views
 from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.evaluation.statistics import thresholds
+from lungdet.page.wording import METHODS
 
 FEWEST_DRAWS = 100
 OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
@@ -86,8 +87,6 @@ def methods(config: DictConfig) -> tuple[str, ...]:
     if config.explain is None:
         return ()
     names = [*config.explain] if OmegaConf.is_list(config.explain) else [config.explain]
-    from lungdet.models.explaining import METHODS  # torch
-
     if not names or set(map(str, names)) - METHODS.keys():
         raise EvaluationError(f"explain={config.explain}: null, or one or several of {', '.join(METHODS)} are needed")
     return tuple(dict.fromkeys(names))

@@ -31,12 +31,13 @@ def start() -> None:
 
 def export(config: DictConfig) -> None:
     """Load the run, write its file, and say how far that is from the run."""
-    from lungdet.inference import export
+    if OmegaConf.is_missing(config, "run") or config.run in (None, "", []):
+        raise InputError("run: give run=RUN")
+
+    from lungdet.inference import export  # torch and Lightning: seconds
     from lungdet.inference.formats import FORMATS
     from lungdet.inference.model import load
 
-    if OmegaConf.is_missing(config, "run") or config.run in (None, "", []):
-        raise InputError("run: give run=RUN")
     request = OmegaConf.to_container(config)
     model = load(request["run"], trust=request["trust"])
     out = request["out"]

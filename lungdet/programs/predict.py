@@ -34,25 +34,24 @@ def start() -> None:
 
 def predict(config: DictConfig) -> int:
     """Load the run, have it predict, and say how many images could not be read."""
-    from lungdet.inference import explaining, worklist
-    from lungdet.inference.model import load
-    from lungdet.inference.overlays import Overlays
-    from lungdet.models.explaining import METHODS
+    from lungdet.page.wording import METHODS
 
     for key, value in (("run", "RUN"), ("images", "PATH"), ("out", "FILE.csv")):
         if OmegaConf.is_missing(config, key) or config[key] in (None, "", []):
             raise InputError(f"{key}: give {key}={value}")
     request = OmegaConf.to_container(config)
     images, out = (Path(request[key]).expanduser() for key in ("images", "out"))
-    overlays, methods = None, ", ".join(METHODS)
-    if request["overlays"] is not None:
-        if request["overlays"] not in METHODS:
-            raise InputError(
-                f"overlays={request['overlays']}: one of {methods} is needed; the pictures go into {out}.overlays"
-            )
-        overlays = Overlays(request["overlays"], request["label"])
-    elif request["label"] is not None:
-        raise InputError(f"label={request['label']}: says what overlays are about; give one of overlays={methods}, too")
+    method, label, methods = request["overlays"], request["label"], ", ".join(METHODS)
+    if method is not None and method not in METHODS:
+        raise InputError(f"overlays={method}: one of {methods} is needed; the pictures go into {out}.overlays")
+    if label is not None and method is None:
+        raise InputError(f"label={label}: says what overlays are about; give one of overlays={methods}, too")
+
+    from lungdet.inference import explaining, worklist  # torch and Lightning: seconds, which no mistake above waits for
+    from lungdet.inference.model import load
+    from lungdet.inference.overlays import Overlays
+
+    overlays = None if method is None else Overlays(method, label)
     model = load(request["run"], bits=request["bits"], threshold=request["threshold"], trust=request["trust"])
     if overlays is not None:
         explaining.require(model.networks, overlays.label, overlays.method)

@@ -240,9 +240,17 @@ def test_what_cannot_be_asked_is_one_line_and_leaves_nothing(
     assert {*tmp_path.iterdir()} == before
 
 
-def test_lungdet_is_imported_without_torch() -> None:
-    program = "import sys, lungdet; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, check=False).returncode == 0
+def test_lungdet_is_imported_and_a_forgotten_key_answered_without_torch() -> None:
+    program = """import sys, lungdet, lungdet.cli
+assert not {"torch", "pandas"} & {*sys.modules}
+sys.argv = ["lungdet", "predict", "run=A", "images=B"]
+try:
+    lungdet.cli.main()
+except SystemExit as end:
+    assert "torch" not in sys.modules
+    sys.exit(end.code)"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, check=False, capture_output=True, text=True)
+    assert done.stderr.strip() == "lungdet predict: out: give out=FILE.csv"
 
 
 def test_a_table_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.models.length_only import LengthOnly
+from lungdet.page.wording import METHODS
 
 SPOT = (slice(8, 16), slice(40, 48))
 """Where each image is bright."""
@@ -52,6 +53,10 @@ def reacting(kind: type[Classifier], sign: float = 1, **options) -> Classifier:
             model.lstm.bias_ih_l0[: 2 * width] = 5
             model.lstm.bias_ih_l0[3 * width :] = 5
     return model
+
+
+def test_every_method_has_a_name_for_people() -> None:
+    assert explaining.METHODS.keys() == METHODS.keys()
 
 
 @pytest.mark.parametrize("method", explaining.METHODS)
