@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +16,22 @@ from lungdet.data.patients import is_placeholder, plain
 from lungdet.data.separator import separator
 from lungdet.data.store.images import SUFFIXES, is_image
 from lungdet.errors import InputError, first_few
+from lungdet.machine.writing import PARTIAL
 from lungdet.page.wording import number
 
 log = logging.getLogger(__name__)
+
+OVERLAYS = ".overlays"
+"""What the folder of a worklist's pictures is called after the worklist."""
+_OF_WORKLISTS = re.compile(rf"\.(csv|parquet)({re.escape(OVERLAYS)}|{re.escape(PARTIAL)})$", re.IGNORECASE)
 
 
 def read(images: Path, series: bool) -> pd.DataFrame:
     """The cases that a path names: an image, a folder (with those in it), a list (.txt) or a table (.csv).
 
-    A list has a path a line. A table has the column `path` and, for series, `patient_id` and where known `visit` and
-    `age`. Paths in either start from its own folder.
+    What worklists in a folder have drawn, or are drawing, is none of its images. A list has a path a line. A table has
+    the column `path` and, for series, `patient_id` and where known `visit` and `age`. Paths in either start from its
+    own folder.
 
     Args:
         images: the path.
@@ -135,9 +142,9 @@ def _found(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files in and below a folder, by path, without hidden ones."""
+    """The files in and below a folder, by path, without hidden ones and the pictures of worklists."""
     for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _OF_WORKLISTS.search(name))
         yield from (Path(path) / name for name in sorted(files) if not name.startswith("."))
 
 

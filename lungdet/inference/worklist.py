@@ -50,7 +50,8 @@ def write(
 
     Raises:
         InputError: nothing to predict, another ending of `out`, `out` is the table of images, parts of another request
-            beside it, another process that writes it, or something else in the place of `<out>.overlays`.
+            beside it, another process that writes it, something else in the place of `<out>.overlays`, or
+            images in it.
     """
     require_whole("batch_size", batch_size, 1)
     if workers is not None:
@@ -61,10 +62,15 @@ def write(
         raise InputError(f"out={out}: a folder has this name")
     if out.exists() and images.exists() and out.samefile(images):
         raise InputError(f"out={out}: this is the table of images; name another file")
-    pictures = out.with_name(out.name + ".overlays")
+    pictures = out.with_name(out.name + cases.OVERLAYS)
     if pictures.is_symlink() or pictures.is_file():
         raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
     table = cases.read(images, model.series)
+    for folder in {file.parent for file in table["file"]}:
+        if folder.resolve().is_relative_to(pictures.resolve()):
+            raise InputError(
+                f"images={images}: some lie in {folder}, which goes when {out} is written anew; name another out"
+            )
     pieces = cases.pieces(table, model.piece(batch_size))
     require_writable("out", out)
     if out.exists() and not Parts.begun(out):

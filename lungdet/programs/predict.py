@@ -42,7 +42,7 @@ def predict(config: DictConfig) -> int:
     request = OmegaConf.to_container(config)
     images, out = (Path(request[key]).expanduser() for key in ("images", "out"))
     method, label, methods = request["overlays"], request["label"], ", ".join(METHODS)
-    if method is not None and method not in METHODS:
+    if method is not None and method not in [*METHODS]:  # a list has no hash
         raise InputError(f"overlays={method}: one of {methods} is needed; the pictures go into {out}.overlays")
     if label is not None and method is None:
         raise InputError(f"label={label}: says what overlays are about; give one of overlays={methods}, too")

@@ -1,5 +1,6 @@
 """A finished run predicts files as it predicted its own test part: in a notebook, as a program, cut and resumed."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -327,6 +328,19 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     lines = (CHECKOUT / "docs" / "explain.md").read_text().split("```python\n")[1].split("```")[0]
     exec(lines.replace('"RUN"', repr(str(single))).replace('"a.png", "b.png"', str(files[:2])[1:-1]), scope)
     assert scope["picture"].shape == (320, 320, 3)
+    for name in ("scans", "drawn.csv.overlays"):
+        (tmp_path / name).mkdir()
+        shutil.copy(files[0], tmp_path / name / "a.png")
+    shutil.copytree(pictures, tmp_path / "scans" / "earlier.csv.partial" / "overlays")
+    for _ in range(2):
+        output(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv", "overlays=gradcam")
+        assert pd.read_csv(tmp_path / "scans" / "w.csv")["image"].tolist() == [str(tmp_path / "scans" / "a.png")]
+    for images in (tmp_path / "drawn.csv.overlays", tmp_path / "drawn.csv.overlays" / "a.png"):
+        inside = call(predict, words[0], f"images={images}", f"out={tmp_path}/drawn.csv")
+        assert "drawn.csv.overlays, which goes when" in inside.stderr
+        assert (tmp_path / "drawn.csv.overlays" / "a.png").exists()
+    several = call(predict, *words[:3], "overlays=[gradcam,occlusion]")
+    assert "overlays=['gradcam', 'occlusion']: one of gradcam, hirescam" in several.stderr
     refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
     assert "label=nodule: these runs predict abnormal" in refused.stderr
     idle = call(predict, *words, "overlays=null", "label=abnormal", f"out={tmp_path}/other.csv")

@@ -66,6 +66,8 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
         theirs = [close[0] if (close := nearest(column, table.columns)) else "THEIRS" for column in missing]
         mapping = ",".join(f"{own}:{other}" for own, other in zip(missing, theirs, strict=True))
         advice = f" If they have other names there: 'data.columns={{{mapping}}}'"
+        if other := next((other for other in ";|" if other in columns and other != sign), None):
+            advice = f" The columns seem to be separated by {other!r}: add the line sep={other} above the header"
         raise DatasetError(f"{csv}: no column {' and no column '.join(missing)}; found {columns}.{advice}")
     if table.empty:
         raise DatasetError(f"{csv}: there is a header and no row")

@@ -5,6 +5,7 @@ Everything is drawn by patient, within strata of dataset and label; a patient is
 """
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,12 +93,19 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     Images that it names and that are not at hand are counted and logged.
 
     Raises:
-        SplitError: no such file, a column missing, a part that does not exist, or none of its images at hand.
+        SplitError: no such file, no table, a column missing, a part that does not exist, or none of its images at hand.
     """
     if not path.is_file():
         raise SplitError(f"data.split_file={path}: no such file")
     sign, above = separator(path)
-    table = pd.read_csv(path, sep=sign, skiprows=above, dtype=str)
+    try:
+        # A cell beyond the header is an error: the first column would become the index.
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(path, sep=sign, skiprows=above, dtype=str, index_col=False)
+    except (pd.errors.ParserWarning, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise SplitError(
+            f"data.split_file={path}: no table in UTF-8 with a header, separated by {sign!r} ({error})"
+        ) from error
     table.index += above
     return from_table(manifest, table, path)
 

@@ -160,6 +160,8 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
         (["sep=;", "path;abnormal", "a.png;2"], r"line 3, column abnormal: '2'"),
         (["path;abnormal;age", "a.png;0;45,5"], r"line 2, column age: '45,5'; a number"),
         (["path;abnormal", "a.png;0;1;2"], r"more cells than the header; a cell with ';' needs quotes"),
+        (["path;abnormal;age, years", "a.png;0;45"], r"seem to be separated by ';': add the line sep=; above"),
+        (["path|abnormal", "a.png|0"], r"seem to be separated by '\|': add the line sep=\| above the header"),
         (["path,abnormal", "gone.png,0"], r"none of the 1 images is in .*relative to data.root"),
         (["path,abnormal", "a.png,0,1,2"], r"lines have more cells than the header"),
         (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"not a table in UTF-8 .*line 3"),

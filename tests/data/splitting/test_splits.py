@@ -213,6 +213,9 @@ def test_a_saved_split_names_each_images_patient_and_images_without_a_label_are_
         ("image,split\nclinic/0_0,train\n", "image_id missing; found are image, split"),
         ("image_id,split\nclinic/0_0,training\n", "line 2: 'training' is none of train, val, test"),
         ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand; ids look like clinic/0_0"),
+        ("sep=;\nimage_id;split\nclinic/0_0;training\n", "line 3: 'training' is none of train, val, test"),
+        ("image_id;split\nclinic/0_0;train;9;8\n", r"data\.split_file=.*no table .*, separated by ';' \("),
+        ("", r"data\.split_file=.*no table in UTF-8 with a header, separated by ',' \("),
     ],
 )
 def test_a_split_file_that_cannot_be_used_is_refused(tmp_path, text: str, message: str) -> None:
