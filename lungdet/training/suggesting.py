@@ -87,6 +87,8 @@ def _learning_rate(
 ) -> float:
     """A tenth of where the loss is lowest."""
     require_one_rate(model)
+    # Its steps end it, not the epochs that are configured, which few images fill in fewer steps.
+    trainer.fit_loop.max_epochs = arguments["num_training"]
     results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
     rate = tenth_of_lowest(curve)

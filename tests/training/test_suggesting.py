@@ -60,17 +60,18 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
 ) -> None:
     monkeypatch.setattr(suggesting, "FALL", 10.0)  # a dozen steps teach nothing
     tmp_path.joinpath("search").mkdir()
-    logged = {}
+    logged, steps = {}, ["find.learning_rate.num_training=14", "trainer.max_epochs=1"]
     started = SimpleNamespace(log=logged.update, summary={})
     monkeypatch.setattr(dashboards, "connected", lambda identity: nullcontext(logged.update(identity) or started))
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
-        rate = suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=14", "logger=wandb"))
+        rate = suggest(configured(tmp_path, table, "find=lr", *steps, "logger=wandb"))
     assert f"model.learning_rate={float(f'{rate:.2g}')}" in caplog.text
     assert {path.name for path in (tmp_path / "search").iterdir()} == {"learning_rate.csv", "learning_rate.png"}
     assert find_runs(tmp_path) == []
     assert (logged["job_type"], logged["tags"], logged["config"]["model"]["name"]) == ("find", ["cnn"], "cnn")
     points = logged["find/learning_rate"].table.get_dataframe()
     pd.testing.assert_frame_equal(points, pd.read_csv(tmp_path / "search/learning_rate.csv"))
+    assert len(points) == 14  # an epoch has nine
     assert started.summary == {"learning_rate": rate}
 
 
