@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 
 REQUIRED: tuple[str, ...] = ("path", "abnormal")
 OPTIONAL: tuple[str, ...] = ("patient_id", "visit", "age", "sex", "view", "dataset", *FINDINGS)
+USUAL = {
+    "path": ("image", "image_path", "file", "filename", "file_name", "image_id"),
+    "abnormal": ("label", "target", "class", "diagnosis", "finding"),
+}
+"""What other people's tables call these columns."""
 
 
 def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -63,7 +68,7 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         columns = ", ".join(table.columns)
-        theirs = [close[0] if (close := nearest(column, table.columns)) else "THEIRS" for column in missing]
+        theirs = [_meant(column, [*table.columns]) for column in missing]
         mapping = ",".join(f"{own}:{other}" for own, other in zip(missing, theirs, strict=True))
         advice = f" If they have other names there: 'data.columns={{{mapping}}}'"
         if other := next((other for other in ";|" if other in columns and other != sign), None):
@@ -165,6 +170,12 @@ def refuse(wrong: pd.Series, column: pd.Series, csv: Path, need: str) -> None:
     if wrong.any():
         row = wrong.idxmax()
         raise DatasetError(f"{csv}, line {row + 2}, column {column.name}: {column[row]!r}; {need}")
+
+
+def _meant(column: str, names: Sequence[str]) -> str:
+    """The name of a table's that a column of ours seems to have there."""
+    usual = [name for name in names if name.lower() in USUAL[column]]
+    return next(iter([*usual, *nearest(column, names)]), "THEIRS")
 
 
 def _renamed(table: pd.DataFrame, columns: Mapping[str, str], csv: Path) -> pd.DataFrame:

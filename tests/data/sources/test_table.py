@@ -278,7 +278,9 @@ def test_a_folder_that_may_not_be_read_is_told_plainly(folder, monkeypatch):
 def test_columns_of_other_names_labels_in_words_and_absolute_paths_are_read_as_they_lie(folder, caplog):
     rows = [f"{folder / 'a.png'},Pneumonia,1", f"{folder / 'sub/c.png'},none,2", f"{folder / 'b.jpg'},TB,3"]
     path = csv(folder / "sub", "file,finding,person", *rows)
-    with pytest.raises(DatasetError, match=r"no column path and no column abnormal.*'data.columns={path:"):
+    with pytest.raises(
+        DatasetError, match=r"no column path and no column abnormal.*'data.columns={path:file,abnormal:finding}'"
+    ):
         read(path, folder)
     columns = {"path": "file", "abnormal": "finding", "patient_id": "person"}
     with pytest.raises(DatasetError, match=r"'Pneumonia'; a label is 0, 1.*'data.abnormal=\[Pneumonia, TB, none\]'"):
