@@ -74,8 +74,8 @@ def advice(summary: dict) -> list[list[str]]:
 def unmeasured(summary: dict) -> list[Block]:
     """What the runs at hand do not tell, each with the command that measures it; and where the checklist is."""
     rows = [[question, remedy] for section in SECTIONS for question, remedy in section.unmeasured(summary)]
-    together = "New runs are taken together with these by `python evaluate.py 'runs=[A,B]'`."
-    checklist = Text(f"What the [{claim.TITLE}]({claim.PAGE}) asks for stands on a page of its own.")
+    together = "Take new runs together with these: `python evaluate.py 'runs=[A,B]'`."
+    checklist = Text(f"The [{claim.TITLE}]({claim.PAGE}) is a page of its own.")
     return [*([Table(["What these runs do not tell", "What would"], rows, 2, [together])] if rows else []), checklist]
 
 

@@ -12,10 +12,7 @@ from lungdet.page import sentences
 from lungdet.page.document import Table
 from lungdet.page.wording import in_a_sentence, join, label
 
-RULE = (
-    "Where a difference is shown, the better model is advised; where none is shown, the cheaper one, for no other "
-    "reason than that. None shown is not the same as none."
-)
+RULE = "Where no difference is shown the cheaper model is advised, for that reason alone: none shown is not none."
 NOT_MEASURED = "not measured"
 MOST_QUOTED = 3
 """So many comparisons are told one by one, whatever they show."""

@@ -73,8 +73,7 @@ def tell(summary: dict) -> list:
     named = f"{'; '.join(claims[:MOST_QUOTED])}{further}"
     clause = f" With thresholds picked by the rule `{rule}` on the test labels: {named}." if claims else ""
     warning = (
-        f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{clause} "
-        "Such a number has seen the answers."
+        f"No results: what the same predictions would seem worth if thresholds were picked on the test part.{clause}"
     )
     several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
     notes = [f"Per cent{', mean over seeds ± SD' if several else ''}.", *undefined(reasons)]

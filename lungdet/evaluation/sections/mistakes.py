@@ -73,8 +73,7 @@ def show(summary: dict, study: Study) -> list[Block]:
         reasons.append("all of them together would make this page too large")
     blocks: list[Block] = [
         Text(
-            "At threshold 0.5, the most confident first, each patient once where there are enough. A confident mistake "
-            "may be a wrong label as well as a wrong answer: read the image."
+            "At threshold 0.5, the most confident first. Such a mistake may be a wrong label as well as a wrong answer."
             + (f" Yellow is what speaks for the finding, by {METHODS[study.explainer.methods[0]]}." if heat else "")
         )
     ]
