@@ -231,7 +231,7 @@ def reliability(
         return svg(figure, "reliability")
 
 
-def kept(models: Mapping[str, Sequence[dict]], shares: Sequence[int]) -> str:
+def referral(models: Mapping[str, Sequence[dict]], shares: Sequence[int]) -> str:
     """Accuracy on the images that are kept: of each model a block a share (per cent), with its band."""
     with plt.rc_context(STYLE):
         figure, plot = axes(2.9, len(models))

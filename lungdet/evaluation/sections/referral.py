@@ -289,7 +289,7 @@ def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) ->
 
 
 def _picture(blocks: dict[str, dict]) -> Figure:
-    element = figures.kept({label(model): list(block["kept"].values()) for model, block in blocks.items()}, KEPT)
+    element = figures.referral({label(model): list(block["kept"].values()) for model, block in blocks.items()}, KEPT)
     words = listed(
         {
             label(model): [
