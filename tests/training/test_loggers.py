@@ -11,24 +11,16 @@ from PIL import Image
 import evaluate
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
-from lungdet.runs import starting
-from lungdet.runs.folder import Run, find_runs, load_run
-from lungdet.training import fitting, loggers
+from lungdet.runs.folder import Run, find_runs
+from lungdet.training import loggers
 from lungdet.training.loggers import Harmless
 from tests.calling import CHECKOUT, call
+from tests.small_runs import configured, trained
 
 
-def trained(logger: str, table: Path, *words: str) -> Run:
-    small = (
-        f"logger={logger}", f"outputs={table.parent}", f"run_dir={table.parent}/{logger}", "data=table",
-        f"data.table={table}", "data.image_size=32", "data.batch_size=16", "data.num_workers=0",
-        "trainer.precision=32-true",
-    )  # fmt: skip
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = compose("train", [*small, *words])
-    with starting.start(config, words) as run:
-        fitting.train(run)
-    return load_run(run.folder)
+def logged(logger: str, table: Path, *words: str) -> Run:
+    paths = (f"logger={logger}", f"run_dir={table.parent}/{logger}")
+    return trained(configured(table.parent, table, *paths, *words), *words)
 
 
 def curve(run: Run, name: str) -> dict[int, float]:
@@ -39,7 +31,7 @@ def curve(run: Run, name: str) -> dict[int, float]:
 def test_tensorboard_has_each_epochs_metrics_the_steps_and_the_test_part(table: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = trained("tensorboard", table, "trainer.max_epochs=2", "logger.log_every_n_steps=2")
+    run = logged("tensorboard", table, "trainer.max_epochs=2", "logger.log_every_n_steps=2")
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
     for name in ("val/loss", "val/auroc", "train/loss", "learning_rate"):
@@ -68,8 +60,8 @@ def test_what_find_tried_is_a_picture(tmp_path: Path) -> None:
 def test_mlflow_has_the_same_of_a_run_that_was_resumed_in_one_run(table: Path) -> None:
     from mlflow import MlflowClient
 
-    run = trained("mlflow", table, "trainer.max_epochs=1")
-    run = trained("mlflow", table, f"resume={run.folder}", "trainer.max_epochs=2")
+    run = logged("mlflow", table, "trainer.max_epochs=1")
+    run = logged("mlflow", table, f"resume={run.folder}", "trainer.max_epochs=2")
     client = MlflowClient(f"sqlite:///{table.parent}/mlflow.db")
     [filed] = client.search_runs([client.get_experiment_by_name("lungdet").experiment_id])
     assert (filed.info.run_name, filed.info.status) == (run.name, "FINISHED")

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.tuner import batch_size_scaling
 from omegaconf import DictConfig
 
@@ -18,14 +17,12 @@ from lungdet.programs import train
 from lungdet.runs.folder import find_runs
 from lungdet.training import dashboards, suggesting
 from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
-from tests.calling import CHECKOUT, call
+from tests.calling import call
+from tests.small_runs import configured
 
 
-def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
-    small = ["data.image_size=32", "data.batch_size=8", "data.num_workers=0", "trainer.precision=32-true"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        choices = ["data=table", f"data.table={table}", f"outputs={folder}", f"run_dir={folder}/search"]
-        return compose("train", [*choices, *small, "logger=csv", "augment=none", *changes])
+def searching(folder: Path, table: Path, *changes: str) -> DictConfig:
+    return configured(folder, table, f"run_dir={folder}/search", "data.batch_size=8", "augment=none", *changes)
 
 
 def test_a_tenth_of_the_learning_rate_of_the_lowest_loss_is_suggested() -> None:
@@ -48,7 +45,7 @@ def test_the_smoothed_loss_of_a_loss_that_stays_is_that_loss(
     monkeypatch.setattr(Classifier, "training_step", lambda self, *batch: 0 * step(self, *batch) + 0.5)
     tmp_path.joinpath("search").mkdir()
     with pytest.raises(InputError, match=r"no learning rate brought the loss down; give it more, .*num_training=24"):
-        suggest(configured(tmp_path, table, "find=lr", "find.learning_rate.num_training=12"))
+        suggest(searching(tmp_path, table, "find=lr", "find.learning_rate.num_training=12"))
     losses = pd.read_csv(tmp_path / "search/learning_rate.csv")["loss"]
     assert len(losses) > 8
     assert np.allclose(losses, 0.5)
@@ -64,7 +61,7 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
     started = SimpleNamespace(log=logged.update, summary={})
     monkeypatch.setattr(dashboards, "connected", lambda identity: nullcontext(logged.update(identity) or started))
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
-        rate = suggest(configured(tmp_path, table, "find=lr", *steps, "logger=wandb"))
+        rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"))
     assert f"model.learning_rate={float(f'{rate:.2g}')}" in caplog.text
     assert {path.name for path in (tmp_path / "search").iterdir()} == {"learning_rate.csv", "learning_rate.png"}
     assert find_runs(tmp_path) == []
@@ -88,7 +85,7 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
     monkeypatch.setattr(Classifier, "training_step", short_of_memory)
     monkeypatch.setattr(batch_size_scaling, "garbage_collection_cuda", lambda: None)  # of all tests' objects, each time
     few = ["find.batch_size.mode=power", "find.batch_size.steps_per_trial=1"]
-    config = configured(tmp_path, table, "find=batch_size", *few)
+    config = searching(tmp_path, table, "find=batch_size", *few)
     tmp_path.joinpath("search").mkdir()
     with pytest.raises(InputError, match=r"find=batch_size: .* this is a CPU.* set data.batch_size"):
         suggest(config)
@@ -106,7 +103,7 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
 @pytest.mark.parametrize("key", ["unfreeze_at=1", "rate_factor=0.1", "layer_decay=0.5"])
 def test_one_learning_rate_is_suggested_only_where_all_layers_have_it(key: str, table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"find=lr: it would have all layers learn alike"):
-        suggest(configured(tmp_path, table, "find=lr", f"model.backbone.{key}"))
+        suggest(searching(tmp_path, table, "find=lr", f"model.backbone.{key}"))
 
 
 def test_a_search_that_is_refused_leaves_no_folder(table: Path, tmp_path: Path) -> None:
@@ -117,6 +114,6 @@ def test_a_search_that_is_refused_leaves_no_folder(table: Path, tmp_path: Path) 
 
 def test_what_goes_on_or_computes_on_several_devices_finds_nothing(table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="find and resume=outputs/runs/a: a run that goes on keeps what it has"):
-        suggest(configured(tmp_path, table, "find=lr", "resume=outputs/runs/a"))
+        suggest(searching(tmp_path, table, "find=lr", "resume=outputs/runs/a"))
     with pytest.raises(InputError, match=r"find and trainer.devices=2: .* say trainer.devices=1"):
-        suggest(configured(tmp_path, table, "find=lr", "trainer.devices=2", "trainer.accelerator=cpu"))
+        suggest(searching(tmp_path, table, "find=lr", "trainer.devices=2", "trainer.accelerator=cpu"))

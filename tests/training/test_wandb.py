@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.errors import InputError
@@ -25,6 +24,7 @@ from lungdet.training.wandb import connected, settings_of
 from tests.calling import CHECKOUT
 from tests.fake_runs import predictions
 from tests.fake_wandb import Server, standing_in
+from tests.small_runs import configured
 from tests.wandb_files import Recorded, recorded
 
 LOGGER = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/logger/wandb.yaml"))
@@ -37,14 +37,11 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     sweep.mkdir()
     (sweep / "multirun.yaml").touch()
     words = (
-        "model=cnn_lstm", "model.shuffle=true", "data=table", f"data.table={table}", "data.image_size=32",
-        "data.batch_size=16", "data.num_workers=0", "trainer.precision=32-true", "trainer.max_epochs=2",
-        "trainer.accumulate_grad_batches=2", "experiment=[]", "logger.tags=[quick]", "logger.log_every_n_steps=2",
-        "logger.log_patients=images", "logger.log_model=best",
-        f"outputs={sweep.parent}", f"run_dir={sweep}/shuffled_seed0",
+        f"run_dir={sweep}/shuffled_seed0", "model=cnn_lstm", "model.shuffle=true", "trainer.max_epochs=2",
+        "trainer.accumulate_grad_batches=2", "experiment=[]", "logger=wandb", "logger.tags=[quick]",
+        "logger.log_every_n_steps=2", "logger.log_patients=images", "logger.log_model=best",
     )  # fmt: skip
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = compose("train", [*words])
+    config = configured(sweep.parent, table, *words)
 
     def spoil_the_second_epoch(model: CNNLSTM) -> None:
         if model.current_epoch:
