@@ -135,7 +135,7 @@ def test_the_report_states_images_patients_split_resize_and_hardware(plain):
         ):
             assert fact in text, (name, fact)
         assert numbers["split"]["hash"] in text
-        assert numbers["split"]["parts"]["test"]["hash"] in text
+        assert all(part["hash"] in text for part in numbers["split"]["parts"].values())
         assert "mined from reports by text analysis" in text
     assert comparability.sentence(numbers) in (out / "report.md").read_text()
 
