@@ -280,6 +280,8 @@ def test_a_plan_names_every_protocol_and_draws_what_it_says(tmp_path) -> None:
         planned = plan.draw(table, lambda: lists)
         assert (planned.facts, planned.hash) == (split.facts, split.hash)
         assert (plan.source_hash(table, lambda: lists) is None) == (protocol not in ("official", "file"))
+    seeded = Plan(split_seed=5).draw(table, no_lists)
+    assert seeded.hash == protocols.random(table, seed=5).hash != drawn["random"].hash
     whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, no_lists)
     assert whole.facts == drawn["random"].facts | {
         "name": "random, 0.5 of train, trained on clinic+ward, 0.3 abnormal in train",
