@@ -27,6 +27,8 @@ SAYS_NOTHING = {
     *("out", "result", "results", "worklist", "submission", "data", "table", "file", "list"),
 }
 """What files and folders of predictions are called whosever they are: none of these names a system."""
+OWN = {name.lower() for name in (*MODEL_NAMES, *MODEL_NAMES.values(), *CONTROLS, *BASELINE_NAMES.values())}
+"""What a report calls its own models and answers, and hence no system."""
 SUFFIXES = r"\.(png|jpe?g|tiff?|bmp|dcm|dicom)$"
 """What an image's file may end in; names are compared without."""
 
@@ -120,7 +122,6 @@ def named(predictions: object) -> dict[str, Path]:
                 raise EvaluationError(
                     f"predictions={path}: a report would call the system {name}; name it: {_proposal(Path(path))}"
                 )
-    own = {*MODEL_NAMES, *MODEL_NAMES.values(), *CONTROLS, *BASELINE_NAMES.values()}
     files: dict[str, Path] = {}
     for name, path in pairs:
         if not isinstance(path, str) or not path:
@@ -130,7 +131,7 @@ def named(predictions: object) -> dict[str, Path]:
                 f"predictions={path}: {name!r} is no name of a system; one of 1 to {LONGEST} letters is: "
                 "'predictions={NAME: FILE.csv}'"
             )
-        if name.lower() in {word.lower() for word in own}:
+        if name.lower() in OWN:
             raise EvaluationError(
                 f"predictions={path}: a report calls a model or answer of its own {name}; name the system otherwise: "
                 "'predictions={NAME: FILE.csv}'"
@@ -145,9 +146,10 @@ def named(predictions: object) -> dict[str, Path]:
 
 
 def _proposal(path: Path) -> str:
-    """The override that calls a file's system as the innermost folder does that says anything: of a run, the run."""
+    """The override that calls a file's system as the innermost folder does that may: of a run, the run."""
     folders = [folder.name for folder in path.expanduser().absolute().parents]
-    name = next((name for name in folders if name and name.lower() not in SAYS_NOTHING), "NAME")
+    names = (name for name in folders if 0 < len(name) <= LONGEST and name.lower() not in SAYS_NOTHING | OWN)
+    name = next(names, "NAME")
     plain = all(re.fullmatch(r"[\w./~-]+", part) for part in (name, str(path)))
     return f"'predictions={{{name}: {path}}}'" if plain else "'predictions={NAME: FILE.csv}'"
 

@@ -205,6 +205,7 @@ def test_a_system_is_called_by_its_name_or_its_file_and_not_as_a_model_of_the_re
             ["a.csv", "/Predictions.csv"],
             r"call the system Predictions; name it: 'predictions=\{NAME: /Predictions.csv\}'",
         ),
+        ("/mine/cnn/predictions/test.csv", r"name it: 'predictions=\{mine: /mine/cnn/predictions/test.csv\}'"),
         ("/b c/test.csv", r"name it: 'predictions=\{NAME: FILE.csv\}'"),
         ({"a\nb": "a.csv"}, "is no name of a system"),
         ({"a" * 61: "a.csv"}, "is no name of a system"),
