@@ -53,15 +53,7 @@ def write(
             beside it, another process that writes it, something else in the place of `<out>.overlays`, or
             images in it.
     """
-    require_whole("batch_size", batch_size, 1)
-    if workers is not None:
-        require_whole("num_workers", workers, 1)
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
-    if out.is_dir():
-        raise InputError(f"out={out}: a folder has this name")
-    if out.exists() and images.exists() and out.samefile(images):
-        raise InputError(f"out={out}: this is the table of images; name another file")
+    _require_choices(images, out, batch_size, workers)
     pictures = out.with_name(out.name + cases.OVERLAYS)
     if pictures.is_symlink() or pictures.is_file():
         raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
@@ -88,6 +80,18 @@ def write(
             log.info("%s: %s overlays, named by rank; a map is no evidence of disease", pictures, count)
         parts.remove()
     return excluded
+
+
+def _require_choices(images: Path, out: Path, batch_size: int, workers: int | None) -> None:
+    require_whole("batch_size", batch_size, 1)
+    if workers is not None:
+        require_whole("num_workers", workers, 1)
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
+    if out.is_dir():
+        raise InputError(f"out={out}: a folder has this name")
+    if out.exists() and images.exists() and out.samefile(images):
+        raise InputError(f"out={out}: this is the table of images; name another file")
 
 
 def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], int]:

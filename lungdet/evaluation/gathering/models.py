@@ -125,8 +125,8 @@ def pairs(models: Mapping[Model, Mapping[str, str]]) -> list[tuple[Model, Model]
     }
     least: dict[Model, int] = {}
     for (model, lstm), count in apart.items():
-        for one in (model,) if model.role in CONTROLS else (model, lstm):  # a CNN-LSTM needs no control of its own
-            least[one] = min(count, least.get(one, count))
+        for member in (model,) if model.role in CONTROLS else (model, lstm):  # a CNN-LSTM needs no control of its own
+            least[member] = min(count, least.get(member, count))
     with_lstm = [
         (model, lstm)
         for (model, lstm), count in apart.items()
