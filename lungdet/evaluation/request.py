@@ -3,12 +3,14 @@
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.data.manifest import short_hash
 from lungdet.data.serving.views import View, name, views
 from lungdet.evaluation.gathering import peers
 from lungdet.evaluation.gathering.results import EvaluationError
@@ -16,6 +18,8 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.page.wording import METHODS
 
 FEWEST_DRAWS = 100
+LONGEST = 60
+"""Letters of names that a report's folder is called by."""
 OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
 """Choices of `data` that are a user's own: the key that says which, and what it takes."""
 
@@ -59,14 +63,8 @@ def read(config: DictConfig) -> Request:
     predictions = config.predictions
     predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
     labels = _labels(config)
-    systems = re.sub(r"[^\w.]+", "-", "-".join(predictions))[:60].strip("-") if predictions else None
-    parts = [
-        "report",
-        data,
-        name(views_asked),
-        "-".join(labels or ())[:60],
-        (systems or "other") if predictions else None,
-    ]
+    systems = (_joined(predictions) or "other") if predictions else None
+    parts = ["report", data, name(views_asked), _joined(labels or ()), systems]
     called = "-".join(filter(None, parts))
     out = Path(config.out or common_parent(folders) / called)
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
@@ -101,6 +99,12 @@ def _labels(config: DictConfig) -> tuple[str, ...] | None:
             f"labels={config.labels}: null, or findings, each once, are needed: 'labels=[effusion,mass]'"
         )
     return tuple(labels)
+
+
+def _joined(names: Iterable[str]) -> str:
+    """Names as a folder's name has them; of many so few that a hash of all tells them from others that begin alike."""
+    joined = re.sub(r"[^\w.]+", "-", "-".join(names)).strip("-")
+    return joined if len(joined) <= LONGEST else f"{joined[: LONGEST - 9].strip('-')}-{short_hash(joined)[:8]}"
 
 
 def common_parent(folders: list[Path]) -> Path:
