@@ -1,10 +1,11 @@
-"""train.py against the loop one would write by hand and against Lightning's defaults, and its wait for batches."""
+"""train.py against a loop written by hand and against Lightning's defaults; what averaging and waiting take of it."""
 
 import itertools
 import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 
@@ -15,8 +16,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from lungdet.evaluation.costs.network import Network, choose
 from lungdet.machine import hardware
 from lungdet.runs import starting
+from lungdet.runs.folder import Run
 from lungdet.training import fitting
 from tests.benchmarks.pairs import compare
 
@@ -25,6 +28,7 @@ CONF = Path(__file__).parents[2] / "conf"
 LIMIT = 200
 FEW = f"data.limit={LIMIT}"
 PLAIN = ("trainer.precision=32-true", "trainer.memory_format=contiguous_format")
+STEPS = 4
 EPOCHS = 2  # the first one starts the workers and warms up; the last one counts
 
 
@@ -64,15 +68,17 @@ def run(data: Path) -> list[dict]:
                 f"training alone, the CNN, {detail}",
             )
         )
-        results.append(
-            compare(
-                "with averaged weights / without",
-                lambda: ours.submit(_framework, configured("cnn", FEW)).result(),
-                lambda: ours.submit(_framework, configured("cnn", FEW, "trainer.averaging=null")).result(),
-                "images/s",
-                f"training alone, the CNN, {detail}",
+        for model in MODELS:
+            averaged, plain = (_network(configured(model, *more)) for more in ([], ["trainer.averaging=null"]))
+            results.append(
+                compare(
+                    f"a step with averaged weights / without, {model}",
+                    partial(_pace, averaged),
+                    partial(_pace, plain),
+                    "images/s",
+                    "forward, backward, optimizer and average, 224 x 224, a batch of 32 in memory, in one process",
+                )
             )
-        )
         waits = [100 * theirs.submit(_bare, configured("cnn")).result()[1] for _ in range(3)]
     low, middle, high = quantiles(waits, n=4, method="inclusive")
     detail = "of an epoch of the bare loop, the CNN, 450 originals, augmented"
@@ -89,6 +95,21 @@ def _framework(overrides: list[str]) -> float:
     with starting.start(_composed(overrides)) as run:
         fitting.train(run)
     return float(pd.read_csv(run.folder / "metrics.csv")["images_per_second"].iloc[-1])
+
+
+def _network(overrides: list[str]) -> Network:
+    """The network with a batch and what a step of it needs, two steps in."""
+    config = _composed(overrides)
+    place, _ = choose("auto", "auto", "auto", config.data.image_size)
+    network = Network(Run(Path(config.run_dir), config), place)
+    network.load(config.data.batch_size)
+    network.seconds(Network.train, 2)
+    return network
+
+
+def _pace(network: Network) -> float:
+    """Images a second of a few steps."""
+    return len(network.batch["image"]) / network.seconds(Network.train, STEPS)
 
 
 def _bare(overrides: list[str]) -> tuple[float, float]:
