@@ -187,6 +187,7 @@ def write_run(
         "memory_format": "channels_last",
         "data": {
             "fingerprint": "0123abcd",
+            "identity": {kind: {"hash": "4567cdef"} for kind in ("images", "patients", "labels")},
             "store": "/somewhere/prepared",
             "bits": {},
             "images": 450,

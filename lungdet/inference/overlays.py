@@ -58,7 +58,7 @@ def draw(
     make_folder(folder)
     for torn in folder.glob(".*"):  # of a process that was killed
         torn.unlink()
-    drawn = {int(picture.name.partition("-")[0]) for picture in folder.iterdir()}
+    drawn = {int(file.name.partition("-")[0]) for file in folder.iterdir() if is_overlay(file)}
     rank = dict(zip(ranked, range(1, len(ranked) + 1), strict=True))
     if drawn:
         log.info("going on: %s of %s overlays drawn", f"{len(drawn):,}", f"{len(rank):,}")
@@ -78,3 +78,8 @@ def draw(
                 with replacing(folder / f"{rank[name]:0{digits}d}-{file_name}{about}.png") as file:
                     file.write(png(part.overlay(number)))
                 advance()
+
+
+def is_overlay(file: Path) -> bool:
+    """Whether a file is named as `draw` names its pictures."""
+    return re.fullmatch(r"\d+-.+\.png", file.name) is not None

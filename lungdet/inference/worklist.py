@@ -12,7 +12,7 @@ import pandas as pd
 from lungdet.errors import InputError, first_few, require_whole
 from lungdet.inference import cases
 from lungdet.inference.model import Model
-from lungdet.inference.overlays import Overlays, draw
+from lungdet.inference.overlays import Overlays, draw, is_overlay
 from lungdet.inference.parts import Parts, digest, file_digest
 from lungdet.machine.progress import progress
 from lungdet.machine.writing import replacing, require_writable
@@ -51,7 +51,7 @@ def write(
     Raises:
         InputError: nothing to predict, another ending of `out`, `out` is the table of images, parts of another request
             beside it, another process that writes it, something else in the place of `<out>.overlays`, or
-            images in it.
+            images or other files in it.
     """
     _require_choices(images, out, batch_size, workers)
     pictures = out.with_name(out.name + cases.OVERLAYS)
@@ -63,6 +63,12 @@ def write(
             raise InputError(
                 f"images={images}: some lie in {folder}, which goes when {out} is written anew; name another out"
             )
+    foreign = [file.name for file in pictures.glob("[!.]*") if not is_overlay(file)]
+    if foreign:
+        raise InputError(
+            f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture of a "
+            "worklist; move it away, or name another out"
+        )
     pieces = cases.pieces(table, model.piece(batch_size))
     require_writable("out", out)
     if out.exists() and not Parts.begun(out):
@@ -90,8 +96,14 @@ def _require_choices(images: Path, out: Path, batch_size: int, workers: int | No
         raise InputError(f"out={out}: a name that ends in {' or '.join(FORMATS)} is needed")
     if out.is_dir():
         raise InputError(f"out={out}: a folder has this name")
-    if out.exists() and images.exists() and out.samefile(images):
-        raise InputError(f"out={out}: this is the table of images; name another file")
+    for file in (out, _listing(out)):
+        if file.exists() and images.exists() and file.samefile(images):
+            raise InputError(f"out={out}: {file} is the table of images; name another file")
+
+
+def _listing(out: Path) -> Path:
+    """The table of what cannot be read."""
+    return out.with_name(out.name + ".excluded.csv")
 
 
 def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], int]:
@@ -99,7 +111,7 @@ def _written(model: Model, scored: pd.DataFrame, out: Path) -> tuple[list[str], 
     unreadable = scored["reason"].notna()
     excluded = scored.loc[unreadable, ["image", "reason"]].sort_values("image")
     ranked = _ranked(model, scored[~unreadable])
-    listing = out.with_name(out.name + ".excluded.csv")
+    listing = _listing(out)
     if len(excluded):
         _save(excluded, listing)
         named = first_few((f"{row.image}: {row.reason}" for row in excluded.itertuples()), 3)

@@ -339,6 +339,10 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
         inside = call(predict, words[0], f"images={images}", f"out={tmp_path}/drawn.csv")
         assert "drawn.csv.overlays, which goes when" in inside.stderr
         assert (tmp_path / "drawn.csv.overlays" / "a.png").exists()
+    (tmp_path / "scans" / "w.csv.overlays" / "notes.txt").touch()
+    foreign = call(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv")
+    assert "notes.txt in there is no picture of a worklist; move it away" in foreign.stderr
+    assert (tmp_path / "scans" / "w.csv.overlays" / "notes.txt").exists()
     several = call(predict, *words[:3], "overlays=[gradcam,occlusion]")
     assert "overlays=['gradcam', 'occlusion']: one of gradcam, hirescam" in several.stderr
     refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
@@ -361,7 +365,7 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     assert [path.name for path in (tmp_path / "n.csv.overlays").iterdir()] == ["1-0001.png"]
     (tmp_path / "0001.csv").write_text("path\n0001\n")
     own = call(predict, words[0], f"images={tmp_path}/0001.csv", f"out={tmp_path}/../{tmp_path.name}/0001.csv")
-    assert "this is the table of images; name another file" in own.stderr
+    assert "0001.csv is the table of images; name another file" in own.stderr
     assert "n.csv: a file is there already, and is going to be replaced" in output(
         predict, *numbers
     )  # whose ranks the pictures of another command do not tell

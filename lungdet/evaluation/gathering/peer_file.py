@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from lungdet.data.separator import separator
 from lungdet.errors import InputError, first_few
 from lungdet.evaluation.statistics.metrics import log_odds
 from lungdet.findings import finding_of
@@ -125,14 +126,13 @@ def read(path: Path) -> PeerFile:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"predictions={path}: a {' or '.join(FORMATS)} file is needed")
     try:
-        rows = _csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        rows = _csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path).reset_index(drop=True)
     except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's own are of these
         raise InputError(f"predictions={path} cannot be read: {error}") from error
-    rows = rows.reset_index(drop=True)
     name = _of_images(rows.columns)
     if name is None:
         names = [str(column) for column in rows.columns]
-        hint = "; columns are separated by commas" if len(names) == 1 and set(names[0]) & set(";\t|") else ""
+        hint = "; write `sep=|` above them" if len(names) == 1 and "|" in names[0] else ""
         raise InputError(
             f"predictions={path}: no column names the images ({', '.join(IMAGES)}); there are "
             f"{first_few(names, 20)}{hint}"
@@ -150,7 +150,12 @@ def read(path: Path) -> PeerFile:
 
 def _csv(path: Path) -> pd.DataFrame:
     """All as text: `00001` is an image's name and no number, and messages have values as they were written."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    sign, above = separator(path)
+    rows = pd.read_csv(
+        path, sep=sign, skiprows=above, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+    )
+    rows.index += above  # messages count lines from the file's first
+    return rows
 
 
 def _of_images(columns: pd.Index) -> str | None:

@@ -135,10 +135,11 @@ def test_a_file_that_is_none_is_refused_by_what_it_lacks(tmp_path, named):
     with pytest.raises(InputError, match=r"a \.csv or \.parquet file is needed"):
         peers.read({"other": write(table, tmp_path / "other.csv").rename(tmp_path / "other.xlsx")})
     cases = {
-        "a;b\n1;2\n": "no column names the images .*; columns are separated by commas",
+        "a|b\n1|2\n": r"no column names the images .*; write `sep=\|` above them",
         "score\n.5\n": "no column names the images",
         "image,probability\n": "no row in it",
         "image,probability\n,.5\n": "line 2, column image: no image is named",
+        "sep=;\nimage;probability\n;.5\n": "line 3, column image: no image is named",
         "": "cannot be read: No columns to parse",
     }
     for text, message in cases.items():
