@@ -66,8 +66,8 @@ def write(
     foreign = [file.name for file in pictures.glob("[!.]*") if not is_overlay(file)]
     if foreign:
         raise InputError(
-            f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture of a "
-            "worklist; move it away, or name another out"
+            f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture "
+            "of a worklist; move it away, or name another out"
         )
     pieces = cases.pieces(table, model.piece(batch_size))
     require_writable("out", out)
