@@ -108,7 +108,7 @@ def test_the_studys_experiment_learns_as_the_study_did_whatever_the_defaults_bec
         "train.yaml": {"optimizer: adam": "optimizer: sgd", "schedule: plateau": "schedule: cosine"},
         "every_model.yaml": {"warm_up: 0": "warm_up: 3", "label_smoothing: 0.0": "label_smoothing: 0.1"},
         "trainer/auto.yaml": {
-            "averaging: 0.98": "averaging: 0.5",
+            "averaging: 0.9": "averaging: 0.5",
             "accumulate_grad_batches: 1": "accumulate_grad_batches: 4",
         },
     }

@@ -34,7 +34,7 @@ class Averaging(Callback):
 
     def __init__(self, decay: float) -> None:
         if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay < 1:
-            raise InputError(f"trainer.averaging={decay}: a number between 0 and 1 is needed, .98 say; null: none")
+            raise InputError(f"trainer.averaging={decay}: a number between 0 and 1 is needed, .9 say; null: none")
         self.decay = decay
         self.average: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
