@@ -145,9 +145,7 @@ class Augmentation:
         if self._contrast is not None:
             blank = {"image": np.empty(0, np.uint8)}  # it asks for the type
             drawn = [_parameters(self._contrast, "contrast", name, data=blank) for name in draws]
-            factor, term = np.array([(parameters["alpha"], parameters["beta"]) for parameters in drawn], np.float32).T[
-                :, :, None
-            ]
+            factor, term = (np.array([row[key] for row in drawn], np.float32)[:, None] for key in ("alpha", "beta"))
             tables = (np.arange(256, dtype=np.float32) * factor + term).clip(0, 255).astype(np.uint8)
         if self._gamma is not None:
             gamma = np.array([_parameters(self._gamma, "gamma", name)["gamma"] for name in draws])[:, None]

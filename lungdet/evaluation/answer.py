@@ -87,8 +87,8 @@ def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:
         return f"{constant.capitalize()}."
     if len(missed) == len(accuracy) > MOST_NAMED:
         return f"None of the {len(missed)} models beats a trivial answer: {constant}."
-    who = join(missed) if len(missed) <= MOST_NAMED else f"{len(missed)} of {len(accuracy)} models"
-    return f"{who} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
+    subject = join(missed) if len(missed) <= MOST_NAMED else f"{len(missed)} of {len(accuracy)} models"
+    return f"{subject} {'does' if len(missed) == 1 else 'do'} not beat a trivial answer: {constant}."
 
 
 def seeds(summary: dict) -> str:

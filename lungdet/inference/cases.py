@@ -3,17 +3,16 @@
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lungdet.data import separator
 from lungdet.data.dicom.tags import survey
 from lungdet.data.manifest import visits_in_order
 from lungdet.data.patients import is_placeholder, plain
-from lungdet.data.separator import separator
 from lungdet.data.store.images import SUFFIXES, is_image
 from lungdet.errors import InputError, first_few
 from lungdet.machine.writing import PARTIAL
@@ -160,15 +159,10 @@ def _lines(file: Path) -> list[str]:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    sign, above = separator(file)
-    read = {"dtype": str, "encoding": "utf-8-sig", "keep_default_na": False, "skip_blank_lines": False}
     try:
-        # A cell beyond the header is an error: with index_col=False alone the rest of a path with a comma would go.
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(file, sep=sign, skiprows=above, index_col=False, **read)
-    except (pd.errors.ParserWarning, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"images={file}: no table in UTF-8 with a header, separated by {sign!r} ({error})") from error
-    table.index += above
+        table = separator.read(file, keep_default_na=False, skip_blank_lines=False)
+    except ValueError as error:
+        raise InputError(f"images={file}: {error}") from error
     table.columns = table.columns.map(plain)
     if "path" not in table:
         raise InputError(f"images={file}: no column path; there are {', '.join(table.columns)}")

@@ -3,7 +3,6 @@
 import difflib
 import logging
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lungdet.configuration.nearest import hint, nearest
+from lungdet.data import separator
 from lungdet.data.patients import folded, is_placeholder, plain
-from lungdet.data.separator import separator
 from lungdet.errors import DatasetError, first_few
 from lungdet.findings import FINDINGS
 
@@ -39,28 +38,11 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
     """
     if not csv.is_file():
         raise DatasetError(f"data.table={csv}: there is no such file ({csv.absolute()})")
-    sign, above = separator(csv)
     try:
         # Only an empty cell is missing: "NA" in a column of labels is a mistake to be told, not to be guessed at.
-        # Cells beyond the header are an error; without index_col=False the first column would become the index.
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(
-                csv,
-                sep=sign,
-                dtype="str",
-                encoding="utf-8-sig",
-                keep_default_na=False,
-                skip_blank_lines=False,
-                index_col=False,
-                skiprows=above,
-            )
-    except pd.errors.ParserWarning as error:
-        raise DatasetError(
-            f"{csv}: lines have more cells than the header; a cell with {sign!r} needs quotes"
-        ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{csv}: not a table in UTF-8 with a header, separated by {sign!r} ({error})") from error
-    table.index += above
+        table = separator.read(csv, keep_default_na=False, skip_blank_lines=False)
+    except ValueError as error:
+        raise DatasetError(f"{csv}: {error}") from error
     table.columns = table.columns.map(plain)
     table = table.apply(lambda column: column.str.strip())
     table = table.where(table != "").dropna(how="all")
@@ -71,7 +53,7 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
         theirs = [_meant(column, [*table.columns]) for column in missing]
         mapping = ",".join(f"{own}:{other}" for own, other in zip(missing, theirs, strict=True))
         advice = f" If they have other names there: 'data.columns={{{mapping}}}'"
-        if other := next((other for other in ";|" if other in columns and other != sign), None):
+        if other := next((other for other in ";|" if other in columns), None):
             advice = f" The columns seem to be separated by {other!r}: add the line sep={other} above the header"
         raise DatasetError(f"{csv}: no column {' and no column '.join(missing)}; found {columns}.{advice}")
     if table.empty:

@@ -5,14 +5,13 @@ Everything is drawn by patient, within strata of dataset and label; a patient is
 """
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lungdet.data.separator import separator
+from lungdet.data import separator
 from lungdet.data.splitting.splits import PARTS, UNUSED, Split, SplitError
 
 log = logging.getLogger(__name__)
@@ -97,16 +96,10 @@ def from_file(manifest: pd.DataFrame, path: Path) -> Split:
     """
     if not path.is_file():
         raise SplitError(f"data.split_file={path}: no such file")
-    sign, above = separator(path)
     try:
-        # A cell beyond the header is an error: the first column would become the index.
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(path, sep=sign, skiprows=above, dtype=str, index_col=False)
-    except (pd.errors.ParserWarning, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise SplitError(
-            f"data.split_file={path}: no table in UTF-8 with a header, separated by {sign!r} ({error})"
-        ) from error
-    table.index += above
+        table = separator.read(path)
+    except ValueError as error:
+        raise SplitError(f"data.split_file={path}: {error}") from error
     return from_table(manifest, table, path)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from lungdet.data.separator import separator
+from lungdet.data import separator
 from lungdet.errors import InputError, first_few
 from lungdet.evaluation.statistics.metrics import log_odds
 from lungdet.findings import finding_of
@@ -126,7 +126,10 @@ def read(path: Path) -> PeerFile:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"predictions={path}: a {' or '.join(FORMATS)} file is needed")
     try:
-        rows = _csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path).reset_index(drop=True)
+        if path.suffix.lower() == ".csv":  # as text: `00001` is an image's name, and messages have values as written
+            rows = separator.read(path, keep_default_na=False)
+        else:
+            rows = pd.read_parquet(path).reset_index(drop=True)
     except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's own are of these
         raise InputError(f"predictions={path} cannot be read: {error}") from error
     name = _of_images(rows.columns)
@@ -146,16 +149,6 @@ def read(path: Path) -> PeerFile:
         file = PeerFile(path, images, rows)
         raise InputError(f"{path}, {file.row(place)}, column {name}: no image is named")
     return PeerFile(path, images.astype(str), rows)
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """All as text: `00001` is an image's name and no number, and messages have values as they were written."""
-    sign, above = separator(path)
-    rows = pd.read_csv(
-        path, sep=sign, skiprows=above, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-    )
-    rows.index += above  # messages count lines from the file's first
-    return rows
 
 
 def _of_images(columns: pd.Index) -> str | None:

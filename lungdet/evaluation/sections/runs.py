@@ -133,7 +133,7 @@ def _unlike_study(run: Run) -> dict[str, object]:
 
 
 def _trained_otherwise(models: dict) -> str:
-    """Which models learn by what the study has otherwise: `CNN and CNN-LSTM with trainer.averaging=0.98`."""
+    """Which models learn by what the study has otherwise: `CNN and CNN-LSTM with trainer.averaging=0.9`."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for model, block in models.items():
         settings = tuple(f"`{setting(key, value)}`" for key, value in block["unlike_study"].items())

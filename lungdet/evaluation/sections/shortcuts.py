@@ -128,8 +128,8 @@ def caveats(summary: dict) -> list[str]:
     )
     if near:
         named = join([label(model) for model in near])
-        who = named if len(near) <= MOST_NAMED else f"{len(near)} of {len(reached)} models"
-        text += f" {who} may have learnt no more than such a shortcut."
+        subject = named if len(near) <= MOST_NAMED else f"{len(near)} of {len(reached)} models"
+        text += f" {subject} may have learnt no more than such a shortcut."
     return [text]
 
 

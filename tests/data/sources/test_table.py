@@ -112,7 +112,7 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
         (["file,abnormal", "a.png,1"], r"my.csv: no column path; found file, abnormal"),
         (["x", "1"], r"no column path and no column abnormal; found x"),
         (["path,abnormal"], "a header and no row"),
-        ([""], "not a table in UTF-8 with a header, separated by ','"),
+        ([""], "no table in UTF-8 with a header, separated by ','"),
         (
             ["path,abnormal", "a.png,1", "b.jpg,yes"],
             r"my.csv, line 3, column abnormal: 'yes'; a label is 0, 1 or empty",
@@ -164,7 +164,7 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
         (["path|abnormal", "a.png|0"], r"seem to be separated by '\|': add the line sep=\| above the header"),
         (["path,abnormal", "gone.png,0"], r"none of the 1 images is in .*relative to data.root"),
         (["path,abnormal", "a.png,0,1,2"], r"lines have more cells than the header"),
-        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"not a table in UTF-8 .*line 3"),
+        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"no table in UTF-8 .*line 3"),
     ],
 )
 def test_mistakes_are_named(folder, lines, message):

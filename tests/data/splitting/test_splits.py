@@ -214,7 +214,10 @@ def test_a_saved_split_names_each_images_patient_and_images_without_a_label_are_
         ("image_id,split\nclinic/0_0,training\n", "line 2: 'training' is none of train, val, test"),
         ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand; ids look like clinic/0_0"),
         ("sep=;\nimage_id;split\nclinic/0_0;training\n", "line 3: 'training' is none of train, val, test"),
-        ("image_id;split\nclinic/0_0;train;9;8\n", r"data\.split_file=.*no table .*, separated by ';' \("),
+        (
+            "image_id;split\nclinic/0_0;train;9;8\n",
+            r"data\.split_file=.*more cells than the header; a cell with ';' needs quotes",
+        ),
         ("", r"data\.split_file=.*no table in UTF-8 with a header, separated by ',' \("),
     ],
 )
