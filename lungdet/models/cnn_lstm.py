@@ -41,16 +41,7 @@ class CNNLSTM(Classifier):
 
     def forward(self, image: Tensor, length: Tensor, when: Tensor | None = None, case: Tensor | None = None) -> Tensor:
         """(S, 1, H, W), (N,) -> logits (N, O)."""
-        return self.read(*self.encode(image, length, when, case))
-
-    def encode(
-        self, image: Tensor, length: Tensor, when: Tensor | None = None, case: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(S, 1, H, W), (N,) -> the steps (N, T, D), and how many of each case's are real (N,)."""
         features = self.backbone(self.steps.images(image, length))  # (N, C, h, w), or (S, C, h, w) of visits
-        return self.steps(features, length, when, case)
-
-    def read(self, steps: Tensor, count: Tensor) -> Tensor:
-        """(N, T, D), (N,) -> logits (N, O)."""
+        steps, count = self.steps(features, length, when, case)  # (N, T, D), of which (N,) are real
         outputs, _ = self.lstm(steps)
         return self.classify(self.pooling(outputs, count))

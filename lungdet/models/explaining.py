@@ -65,10 +65,12 @@ def step_weights(model: Classifier, batch: Batch, label: Tensor) -> Tensor | Non
     from captum.attr import FeatureAblation
 
     def log_odds(steps: Tensor, count: Tensor) -> Tensor:
-        return model.log_odds(model.read(steps, count))
+        outputs, _ = model.lstm(steps)
+        return model.log_odds(model.classify(model.pooling(outputs, count)))
 
     with _explained(model), torch.no_grad():
-        steps, count = model.encode(batch["image"], batch["length"], batch["when"], batch["case"])
+        features = model.backbone(model.steps.images(batch["image"], batch["length"]))  # once, not for each step
+        steps, count = model.steps(features, batch["length"], batch["when"], batch["case"])
         places = torch.arange(steps.shape[1], device=steps.device)
         real = places < count[:, None]
         mean = (steps * real[..., None]).sum(1, keepdim=True) / count[:, None, None]

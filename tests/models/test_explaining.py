@@ -113,10 +113,16 @@ def test_steps_weigh_what_the_log_odds_lose_without_them() -> None:
     weights = explaining.step_weights(model, images, torch.zeros(2, dtype=torch.long))
     assert weights.shape == (2, 16)
     assert set(weights[0].abs().topk(2).indices.tolist()) == {2, 3}  # the rows of the spot
-    steps, count = model.eval().encode(**{name: images[name] for name in ("image", "length")})
-    without = steps.clone()
-    without[:, 3] = steps.mean(1)
-    lost = model.log_odds(model.read(steps, count)) - model.log_odds(model.read(without, count))
+
+    def without(_: nn.Module, __: tuple, outcome: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        steps, count = outcome[0].clone(), outcome[1]
+        steps[:, 3] = steps.mean(1)
+        return steps, count
+
+    # The network as it predicts, which `step_weights` takes apart.
+    whole = model.eval().log_odds(model(**images))
+    with model.steps.register_forward_hook(without):
+        lost = whole - model.log_odds(model(**images))
     torch.testing.assert_close(weights[:, 3], lost[:, 0].detach())
     assert explaining.step_weights(reacting(CNN), images, torch.zeros(2, dtype=torch.long)) is None
 
