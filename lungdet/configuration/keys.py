@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -41,7 +40,7 @@ def require_known(config: DictConfig, loader: ConfigLoader) -> None:
     usual, choices = _choices(composed(loader, name)), _choices(config)
     for group, choice in usual.items():
         if choice is not None and choices.get(group) is None:
-            raise InputError(f"{group}=null: a choice is needed, of {', '.join(options(loader, group))}")
+            raise InputError(f"{group}=null: a choice is needed, of {', '.join(loader.get_group_options(group))}")
     words = [f"{group}={choice}" for group, choice in choices.items() if choice is not None and choices != usual]
     given, known = plain(config), plain(composed(loader, name, *words))
     _require_alike(given, known)
@@ -50,7 +49,7 @@ def require_known(config: DictConfig, loader: ConfigLoader) -> None:
         if state == "missing":
             raise InputError(f"~{key}: the key is needed; give it a value, {key}=VALUE")
         if state == "replaced":
-            choice = ", ".join(options(loader, "/".join(path)))
+            choice = ", ".join(loader.get_group_options("/".join(path)))
             advice = f"choose {'/'.join(path)}=NAME, of {choice}" if choice else f"give {key}.KEY=VALUE"
             raise InputError(f"{key} is a group of keys; {advice}")
         takers, last = _takers(config, given, path[:-1]), path[-1]
@@ -94,11 +93,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """A configuration without Hydra's own part, nothing in it filled in."""
     values = OmegaConf.to_container(config, resolve=False)
     return {key: value for key, value in values.items() if key != "hydra"}
-
-
-def options(loader: ConfigLoader, group: str) -> list[str]:
-    """What can be chosen of a group."""
-    return loader.get_group_options(group, ObjectType.CONFIG)
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
-from lungdet.configuration.keys import BRINGS_NONE, composed, keys, options, plain
+from lungdet.configuration.keys import BRINGS_NONE, composed, keys, plain
 from lungdet.configuration.nearest import hint
 from lungdet.errors import InputError
 
@@ -106,7 +106,7 @@ def _groups(conf: Path) -> list[str]:
 def _names(conf: Path, group: str) -> list[str]:
     """What can be chosen, of ours and of what Hydra and its plugins bring."""
     with initialize_config_dir(str(conf), version_base="1.3"):
-        return sorted(options(GlobalHydra.instance().config_loader(), group))
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
 
 
 def _choices(conf: Path, group: str) -> str:

@@ -21,7 +21,7 @@ from lungdet.data.serving.device import Resident, Warps
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.serving.serving import Serving
 from lungdet.data.splitting import leaks, narrowing, splits
-from lungdet.data.splitting.plan import Plan, no_own_split
+from lungdet.data.splitting.plan import Plan
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import Store, fingerprint, prepare
 from lungdet.errors import DatasetError
@@ -90,7 +90,7 @@ class RadiographDataModule(lightning.LightningDataModule):
 
     def own_split(self) -> pd.DataFrame:
         """A split that the data come with, `image_id` and `split`, for `data.split=file` without a file."""
-        return no_own_split()
+        raise splits.SplitError("data.split=file: which one? set data.split_file=FILE")
 
     def kept_together(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """The manifest with the `patient_id` that a split goes by: those of one id stand in one part."""

@@ -31,15 +31,15 @@ def class_weights(normal: int, abnormal: int) -> tuple[float, float]:
     return total / (2 * normal), total / (2 * abnormal)
 
 
-def accuracy_half_width(patients: int, accuracy: float = EXPECTED) -> float:
+def accuracy_half_width(patients: int) -> float:
     """Half the 95 % interval to expect: 1.96 sqrt(a (1 - a) / n), each patient counting once."""
-    return 1.96 * math.sqrt(accuracy * (1 - accuracy) / patients)
+    return 1.96 * math.sqrt(EXPECTED * (1 - EXPECTED) / patients)
 
 
-def auroc_half_width(normal: int, abnormal: int, auroc: float = EXPECTED) -> float:
+def auroc_half_width(normal: int, abnormal: int) -> float:
     """Half the 95 % interval to expect, by Hanley and McNeil (Radiology 143:29-36, 1982)."""
-    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
-    variance = auroc * (1 - auroc) + (abnormal - 1) * (q1 - auroc**2) + (normal - 1) * (q2 - auroc**2)
+    q1, q2 = EXPECTED / (2 - EXPECTED), 2 * EXPECTED**2 / (1 + EXPECTED)
+    variance = EXPECTED * (1 - EXPECTED) + (abnormal - 1) * (q1 - EXPECTED**2) + (normal - 1) * (q2 - EXPECTED**2)
     return 1.96 * math.sqrt(variance / (normal * abnormal))
 
 

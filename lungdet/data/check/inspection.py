@@ -30,7 +30,7 @@ FLAT = 3.0
 INVERTED, TYPICAL_OF = -0.3, 20
 """Correlation with the typical image of the dataset below which an image counts as inverted; images that makes one."""
 
-_BITS = {"1": 1, "I": 16, "F": 32}
+_BITS = {"1": 1, "I": 16}
 
 
 def inspect(store: Store, roots: Mapping[str, Path]) -> pd.DataFrame:

@@ -57,7 +57,11 @@ def survey(files: Sequence[Path], images: pd.DataFrame, key: bytes | None = None
     if not any(present):
         return None
     with progress("reading DICOM headers", sum(present)) as advance:
-        tags = [_read(file, advance) if dicom else None for file, dicom in zip(files, present, strict=True)]
+        tags: list[_Tags | None] = []
+        for file, dicom in zip(files, present, strict=True):
+            tags.append(_read(file) if dicom else None)
+            if dicom:
+                advance()
     ids = pd.Series([row and row.patient for row in tags], images.index, dtype="str")
     times = sorted({row.time for row in tags if row and row.time})
     place = {time: float(number) for number, time in enumerate(times)}
@@ -105,12 +109,10 @@ def contradictions(table: pd.DataFrame, tags: pd.DataFrame) -> list[str]:
     return kinds
 
 
-def _read(file: Path, advance: object) -> _Tags | None:
+def _read(file: Path) -> _Tags | None:
     """None of a damaged header: its image is left out when it is decoded, with the reason."""
-    advance()
     try:
-        dataset = header(file, (*_PATIENT, *_TIME, *_PICTURE, *chest.TAGS))
-        return _of(dataset)
+        return _of(header(file, (*_PATIENT, *_TIME, *_PICTURE, *chest.TAGS)))
     except UnreadableImageError:
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 SIDES: tuple[int, int] = (-1, 1)
 """-1 is the patient's right, on the image's left."""
+STEPS = 6
 
 
 class Canvas:
@@ -85,14 +86,14 @@ class Canvas:
         return np.sqrt(depth * (2 - depth))
 
 
-def smooth(points: np.ndarray, steps: int = 6, closed: bool = True) -> np.ndarray:
-    """A Catmull-Rom curve through the points."""
+def smooth(points: np.ndarray, closed: bool = True) -> np.ndarray:
+    """A Catmull-Rom curve through the points, with `STEPS` places from each to the next."""
     if closed:
         padded = np.concatenate([points[-1:], points, points[:2]])
     else:
         padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     a, b, c, d = padded[:-3, None], padded[1:-2, None], padded[2:-1, None], padded[3:, None]
-    t = (np.arange(steps) / steps)[None, :, None]
+    t = (np.arange(STEPS) / STEPS)[None, :, None]
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.concatenate([curve.reshape(-1, 2), points[:1] if closed else points[-1:]])
 

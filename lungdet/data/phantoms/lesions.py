@@ -80,11 +80,11 @@ def _focus(layers: Layers, lesion: Lesion, radius: float, roughness: float) -> n
     return np.hypot(dx, dy) / (radius * (1 + roughness * wobble))
 
 
-def _cloud(layers: Layers, lesion: Lesion, cells: float) -> np.ndarray:
+def _cloud(layers: Layers, lesion: Lesion) -> np.ndarray:
     """Patchy noise in 0..1 that moves with the patient."""
     canvas, grid = layers.canvas, lesion.shape.reshape(8, 8).astype(np.float32)
-    u = (np.mod((canvas.x - lesion.side * lesion.x) * cells + 3.5, 7)).astype(np.float32)
-    v = (np.mod((canvas.y - lesion.y) * cells + 3.5, 7)).astype(np.float32)
+    u = (np.mod((canvas.x - lesion.side * lesion.x) * 34 + 3.5, 7)).astype(np.float32)
+    v = (np.mod((canvas.y - lesion.y) * 34 + 3.5, 7)).astype(np.float32)
     noise = cv2.remap(grid, u, v, cv2.INTER_LINEAR)
     noise += 0.6 * cv2.remap(grid, np.mod(v * 2.3, 7), np.mod(u * 2.3, 7), cv2.INTER_LINEAR)
     return np.clip(0.55 + 0.5 * noise, 0, 1.6)
@@ -111,7 +111,7 @@ def _infiltration(layers: Layers, lesion: Lesion) -> np.ndarray:
 def _patch(layers: Layers, lesion: Lesion, radius: float, density: float) -> np.ndarray:
     r = _focus(layers, lesion, radius, 0.1)
     envelope = np.exp(-(r**4)) * layers.rim[lesion.side > 0]
-    layers.added = layers.added + density * lesion.amplitude * envelope * _cloud(layers, lesion, 34)
+    layers.added = layers.added + density * lesion.amplitude * envelope * _cloud(layers, lesion)
     return (r < 1.05) & (layers.rim[lesion.side > 0] > 0.2)
 
 

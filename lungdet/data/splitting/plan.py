@@ -10,12 +10,6 @@ from lungdet.data.splitting import narrowing, protocols
 from lungdet.data.splitting.splits import Split, SplitError
 from lungdet.errors import require_whole
 
-
-def no_own_split() -> pd.DataFrame:
-    """What to say where `data.split=file` names no file and the data come with no split of their own."""
-    raise SplitError("data.split=file: which one? set data.split_file=FILE")
-
-
 PROTOCOLS: tuple[str, ...] = ("random", "official", "folds", "leave_one_source_out", "file")
 
 
@@ -69,9 +63,7 @@ class Plan:
         if share is not None and not (_is_number(share) and 0 < share < 1):
             raise SplitError(f"data.train_prevalence={share}: a number between 0 and 1 is needed")
 
-    def draw(
-        self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame] = no_own_split
-    ) -> Split:
+    def draw(self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame]) -> Split:
         """The split of these images.
 
         Args:
@@ -102,7 +94,7 @@ class Plan:
         return split
 
     def source_hash(
-        self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame] = no_own_split
+        self, manifest: pd.DataFrame, lists: Callable[[], pd.Series], own: Callable[[], pd.DataFrame]
     ) -> str | None:
         """A hash of the split that comes with the data or in a file of its own; None of one that is drawn."""
         if self.split == "file":

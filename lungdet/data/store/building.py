@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -82,7 +82,7 @@ def build(
             "images": len(order),
             "excluded": len(excluded),
             "by_dataset": files["dataset"].iloc[order].value_counts().sort_index().to_dict(),
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 2),
             "versions": {"pillow": PIL.__version__, "opencv": cv2.__version__, "numpy": np.__version__},
         }

@@ -54,7 +54,7 @@ class Partial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not (isinstance(error, OSError)):  # a disk that just refused a write is not asked for another
+            if not isinstance(error, OSError):  # a disk that just refused a write is not asked for another
                 self.checkpoint()
         finally:
             self._images.close()

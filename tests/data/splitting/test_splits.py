@@ -256,8 +256,8 @@ def test_a_fraction_that_leaves_no_abnormal_image_is_refused() -> None:
         Plan(train_fraction=0)
 
 
-def no_lists() -> pd.Series:
-    raise AssertionError("nobody asked for an official split")
+def unasked() -> pd.DataFrame:
+    raise AssertionError("nobody asked for a split that the data come with")
 
 
 def drawn_by_every_protocol(table: pd.DataFrame, tmp_path) -> dict[str, splits.Split]:
@@ -280,12 +280,12 @@ def test_a_plan_names_every_protocol_and_draws_what_it_says(tmp_path) -> None:
     assert {*drawn} == {*PROTOCOLS}
     for protocol, split in drawn.items():
         plan = Plan(split=protocol, fold=1, held_out="hospital", split_file=tmp_path / "mine.csv")
-        planned = plan.draw(table, lambda: lists)
+        planned = plan.draw(table, lambda: lists, unasked)
         assert (planned.facts, planned.hash) == (split.facts, split.hash)
-        assert (plan.source_hash(table, lambda: lists) is None) == (protocol not in ("official", "file"))
-    seeded = Plan(split_seed=5).draw(table, no_lists)
+        assert (plan.source_hash(table, lambda: lists, unasked) is None) == (protocol not in ("official", "file"))
+    seeded = Plan(split_seed=5).draw(table, unasked, unasked)
     assert seeded.hash == protocols.random(table, seed=5).hash != drawn["random"].hash
-    whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, no_lists)
+    whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, unasked, unasked)
     assert whole.facts == drawn["random"].facts | {
         "name": "random, 0.5 of train, trained on clinic+ward, 0.3 abnormal in train",
         "train_fraction": 0.5, "train_on": ("clinic", "ward"), "train_prevalence": 0.3,
@@ -362,7 +362,7 @@ def test_the_training_images_of_a_prevalence_do_not_depend_on_the_rows_order_but
 def test_a_prevalence_that_cannot_be_had_is_refused(share: float) -> None:
     table = cohort(60)
     with pytest.raises(SplitError, match=rf"data\.train_prevalence={share}: "):
-        Plan(train_prevalence=share).draw(table, no_lists)
+        Plan(train_prevalence=share).draw(table, unasked, unasked)
 
 
 def test_what_was_left_out_is_told_in_one_order_and_adds_up() -> None:
