@@ -34,9 +34,7 @@ def designs() -> list[dict]:
 
 def study(design: dict, seed: int) -> dict[str, float]:
     """Each metric's p-value, and the least of them adjusted, in one study."""
-    first, second = (
-        estimated(some, ("abnormal",), [0.0] * len(some), DRAWS, STUDY) for some in _models(design, [3, seed])
-    )
+    first, second = (estimated(some, ("abnormal",), DRAWS, STUDY) for some in _models(design, [3, seed]))
     alone = {name: difference(first[name], second[name]).p for name in STUDY}
     return {**alone, "family": min(holm(list(alone.values())))}
 

@@ -29,7 +29,7 @@ def designs() -> list[dict]:
 def study(design: dict, seed: int) -> dict[str, bool]:
     """Whether each metric's interval holds the truth, in one study."""
     model = {key: value for key, value in design.items() if key != "patients"}
-    found = estimated([_table(design["patients"], [1, seed], **model)], ("abnormal",), [0.0], DRAWS)
+    found = estimated([_table(design["patients"], [1, seed], **model)], ("abnormal",), DRAWS)
     true = truth(**model)
     return {name: interval(one)[0] <= true[name] <= interval(one)[1] for name, one in found.items()}
 

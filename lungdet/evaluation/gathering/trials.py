@@ -1,12 +1,12 @@
 """Trials: of what a search tried, the run with the lowest validation loss is evaluated, and the others are counted."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from lungdet.evaluation.gathering.models import identity
 from lungdet.evaluation.gathering.parts import part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Trial
+from lungdet.evaluation.statistics.cases import or_none
 
 
 def best(results: Sequence[Result]) -> list[Result]:
@@ -54,4 +54,4 @@ def _within(key: str, searched: set[str]) -> bool:
 def _trial(result: Result) -> Trial:
     loss, keys = float(result.run.epochs["val/loss"].min()), set(_searched(result))
     values = {key: value for key, value in sorted(identity(result.run).items()) if _within(key, keys)}
-    return Trial(result.run.folder, None if math.isnan(loss) else loss, values)
+    return Trial(result.run.folder, or_none(loss), values)

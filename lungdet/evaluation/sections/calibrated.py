@@ -14,8 +14,8 @@ from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, share_interval, temperature
-from lungdet.evaluation.statistics.cases import BINS, calibration_bin
-from lungdet.evaluation.statistics.measure import enter, estimated, lacking
+from lungdet.evaluation.statistics.cases import BINS, calibration_bin, or_none
+from lungdet.evaluation.statistics.measure import as_block, estimated, lacking
 from lungdet.page import figures
 from lungdet.page.document import Columns, Details, Figure, Table, items
 from lungdet.page.sentences import undefined
@@ -61,14 +61,17 @@ def of_model(replicates: Sequence[Tested], draws: int) -> dict:
         over = [name for name in over or labels if lacking(tables["before"][0], name) is None]
     return {
         "temperatures": [
-            {"seed": replicate.seed, "part": part, **{name: _none(value) for name, value in temperatures.items()}}
+            {"seed": replicate.seed, "part": part, **{name: or_none(value) for name, value in temperatures.items()}}
             for replicate, by_part in zip(replicates, fitted, strict=True)
             for part, temperatures in by_part.items()
         ],
         "unscaled": unscaled,
         "over": over,
         "after": None,
-        **{stage: _block(predictions, tuple(over) or labels[:1], draws) for stage, predictions in tables.items()},
+        **{
+            stage: as_block(test=estimated(predictions, tuple(over) or labels[:1], draws, METRICS))
+            for stage, predictions in tables.items()
+        },
         "reliability": {
             stage: _bins(predictions, labels[0]) for stage, predictions in tables.items() if len(labels) == 1
         },
@@ -161,20 +164,14 @@ def _scaled(replicate: Tested, fitted: Mapping[str, Mapping[str, float]], labels
     return pd.concat(tables).sort_values("image_id", ignore_index=True)
 
 
-def _block(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict:
-    block: dict = {}
-    enter(block, "test", estimated(tables, labels, [0.0] * len(tables), draws, METRICS))
-    return block
-
-
 def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     """The reliability diagram of all seeds' predictions together."""
     y, logit = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "logit"))
     mean, are, images = reliability(y, logit)
     ends = share_interval(are, _patients(tables[0], name))
     return {
-        "said": [_none(value) for value in mean],
-        "are": [_none(value) for value in are],
+        "said": [or_none(value) for value in mean],
+        "are": [or_none(value) for value in are],
         "interval": [None if math.isnan(low) else [float(low), float(high)] for low, high in zip(*ends, strict=True)],
         "images": [float(count) for count in images / len(tables)],
     }
@@ -222,7 +219,3 @@ def _picture(drawn: Mapping[str, dict]) -> Figure:
         f"{BINS} equal bins, as predicted, without those of fewer than {ENOUGH} images a seed; 95 % intervals of as "
         "many cases as a bin has patients. Dotted: as said.",
     )
-
-
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

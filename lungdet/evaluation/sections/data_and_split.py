@@ -1,12 +1,11 @@
 """Data and split: which images were tested and learnt from, how they were prepared, and how they were split."""
 
-import math
-
 import pandas as pd
 
 from lungdet.evaluation.sections import comparability
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.cases import or_none
 from lungdet.evaluation.statistics.measure import counts
 from lungdet.page.document import Details, Items, Table, Text
 from lungdet.page.wording import counted, number, share_of, unit
@@ -143,7 +142,6 @@ def _data(study: Study) -> dict:
     tested = [({*result.test.dataset}, result.learnt_from) for result in study.results]
     known = set().union(*[datasets & sources for datasets, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
-    alone = source_alone(test)
     unknown = any(weights["seen"] is None for result in study.results for weights in origins(result.run))
     unsearched = {tuple(run.items()) for run_facts in facts for run in run_facts.get("unsearched", [])}
     return recorded | {
@@ -169,7 +167,7 @@ def _data(study: Study) -> dict:
             }
             for part, result in replicate.parts.items()
         },
-        "source_alone_auroc": None if math.isnan(alone) else alone,
+        "source_alone_auroc": or_none(source_alone(test)),
     }
 
 

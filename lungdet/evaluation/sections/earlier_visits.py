@@ -11,7 +11,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import counts, enter, estimated
+from lungdet.evaluation.statistics.measure import as_block, counts, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
 from lungdet.page import sentences
 from lungdet.page.document import Details, Items, Table
@@ -51,12 +51,12 @@ def measure(study: Study) -> dict:
             block = counts(rows, labels[0] if len(labels) == 1 else "abnormal") | group._asdict()
             block |= {"few": not judged, "models": {}}
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
-            tables, half = [replicate.test[inside] for replicate in replicates], [0.0] * len(replicates)
+            tables = [replicate.test[inside] for replicate in replicates]
             # Of both models at once, whose patients are then drawn once.
-            auroc = estimated(tables, judged or labels, half, min(study.draws, DRAWS), ["auroc"])["auroc"]
+            auroc = estimated(tables, judged or labels, min(study.draws, DRAWS), ["auroc"])["auroc"]
             for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
                 estimates[name][group.name] = auroc._replace(values=auroc.values[own], draws=auroc.draws[own])
-                enter(block["models"].setdefault(name, {}), "test", {"auroc": estimates[name][group.name]})
+                block["models"][name] = as_block(test={"auroc": estimates[name][group.name]})
             described[group.name] = block
         if described:
             comparison = paired.compare(first, estimates[first], second, estimates[second])

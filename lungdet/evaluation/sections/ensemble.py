@@ -15,7 +15,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.differences import MOST_QUOTED
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import enter, estimated
+from lungdet.evaluation.statistics.measure import as_block, estimated
 from lungdet.evaluation.statistics.metrics import STUDY, ensemble
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, items
@@ -43,15 +43,9 @@ def measure(study: Study) -> dict:
             if len(tables) > 1:
                 together = zip(tables, [*tables[1:], tables[0]][: len(tables) if len(tables) > 2 else 1], strict=False)
                 rows[f"{name} + {name}"] = [_mean(a, b, labels) for a, b in together]
-        estimates = {
-            name: _patients_only(estimated(tables, labels, [0.0] * len(tables), study.draws))
-            for name, tables in rows.items()
-        }
+        estimates = {name: _patients_only(estimated(tables, labels, study.draws)) for name, tables in rows.items()}
         of_both, *controls = rows
-        blocks = {}
-        for name, by_metric in estimates.items():
-            blocks[name] = {}
-            enter(blocks[name], "test", by_metric)
+        blocks = {name: as_block(test=by_metric) for name, by_metric in estimates.items()}
         compared = paired.compared(estimates, rows, labels, [(control, of_both) for control in controls])
         combinations.append({"models": blocks, "comparisons": compared, "seeds": shared, "members": members})
     return {"combined": combinations}

@@ -15,7 +15,7 @@ from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.localisation import LIKENESS, MEASURES, SCALES, estimate
-from lungdet.evaluation.statistics.measure import enter
+from lungdet.evaluation.statistics.measure import as_block
 from lungdet.page.document import Details, Table, Text, items
 from lungdet.page.sentences import SIGNIFICANT
 from lungdet.page.wording import METHODS, label, number, p_value, percent, rounded
@@ -65,13 +65,13 @@ def measure(study: Study) -> dict:
             "regions": len(first),
         }
         estimates = {name: _estimates(rows, draws) for name, rows in table.groupby("map")}
-        facts["maps"] = {name: _block({"test": estimates[name]}) for name in pointing.KNOWS_NOTHING}
+        facts["maps"] = {name: as_block(test=estimates[name]) for name in pointing.KNOWS_NOTHING}
         blocks[model] = {}
         for name in sorted(estimates.keys() - facts["maps"].keys()):
             over = {
                 key: minus(value, estimates["centre"][key]) for key, value in estimates[name].items() if key in MEASURES
             }
-            blocks[model][name] = _block({"test": estimates[name], "over_centre": over})
+            blocks[model][name] = as_block(test=estimates[name], over_centre=over)
             if name in study.explainer.methods:
                 comparison = paired.from_zero({"pointing": over["pointing"]})
                 blocks[model][name]["pointing_over_centre"] = comparison["metrics"]["pointing"]
@@ -156,13 +156,6 @@ def _estimates(rows: pd.DataFrame, draws: int) -> dict[str, Estimate]:
         for name, value in values.items()
         if not np.isnan(value).any()
     }
-
-
-def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
-    block: dict = {"undefined": {}}
-    for key, by_measure in estimates.items():
-        enter(block, key, by_measure)
-    return block
 
 
 def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) -> str:

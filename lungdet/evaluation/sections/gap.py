@@ -8,7 +8,7 @@ from lungdet.evaluation.sections.contract import Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import counts, enter, estimated, lacking, withdraw_certain
+from lungdet.evaluation.statistics.measure import as_block, counts, estimated, lacking, withdraw_certain
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, items
 from lungdet.page.sentences import THESE_RUNS
@@ -50,13 +50,10 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Gap:
         labels = tuple(name for name in labels if not any(lacking(table, name) for table in first.values()))
         if not labels:
             return Gap({"reason": "no finding is present and absent both in training and in validation"}, {}, ())
-    half = [0.0] * len(replicates)
-    scores = {part: estimated(seeds, labels, half, draws, METRICS) for part, seeds in tables.items()}
+    scores = {part: estimated(seeds, labels, draws, METRICS) for part, seeds in tables.items()}
     train, val = scores["train"], scores["val"]
     scores["gap"] = {name: minus(turned(train[name], 1), val[name], SIDES) for name in METRICS}
-    block: dict = {f"{part}_images": counts(table) for part, table in first.items()} | {"undefined": {}}
-    for part, estimates in scores.items():
-        enter(block, part, estimates)
+    block = {f"{part}_images": counts(table) for part, table in first.items()} | as_block(**scores)
     withdraw_certain(block, "gap", scores["gap"])
     return Gap(block, scores["gap"], (*first["train"]["image_id"], *first["val"]["image_id"]))
 

@@ -12,7 +12,7 @@ from lungdet.evaluation.sections.data_need import Sweep, measured_by, measured_i
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import enter, estimated
+from lungdet.evaluation.statistics.measure import as_block, estimated
 from lungdet.page import figures, sentences
 from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.wording import in_a_sentence, join, label, listed, metric_name, points, signed, with_interval
@@ -59,9 +59,7 @@ def across_sources(models: Mapping[str, Sequence[Replicate]], settings: Mapping[
             lines[line]["reason"] = _apart(by_source)
             continue
         estimates[line] = _away(by_source, tested, draws)
-        for key, by_metric in estimates[line].items():
-            enter(lines[line], key, by_metric)
-        lines[line]["fall"] = paired.from_zero(estimates[line]["drop"])
+        lines[line] |= as_block(**estimates[line]) | {"fall": paired.from_zero(estimates[line]["drop"])}
     pairs = [pair for pair in combinations(estimates, 2) if len({tuple(lines[line]["sources"]) for line in pair}) == 1]
     compared = {
         key: [paired.compare(first, estimates[first][key], second, estimates[second][key]) for first, second in pairs]
@@ -180,10 +178,9 @@ def _away(
     pairs: dict[str, list[tuple[Estimate, Estimate]]] = {metric: [] for metric in METRICS}  # on the own, on another
     for source, replicates in by_source.items():
         tables = [replicate.test for replicate in replicates if replicate.seed in seeds]
-        labels, half = replicates[0].labels, [0.0] * len(seeds)
         on = {}
         for turn, name in enumerate(tested):
-            estimates = estimated([t[t["dataset"] == name] for t in tables], labels, half, draws, METRICS)
+            estimates = estimated([t[t["dataset"] == name] for t in tables], replicates[0].labels, draws, METRICS)
             on[name] = {m: turned(estimate, turn) for m, estimate in estimates.items()}  # the same for every model
         for metric in METRICS:
             pairs[metric] += [(on[source][metric], on[name][metric]) for name in tested if name != source]

@@ -10,7 +10,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import Scores, enter, estimated
+from lungdet.evaluation.statistics.measure import Scores, as_block, estimated
 from lungdet.page import figures, sentences
 from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.sentences import SIGNIFICANT
@@ -45,21 +45,21 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Scores | None:
     tables = [_degraded(replicate) for replicate in replicates]
     if any(table is None for table in tables):
         return None
-    labels, half, draws = replicates[0].labels, [0.0] * len(tables), min(draws, DRAWS)
-    whole = estimated([replicate.test for replicate in replicates], labels, half, draws, METRICS)
+    labels, draws = replicates[0].labels, min(draws, DRAWS)
+    whole = estimated([replicate.test for replicate in replicates], labels, draws, METRICS)
     keys = set.intersection(*[set(table.groupby(["degradation", "level"]).groups) for table in tables])
     levels: dict[str, dict[str, dict]] = {}
     drops: dict[str, list[Estimate]] = {}
     for kind, level in sorted(keys, key=_place):
         degraded = [table[(table["degradation"] == kind) & (table["level"] == level)] for table in tables]
-        estimates = estimated(degraded, labels, half, draws, METRICS)
+        estimates = estimated(degraded, labels, draws, METRICS)
         dropped = {name: minus(whole[name], estimates[name], SIDES) for name in METRICS}
         drops.setdefault(kind, []).append(dropped["auroc"])
-        levels.setdefault(kind, {})[f"{level:g}"] = _block({"test": estimates, "drop": dropped})
+        levels.setdefault(kind, {})[f"{level:g}"] = as_block(test=estimates, drop=dropped)
     means = {kind: mean(of_levels) for kind, of_levels in drops.items()}
     [losses] = paired.adjust([paired.from_zero(means)]) if means else [{"metrics": {}}]
     p = {kind: cell["p_holm"] for kind, cell in losses["metrics"].items()}
-    return Scores({"draws": draws, "levels": levels, "drops": _block({"drop": means}) | {"drop_p_holm": p}}, means)
+    return Scores({"draws": draws, "levels": levels, "drops": as_block(drop=means) | {"drop_p_holm": p}}, means)
 
 
 def compared(scores_by_model: Mapping[str, Scores | None], pairs: Sequence[tuple[str, str]]) -> list[dict]:
@@ -173,13 +173,6 @@ def _degraded(replicate: Replicate) -> pd.DataFrame | None:
     pooled = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)
     everywhere = pd.MultiIndex.from_frame(pooled[["degradation", "level"]]).isin(list(set.intersection(*keys)))
     return pooled[everywhere]
-
-
-def _block(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict:
-    block: dict = {"undefined": {}}
-    for key, by_metric in estimates.items():
-        enter(block, key, by_metric)
-    return block
 
 
 def _place(key: tuple[str, float]) -> tuple:

@@ -4,7 +4,7 @@ from lungdet.evaluation.gathering.models import CONTROLS
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.earlier_visits import DRAWS
 from lungdet.evaluation.statistics import paired
-from lungdet.evaluation.statistics.measure import counts, enter, estimated
+from lungdet.evaluation.statistics.measure import as_block, counts, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.page import sentences
 from lungdet.page.document import Details, Items, Table
@@ -53,12 +53,9 @@ def measure(study: Study) -> dict:
             on["earlier"] = {}
             for name in names:
                 tables = [replicate.test[inside] for replicate in models[name]]
-                half = [0.0] * len(tables)
-                on["earlier"][name] = estimated(tables, first.labels, half, min(study.draws, DRAWS), ["auroc"])
+                on["earlier"][name] = estimated(tables, first.labels, min(study.draws, DRAWS), ["auroc"])
         for key, estimates in on.items():
-            blocks: dict[str, dict] = {name: {} for name in names}
-            for name, block in blocks.items():
-                enter(block, "test", estimates[name])
+            blocks = {name: as_block(test=estimates[name]) for name in names}
             compared = [paired.compare(partner, estimates[partner], lstm, estimates[lstm]) for partner in partners]
             cases[key] |= {"models": blocks, "comparisons": compared}
         comparisons = [comparison for case in cases.values() for comparison in case["comparisons"]]

@@ -18,7 +18,7 @@ from lungdet.evaluation.sections.contract import Section, Study, thresholds_of
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import Cuts, enter, lacking, withdraw_certain
+from lungdet.evaluation.statistics.measure import Cuts, as_block, lacking, withdraw_certain
 from lungdet.evaluation.statistics.scales import SHARE, UNBOUNDED, Scale
 from lungdet.machine import hardware
 from lungdet.page import figures
@@ -72,12 +72,12 @@ def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> 
         at = {name: values[:, :, per_cent - 1] for name, values in by_metric.items()}
         reached = {name: estimate(values, name, per_cent / 100) for name, values in at.items()}
         gain = estimate(at["accuracy"] - whole, scale=UNBOUNDED)
-        blocks[str(per_cent)] = _block(reached | {"gain": gain})
+        blocks[str(per_cent)] = as_block(test=reached | {"gain": gain})
         withdraw_certain(blocks[str(per_cent)], "test", {"gain": gain})
     risk = {"area": estimate(1 - by_metric["accuracy"].mean(axis=-1)), "error": estimate(1 - whole)}
     return {
         "kept": blocks,
-        "risk": _block(risk),
+        "risk": as_block(test=risk),
         "confusion": {name: _counted(tables, name, cuts) for name in labels},
     }
 
@@ -262,12 +262,6 @@ KINDS = {
     "fp": "Normal, called abnormal",
     "tn": "Normal, called so",
 }
-
-
-def _block(estimates: dict[str, Estimate]) -> dict:
-    block: dict = {}
-    enter(block, "test", estimates)
-    return block
 
 
 def _counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) -> dict:

@@ -1,12 +1,11 @@
 """Runs: what went into the report and with what result, and what did not and why."""
 
-import math
-
 from omegaconf import OmegaConf
 
 from lungdet.evaluation.gathering.models import differences, start_name
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.statistics.cases import or_none
 from lungdet.evaluation.statistics.measure import measured
 from lungdet.page.document import Block, Details, Items, Table, Text
 from lungdet.page.wording import figure, join, label, number, setting
@@ -122,7 +121,7 @@ def _run(study: Study, part: str, result: Result) -> dict:
         "start": _start(result),
         "origins": origins(result.run),
         "threshold": chosen["abnormal"].as_dict()["value"] if study.task == "abnormal" else None,
-        "test": {metric: _none(value) for metric, value in scores.items()},
+        "test": {metric: or_none(value) for metric, value in scores.items()},
     }
 
 
@@ -157,7 +156,3 @@ def _weights(origins: list[dict]) -> str:
         origin = f" ({weights['origin']})" if weights["origin"] else ""
         named.append(f"`{weights['weights']}`{origin}, have seen: {seen}")
     return "; ".join(named) or "none"
-
-
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, thresholds_of
-from lungdet.evaluation.statistics.measure import Cuts, enter, estimated
+from lungdet.evaluation.statistics.measure import Cuts, as_block, estimated
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Details, Table
 from lungdet.page.marked import legible, marked
@@ -29,10 +29,9 @@ def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> 
             replicate.test[replicate.test[f"target_{finding}"] == 1].assign(target_abnormal=1.0)
             for replicate in replicates
         ]
-        block = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique()), "undefined": {}}
-        for key, at in (("test", [0.0] * len(carry)), ("at_validation_threshold", cuts)):
-            enter(block, key, estimated(carry, ("abnormal",), at, draws, ["recall"]))
-        blocks[finding] = block
+        at_half, at_chosen = (estimated(carry, ("abnormal",), draws, ["recall"], at) for at in (None, cuts))
+        size = {"images": len(carry[0]), "patients": int(carry[0]["patient_id"].nunique())}
+        blocks[finding] = size | as_block(test=at_half, at_validation_threshold=at_chosen)
     return blocks
 
 

@@ -18,7 +18,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, quantile, variance
-from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, counts, enter, estimated, lacking
+from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, as_block, counts, estimated, lacking
 from lungdet.page.document import Columns, Details, Figure, Table, Text, items
 from lungdet.page.marked import legible, marked
 from lungdet.page.sentences import scope_of, undefined
@@ -212,23 +212,25 @@ def _measured(
     targets = [f"target_{name}" for name in labels]
     within = [table.assign(**{name: table[name].where(inside) for name in targets}) for table in tables]
     over = [name for name in labels if len(labels) == 1 or lacking(within[0], name) is None]
-    block: dict = counts(tables[0][inside]) | {"undefined": {}} | ({"findings": over} if len(labels) > 1 else {})
-    at_half: dict[str, dict[str, Estimate]] = {}
-    called = [name for name in METRICS if name in THRESHOLDED]
-    for key, at, names in (("test", [0.0] * len(within), METRICS), ("at_validation_threshold", cuts, called)):
-        by_label = {name: estimated(within, (name,), at, draws, names) for name in over}
-        at_half = at_half or by_label
-        means = {name: _over_findings([by_name[name] for by_name in by_label.values()], len(within)) for name in names}
-        enter(block, key, {name: estimate._replace(patients=block["patients"]) for name, estimate in means.items()})
-    return block, at_half
+    called, size = [name for name in METRICS if name in THRESHOLDED], counts(tables[0][inside])
+    at_half = {name: estimated(within, (name,), draws, METRICS) for name in over}
+    at_chosen = {name: estimated(within, (name,), draws, called, cuts) for name in over}
+    block = as_block(
+        test=_over_findings(at_half, METRICS, len(within), size["patients"]),
+        at_validation_threshold=_over_findings(at_chosen, called, len(within), size["patients"]),
+    )
+    return size | block | ({"findings": over} if len(labels) > 1 else {}), at_half
 
 
-def _over_findings(estimates: Sequence[Estimate], seeds: int) -> Estimate:
-    """The mean over findings, in a draw over those that are there."""
-    if estimates:
-        return mean(estimates, over_defined=True)
-    undefined = Undefined("no finding is there both present and absent")
-    return Estimate([undefined] * seeds, np.full((seeds, 0), np.nan), 0, 1)
+def _over_findings(
+    by_label: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], seeds: int, patients: int
+) -> dict[str, Estimate]:
+    """Each metric's mean over findings, in a draw over those that are there."""
+    if not by_label:
+        undefined = Undefined("no finding is there both present and absent")
+        return dict.fromkeys(names, Estimate([undefined] * seeds, np.full((seeds, 0), np.nan), patients, 1))
+    means = {name: mean([of_label[name] for of_label in by_label.values()], over_defined=True) for name in names}
+    return {name: estimate._replace(patients=patients) for name, estimate in means.items()}
 
 
 def _gap(attribute: str, first: tuple[str, dict[str, Estimate]], second: tuple[str, dict[str, Estimate]]) -> Gap | None:

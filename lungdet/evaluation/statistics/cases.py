@@ -3,6 +3,7 @@
 Legend: N images, P patients, K sums, (..) test parts, b of them at a time. All is float64.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,11 @@ class Undefined(float):
         number = super().__new__(cls, "nan")
         number.reason = reason
         return number
+
+
+def or_none(number: float) -> float | None:
+    """A number as JSON has it: None where it is NaN."""
+    return None if math.isnan(number) else float(number)
 
 
 class Case(NamedTuple):

@@ -53,27 +53,28 @@ def scored(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence
         cuts: of each seed.
         draws: redrawn test parts that the intervals are made of.
     """
-    half = estimated(tables, labels, [0.0] * len(tables), draws)
-    chosen = half | estimated(tables, labels, cuts, draws, [name for name in METRICS if name in THRESHOLDED])
+    half = estimated(tables, labels, draws)
+    chosen = half | estimated(tables, labels, draws, [name for name in METRICS if name in THRESHOLDED], cuts)
     block = counts(tables[0], labels[0] if len(labels) == 1 else "abnormal")
-    enter(block, "test", half)
-    enter(block, "at_validation_threshold", chosen)
+    block |= as_block(test=half, at_validation_threshold=chosen)
     return Scores(block | ({} if tuple(labels) == ("abnormal",) else {"macro": over_which(tables[0], labels)}), half)
 
 
-def enter(block: dict, key: str, estimates: Mapping[str, Estimate]) -> None:
-    """Puts into a JSON-ready block: means over seeds (`key`), sample deviations (`key_sd`), intervals (`key_interval`).
+def as_block(**estimates: Mapping[str, Estimate]) -> dict:
+    """JSON-ready: by key means over seeds (`key`), sample deviations (`key_sd`) and intervals (`key_interval`).
 
     What is undefined is None, and `undefined` says why, under the same keys.
     """
-    seeds = len(next(iter(estimates.values())).values)
-    mean, sd, reasons = over([{name: estimate.values[s] for name, estimate in estimates.items()} for s in range(seeds)])
-    ends = {name: interval(estimate) for name, estimate in estimates.items()}
-    no_interval = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
-    intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
-    block |= {key: mean, f"{key}_sd": sd, f"{key}_interval": intervals}
-    undefined = block.setdefault("undefined", {})
-    undefined |= {name: reason for name, reason in ((key, reasons), (f"{key}_interval", no_interval)) if reason}
+    block, undefined = {}, {}
+    for key, by_metric in estimates.items():
+        seeds = zip(*[estimate.values for estimate in by_metric.values()], strict=True)
+        mean, sd, reasons = over([dict(zip(by_metric, values, strict=True)) for values in seeds])
+        ends = {name: interval(estimate) for name, estimate in by_metric.items()}
+        no_interval = {name: low.reason for name, (low, _) in ends.items() if math.isnan(low) and name not in reasons}
+        intervals = {name: None if math.isnan(low) else [float(low), float(high)] for name, (low, high) in ends.items()}
+        block |= {key: mean, f"{key}_sd": sd, f"{key}_interval": intervals}
+        undefined |= {name: reason for name, reason in ((key, reasons), (f"{key}_interval", no_interval)) if reason}
+    return block | {"undefined": undefined}
 
 
 def withdraw_certain(block: dict, key: str, differences: Mapping[str, Estimate]) -> None:
@@ -87,15 +88,23 @@ def withdraw_certain(block: dict, key: str, differences: Mapping[str, Estimate])
 def estimated(
     tables: Sequence[pd.DataFrame],
     labels: Sequence[str],
-    cuts: Sequence[Cuts | float],
     draws: int,
     names: Sequence[str] | None = None,
+    cuts: Sequence[Cuts] | None = None,
 ) -> dict[str, Estimate]:
-    """Metrics (all, or those named) by seed and in redrawn test parts, of one label or as the mean over findings.
+    """Metrics by seed and in redrawn test parts, of one label or as the mean over findings.
 
     In a redrawn part a finding that is missing leaves the mean over the others.
+
+    Args:
+        tables: see `scored`.
+        labels: see `scored`.
+        draws: see `scored`.
+        names: of the metrics; None: all.
+        cuts: of each seed; None: 0.5.
     """
     names = list(METRICS if names is None else names)
+    cuts = [0.0] * len(tables) if cuts is None else cuts
     values = [measured(table, labels, cut, names) for table, cut in zip(tables, cuts, strict=True)]
     measurable = [label for label in labels if len(labels) == 1 or lacking(tables[0], label) is None]
     patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lungdet.evaluation.statistics.cases import Case, Sums, Undefined
+from lungdet.evaluation.statistics.cases import Case, Sums, Undefined, or_none
 from lungdet.evaluation.statistics.intervals import (
     SEEDS_NEEDED,
     Estimate,
@@ -51,7 +51,7 @@ def compared(
                 low, high = cell["interval"]
                 reach = METRICS[name].scale.high - METRICS[name].scale.low  # no difference is larger
                 cell["interval"] = [max(low, -reach), min(high, reach)]
-            cell["p_permutation"] = _none(exchanged.get(name, math.nan))
+            cell["p_permutation"] = or_none(exchanged.get(name, math.nan))
             if name not in STUDY:
                 del cell["p"]
             elif len(tables[first]) < SEEDS_NEEDED and cell["p_permutation"] is not None:
@@ -67,9 +67,9 @@ def compare(first: str, of_first: Mapping[str, Estimate], second: str, of_second
         value, low, high, p = difference(of_first[name], of_second[name])
         undefined = math.isnan(low)
         cells[name] = {
-            "difference": _none(value),
+            "difference": or_none(value),
             "interval": None if undefined else [float(low), float(high)],
-            "p": _none(p),
+            "p": or_none(p),
             **({"undefined": getattr(low, "reason", "it is undefined")} if undefined else {}),
         }
     seeds = counts_seeds([*of_first.values(), *of_second.values()])
@@ -78,7 +78,7 @@ def compare(first: str, of_first: Mapping[str, Estimate], second: str, of_second
 
 def from_zero(estimates: Mapping[str, Estimate]) -> dict:
     """Whether estimates, differences already, are other than 0: a comparison of their p-values alone."""
-    cells = {name: {"p": _none(p_value(estimate))} for name, estimate in estimates.items()}
+    cells = {name: {"p": or_none(p_value(estimate))} for name, estimate in estimates.items()}
     return {"counts_seeds": counts_seeds(estimates.values()), "metrics": cells}
 
 
@@ -87,7 +87,7 @@ def adjust(comparisons: list[dict]) -> list[dict]:
     family = [cell for comparison in comparisons for cell in comparison["metrics"].values() if "p" in cell]
     adjusted = holm([math.nan if cell["p"] is None else cell["p"] for cell in family])
     for cell, p in zip(family, adjusted, strict=True):
-        cell["p_holm"] = _none(p)
+        cell["p_holm"] = or_none(p)
     return comparisons
 
 
@@ -131,7 +131,3 @@ def permuted(
         name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (signs + 1)
         for name, count in as_large.items()
     }
-
-
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -87,8 +87,7 @@ def summarised(models, draws=300):
     """The summary, as far as the section on the recurrence reads it."""
     roles = {name: ROLES[name] for name in models}
     estimates = {
-        name: estimated([one.test for one in some], ("abnormal",), [0.0] * len(some), draws, ["auroc"])
-        for name, some in models.items()
+        name: estimated([one.test for one in some], ("abnormal",), draws, ["auroc"]) for name, some in models.items()
     }
     pairs = [(name, LSTM) for name in models if name != LSTM]
     sequence = models[LSTM][0].first.run.config.model.sequence

@@ -22,7 +22,7 @@ def models(seeds: int, patients: int = 80, better: float = 0.0, seed: int = 0):
 
 def compared(first, second) -> dict:
     tables = {Model("cnn"): first, Model("cnn_lstm"): second}
-    estimates = {name: estimated(some, ("abnormal",), [0.0] * len(some), 500) for name, some in tables.items()}
+    estimates = {name: estimated(some, ("abnormal",), 500) for name, some in tables.items()}
     [one] = paired.compared(estimates, tables, ("abnormal",), [tuple(tables)])
     return one
 
