@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
+from lungdet.data.serving.batches import Batches
+from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.store.depth import greys
 from lungdet.data.store.images import Settings, opencv_on_one_thread, read_grey, square
 from lungdet.errors import InputError, UnreadableImageError
+from lungdet.models.classifier import Classifier
 
 
 class Decoded(NamedTuple):
@@ -20,6 +24,12 @@ class Decoded(NamedTuple):
     cases: pd.DataFrame
     images: np.ndarray
     reasons: dict[str, str]
+
+    def batches(self, network: Classifier, size: int, device: torch.device) -> Batches:
+        """The cases in their order, as a network reads them, `size` at a time."""
+        manifest = self.cases.astype({"image_id": str}).assign(**dict.fromkeys(network.labels, np.float32("nan")))
+        dataset = Radiographs(self.images, manifest, network.labels, network.visits)
+        return Batches(dataset, InOrder(np.arange(len(manifest)), size, shuffle=False), device=device)
 
 
 def decoded(pieces: Sequence[pd.DataFrame], settings: Settings, workers: int) -> Iterator[Decoded]:

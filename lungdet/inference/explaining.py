@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lungdet.data.serving.batches import Batches
-from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
 from lungdet.evaluation.statistics.metrics import ensemble
 from lungdet.inference.decoding import Decoded
@@ -106,12 +105,12 @@ def _of_piece(
 ) -> Explanation:
     labels, count = networks[0].labels, len(piece.cases)
     if index is None and len(labels) > 1 and count:
-        index = ensemble(np.stack([_logits(network, _batches(network, device, piece, size)) for network in networks]))
+        index = ensemble(np.stack([_logits(network, piece.batches(network, size, device)) for network in networks]))
         index = index.argmax(axis=1)
     index = np.broadcast_to(0 if index is None else index, count)
     maps, weights = np.zeros((len(networks), *piece.images.shape), np.float32), []
     for heat, network in zip(maps, networks, strict=True):
-        for batch in _batches(network, device, piece, size) if count else ():
+        for batch in piece.batches(network, size, device) if count else ():
             rows = batch["row"].cpu().numpy()
             label = torch.as_tensor(index[rows].copy(), device=device)
             heat[rows] = _to_one(explaining.maps(network, batch, label, method)).cpu().numpy()
@@ -120,12 +119,6 @@ def _of_piece(
     steps = torch.cat(weights).cpu().numpy() if weights and weights[0] is not None else None
     names = piece.cases["image_id"].to_numpy(dtype=object)
     return Explanation(names, named, piece.images, maps.mean(axis=0), steps, networks[0].sequence, piece.reasons)
-
-
-def _batches(network: Classifier, device: torch.device, piece: Decoded, size: int) -> Batches:
-    manifest = piece.cases.astype({"image_id": str}).assign(**dict.fromkeys(network.labels, np.float32("nan")))
-    dataset = Radiographs(piece.images, manifest, network.labels, network.visits)
-    return Batches(dataset, InOrder(np.arange(len(manifest)), size, shuffle=False), device=device)
 
 
 def _logits(network: Classifier, batches: Batches) -> np.ndarray:

@@ -140,7 +140,7 @@ def _facts(model: Model, graph: Graph, format: str, precision: str) -> dict:
             "size": model.settings.size,
             "resize": model.settings.resize,
             "bits": model.settings.bits,
-            "visits": max(network.visits for network in model.networks),
+            "visits": model.visits,
             "gap": next((network.gap for network in model.networks if network.gap), None),
         },
         "labels": list(model.labels),

@@ -13,8 +13,6 @@ import pandas as pd
 from scipy.special import expit
 
 from lungdet.data.reference import NAME, Reference
-from lungdet.data.serving.batches import Batches
-from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.store.images import Settings
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.evaluation.statistics.metrics import ensemble
@@ -61,9 +59,14 @@ class Model:
     hashes: Mapping[str, Mapping[str, str]]
 
     @property
+    def visits(self) -> int:
+        """The most images that a case is read with, the patient's last; 1 is every image by itself."""
+        return max(network.visits for network in self.networks)
+
+    @property
     def series(self) -> bool:
         """Whether a case is read with the patient's earlier images."""
-        return any(network.visits > 1 for network in self.networks)
+        return self.visits > 1
 
     @property
     def device(self) -> str:
@@ -90,7 +93,7 @@ class Model:
             InputError: something else than images, or patients are needed and not known.
         """
         table = require_patients(_cases(images), self.series, "images")
-        parts = [*self.stream(pieces(table, self.piece(batch_size)), batch_size)]
+        parts = [*self.stream(self.pieces(table, batch_size), batch_size)]
         scored = pd.concat(parts, ignore_index=True)
         unreadable = scored["reason"].notna()
         if unreadable.any():
@@ -121,7 +124,7 @@ class Model:
             InputError: as `predict`; no such label or method; a model that sees no image; or none can be read.
         """
         table = require_patients(_cases(images), self.series, "images")
-        whole = join([*self.explanations(pieces(table, self.piece(batch_size)), label, method, batch_size)])
+        whole = join([*self.explanations(self.pieces(table, batch_size), label, method, batch_size)])
         if whole.excluded:
             named = first_few(f"{image}: {reason}" for image, reason in whole.excluded.items())
             log.warning("%d of %d images cannot be read and are left out: %s", len(whole.excluded), len(table), named)
@@ -140,9 +143,9 @@ class Model:
         images = decoded(parts, self.settings, workers or hardware.cores())
         return explained(members, images, label, method, batch_size)
 
-    def piece(self, batch_size: int) -> int:
-        """Images of a piece, whole batches of them."""
-        return batch_size * max(1, PIECE // batch_size)
+    def pieces(self, table: pd.DataFrame, batch_size: int) -> list[pd.DataFrame]:
+        """Cases in pieces of about `PIECE` images, whole batches of them; see `lungdet.inference.cases.pieces`."""
+        return pieces(table, batch_size * max(1, PIECE // batch_size))
 
     def stream(
         self, parts: Sequence[pd.DataFrame], batch_size: int, workers: int | None = None
@@ -198,12 +201,9 @@ class Model:
         """Log-odds (N, L) of a piece, of several runs those of their mean."""
         if piece.cases.empty:
             return np.empty((0, len(self.labels)))
-        manifest = piece.cases.astype({"image_id": str}).assign(**dict.fromkeys(self.labels, np.float32("nan")))
-        order = InOrder(np.arange(len(manifest)), batch_size, shuffle=False)
         logits = []
         for model, trainer in zip(self.networks, trainers, strict=True):
-            dataset = Radiographs(piece.images, manifest, self.labels, model.visits)
-            batches = Batches(dataset, order, device=trainer.strategy.root_device)
+            batches = piece.batches(model, batch_size, trainer.strategy.root_device)
             trainer.predict(model, batches, return_predictions=False)
             logits.append(model.predictions["logit"].numpy().astype(np.float64))
         return ensemble(np.stack(logits)) if len(logits) > 1 else logits[0]

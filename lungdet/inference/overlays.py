@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from lungdet.data.store.images import stem
-from lungdet.inference import cases
 from lungdet.inference.model import Model
 from lungdet.machine.progress import progress
 from lungdet.machine.writing import make_folder, replacing
@@ -68,7 +67,7 @@ def draw(
         return
     digits = len(str(len(rank)))
     with progress("drawing overlays", len(rank), len(drawn)) as advance:
-        pieces = cases.pieces(table, model.piece(batch_size))
+        pieces = model.pieces(table, batch_size)
         for part in model.explanations(pieces, overlays.label, overlays.method, batch_size, workers):
             for number, name in enumerate(part.image):
                 if rank[name] in drawn:

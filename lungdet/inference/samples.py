@@ -55,19 +55,14 @@ def sample(model: Model, part: str, most: int) -> Sample:
     if len(table) > most:
         table = table.sample(most, random_state=0).sort_index().reset_index(drop=True)
     rows = pd.Index(store.manifest["image_id"]).get_indexer(table["image_id"])
-    radiographs = Radiographs(store.folder / "images.npy", store.manifest, model.labels, _visits(model))
+    radiographs = Radiographs(store.folder / "images.npy", store.manifest, model.labels, model.visits)
     return Sample(radiographs, rows, store.manifest, table)
 
 
 def noise(model: Model) -> Sample:
     """Cases of no run's, whose pixels are drawn, always the same."""
     images = np.random.default_rng(0).integers(0, 256, (NOISE, model.settings.size, model.settings.size), np.uint8)
-    number, visits = np.arange(NOISE), _visits(model)
+    number, visits = np.arange(NOISE), model.visits
     manifest = pd.DataFrame({"image_id": number.astype(str), "patient_id": number // visits, "visit": number % visits})
     manifest = manifest.assign(age=50 + manifest["visit"], **dict.fromkeys(model.labels, np.float32("nan")))
     return Sample(Radiographs(images, manifest, model.labels, visits), number, manifest, None)
-
-
-def _visits(model: Model) -> int:
-    """The most images of a case."""
-    return max(network.visits for network in model.networks)

@@ -69,7 +69,7 @@ def write(
             f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture "
             "of a worklist; move it away, or name another out"
         )
-    pieces = cases.pieces(table, model.piece(batch_size))
+    pieces = model.pieces(table, batch_size)
     require_writable("out", out)
     if out.exists() and not Parts.begun(out):
         log.info("%s: a file is there already, and is going to be replaced", out)

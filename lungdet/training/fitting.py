@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.reference import Reference
-from lungdet.data.serving.degrade import Degradation, degradations
+from lungdet.data.serving.degrade import degradations
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
 from lungdet.machine import hardware, launching, ranks
@@ -54,7 +54,7 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     lightning.seed_everything(run.config.seed, verbose=False)
     model = build_model(run, trust)
     data = build_data(run.config, model, trust)
-    poorer = build_degradations(run.config)
+    poorer = degradations(run.config.get("degrade") or {})
     options = run.config.trainer
     arithmetic = hardware.choose(options.precision, options.memory_format, options.accelerator)
     trainer = build_trainer(run, model, arithmetic)
@@ -97,12 +97,6 @@ def build_model(run: Run, trust: Sequence[str] = ()) -> Classifier:
 def build_data(config: DictConfig, model: Classifier, trust: Sequence[str] = ()) -> RadiographDataModule:
     """The configured radiographs, augmented as configured, in series where the model reads them."""
     return instantiate("data", config.data, trust, augmentation=config.augment, seed=config.seed, visits=model.visits)
-
-
-def build_degradations(config: DictConfig) -> list[Degradation]:
-    """The poorer qualities that the test images are predicted in, too; usually none."""
-    levels = config.get("degrade")
-    return degradations(OmegaConf.to_container(levels) if levels else None)
 
 
 def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) -> None:

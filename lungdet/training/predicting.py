@@ -72,7 +72,8 @@ def predict_degraded(
 
 def predicted(model: Classifier, data: RadiographDataModule, part: str) -> pd.DataFrame:
     """What the model has just predicted, with the hashes of the split and of the part that the images are of."""
-    table = _table(model, data.manifest)
+    rows, logit = (model.predictions[key].numpy() for key in ("row", "logit"))
+    table = prediction_table(data.manifest.iloc[rows], model.labels, logit)
     table.attrs = {"split": data.split.hash, "part": data.split.part_hash(part)}
     return table
 
@@ -174,11 +175,6 @@ def _logits(
                 of_views.append(model.predictions["logit"].numpy().astype(np.float64))
             logits[part] = np.mean(of_views, axis=0)
     return logits
-
-
-def _table(model: Classifier, manifest: pd.DataFrame) -> pd.DataFrame:
-    rows, logit = (model.predictions[key].numpy() for key in ("row", "logit"))
-    return prediction_table(manifest.iloc[rows], model.labels, logit)
 
 
 def _require_same(run: Run, key: str, trained: object, value: object) -> None:

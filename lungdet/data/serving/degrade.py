@@ -25,14 +25,14 @@ class Degradation(NamedTuple):
         return _KINDS[self.kind].apply(image, self.level, image_id)
 
 
-def degradations(levels: Mapping[str, Sequence[float]] | None) -> list[Degradation]:
-    """Every kind at every level of a configuration (conf/degrade/), in its order; none for None.
+def degradations(levels: Mapping[str, Sequence[float]]) -> list[Degradation]:
+    """Every kind at every level of a configuration (conf/degrade/), in its order.
 
     Raises:
         InputError: a kind that is not known, or a level out of its range.
     """
     listed = []
-    for kind, steps in (levels or {}).items():
+    for kind, steps in levels.items():
         if kind not in _KINDS:
             raise InputError(f"degrade.{kind}: no such degradation; there are {', '.join(_KINDS)}")
         for level in steps if isinstance(steps, Sequence) else [steps]:

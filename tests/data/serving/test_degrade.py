@@ -114,7 +114,7 @@ def test_the_standard_is_every_kind_and_nothing_is_nothing() -> None:
     wanted = degradations(STANDARD)
     assert {one.kind for one in wanted} == {"noise", "blur", "exposure", "compression"}
     assert len(wanted) == sum(len(levels) for levels in STANDARD.values())
-    assert degradations(None) == degradations({"noise": []}) == []
+    assert degradations({}) == degradations({"noise": []}) == []
     assert degradations({"noise": [5, 5.0]}) == degradations({"noise": 5}) == [("noise", 5.0)]
 
 
