@@ -95,18 +95,25 @@ def merge(manifests: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def identity(manifest: pd.DataFrame) -> dict[str, dict]:
     """What tells the images of a manifest from others, whatever their order: a hash and counts of each kind.
 
-    `images` are their ids; `patients`, whose they are and what is known of them; `labels`.
+    `images` are their ids; `patients`, which images are of one and what is known of each; `ids`, those that patients go
+    by; `labels`.
     """
     manifest = manifest.sort_values("image_id", ignore_index=True)
     patients = int(manifest["patient_id"].nunique())
-    described = manifest[["patient_id", "visit", "age", "sex", "view"]].to_csv(header=False, index=False)
+    described = manifest[["visit", "age", "sex", "view"]].assign(patient=first_image(manifest))
     labels = manifest[["abnormal", *FINDINGS]].fillna(-1).to_numpy(np.int8)
     counts = {"known": int((labels >= 0).sum()), "positive": int((labels == 1).sum())}
     return {
         "images": {"hash": short_hash("\n".join(manifest["image_id"])), "images": len(manifest), "patients": patients},
-        "patients": {"hash": short_hash(described), "patients": patients},
+        "patients": {"hash": short_hash(described.to_csv(header=False, index=False)), "patients": patients},
+        "ids": {"hash": short_hash("\n".join(manifest["patient_id"]))},
         "labels": {"hash": short_hash(labels.tobytes()), **counts},
     }
+
+
+def first_image(table: pd.DataFrame) -> pd.Series:
+    """Of each image the first, by its id, of the same patient: tells patients apart whatever ids they go by."""
+    return table.groupby("patient_id")["image_id"].transform("min")
 
 
 def short_hash(content: str | bytes) -> str:

@@ -30,12 +30,13 @@ PLANS_NO_END = ("torch.optim.lr_scheduler.ReduceLROnPlateau", "torch.optim.lr_sc
 OF_EPOCHS = ("trainer.max_epochs", "trainer.early_stopping", "trainer.gradient_clip_val", "trainer.compile")
 """What a run that goes on may be told anew and trains on for."""
 MAY_CHANGE = (
-    *OF_EPOCHS, "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "data.root",
-    *(f"data.{key}" for key in NOT_THE_DATA), "logger", AFTER_THE_FIT,
+    *OF_EPOCHS, "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    *(f"data.{key}" for key in ("root", "table", "split_file", "pseudonymize", *NOT_THE_DATA)), "logger", AFTER_THE_FIT,
 )  # fmt: skip
 """All that `resume=RUN` may tell a run anew: the rest stands in its checkpoint, or would make it another run."""
 
 _UNCOUNTED = {
+    "ids": "patients go by other ids, as under another key, data.pseudonymize",
     "pixels": "files of other names, sizes or times of change",
     "split": "the file or list that it is read from names other parts",
 }

@@ -100,7 +100,8 @@ def test_a_finished_run_is_left_alone_and_remembers_who_else_asked_for_it(clinic
     ("change", "difference"),
     [
         ("label", r"labels \(4 known, 2 positive then; 4 known, 1 positive now\)\. "),
-        ("patient", r"patients \(3 patients then; 4 patients now\)\. "),
+        ("patient", r"patients \(3 patients then; 4 patients now\); ids"),
+        ("key", r"ids \(patients go by other ids, as under another key, data.pseudonymize\)\. "),
         ("image", r"images \(4 images, 3 patients then; 3 images, 2 patients now\)\. "),
         ("pixels", r"pixels \(files of other names, sizes or times of change\)\. "),
         ("split", r"split \(the file"),
@@ -113,6 +114,8 @@ def test_a_finished_run_of_other_data_is_not_taken_for_this_ones(clinic: Path, c
         rows.loc[3, "abnormal"] = 0
     elif change == "patient":
         rows.loc[1, "patient_id"] = 9
+    elif change == "key":
+        rows["patient_id"] = 10 - rows["patient_id"]
     elif change == "image":
         (clinic / "d.png").unlink()
     elif change == "pixels":
@@ -188,6 +191,7 @@ def test_a_run_in_use_cannot_be_resumed(tmp_path: Path) -> None:
         "trainer.max_epochs=9", "trainer.early_stopping=3", "trainer.early_stopping=null", "trainer.compile=true",
         "trainer.gradient_clip_val=0.5", "trainer.accelerator=cpu", "trainer.devices=[0,2]", "trainer.num_nodes=2",
         "data.root=there", "data.store=there", "data.num_workers=0", "data.loader=workers", "logger.project=mine",
+        "data.split_file=there.csv",
     ],
 )  # fmt: skip
 def test_a_continued_run_keeps_its_configuration_but_for_what_may_change(tmp_path: Path, word: str) -> None:

@@ -1,7 +1,8 @@
 """How patients are drawn into parts: the protocols that `data.split` names.
 
 `random` (the study's 70:15:15), `official` (the publisher's test list), `folds`, `leave_one_source_out` and `file`.
-Everything is drawn by patient, within strata of dataset and label; a patient is abnormal if any of the images is.
+Everything is drawn by patient, within strata of dataset and label; a patient is abnormal if any of the images is. What
+is drawn depends on the images and on which are of one patient, not on what patients are called.
 """
 
 import logging
@@ -154,8 +155,12 @@ def _draw(manifest: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.
 
 
 def _patients(manifest: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient, sorted by id: `dataset`, `label`, `stratum`."""
-    patients = manifest.groupby("patient_id", sort=True).agg(dataset=("dataset", "first"), label=("abnormal", "max"))
+    """One row a patient, in the order of their first images: `dataset`, `label`, `stratum`."""
+    patients = (
+        manifest.sort_values("image_id")
+        .groupby("patient_id", sort=False)
+        .agg(dataset=("dataset", "first"), label=("abnormal", "max"))
+    )
     patients["label"] = patients["label"].fillna(-1)  # nobody knows: a stratum of its own
     return patients.assign(stratum=_strata(patients))
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lungdet.data.manifest import first_image
 from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.parts import ALONE, part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
@@ -117,8 +118,9 @@ def _require_same(first: Result, second: Result, hashes: bool) -> None:
             f"{refusal}: {len(alone)} image(s) were predicted by one alone, the first is {alone[0]} "
             f"(hash {first.test_hash} and {second.test_hash})"
         )
-    for column in ("patient_id", "dataset"):
-        unlike = first.test[column] != second.test[column]
+    persons, second_persons = first_image(first.test), first_image(second.test)  # whatever key they go by
+    differing = {"patient_id": persons != second_persons, "dataset": first.test["dataset"] != second.test["dataset"]}
+    for column, unlike in differing.items():
         if unlike.any():
             name = first.test.image_id[unlike].iloc[0]
             raise EvaluationError(

@@ -16,8 +16,8 @@ from lungdet.runs.identity import NOT_THE_MODEL
 
 STARTED_FROM = "model.backbone.init_from"
 """The run whose backbone one starts from: another folder for each seed, and the same start if that is one model."""
-TABLE = "data.table"
-"""A user's own table: what it says makes a run the model that it is, not where it lies or what it is called."""
+FILES = {"data.table": ("images", "patients", "labels"), "data.split_file": ("split",)}
+"""A user's own files, and what is read from each: that makes a run the model that it is, not where the file lies."""
 CONTROLS = {"cnn_mlp", "cnn_lstm_shuffled", "cnn_lstm_frozen", "cnn_lstm_shuffled_frozen", "pool", "length_only"}
 """The roles of models that nobody would choose: they show where a gain comes from."""
 
@@ -153,21 +153,27 @@ def kinds(models: Mapping[Model, Sequence[Replicate]]) -> dict[Model, Run]:
 def identity(run: Run) -> dict[str, str]:
     """What makes a run the model that it is: its configuration without `NOT_THE_MODEL`, flat, as text, and its split.
 
-    Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`; of
-    `TABLE` a hash of what the run read from it.
+    Of `STARTED_FROM` it holds the class and a hash of the identity of the run that it started from, or `None`; of each
+    of `FILES` a hash of what the run read from it, or `None`.
     """
     flat: dict[str, str] = {}
     _flatten(run.config, "", flat)
     if (start := run.start) is not None:
         flat[STARTED_FROM] = start_name(start)
-    if TABLE in flat:
+    for key in named_files(run):
         read = run.environment["data"]["identity"]
-        flat[TABLE] = short_hash("".join(read[kind]["hash"] for kind in ("images", "patients", "labels")))[:8]
+        flat[key] = short_hash("".join(str(read[kind]["hash"]) for kind in FILES[key]))[:8]
     part = part_of(run)
     if part.kind == ALONE:
         return flat | {"split": run.environment["split"]["hash"]}
     flat.pop({FOLDS: "data.fold", SOURCES: "data.held_out"}[part.kind], None)
     return flat | {"split": part.family}
+
+
+def named_files(run: Run) -> dict[str, Path]:
+    """Where those of `FILES` lay that a run has read."""
+    paths = {key: OmegaConf.select(run.config, key) for key in FILES}
+    return {key: Path(path) for key, path in paths.items() if path is not None}
 
 
 def start_name(run: Run) -> str:
@@ -207,8 +213,7 @@ def _settings(run: Run, differing: Sequence[str]) -> dict[str, object]:
     """
     facts: dict[str, object] = {**identity(run)}
     facts |= {flag: OmegaConf.select(run.config, flag) for flag in FLAGS if flag in facts}
-    if TABLE in facts:
-        facts[TABLE] = f"{Path(run.config.data.table).stem}-{facts[TABLE]}"
+    facts |= {key: f"{path.stem}-{facts[key]}" for key, path in named_files(run).items()}
     keys = {*differing, *[flag for flag in FLAGS if facts.get(flag) is True]}
     settings = [key for key in sorted(keys) if key in facts or f"{key.rpartition('.')[0]}._target_" not in keys]
     return {key: facts.get(key, "none") for key in settings}

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lungdet.data.dicom.pseudonyms import keyed
 from lungdet.data.splitting import narrowing, protocols, splits
 from lungdet.data.splitting.plan import PROTOCOLS, Plan
 from lungdet.data.splitting.splits import SplitError
@@ -51,6 +52,14 @@ def test_same_seed_same_split_whatever_the_rows_order_and_another_seed_another()
     first, again = protocols.random(table, seed=3), protocols.random(table.sample(frac=1, random_state=1), seed=3)
     assert first.hash == again.hash
     assert first.hash != protocols.random(table, seed=4).hash
+
+
+def test_the_split_does_not_depend_on_what_patients_are_called() -> None:
+    table = cohort(60)
+    renamed = table.assign(patient_id=table["patient_id"].map(lambda name: keyed(name, b"another key of patients")))
+    for plan in (Plan(), Plan(split="folds", fold=2), Plan(train_fraction=0.4, train_prevalence=0.3)):
+        assert plan.draw(renamed, unasked, unasked).hash == plan.draw(table, unasked, unasked).hash
+    assert [*narrowing.limited(renamed, 20, 0)["image_id"]] == [*narrowing.limited(table, 20, 0)["image_id"]]
 
 
 def test_a_part_hash_depends_on_that_parts_images_alone() -> None:
@@ -279,10 +288,13 @@ def test_a_plan_names_every_protocol_and_draws_what_it_says(tmp_path) -> None:
     drawn = drawn_by_every_protocol(table, tmp_path)
     assert {*drawn} == {*PROTOCOLS}
     for protocol, split in drawn.items():
-        plan = Plan(split=protocol, fold=1, held_out="hospital", split_file=tmp_path / "mine.csv")
+        file = tmp_path / "mine.csv" if protocol == "file" else None
+        plan = Plan(split=protocol, fold=1, held_out="hospital", split_file=file)
         planned = plan.draw(table, lambda: lists, unasked)
         assert (planned.facts, planned.hash) == (split.facts, split.hash)
         assert (plan.source_hash(table, lambda: lists, unasked) is None) == (protocol not in ("official", "file"))
+    with pytest.raises(SplitError, match=r"data\.split_file=mine\.csv: data\.split=random reads none"):
+        Plan(split_file="mine.csv")
     seeded = Plan(split_seed=5).draw(table, unasked, unasked)
     assert seeded.hash == protocols.random(table, seed=5).hash != drawn["random"].hash
     whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, unasked, unasked)

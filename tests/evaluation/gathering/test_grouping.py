@@ -11,6 +11,7 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lungdet.data.dicom.pseudonyms import keyed
 from lungdet.errors import RunError
 from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.gathering import models as gathered
@@ -117,23 +118,24 @@ def test_equal_hashes_do_not_excuse_different_images_or_labels(tmp_path):
     relabelled.loc[4, "target_abnormal"] = 1 - relabelled.target_abnormal[4]
     other_labels = write_run(tmp_path / "labels", test=relabelled)
     environment = (one / "environment.json").read_text()
-    unrelated = write_run(tmp_path / "patients", test=table.assign(patient_id=table.patient_id[::-1].to_numpy()))
+    unrelated = write_run(tmp_path / "patients", test=table.assign(patient_id=np.roll(table.patient_id, 1)))
     for folder, message in (
         (other_images, "its 67 images .* are not those of the test part"),
         (other_labels, "labels differ"),
-        (unrelated, "patient_id differs on 68 image"),
+        (unrelated, "patient_id differs on 67 image"),
     ):
         (folder / "environment.json").write_text(environment)
         with pytest.raises(EvaluationError, match=message):
             require_pairs(collect([one, folder])[0])
 
 
-def test_the_order_of_rows_and_unknown_labels_do_not_keep_runs_apart(tmp_path):
+def test_the_order_of_rows_unknown_labels_and_another_key_of_patients_do_not_keep_runs_apart(tmp_path):
     table = predictions({"chestxray14": 68}, seed=1)
     table.loc[3, "target_abnormal"] = np.nan
     one = write_run(tmp_path / "one", test=table)
     two = write_run(tmp_path / "two", "cnn_lstm", test=table.sample(frac=1, random_state=0))
-    require_pairs(collect([one, two])[0])
+    renamed = table.assign(patient_id=table.patient_id.map(lambda name: keyed(name, b"another key of patients")))
+    require_pairs(collect([one, two, write_run(tmp_path / "three", seed=1, test=renamed)])[0])
 
 
 def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by_it(tmp_path):
@@ -181,16 +183,17 @@ def test_runs_that_differ_in_seed_and_places_alone_are_one_model(tmp_path):
     }
 
 
-def test_of_a_users_table_it_counts_what_it_says_and_not_where_it_lies(tmp_path):
-    for name, seed, labels in (("a", 0, "1234"), ("b", 1, "1234"), ("a", 0, "5678")):
-        folder = write_run(tmp_path / f"{name}{labels}", "cnn", seed, config={"data.table": f"/{name}/{name}.csv"})
+@pytest.mark.parametrize(("key", "kinds"), [("table", ("images", "patients", "labels")), ("split_file", ("split",))])
+def test_of_a_users_file_it_counts_what_it_says_and_not_where_it_lies(tmp_path, key, kinds):
+    for name, seed, content in (("a", 0, "1234"), ("b", 1, "1234"), ("a", 0, "5678")):
+        folder = write_run(tmp_path / f"{name}{content}", "cnn", seed, config={f"data.{key}": f"/{name}/{name}.csv"})
         path = folder / "environment.json"
         environment = json.loads(path.read_text())
-        environment["data"]["identity"] = {kind: {"hash": labels} for kind in ("images", "patients", "labels")}
+        environment["data"]["identity"] = {kind: {"hash": content} for kind in kinds}
         path.write_text(json.dumps(environment))
     models = group(collect([tmp_path])[0])[0]
     assert sorted([run.seed for run in runs] for runs in models.values()) == [[0], [0, 1]]
-    assert all(re.fullmatch("cnn data.table=a-[0-9a-f]{8}", name) for name in models)
+    assert all(re.fullmatch(f"cnn data.{key}=a-[0-9a-f]{{8}}", name) for name in models)
 
 
 def test_every_key_that_is_no_matter_of_the_model_is_in_the_configuration():
