@@ -31,7 +31,7 @@ def going_on(run: Run, config: DictConfig, overrides: Sequence[str] = ()) -> Run
     return Run(run.folder, settled(config, run.folder), words=tuple(overrides))
 
 
-def continued(run: Run, config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
+def continued(run: Run, config: DictConfig, overrides: Sequence[str], locks: ExitStack) -> Run:
     """The run that `resume=FOLDER` names, locked, with what the command line tells it anew.
 
     Raises:
@@ -47,7 +47,7 @@ def continued(run: Run, config: DictConfig, overrides: Sequence[str], held: Exit
     for key, value in changes.items():
         OmegaConf.update(changed, key, value, merge=False)
     require_numbers(changed)
-    held.enter_context(locked(run))
+    locks.enter_context(locked(run))
     end = _progress(run).end(changed.trainer)
     to_train = not changes.keys().isdisjoint(OF_EPOCHS)
     if end and to_train:

@@ -256,6 +256,10 @@ class Run:
         if [*words] not in self.commands:
             self.record(asked_again=[*self.environment.get("asked_again", []), [*words]])
 
+    def finish(self, **facts: object) -> None:
+        """Mark the run as finished and record what it cost."""
+        self.record(finished=_now(), **facts)
+
     def record(self, **facts: object) -> None:
         """Add facts to `environment.json`; the file is replaced whole, never left half written."""
         self._write("environment.json", json.dumps(self.environment | facts, indent=1) + "\n")
@@ -295,11 +299,6 @@ def find_runs(folder: str | Path) -> list[Run]:
             folders.clear()
         folders[:] = [name for name in folders if name != "wandb"]  # of a report, with a config.yaml of its own
     return sorted(runs, key=_place)
-
-
-def finish(run: Run, **facts: object) -> None:
-    """Mark a run as finished and record what it cost."""
-    run.record(finished=_now(), **facts)
 
 
 def settled(config: DictConfig, folder: Path) -> DictConfig:

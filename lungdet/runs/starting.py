@@ -57,10 +57,10 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         yield run
         return
     run = None
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
             require_numbers(config)
-            run = _asked_for(config, overrides, held)
+            run = _asked_for(config, overrides, locks)
         finally:
             ranks.agreed(run)
             _log_into(run)
@@ -72,16 +72,17 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
             raise
 
 
-def _asked_for(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
+def _asked_for(config: DictConfig, overrides: Sequence[str], locks: ExitStack) -> Run:
     if config.resume == "auto":
-        return _newest_unfinished(config, held) or _in_its_folder(config, overrides, held)
+        return _newest_unfinished(config, locks) or _in_its_folder(config, overrides, locks)
     if config.resume is not None:
-        return continued(load_run(config.resume), config, overrides, held)
-    return _in_its_folder(config, overrides, held)
+        return continued(load_run(config.resume), config, overrides, locks)
+    return _in_its_folder(config, overrides, locks)
 
 
-def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack) -> Run:
-    require_trusted(config, config.get("trust", ()))
+def _in_its_folder(config: DictConfig, overrides: Sequence[str], locks: ExitStack) -> Run:
+    trust = tuple(config.get("trust") or ())
+    require_trusted(config, trust)
     run = Run(Path(config.run_dir))
     exists = (run.folder / "config.yaml").exists()
     if exists and fingerprint(run.config) != fingerprint(config):
@@ -90,10 +91,10 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
             f"with: {command('train.py', override('resume', run.folder))}"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
-    held.enter_context(locked(run))
+    locks.enter_context(locked(run))
     if exists and run.finished:
         data = json.dumps(OmegaConf.to_container(config.data, resolve=True))
-        require_data(run, _identity(data, tuple(config.get("trust") or ())))
+        require_data(run, _identity(data, trust))
         run.ask_again(overrides)
         log.info("%s is finished already", run.folder)
     elif exists and run.can_continue:
@@ -104,7 +105,7 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], held: ExitStack
     return run
 
 
-def _newest_unfinished(config: DictConfig, held: ExitStack) -> Run | None:
+def _newest_unfinished(config: DictConfig, locks: ExitStack) -> Run | None:
     computes, unfinished = fingerprint(config), []
     for run in find_runs(config.outputs) if Path(config.outputs).is_dir() else []:
         try:
@@ -114,7 +115,7 @@ def _newest_unfinished(config: DictConfig, held: ExitStack) -> Run | None:
             log.warning("resume=auto passes over a run: %s", error)
     for run in sorted(unfinished, key=lambda run: run.environment.get("started", ""), reverse=True):
         try:
-            held.enter_context(locked(run))
+            locks.enter_context(locked(run))
         except RunError:  # somebody is at it
             continue
         return going_on(run, config)

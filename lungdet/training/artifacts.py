@@ -13,7 +13,12 @@ from lungdet.runs.folder import Run
 
 def identifier(run: Run) -> str:
     """What tells a run from all others at Weights & Biases: when it started, and its name."""
-    return re.sub(r"\W+", "-", f"{run.environment['started']}-{run.name}")[:128]
+    return identified(run.environment["started"], run.name)
+
+
+def identified(moment: str, name: str) -> str:
+    """What tells something of this name that began at a moment from all others."""
+    return re.sub(r"\W+", "-", f"{moment}-{name}")[:128]
 
 
 def split(run: Run, whole: bool) -> Any:

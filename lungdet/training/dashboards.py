@@ -1,7 +1,6 @@
 """What a dashboard is told of a run while it trains and once it is tested, and of a report."""
 
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -112,11 +111,8 @@ def log_search(run: Run, curve: pd.DataFrame, value: float | None, picture: Path
         if loggers.configured(run.config.logger):
             loggers.search(run, tried, value, picture)
         return
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    identity = _filed(settings, "find", None) | {
-        "name": settings.name or run.name,
-        "tags": [columns.model_name(run.config.model), *settings.tags],
-        "id": re.sub(r"\W+", "-", f"{moment}-{run.name}")[:128],
+    identity = _filed(settings, "find", None, run.name, [columns.model_name(run.config.model)]) | {
+        "id": _begun_now(run.name),
         "config": columns.configuration(run.config),
         "dir": run.folder,
     }
@@ -149,13 +145,11 @@ def log_report(
     settings = settings_of(config)
     if settings is None:
         return
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
     runs, rows = [run for run, _ in tested], settings.log_patients is not None
     folders = {run.folder.absolute().parent for run in runs}
-    identity = _filed(settings, "evaluate", folders.pop() if len(folders) == 1 else None) | {
-        "name": settings.name or f"{out.absolute().parent.name}/{out.name}",
-        "tags": [*dict.fromkeys([*(columns.model_name(run.config.model) for run in runs), *settings.tags])],
-        "id": re.sub(r"\W+", "-", f"{moment}-{out.absolute().parent.name}-{out.name}")[:128],
+    multirun, name = folders.pop() if len(folders) == 1 else None, f"{out.absolute().parent.name}/{out.name}"
+    identity = _filed(settings, "evaluate", multirun, name, [columns.model_name(run.config.model) for run in runs]) | {
+        "id": _begun_now(name),
         "config": {
             "runs": [artifacts.identifier(run) for run in runs],
             **{key: numbers[key] for key in ("task", "threshold", "draws")},
@@ -197,9 +191,7 @@ def _pictures(document: Document) -> Iterator[tuple[str, list[Any]]]:
 def _identity(run: Run, settings: Settings) -> dict[str, Any]:
     """What `wandb.init` is told of a run that trains."""
     kind = "search" if "trials" in (run.config.get("sweep") or {}) else "train"
-    return _filed(settings, kind, run.folder.parent) | {
-        "name": settings.name or run.name,
-        "tags": [*dict.fromkeys([*columns.tags(run), *settings.tags])],
+    return _filed(settings, kind, run.folder.parent, run.name, columns.tags(run)) | {
         # An agent of a sweep has chosen the id that it waits for.
         "id": (os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None) or artifacts.identifier(run),
         "config": columns.setting(run),
@@ -208,10 +200,17 @@ def _identity(run: Run, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _filed(settings: Settings, kind: str, multirun: Path | None) -> dict[str, Any]:
-    """Where a run is filed; `multirun` is the folder that it may have in common with others."""
+def _begun_now(name: str) -> str:
+    """The `id` of a run that begins now."""
+    return artifacts.identified(datetime.now(UTC).isoformat(timespec="seconds"), name)
+
+
+def _filed(settings: Settings, kind: str, multirun: Path | None, name: str, tags: Sequence[str]) -> dict[str, Any]:
+    """Where a run is filed and as what; `multirun` is the folder that it may have in common with others."""
     common = multirun is not None and (multirun / "multirun.yaml").exists()
     return {
+        "name": settings.name or name,
+        "tags": [*dict.fromkeys([*tags, *settings.tags])],
         "project": settings.project,
         "entity": settings.entity,
         "group": settings.group or (multirun.name if common else None),

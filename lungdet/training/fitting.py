@@ -23,7 +23,7 @@ from lungdet.machine.hardware import Arithmetic
 from lungdet.machine.loglines import quieten
 from lungdet.models.backbone import require_size, untrained
 from lungdet.models.classifier import Classifier
-from lungdet.runs.folder import Run, finish
+from lungdet.runs.folder import Run
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.learnt import origins
 from lungdet.training import pretraining, published, shortcuts
@@ -185,8 +185,7 @@ def record(run: Run, test: dict[str, float]) -> None:
     """Record what the run cost and mark it as finished."""
     epochs = run.epochs.set_index("epoch")
     best = int(epochs["val/loss"].idxmin())
-    finish(
-        run,
+    run.finish(
         test=test,
         epochs=len(epochs),
         best_epoch=best,

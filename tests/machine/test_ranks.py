@@ -20,7 +20,7 @@ from lungdet.errors import InputError
 from lungdet.evaluation.statistics import metrics
 from lungdet.machine import hardware, launching, ranks
 from lungdet.runs import starting
-from lungdet.runs.folder import Run, find_runs, finish, load_run
+from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import fitting
 from lungdet.training.trainer import build_trainer
 from tests.calling import CHECKOUT, call, output
@@ -303,5 +303,5 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     run.record(a=1)
     run.write_predictions("test", pd.DataFrame({"a": [1]}))
-    finish(run)
+    run.finish()
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import RunError
 from lungdet.findings import FINDINGS
 from lungdet.runs import starting
-from lungdet.runs.folder import Run, find_runs, finish, load_run
+from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.runs.predictions import prediction_table
 from tests.fake_runs import write_run
 
@@ -64,13 +64,13 @@ def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path
     assert environment["finished"] is None
     assert {"python", "torch", "lightning"} <= environment["versions"].keys()
     assert not load_run(run.folder).finished
-    finish(run, epochs=3)
+    run.finish(epochs=3)
     assert load_run(run.folder).finished
     assert load_run(run.folder).environment["epochs"] == 3
 
 
 def test_a_finished_run_whose_epochs_are_gone_has_no_best_loss(tmp_path: Path) -> None:
-    finish(cut_run(tmp_path, "finished"))
+    cut_run(tmp_path, "finished").finish()
     run = load_run(tmp_path / "runs" / "finished")
     assert run.best_loss == 0.5
     (run.folder / "metrics.csv").unlink()

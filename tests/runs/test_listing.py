@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from lungdet.programs import runs
 from lungdet.runs import listing, starting
-from lungdet.runs.folder import Run, find_runs, finish
+from lungdet.runs.folder import Run, find_runs
 from tests.calling import call
 from tests.runs.test_folder import config, cut_run
 
@@ -27,7 +27,7 @@ def lines(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> None:
-    finish(cut_run(tmp_path, "finished"))
+    cut_run(tmp_path, "finished").finish()
     cut_run(tmp_path, "cut")
     with starting.start(config(tmp_path, run_dir=f"{tmp_path}/runs/failed")):
         pass
@@ -43,7 +43,7 @@ def test_a_run_is_finished_running_cut_or_without_an_epoch(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_runs_of_another_user_are_listed(tmp_path: Path) -> None:
-    finish(cut_run(tmp_path, "finished"))
+    cut_run(tmp_path, "finished").finish()
     cut_run(tmp_path, "cut")
     for lock in tmp_path.rglob(".lock"):
         lock.chmod(0o444)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError, RunError
 from lungdet.machine import launching
 from lungdet.runs import identity, starting
-from lungdet.runs.folder import Run, finish, load_run, settled
+from lungdet.runs.folder import Run, load_run, settled
 from tests.calling import CHECKOUT
 from tests.runs.test_folder import config, cut_run, reach
 
@@ -59,7 +59,7 @@ def finished(config: DictConfig) -> Run:
     with starting.start(config) as run:
         reach(run, 3)
         run.record(data={"identity": instantiate(config.data).identity})
-        finish(run)
+        run.finish()
     return run
 
 
@@ -152,7 +152,7 @@ def test_what_a_run_computes_names_it_and_where_it_lies_does_not(tmp_path: Path)
 def test_resume_auto_continues_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path, caplog) -> None:
     cut_run(tmp_path, "old", "2026-01-01T00:00:00+00:00")
     newest = cut_run(tmp_path, "newer", "2026-01-02T00:00:00+00:00")
-    finish(cut_run(tmp_path, "finished", "2026-01-03T00:00:00+00:00"))
+    cut_run(tmp_path, "finished", "2026-01-03T00:00:00+00:00").finish()
     cut_run(tmp_path, "other_seed", "2026-01-04T00:00:00+00:00", seed=1)
     damaged = cut_run(tmp_path, "damaged", "2026-01-05T00:00:00+00:00").folder / "environment.json"
     damaged.write_text(damaged.read_text()[:20])
@@ -216,7 +216,7 @@ def test_a_continued_run_keeps_its_configuration_but_for_what_may_change(tmp_pat
 def test_what_a_continued_run_cannot_change_is_refused_by_name(tmp_path: Path, word: str, state: str) -> None:
     cut = cut_run(tmp_path, "cut")
     if state == "finished":
-        finish(cut)
+        cut.finish()
     before = files(cut.folder)
     key = word.lstrip("+").split("=")[0]
     hint = rf"{key} cannot change .* new run, .*model\.backbone\.init_from={cut.folder}.*trainer\.max_epochs"
@@ -277,7 +277,7 @@ def test_a_run_that_would_train_no_epoch_is_left_as_it_is(
 @pytest.mark.parametrize("words", [[], ["data.num_workers=0"]])
 def test_a_finished_run_is_not_resumed_for_nothing(tmp_path: Path, words: list[str]) -> None:
     run = cut_run(tmp_path, "finished")
-    finish(run)
+    run.finish()
     with pytest.raises(RunError, match="is finished"), starting.start(resumed(run, *words), words):
         pass
 
