@@ -3,7 +3,7 @@
 from lungdet.evaluation.sections import SECTIONS, by_part, choice
 from lungdet.evaluation.sections.contract import thresholds_of, without_peers
 from lungdet.page import sentences
-from lungdet.page.wording import figure, join, label, number, percent
+from lungdet.page.wording import figure, interval, join, label, number, percent
 
 CALLED = ("recall", "specificity")
 """What a rule for thresholds weighs against each other."""
@@ -47,8 +47,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     if not comparisons:
         [[name, value]] = reached.items()
         ends = next(iter(summary["models"].values()))["test_interval"][measure]
-        between = "no interval" if ends is None else " to ".join(figure(measure, end) for end in ends)
-        sentence = f"{label(name)}'s {noun} is {figure(measure, value)}{unit} (95 % interval {between})"
+        sentence = f"{label(name)}'s {noun} is {figure(measure, value)}{unit} ({interval(ends, measure, figure)})"
         return f"{sentence}; no other model is here to compare."
     if len(comparisons) == 1:
         return f"{noun} is {join(values)}: {sentences.difference(comparisons[0], measure)}"
@@ -74,7 +73,7 @@ def _as_asked(summary: dict) -> str:
             continue
         shares = [f"{m} {'undefined' if share is None else percent(share)}" for m, share in values.items()]
         reached.append(f"{label(model)} {join(shares)}")
-    return f" At the threshold {at}: {'; '.join(reached)}."
+    return f" At {at}: {'; '.join(reached)}."
 
 
 def _against_trivial(summary: dict, accuracy: dict[str, float]) -> str:

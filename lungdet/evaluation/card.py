@@ -17,7 +17,7 @@ from lungdet.evaluation.sections.contract import Study, Unmeasured, without_peer
 from lungdet.evaluation.statistics.metrics import STUDY
 from lungdet.page import document
 from lungdet.page.document import Block, Columns, Details, Document, Figure, Items, Pictures, Section, Table, Text
-from lungdet.page.wording import figure, join, label, metric_name, optional
+from lungdet.page.wording import figure, interval, join, label, metric_name, optional
 
 NAME = "MODEL_CARD.md"
 TYPES = {"auroc": "roc_auc"}
@@ -92,8 +92,7 @@ def _result(summary: dict, block: dict) -> dict:
 
 def _metric(metric: str, ends: Sequence[float] | None) -> str:
     """`AUROC (95 % interval 0.712 to 0.833)`."""
-    interval = "no interval" if ends is None else f"95 % interval {' to '.join(figure(metric, end) for end in ends)}"
-    return f"{metric_name(metric)} ({interval})"
+    return f"{metric_name(metric)} ({interval(ends, metric, figure)})"
 
 
 def _body(written: Document, summary: dict) -> Document:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lungdet.page import figures
 from lungdet.page.document import Figure
-from lungdet.page.wording import cell, figure, listed
+from lungdet.page.wording import figure, listed, with_interval
 
 MOST = 8
 """Marks of more models in a row, or of more rows in a model's, nobody tells apart."""
@@ -50,7 +50,5 @@ def marked(
 
 
 def _words(block: dict, key: str, metric: str) -> str:
-    ends = block.get(f"{key}_interval", {})
-    if metric in ends:
-        return cell(block[key][metric], ends[metric], metric, figure)
-    return "undefined" if block[key][metric] is None else figure(metric, block[key][metric])
+    measured = metric in block.get(f"{key}_interval", {})
+    return with_interval(block, key, metric) if measured else figure(metric, block[key][metric])

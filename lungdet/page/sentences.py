@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
-from lungdet.page.wording import in_a_sentence, label, p_value, points, signed
+from lungdet.page.wording import in_a_sentence, interval, label, p_value, points, signed
 
 SIGNIFICANT = 0.05
 """A difference is shown where Holm's p is below it."""
@@ -59,8 +59,12 @@ def verdict(counts_seeds: bool, p_holm: float | None, ends: Sequence[float]) -> 
 
 def with_verdict(clause: str, metric: str, ends: Sequence[float], verdict: str) -> str:
     """A clause with its interval and what that shows."""
-    low, high = (signed(metric, end) for end in ends)
-    return f"{clause}, 95 % interval {low} to {high}: {verdict}."
+    return f"{clause}, {interval(ends, metric, signed)}: {verdict}."
+
+
+def apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two intervals have nothing in common."""
+    return first[1] < second[0] or second[1] < first[0]
 
 
 def without_interval(clause: str, reason: str, noun: str = "difference") -> str:

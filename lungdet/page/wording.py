@@ -5,8 +5,11 @@ from typing import Protocol
 
 METRIC_NAMES = {"f1": "F1", "auroc": "AUROC", "mcc": "Matthews' correlation", "brier": "Brier score"}
 """Of metrics whose keys are not their names."""
-SHARES = {"accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"}
-"""Metrics shown in per cent, as the study does; the others as decimals."""
+SHARES = {
+    *("accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy"),
+    *("pointing", "energy", "overlap", "lungs"),
+}
+"""Metrics shown in per cent, as the study does, and measures of heat maps; the others are decimals."""
 
 MODEL_NAMES = {
     "cnn": "CNN",
@@ -118,11 +121,8 @@ def p_value(p: float | None) -> str:
 
 def value(block: dict, key: str, metric: str) -> str:
     """A metric of a summary's block, with its spread over seeds where there is one."""
-    value = block[key][metric]
-    if value is None:
-        return "undefined"
     sd = block.get(f"{key}_sd", {}).get(metric)
-    return figure(metric, value) + ("" if sd is None else f" ± {figure(metric, sd)}")
+    return figure(metric, block[key][metric]) + ("" if sd is None else f" ± {figure(metric, sd)}")
 
 
 def with_interval(block: dict, key: str, metric: str) -> str:
@@ -137,10 +137,17 @@ def difference(value: float | None, ends: Sequence[float] | None, metric: str) -
 
 def cell(value: float | None, ends: Sequence[float] | None, metric: str, written: Callable[[str, float], str]) -> str:
     """A number, as it is to be written, with its interval in brackets."""
-    if value is None:
-        return "undefined"
-    interval = "no interval" if ends is None else " to ".join(written(metric, end) for end in ends)
-    return f"{written(metric, value)} [{interval}]"
+    return "undefined" if value is None else f"{written(metric, value)} [{between(ends, metric, written)}]"
+
+
+def between(ends: Sequence[float] | None, metric: str, written: Callable[[str, float], str]) -> str:
+    """An interval by its ends: `0.712 to 0.833`; `no interval` where there is none."""
+    return "no interval" if ends is None else " to ".join(written(metric, end) for end in ends)
+
+
+def interval(ends: Sequence[float] | None, metric: str, written: Callable[[str, float], str]) -> str:
+    """The same within a sentence: `95 % interval 0.712 to 0.833`."""
+    return f"{'' if ends is None else '95 % interval '}{between(ends, metric, written)}"
 
 
 def signed(metric: str, value: float) -> str:
@@ -149,9 +156,9 @@ def signed(metric: str, value: float) -> str:
     return number if float(number) else number.removeprefix("-")
 
 
-def figure(metric: str, value: float) -> str:
+def figure(metric: str, value: float | None) -> str:
     """A metric's number as tables show it."""
-    return rounded(value) if metric in SHARES else f"{value:.3f}"
+    return "undefined" if value is None else rounded(value) if metric in SHARES else f"{value:.3f}"
 
 
 def unit(data: dict) -> str:

@@ -104,7 +104,7 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
 
     assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     text = (tmp_path / "x" / "report" / "report.md").read_text()
-    assert "## Results at threshold that `sensitivity 0.9` chose on validation" in text
+    assert "## Results at the threshold that `sensitivity 0.9` chose on validation" in text
     assert "At the threshold that `sensitivity 0.9` chose on validation: CNN recall " in text
     done = command(f"runs={one}", f"out={tmp_path / 'again'}", cwd=tmp_path)
     assert f"{one}: the stored thresholds (sensitivity at 0.9) stay" in done.stdout

@@ -194,6 +194,11 @@ def test_phantoms_are_called_synthetic_and_not_set_beside_the_published_numbers(
     assert report.caveats(numbers)[0].startswith("The images are synthetic phantoms")
 
 
+def test_a_single_model_of_a_single_patient_has_no_interval(tmp_path):
+    sentence = answer(summarised(write_run(tmp_path / "run", datasets={"chestxray14": 2})))
+    assert " % (no interval); no other model is here to compare." in sentence
+
+
 def test_one_class_in_the_test_part_leaves_metrics_undefined_and_does_not_stop(tmp_path):
     table = predictions({"chestxray14": 20}).assign(target_abnormal=np.float32(0))
     numbers = summarised(write_run(tmp_path / "run", test=table))

@@ -228,6 +228,8 @@ def thresholds_of(summary: dict) -> dict[str, str]:
     """The thresholds that tables are at, in words by the key of what is measured there: the one asked for first."""
     rule = summary["threshold"]
     at = "" if rule["at"] is None else f" {rule['at']:g}"
-    chosen = f"{rule['at']:g}" if rule["rule"] == "fixed" else f"that `{rule['rule']}{at}` chose on validation"
-    words = {"test": "0.5", "at_validation_threshold": chosen}
+    chosen = (
+        f"threshold{at}" if rule["rule"] == "fixed" else f"the threshold that `{rule['rule']}{at}` chose on validation"
+    )
+    words = {"test": "threshold 0.5", "at_validation_threshold": chosen}
     return dict(reversed(words.items())) if rule["asked"] else words

@@ -205,14 +205,13 @@ def trends(summary: dict, swept: Sweep, metrics: Sequence[str], of_what: str) ->
             before, after = (comparison["metrics"][metric] for comparison in (at_start, at_end))
             if before["interval"] is None or after["interval"] is None:
                 continue
-            apart = before["interval"][1] < after["interval"][0] or after["interval"][1] < before["interval"][0]
             items.append(
                 f"From {share(start)} to {share(end)} {of_what}, {second} minus {first} in {in_a_sentence(metric)} "
                 f"goes from {difference(before['difference'], before['interval'], metric)} to "
                 f"{difference(after['difference'], after['interval'], metric)}; "
                 + (
                     "the intervals, not adjusted for their number, lie apart."
-                    if apart
+                    if sentences.apart(before["interval"], after["interval"])
                     else "they overlap: no change is shown."
                 )
             )

@@ -10,7 +10,7 @@ from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
 from lungdet.page import sentences
 from lungdet.page.document import Details, Figure, Table, items
 from lungdet.page.marked import marked
-from lungdet.page.wording import join, label, metric_name, p_value, points, unit
+from lungdet.page.wording import between, join, label, metric_name, p_value, signed, unit
 
 MOST_PAIRS = 8
 """A sweep with more pairs has its differences in the table alone."""
@@ -37,7 +37,8 @@ def tell(summary: dict) -> list:
             cell = comparison["metrics"][metric]
             if "undefined" in cell:
                 notes.setdefault(cell["undefined"], []).append(metric_name(metric))
-            rows.append([*_pair(comparison, several), metric_name(metric), *_difference(metric, cell)])
+            pair = [_minus(comparison)] if several else []
+            rows.append([*pair, metric_name(metric), *_difference(metric, cell)])
     seeds, drawn = all(comparison["counts_seeds"] for comparison in comparisons), unit(summary["data"])
     remarks = [
         f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
@@ -103,21 +104,15 @@ def _not_compared(summary: dict) -> list[str]:
     ]
 
 
-def _pair(comparison: dict, several: bool) -> list[str]:
-    return [_minus(comparison)] if several else []
-
-
 def _minus(comparison: dict) -> str:
     return f"{label(comparison['second'])} minus {label(comparison['first'])}"
 
 
 def _difference(metric: str, cell: dict) -> list[str]:
     """The cells of a comparison."""
-    size = "undefined" if cell["difference"] is None else points(metric, cell["difference"])[0]
-    ends = cell["interval"]
-    between = "none" if ends is None else " to ".join(points(metric, end)[0] for end in ends)
+    size = "undefined" if cell["difference"] is None else signed(metric, cell["difference"])
     p = [p_value(cell.get(key)) for key in ("p", "p_holm", "p_permutation")]
-    return [size, between, *p]
+    return [size, between(cell["interval"], metric, signed), *p]
 
 
 def forest(summary: dict) -> Figure | None:

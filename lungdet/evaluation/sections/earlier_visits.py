@@ -188,7 +188,7 @@ def _growth(comparison: dict) -> list[str]:
     if len(judged) < 2:
         return []
     ends = [comparison["metrics"][group] for group in (judged[0], judged[-1])]
-    apart = ends[0]["interval"][1] < ends[1]["interval"][0] or ends[1]["interval"][1] < ends[0]["interval"][0]
+    apart = sentences.apart(*[end["interval"] for end in ends])
     return [
         f"{label(comparison['second'])} minus {label(comparison['first'])} in AUROC goes from {_cell(ends[0])} "
         f"{where(comparison['groups'][judged[0]])} to {_cell(ends[1])} {where(comparison['groups'][judged[-1]])}; "

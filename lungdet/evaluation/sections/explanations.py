@@ -18,7 +18,7 @@ from lungdet.evaluation.statistics.localisation import LIKENESS, MEASURES, SCALE
 from lungdet.evaluation.statistics.measure import as_block
 from lungdet.page.document import Details, Table, Text, items
 from lungdet.page.sentences import SIGNIFICANT
-from lungdet.page.wording import METHODS, label, number, p_value, percent, rounded
+from lungdet.page.wording import METHODS, interval, label, number, p_value, percent, signed, with_interval
 
 COLUMNS = {"pointing": "Hottest place inside", "energy": "Heat inside", "overlap": "Overlap", "lungs": "Heat in lungs"}
 WITHOUT_NETWORK = {
@@ -166,13 +166,13 @@ def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) ->
     verdict = "is not shown to point at disease better than the image's centre does"
     if p is not None and p < SIGNIFICANT:
         verdict = f"points at disease {'better' if gap > 0 else 'worse'} than the image's centre does"
-    between = "no interval" if ends is None else f"95 % interval {' to '.join(map(_signed, ends))}"
     random, centre, usual = (
         percent(test["pointing"])
         for test in (maps[f"{method} random weights"]["test"], *(facts["maps"][m]["test"] for m in ("centre", "usual")))
     )
     hits = f"{percent(block['test']['pointing'])} of cases, the centre in {centre}"
-    difference = f"a difference of {_signed(gap)} points, {between}{'' if p is None else f', adjusted p {p_value(p)}'}"
+    difference = f"a difference of {signed('pointing', gap)} points, {interval(ends, 'pointing', signed)}"
+    difference += "" if p is None else f", adjusted p {p_value(p)}"
     return (
         f"{model}'s {name} {verdict}: its hottest place lies in a known region in {hits}, {difference}. The same "
         f"network with random weights: {random}; the place where other patients' regions lie: {usual}."
@@ -180,12 +180,7 @@ def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) ->
 
 
 def _cells(block: dict, known: Sequence[str]) -> list[str]:
-    cells = []
-    for measure in known:
-        ends = block["test_interval"][measure]
-        between = "no interval" if ends is None else " to ".join(map(rounded, ends))
-        cells.append(f"{rounded(block['test'][measure])} [{between}]")
-    return cells
+    return [with_interval(block, "test", measure) for measure in known]
 
 
 def _how_many(facts: dict) -> str:
@@ -211,8 +206,3 @@ def _notes(models: Mapping[str, Mapping[str, dict]], facts: dict) -> list[str]:
         likeness = [f"{METHODS[method]} {maps[method]['test'][LIKENESS]:.2f}" for method in facts["methods"]]
         notes.append(f"{label(model)}: correlation of its maps with those of random weights: {', '.join(likeness)}.")
     return notes
-
-
-def _signed(share: float) -> str:
-    text = f"{100 * share:.1f}"
-    return text if float(text) else text.removeprefix("-")

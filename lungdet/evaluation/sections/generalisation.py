@@ -15,7 +15,17 @@ from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import as_block, estimated
 from lungdet.page import figures, sentences
 from lungdet.page.document import Columns, Details, Figure, Items, Table
-from lungdet.page.wording import in_a_sentence, join, label, listed, metric_name, points, signed, with_interval
+from lungdet.page.wording import (
+    in_a_sentence,
+    interval,
+    join,
+    label,
+    listed,
+    metric_name,
+    points,
+    signed,
+    with_interval,
+)
 
 METRICS = ("auroc", "accuracy")
 SIDES = ("on the own source", "on another source")
@@ -147,9 +157,9 @@ def fall(line: str, block: dict, metric: str) -> str:
         clause = f"{label(line)}'s {noun} is the same on other sources as on its own"
     if ends is None:
         return sentences.without_interval(f"{clause}, {over}", block["undefined"]["drop_interval"][metric])
-    between = " to ".join(signed(metric, end) for end in (ends if value > 0 else [-end for end in ends[::-1]]))
+    between = interval(ends if value > 0 else [-end for end in ends[::-1]], metric, signed)
     verdict = sentences.verdict(block["fall"]["counts_seeds"], block["fall"]["metrics"][metric]["p_holm"], ends)
-    return f"{clause}, 95 % interval {between}, {over}: {verdict}."
+    return f"{clause}, {between}, {over}: {verdict}."
 
 
 def _seeds(by_source: Mapping[str, Sequence[Replicate]]) -> list[int]:

@@ -129,7 +129,7 @@ def further(summary: dict, study: Study) -> list[Block]:
     of_probabilities = tuple(metric for metric in FURTHER if metric not in THRESHOLDED)
     blocks: list[Block] = []
     for key, at in thresholds_of(summary).items():
-        blocks += [Text(f"At threshold {at}, shares in per cent:"), table(summary, key, called)]
+        blocks += [Text(f"At {at}, shares in per cent:"), table(summary, key, called)]
         blocks.append(referral.matrix(summary, key))
     blocks.append(Text("Of the probabilities; of Brier score, log loss and calibration error the smaller is better:"))
     blocks.append(table(summary, "test", of_probabilities))
@@ -154,13 +154,13 @@ def each_dataset(summary: dict) -> list[Block]:
     ]
     return [
         marked("datasets", "AUROC by dataset", models, "With 95 % intervals. Dotted: chance."),
-        Details(f"Each dataset's table, at threshold {thresholds_of(summary)[key]}", tables),
+        Details(f"Each dataset's table, at {thresholds_of(summary)[key]}", tables),
     ]
 
 
 STUDY_TABLE = Section(
     lambda summary: (
-        f"Results at threshold {next(iter(thresholds_of(summary).values()))}"
+        f"Results at {next(iter(thresholds_of(summary).values()))}"
         f"{'' if summary['task'] == 'abnormal' else ', mean over findings'}"
     ),
     "results",
@@ -218,16 +218,12 @@ def _curves(summary: dict, study: Study, kind: str) -> Figure:
     counts, models = summary["data"]["test"], summary["models"]
     share = counts["abnormal"] / counts["labelled"] if counts["labelled"] else None
     entries = {
-        name: f"{label(name)}, {short} {_alone(block['test'][metric], metric)}" for name, block in models.items()
+        name: f"{label(name)}, {short} {figure(metric, block['test'][metric])}" for name, block in models.items()
     }
     words = "; ".join(f"{label(n)}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in models.items())
     pooled = "; all parts' images pooled" if summary["parts"] else ""
     caption = f"Mean over seeds, with the band of 95 % of redrawn test parts{pooled}. Dotted: chance."
     return Figure(kind, figures.curves(lines, kind, entries, share), title, f"{words}.", caption)
-
-
-def _alone(value: float | None, metric: str) -> str:
-    return "undefined" if value is None else figure(metric, value)
 
 
 def _how_to_read(summary: dict) -> list[str]:

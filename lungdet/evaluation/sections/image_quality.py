@@ -14,7 +14,7 @@ from lungdet.evaluation.statistics.measure import Scores, as_block, estimated
 from lungdet.page import figures, sentences
 from lungdet.page.document import Columns, Details, Figure, Items, Table
 from lungdet.page.sentences import SIGNIFICANT
-from lungdet.page.wording import difference, figure, label, listed, number, p_value, signed, with_interval
+from lungdet.page.wording import difference, figure, interval, label, listed, number, p_value, signed, with_interval
 
 METRICS = ("auroc", "accuracy")
 SIDES = ("as they are:", "degraded:")
@@ -195,8 +195,7 @@ def _worst(model: str, block: dict) -> str:
     if not drops:
         return f"{model}: no drop is defined."
     worst = max(drops, key=drops.__getitem__)
-    ends = block["drops"]["drop_interval"][worst]
-    between = "no interval" if ends is None else f"95 % interval {' to '.join(signed('auroc', e) for e in ends)}"
+    between = interval(block["drops"]["drop_interval"][worst], "auroc", signed)
     p = block["drops"]["drop_p_holm"][worst]
     verdict = "a loss is shown" if p is not None and p < SIGNIFICANT and drops[worst] > 0 else "no loss is shown"
     verdict += "" if p is None else f" (p {p_value(p)}, adjusted for all {number(len(drops), 'degradation')})"

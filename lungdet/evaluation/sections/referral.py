@@ -228,7 +228,7 @@ def matrices(summary: dict) -> list[Figure]:
         return []
     fields = {name: [of_model[kind] for kind in KINDS] for name, of_model in counts.items()}
     spelt = {name: [f"{KINDS[kind]} {of_model[kind]:,.4g}" for kind in KINDS] for name, of_model in counts.items()}
-    caption = f"Images at threshold {words}, and their share of the abnormal or normal ones."
+    caption = f"Images at {words}, and their share of the abnormal or normal ones."
     return [Figure("confusion", figures.confusion(fields), "Confusion matrices", f"{listed(spelt)}.", caption)]
 
 
@@ -250,8 +250,9 @@ def matrix(summary: dict, key: str) -> Table:
                 reasons[confusions["undefined"][key]] = None
             rows.append([*([finding_name(name)] if findings else []), label(model), *cells])
     several = any(len(block["seeds"]) > 1 for block in models.values())
-    at = f"at threshold {thresholds_of(summary)[key]}"
-    notes = [f"Images with a known label {at}" + (", means over seeds." if several else ".")]
+    notes = [
+        f"Images with a known label at {thresholds_of(summary)[key]}" + (", means over seeds." if several else ".")
+    ]
     notes += undefined(reasons)
     return Table([*(["Finding"] if findings else []), "Model", *KINDS.values()], rows, 1 + findings, notes)
 

@@ -62,7 +62,7 @@ def tell(summary: dict) -> list:
             run["started"] or "unknown",
             run["git"] or "none",
             none if run["threshold"] is None else f"{run['threshold']:.3f}",
-            *["undefined" if run["test"][m] is None else figure(m, run["test"][m]) for m in ("accuracy", "auroc")],
+            *[figure(metric, run["test"][metric]) for metric in ("accuracy", "auroc")],
         ]
         for model, block in summary["models"].items()
         for run in block["runs"]

@@ -74,7 +74,7 @@ def _table(summary: dict, key: str) -> Table:
     specificity = [with_interval(block, key, "specificity") for block in models.values()]
     rows.append(["normal images called normal (specificity)", f"{normal:,}", "", *specificity])
     notes = [
-        f"At threshold {thresholds_of(summary)[key]}. Per cent of the images that carry the finding which are called "
+        f"At {thresholds_of(summary)[key]}. Per cent of the images that carry the finding which are called "
         "abnormal; an image may carry several, so its "
         "other findings may be what was seen. Read it beside the specificity in the last row: who calls everything "
         "abnormal has a sensitivity of 100."

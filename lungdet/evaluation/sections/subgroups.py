@@ -23,8 +23,10 @@ from lungdet.page.document import Columns, Details, Figure, Table, Text, items
 from lungdet.page.marked import legible, marked
 from lungdet.page.sentences import scope_of, undefined
 from lungdet.page.wording import (
+    between,
     figure,
     in_a_sentence,
+    interval,
     join,
     label,
     metric_name,
@@ -32,6 +34,7 @@ from lungdet.page.wording import (
     percent,
     points,
     rounded,
+    signed,
     with_interval,
 )
 
@@ -172,10 +175,9 @@ def sentence(model: str, block: dict) -> str:
     seeds = scope_of(block["seeds"])
     text = f"{label(model)}: the largest gap in {in_a_sentence(measure)} is by {_quoted(subgroups, largest)}"
     if len(gaps) > 1:
-        low, high = (points(measure, end)[0] for end in largest["interval_of_largest"])
         text += (
             f". The largest of {len(gaps)} gaps is large by selection alone; the interval that allows for their number "
-            f"is {low} to {high}"
+            f"is {between(largest['interval_of_largest'], measure, signed)}"
         )
     text += f": {f'a difference is shown{seeds}' if largest['shown'] else 'no difference is shown'}."
     if further:
@@ -332,9 +334,10 @@ def _quoted(subgroups: dict, gap: dict) -> str:
         specificity = "" if beside is None else f" (specificity {percent(beside)})"
         clauses.append(f"{percent(value)}{specificity} in {group}")
     size, unit = points(measure, gap["difference"])
-    low, high = (points(measure, end)[0] for end in gap["interval"])
     over = f" over {number(len(gap['labels']), 'finding')}" if measure == "auroc" else ""
-    return f"{gap['attribute']}: {join(clauses)}, {size}{unit} apart{over}, 95 % interval {low} to {high}"
+    return (
+        f"{gap['attribute']}: {join(clauses)}, {size}{unit} apart{over}, {interval(gap['interval'], measure, signed)}"
+    )
 
 
 def _enough(measure: str) -> str:
