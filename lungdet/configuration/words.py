@@ -42,7 +42,7 @@ def require_readable(words: Sequence[str], conf: Path, name: str) -> None:
         a_group = (conf / group).is_dir() or group.startswith("hydra/")
         if group == BRINGS_NONE or override.is_delete() or not a_group:
             continue
-        if choice is None:
+        if choice is None or (override.is_choice_sweep() and None in override.sweep_iterator()):
             raise InputError(f"{group}=null: a choice is needed, of {_choices(conf, group)}; or leave {group} out")
         if isinstance(choice, list):
             listed = ",".join(str(name) for name in choice)

@@ -6,6 +6,8 @@
 What is heavy is imported when training begins, so that --help and --cfg answer at once.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import hydra
@@ -17,7 +19,7 @@ from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks, requeue
 from lungdet.runs import identity, multirun, starting
-from lungdet.runs.folder import Run
+from lungdet.runs.folder import remove_logged
 from lungdet.training import interruption
 
 
@@ -32,9 +34,9 @@ def main(config: DictConfig) -> float:
             from lungdet.training.suggesting import suggest
 
             try:
-                return suggest(config)
+                return suggest(config, overrides)
             except InputError:
-                Run(Path(config.run_dir)).discard()
+                remove_logged(Path(config.run_dir))
                 raise
         with starting.start(config, overrides) as run, interruption.advice(run):
             if run.finished and run.changed is None:
@@ -55,7 +57,17 @@ def sweep_folder(name: str) -> str:
         return multirun.sweep_folder(name)
 
 
+def computes(*, _root_: DictConfig) -> str:
+    """What a job computes: a search never lies in the folder of a run, nor of another search."""
+    run, find = identity.fingerprint(_root_), _root_.get("find")
+    if find is None:
+        return run[:8]
+    [(quantity, arguments)] = OmegaConf.to_container(find, resolve=True).items()
+    words = json.dumps([run, arguments], sort_keys=True)
+    return f"find_{quantity}_{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+
+
 # Folder names in conf/train.yaml. What a run computes names it, so that a multirun that is started again finds it.
 OmegaConf.register_new_resolver("agreed", ranks.agreed, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("computes", lambda *, _root_: identity.fingerprint(_root_)[:8], replace=True)
+OmegaConf.register_new_resolver("computes", computes, replace=True)

@@ -13,11 +13,11 @@ start/               where it started from another run: that one's config.yaml, 
 """
 
 import json
+import logging
 import os
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import RunError
+from lungdet.errors import RunError, first_few
 from lungdet.machine import ranks
 from lungdet.machine.commands import own_configuration
 from lungdet.machine.writing import make_folder, write_text
@@ -37,9 +37,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """The file that a process holds which trains in the folder."""
+LOG = "train.log"
+"""What was printed."""
+FOLDERS = ("start", "checkpoints", "predictions")
+FILES = ("config.yaml", "environment.json", "split.csv", "metrics.csv", "reference.npz")
+"""What a run writes. Other things in its folder are its user's, or a dashboard's (`wandb`)."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,11 @@ class Run:
         """Whether there is a checkpoint to go on from."""
         return (self.folder / "checkpoints" / "last.ckpt").is_file()
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there is any checkpoint: what was learnt is in it, and is not removed."""
+        return any((self.folder / "checkpoints").glob("*.ckpt"))
+
     def checkpoint(self, name: str) -> Path:
         """`best` or `last`.
 
@@ -231,14 +242,29 @@ class Run:
         command["own_configuration"] = own_configuration()
         self.record(**command, git=software.revision(), versions=software.versions())
 
+    def require_room(self) -> None:
+        """Passes only a folder where a new run replaces nothing.
+
+        Raises:
+            RunError: something in it is called as a file or folder of a run, and is of none that would be known.
+        """
+        taken = [name for name in (*FOLDERS, *FILES) if os.path.lexists(self.folder / name)]
+        if taken:
+            raise RunError(
+                f"{self.folder}: a new run would replace {', '.join(taken)}, and no config.yaml says of which run that "
+                "is; move it away, or choose another folder (hydra.run.dir=FOLDER)"
+            )
+
     def discard(self) -> None:
         """Remove what an attempt without a checkpoint has written, and its folder where nothing else is in it."""
-        for name in ("start", "checkpoints", "predictions", "wandb"):
+        for name in FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("config.yaml", "environment.json", "split.csv", "metrics.csv", "train.log", LOCK):
+        for name in (*FILES, LOCK):
             (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
+        remove_logged(self.folder)
+        kept = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        rest = f"; what else is there stays: {first_few(kept)}" if kept else ""
+        log.info("%s: nothing was trained, and what was written for it is removed%s", self.folder, rest)
 
     def begin(self, **facts: object) -> None:
         """Write down what is about to be trained, on what: from here on the folder is this configuration's."""
@@ -299,6 +325,13 @@ def find_runs(folder: str | Path) -> list[Run]:
             folders.clear()
         folders[:] = [name for name in folders if name != "wandb"]  # of a report, with a config.yaml of its own
     return sorted(runs, key=_place)
+
+
+def remove_logged(folder: Path) -> None:
+    """Remove a folder in which nothing but the log is: what it says was printed, too."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOG}:
+        (folder / LOG).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def settled(config: DictConfig, folder: Path) -> DictConfig:

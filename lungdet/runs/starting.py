@@ -67,7 +67,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
         try:
             yield run
         except Exception as error:
-            if mistake(error) is not None and not (run.can_continue or run.finished):
+            if mistake(error) is not None and not (run.has_learnt or run.finished):
                 run.discard()
             raise
 
@@ -90,6 +90,8 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], locks: ExitStac
             f"{run.folder} holds a run of another configuration; choose another folder, or continue that one "
             f"with: {command('train.py', override('resume', run.folder))}"
         )
+    if not exists:
+        run.require_room()
     run.folder.mkdir(parents=True, exist_ok=True)
     locks.enter_context(locked(run))
     if exists and run.finished:

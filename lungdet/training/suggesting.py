@@ -4,15 +4,18 @@ Nothing that it does becomes a run: its folder holds what was tried, as a table 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner import Tuner, lr_finder
+from matplotlib.ticker import EngFormatter
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
@@ -20,11 +23,14 @@ from lungdet.errors import InputError
 from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
 from lungdet.machine.loglines import quieten
+from lungdet.machine.progress import progress
 from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
+from lungdet.runs import suggestions
 from lungdet.runs.folder import Run, settled
-from lungdet.training import loggers
+from lungdet.runs.suggestions import Suggestion
+from lungdet.training import columns, loggers
 from lungdet.training.dashboards import log_search
 from lungdet.training.fitting import build_data, build_model
 from lungdet.training.trainer import build_trainer
@@ -38,24 +44,27 @@ SETTLING = 10
 FALL = 0.97
 """What the loss has to come down to, of where it was then, to have fallen: it wavers by a hundredth or two."""
 
+GRID = "#d0d7de"
+
 AXES = {
     "learning_rate": "learning rate", "loss": "training loss, smoothed",
-    "batch_size": "batch size", "memory_bytes": "peak memory, bytes",
+    "batch_size": "batch size", "memory_bytes": "peak memory",
 }  # fmt: skip
 
 
-def suggest(config: DictConfig) -> float | int:
+def suggest(config: DictConfig, overrides: Sequence[str] = ()) -> float | int:
     """Try what `find` names on the configured model and data, and print the override to train with.
 
     Args:
         config: composed by Hydra, with the one key `learning_rate` or `batch_size` under `find`, and in that the
             arguments of Lightning's `Tuner.lr_find` or `Tuner.scale_batch_size`.
+        overrides: what stood on the command line.
 
     Returns:
         The value that is suggested.
 
     Raises:
-        InputError: there is none, a run is to go on, or several devices are to compute.
+        InputError: there is none, a run is to go on or lies in the folder, or several devices are to compute.
     """
     if config.resume is not None:
         raise InputError(
@@ -65,9 +74,12 @@ def suggest(config: DictConfig) -> float | int:
         raise InputError(
             f"find and trainer.devices={config.trainer.devices}: one device finds it; say trainer.devices=1"
         )
-    quieten()
-    lightning.seed_everything(config.seed, verbose=False)
     folder = Path(config.run_dir)
+    if (folder / "config.yaml").exists():
+        raise InputError(f"find: {folder} holds a run already; name another folder (hydra.run.dir=FOLDER)")
+    quieten()
+    (folder / suggestions.NAME).unlink(missing_ok=True)  # of the same search before
+    lightning.seed_everything(config.seed, verbose=False)
     run = Run(folder, settled(config, folder))
     if loggers.configured(run.config.logger):
         loggers.harmless(run)  # one that cannot be is refused before anything is tried
@@ -79,7 +91,9 @@ def suggest(config: DictConfig) -> float | int:
     data.prepare_data()
     data.setup()
     [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
-    return SUGGESTIONS[quantity](trainer, model, data, arguments, run)
+    value = SUGGESTIONS[quantity](trainer, model, data, arguments, run)
+    suggestions.write(folder, Suggestion(tuple(overrides), override(KEYS[quantity], value)))
+    return value
 
 
 def _learning_rate(
@@ -89,16 +103,18 @@ def _learning_rate(
     require_one_rate(model)
     # Its steps end it, not the epochs that are configured, which few images fill in fewer steps.
     trainer.fit_loop.max_epochs = arguments["num_training"]
-    results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
+    with _progress(arguments["num_training"]):
+        results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
     rate = tenth_of_lowest(curve)
+    rate = None if rate is None else float(f"{rate:.2g}")
     _keep(run, curve, rate)
     if rate is None:
         raise InputError(
             f"find=lr: in {len(curve)} steps no learning rate brought the loss down; give it more, "
             f"find.learning_rate.num_training={2 * arguments['num_training']}"
         )
-    log.info("a tenth of where it is lowest: %s", override("model.learning_rate", float(f"{rate:.2g}")))
+    log.info("suggested, a tenth of where the loss is lowest: %s", override(KEYS["learning_rate"], rate))
     return rate
 
 
@@ -147,7 +163,7 @@ def _batch_size(
     rows = _watched(model)
     size = Tuner(trainer).scale_batch_size(model, datamodule=data, max_val=len(data.rows("train")), **arguments)
     _keep(run, pd.DataFrame(rows), size)
-    log.info("the largest that fits in memory: %s", override("data.batch_size", size))
+    log.info("suggested, the largest that fits in memory: %s", override(KEYS["batch_size"], size))
     return size
 
 
@@ -165,6 +181,8 @@ def require_gpu(device: torch.device) -> None:
 
 
 SUGGESTIONS = {"learning_rate": _learning_rate, "batch_size": _batch_size}
+KEYS = {"learning_rate": "model.learning_rate", "batch_size": "data.batch_size"}
+"""Whose value is suggested."""
 
 
 def _watched(model: Classifier) -> list[dict[str, float]]:
@@ -177,6 +195,7 @@ def _watched(model: Classifier) -> list[dict[str, float]]:
     def start(batch: dict[str, torch.Tensor], index: int) -> None:
         if index == 0:
             rows.append({"batch_size": len(batch["length"]), "memory_bytes": float("nan")})
+            log.info("trying batches of %d", rows[-1]["batch_size"])
             if model.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(model.device)
 
@@ -187,25 +206,45 @@ def _watched(model: Classifier) -> list[dict[str, float]]:
     return rows
 
 
+@contextmanager
+def _progress(steps: int) -> Iterator[None]:
+    """Shows the steps as all work is shown, in a log a line a minute: the tuner's own bar would fill it."""
+    own = lr_finder.tqdm
+    with progress("trying learning rates", steps) as advance:
+        lr_finder.tqdm = lambda **_: SimpleNamespace(update=advance, close=lambda: None)
+        try:
+            yield
+        finally:
+            lr_finder.tqdm = own
+
+
 def _keep(run: Run, curve: pd.DataFrame, value: float | None) -> None:
     """The curve in the folder, as a table and drawn, and on the dashboard."""
     tried, measured = curve.columns
     picture = run.folder / f"{tried}.png"
     curve.to_csv(picture.with_suffix(".csv"), index=False)
-    _draw(curve.sort_values(tried), value, picture)
-    log.info("%s of each %s: %s", AXES[measured], AXES[tried], picture)
+    _draw(curve.sort_values(tried), value, columns.model_name(run.config.model), picture)
+    log.info("%s, by %s: %s", AXES[measured], AXES[tried], picture)
     log_search(run, curve, value, picture)
 
 
-def _draw(curve: pd.DataFrame, value: float | None, path: Path) -> None:
+def _draw(curve: pd.DataFrame, value: float | None, title: str, path: Path) -> None:
     tried, measured = curve.columns
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE | {"grid.color": GRID}):
         figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
-        plot.semilogx(curve[tried], curve[measured], color=COLOURS[0], linewidth=2)
+        if tried == "learning_rate":
+            plot.plot(
+                *curve[: SETTLING + 1].to_numpy().T, color=COLOURS[7], linewidth=2, label="too few losses to go by"
+            )
+            plot.plot(*curve[SETTLING:].to_numpy().T, color=COLOURS[0], linewidth=2)
+        else:
+            plot.plot(*curve.to_numpy().T, color=COLOURS[0], marker="o", linewidth=2)
+            plot.yaxis.set_major_formatter(EngFormatter("B"))
         if value is not None:
-            plot.axvline(value, color=COLOURS[1], linestyle=":", label=f"{value:.2g}" if value < 1 else f"{value}")
-            plot.legend(title="suggested")
-        plot.set(xlabel=AXES[tried], ylabel=AXES[measured])
+            plot.axvline(value, color=COLOURS[1], linestyle=":", linewidth=2, label=f"suggested: {value:g}")
+        figure.legend(loc="outside lower left", ncols=2)
+        plot.set_xscale("log", base=10 if tried == "learning_rate" else 2)
+        plot.set(xlabel=AXES[tried], ylabel=AXES[measured], title=title)
         plot.xaxis.set_major_formatter("{x:g}")
         figure.savefig(path, dpi=120)
         plt.close(figure)

@@ -57,6 +57,7 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["model=[cnn,cnn_lstm]"], "model=[cnn,cnn_lstm]: one choice is needed; a run of each is -m"),
         (["seed=1", "-m", "model=cnn,cnn_lstm"], "model=cnn,cnn_lstm: options such as -m stand before all values"),
         (["logger=null"], "logger=null: a choice is needed, of csv, "),
+        (["-m", "logger=csv,null"], "logger=null: a choice is needed, of csv, "),
         (["+seed=1"], "+seed=1: the key is there already; leave the + out"),
         (["--lr", "0.1"], "--lr: no such option; a value is given as key=value; did you mean model.learning_rate?"),
         (["seed=[1"], "seed=[1: not to be read as key=value; a value with a space"),

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -63,12 +63,52 @@ def finished(config: DictConfig) -> Run:
     return run
 
 
+def attempt(config: DictConfig) -> None:
+    """A run that a mistake of the user's ends before an epoch is whole."""
+    with suppress(InputError), starting.start(config) as run:
+        for name in ("predictions", "checkpoints"):
+            (run.folder / name).mkdir(exist_ok=True)
+        raise InputError("a mistake")
+
+
 def test_a_folder_that_holds_another_configurations_run_is_not_trained_over(tmp_path: Path) -> None:
     with starting.start(config(tmp_path)):
         pass
     other = OmegaConf.merge(config(tmp_path), {"seed": 7})
     with pytest.raises(RunError, match="holds a run of another configuration"), starting.start(other):
         pass
+
+
+def test_a_new_run_replaces_and_removes_nothing_that_is_not_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "runs" / "new"
+    (folder / "predictions").mkdir(parents=True)
+    for name in ("notes.txt", "predictions/mine.csv", "metrics.csv", "train.log"):
+        (folder / name).write_text("mine")
+    before = files(tmp_path)
+    with (
+        pytest.raises(RunError, match=r"would replace predictions, metrics\.csv, .*hydra\.run\.dir=FOLDER"),
+        starting.start(config(tmp_path)),
+    ):
+        pass
+    assert files(tmp_path) == before
+    assert not (folder / ".lock").exists()
+    (folder / "metrics.csv").unlink()
+    (folder / "predictions").rename(folder / "wandb")
+    before = files(tmp_path)
+    with caplog.at_level("INFO"):
+        attempt(config(tmp_path))
+    assert files(tmp_path) == before
+    assert {path.name for path in folder.iterdir()} == {"notes.txt", "wandb", "train.log"}
+    assert "what was written for it is removed; what else is there stays: notes.txt, train.log, wandb" in caplog.text
+
+
+def test_the_best_weights_of_a_run_whose_last_are_gone_are_not_removed(tmp_path: Path) -> None:
+    run = cut_run(tmp_path, "new")
+    run.checkpoint("last").rename(run.folder / "checkpoints" / "best.ckpt")
+    attempt(config(tmp_path))
+    assert (run.folder / "checkpoints" / "best.ckpt").exists()
 
 
 def test_the_same_configuration_in_the_same_folder_goes_on_as_this_command_serves_it(tmp_path: Path) -> None:

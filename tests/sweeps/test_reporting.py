@@ -78,8 +78,15 @@ def test_the_report_is_logged_where_the_runs_were_and_follows_no_find(
     monkeypatch.setattr(
         subprocess, "run", lambda words, **_: started.append(words) or subprocess.CompletedProcess([], 0)
     )
-    hydra = {"sweep": {"dir": str(tmp_path)}, "runtime": {"choices": {"logger": "wandb"}}, "overrides": {"task": words}}
-    for project, find in (("lungs", None), (None, None), (None, {"learning_rate": {}})):
+    hydra = {"sweep": {"dir": str(tmp_path)}, "runtime": {"choices": {"logger": "wandb"}}}
+    searching = ["find=lr,batch_size", "seed=0,1"]
+    for project, find, task in (
+        ("lungs", None, words),
+        (None, None, words),
+        (None, {"learning_rate": {}}, words),
+        (None, None, searching),
+    ):
+        hydra["overrides"] = {"task": task}
         report = reporting.Report()
         report.on_multirun_start(OmegaConf.create({"hydra": hydra, "logger": {"project": project}, "find": find}))
         report.on_multirun_end(OmegaConf.create())

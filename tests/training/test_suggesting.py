@@ -14,10 +14,14 @@ from omegaconf import DictConfig
 from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
 from lungdet.programs import train
+from lungdet.runs import suggestions
 from lungdet.runs.folder import find_runs
+from lungdet.runs.identity import fingerprint
 from lungdet.training import dashboards, suggesting
 from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
 from tests.calling import call
+from tests.fake_runs import write_run
+from tests.runs.test_starting import files
 from tests.small_runs import configured
 
 
@@ -61,9 +65,11 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
     started = SimpleNamespace(log=logged.update, summary={})
     monkeypatch.setattr(dashboards, "connected", lambda identity: nullcontext(logged.update(identity) or started))
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
-        rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"))
-    assert f"model.learning_rate={float(f'{rate:.2g}')}" in caplog.text
-    assert {path.name for path in (tmp_path / "search").iterdir()} == {"learning_rate.csv", "learning_rate.png"}
+        rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"), ["find=lr"])
+    assert f"model.learning_rate={rate}" in caplog.text
+    left = {"learning_rate.csv", "learning_rate.png", suggestions.NAME}
+    assert {path.name for path in (tmp_path / "search").iterdir()} == left
+    assert suggestions.read(tmp_path) == [(("find=lr",), f"model.learning_rate={rate}")]
     assert find_runs(tmp_path) == []
     assert (logged["job_type"], logged["tags"], logged["config"]["model"]["name"]) == ("find", ["cnn"], "cnn")
     points = logged["find/learning_rate"].table.get_dataframe()
@@ -106,10 +112,24 @@ def test_one_learning_rate_is_suggested_only_where_all_layers_have_it(key: str, 
         suggest(searching(tmp_path, table, "find=lr", f"model.backbone.{key}"))
 
 
-def test_a_search_that_is_refused_leaves_no_folder(table: Path, tmp_path: Path) -> None:
-    done = call(train, f"outputs={tmp_path}", "data=table", f"data.table={table}", "find=lr", "resume=x")
+def test_a_search_that_is_refused_leaves_no_folder_and_a_run_as_it_is(table: Path, tmp_path: Path) -> None:
+    words = [f"outputs={tmp_path}", "data=table", f"data.table={table}", "find=lr"]
+    done = call(train, *words, "resume=x")
     assert "find and resume=x: " in done.stderr
     assert not (tmp_path / "runs").is_dir() or not any((tmp_path / "runs").iterdir())
+    run = write_run(tmp_path / "run")
+    before = files(run)
+    done = call(train, *words, f"hydra.run.dir={run}")
+    assert f"find: {run} holds a run already" in done.stderr
+    assert files(run).keys() - {str(run / "train.log")} == before.keys()
+
+
+def test_neither_a_run_nor_another_search_lies_in_a_searchs_folder(table: Path, tmp_path: Path) -> None:
+    words = [[], ["find=lr"], ["find=lr", "find.learning_rate.num_training=12"], ["find=batch_size"]]
+    names = [train.computes(_root_=searching(tmp_path, table, *several)) for several in words]
+    assert len({*names}) == len(names)
+    assert names[0] == fingerprint(searching(tmp_path, table, "find=lr"))[:8]
+    assert names[1].startswith("find_learning_rate_")
 
 
 def test_what_goes_on_or_computes_on_several_devices_finds_nothing(table: Path, tmp_path: Path) -> None:
