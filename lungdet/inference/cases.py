@@ -143,7 +143,9 @@ def _found(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     """The files in and below a folder, by path, without hidden ones and the pictures of worklists."""
     for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _OF_WORKLISTS.search(name))
+        if of_worklists := sorted(filter(_OF_WORKLISTS.search, folders)):
+            log.info("%s: left out, pictures of worklists: %s", path, first_few(of_worklists, 3))
+        folders[:] = sorted({name for name in folders if not name.startswith(".")}.difference(of_worklists))
         yield from (Path(path) / name for name in sorted(files) if not name.startswith("."))
 
 
@@ -160,14 +162,12 @@ def _lines(file: Path) -> list[str]:
 
 def _table(file: Path) -> pd.DataFrame:
     try:
-        table = separator.read(file, keep_default_na=False, skip_blank_lines=False)
+        table = separator.read(file)
     except ValueError as error:
         raise InputError(f"images={file}: {error}") from error
     table.columns = table.columns.map(plain)
     if "path" not in table:
         raise InputError(f"images={file}: no column path; there are {', '.join(table.columns)}")
-    table = table.apply(lambda column: column.str.strip())
-    table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"images={file}: there is a header and no row")
     if (table["path"] == "").any():

@@ -333,7 +333,8 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
         shutil.copy(files[0], tmp_path / name / "a.png")
     shutil.copytree(pictures, tmp_path / "scans" / "earlier.csv.partial" / "overlays")
     for _ in range(2):
-        output(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv", "overlays=gradcam")
+        log = output(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv", "overlays=gradcam")
+        assert f"{tmp_path}/scans: left out, pictures of worklists: earlier.csv.partial" in log
         assert pd.read_csv(tmp_path / "scans" / "w.csv")["image"].tolist() == [str(tmp_path / "scans" / "a.png")]
     for images in (tmp_path / "drawn.csv.overlays", tmp_path / "drawn.csv.overlays" / "a.png"):
         inside = call(predict, words[0], f"images={images}", f"out={tmp_path}/drawn.csv")

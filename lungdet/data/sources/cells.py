@@ -40,12 +40,11 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
         raise DatasetError(f"data.table={csv}: there is no such file ({csv.absolute()})")
     try:
         # Only an empty cell is missing: "NA" in a column of labels is a mistake to be told, not to be guessed at.
-        table = separator.read(csv, keep_default_na=False, skip_blank_lines=False)
+        table = separator.read(csv)
     except ValueError as error:
         raise DatasetError(f"{csv}: {error}") from error
     table.columns = table.columns.map(plain)
-    table = table.apply(lambda column: column.str.strip())
-    table = table.where(table != "").dropna(how="all")
+    table = table.where(table != "")
     table = _renamed(table, columns or {}, csv)
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:

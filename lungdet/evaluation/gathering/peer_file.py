@@ -126,10 +126,9 @@ def read(path: Path) -> PeerFile:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"predictions={path}: a {' or '.join(FORMATS)} file is needed")
     try:
-        if path.suffix.lower() == ".csv":  # as text: `00001` is an image's name, and messages have values as written
-            rows = separator.read(path, keep_default_na=False)
-        else:
-            rows = pd.read_parquet(path).reset_index(drop=True)
+        # A csv file as text: `00001` is an image's name, and messages have values as written.
+        csv = path.suffix.lower() == ".csv"
+        rows = separator.read(path) if csv else pd.read_parquet(path).reset_index(drop=True)
     except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's own are of these
         raise InputError(f"predictions={path} cannot be read: {error}") from error
     name = _of_images(rows.columns)

@@ -222,6 +222,7 @@ def test_a_saved_split_names_each_images_patient_and_images_without_a_label_are_
         ("image,split\nclinic/0_0,train\n", "image_id missing; found are image, split"),
         ("image_id,split\nclinic/0_0,training\n", "line 2: 'training' is none of train, val, test"),
         ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand; ids look like clinic/0_0"),
+        ("\nimage_id,split\n\nclinic/0_0,training\n", "line 4: 'training' is none of train, val, test"),
         ("sep=;\nimage_id;split\nclinic/0_0;training\n", "line 3: 'training' is none of train, val, test"),
         (
             "image_id;split\nclinic/0_0;train;9;8\n",
