@@ -168,7 +168,7 @@ def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     """The reliability diagram of all seeds' predictions together."""
     y, logit = (np.concatenate([table[f"{kind}_{name}"] for table in tables]) for kind in ("target", "logit"))
     mean, are, images = reliability(y, logit)
-    ends = share_interval(are, _patients(tables[0], name))
+    ends = share_interval(are, _patients(tables, name))
     return {
         "said": [or_none(value) for value in mean],
         "are": [or_none(value) for value in are],
@@ -177,8 +177,10 @@ def _bins(tables: Sequence[pd.DataFrame], name: str) -> dict:
     }
 
 
-def _patients(table: pd.DataFrame, name: str) -> np.ndarray:
-    """How many patients have a labelled image in each bin, (BINS,)."""
+def _patients(tables: Sequence[pd.DataFrame], name: str) -> np.ndarray:
+    """How many patients have a labelled image in each bin, under whichever seed, (BINS,)."""
+    # By the first seed's ids: another may have been trained under another key of them.
+    table = pd.concat([table.assign(patient_id=tables[0]["patient_id"]) for table in tables])
     table = table[table[f"target_{name}"].notna()]
     bins = calibration_bin(expit(table[f"logit_{name}"].to_numpy(np.float64)))
     return np.array([table.loc[bins == place, "patient_id"].nunique() for place in range(BINS)])

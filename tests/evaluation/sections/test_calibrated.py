@@ -112,6 +112,9 @@ def test_the_reliability_diagram_is_scikit_learns_of_all_seeds_together(tmp_path
     assert [value for value in bins["said"] if value is not None] == pytest.approx(mean, abs=1e-6)
     assert [value for value in bins["are"] if value is not None] == pytest.approx(share)
     assert sum(bins["images"]) == 400  # a seed
+    unlike = [one.test.assign(logit_abnormal=logit) for one, logit in zip(some, (-1.0, 1.0), strict=True)]
+    both = calibrated._bins(unlike, "abnormal")  # each bin has images of one seed alone
+    assert [both["interval"][i] is None for i in range(cases.BINS)] == [count == 0 for count in both["images"]]
 
 
 def test_one_class_in_validation_leaves_probabilities_as_they_are_and_says_why(tmp_path):
