@@ -5,16 +5,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.console import Console
 
 from lungdet.evaluation import card
 from lungdet.evaluation.answer import answer
 from lungdet.evaluation.caveats import caveats
-from lungdet.evaluation.gathering.models import Model
+from lungdet.evaluation.costs import costs
+from lungdet.evaluation.explanations.explainer import Explainer
+from lungdet.evaluation.following import following
+from lungdet.evaluation.gathering.families import Family
+from lungdet.evaluation.gathering.models import Model, kinds
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS, choice, claim
 from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.summary import study_of, summarise
 from lungdet.machine.writing import require_writable, write_text
 from lungdet.page import console as printing
 from lungdet.page import document
@@ -22,6 +28,40 @@ from lungdet.page.document import Block, Document, Table, Text, flat
 from lungdet.page.wording import join, label, number
 
 log = logging.getLogger(__name__)
+
+
+def report_on(
+    family: Family,
+    models: Mapping[Model, Sequence[Tested]],
+    external: str | None,
+    explainer: Explainer | None,
+    config: DictConfig,
+    words: Sequence[str],
+) -> tuple[Document, dict]:
+    """Compares models that were tested on the same images, writes the report and prints what it comes to.
+
+    Args:
+        family: the runs, see `Family.compared`.
+        models: theirs, then other systems.
+        external: what other data was scored, or None for the runs' own test part.
+        explainer: gives heat maps, or None where they were not asked for.
+        config: see `conf/evaluate.yaml`.
+        words: that evaluate.py was given.
+
+    Returns:
+        The report, and what was measured.
+
+    Raises:
+        InputError: nothing can be written there, or what is asked for cannot be measured.
+    """
+    begin(family.out, models, family.skipped, external)
+    measured = costs.measure(kinds(models), config.trust) if config.efficiency else None
+    rule, at = config.threshold.rule, config.threshold.at
+    study = study_of(models, family.skipped, rule, at, family.out, config.draws, external, measured, explainer)
+    summary = summarise(study)
+    written = write(summary, study)
+    show(written, following(summary, study.results, words), family.out)
+    return written, summary
 
 
 def write(summary: dict, study: Study) -> Document:

@@ -27,7 +27,8 @@ OWN = {"table": ("table", "FILE.csv"), "folder": ("root", "DIR")}
 class Request(NamedTuple):
     """Folders of runs; the name of other data that they score, or None; views of an image; the report's folder.
 
-    `predictions` are other systems' files, by their names; `labels` those that all is measured on, None for all.
+    `predictions` are other systems' files, by their names; `labels` those that all is measured on, None for all;
+    `methods` those of heat maps, none where there are to be none.
     """
 
     folders: list[Path]
@@ -36,14 +37,21 @@ class Request(NamedTuple):
     out: Path
     predictions: dict[str, Path]
     labels: tuple[str, ...] | None
+    methods: tuple[str, ...]
+
+    @property
+    def together(self) -> bool:
+        """Whether all runs stand in one report, or none: each was named, or all are to score the same images."""
+        return self.data is not None or all((folder / "config.yaml").exists() for folder in self.folders)
 
 
 def read(config: DictConfig) -> Request:
     """What the configuration asks for, as far as it can be told without reading a run.
 
     Raises:
-        EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, a name that no
-            other system can have, labels that are no list of names, or a place where no report can be.
+        EvaluationError: no runs, too few draws, data without a table, a logger that takes no report, no such method of
+            heat maps, a name that no other system can have, labels that are no list of names, or a place where no
+            report can be.
         ThresholdError: no such rule, or not with this value.
     """
     if OmegaConf.is_missing(config, "runs") or config.runs in (None, "", []):
@@ -55,7 +63,7 @@ def read(config: DictConfig) -> Request:
         raise EvaluationError(
             f"logger={choice}: reports go to Weights & Biases alone; say logger=wandb, or leave it out"
         )
-    methods(config)
+    maps = _methods(config)
     thresholds.check(config.threshold.rule or thresholds.USUAL, config.threshold.at)
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
@@ -73,15 +81,10 @@ def read(config: DictConfig) -> Request:
         )
     if out.exists() and not out.is_dir():
         raise EvaluationError(f"out={out}: a file of that name is there; name a folder")
-    return Request(folders, data, views_asked, out, predictions, labels)
+    return Request(folders, data, views_asked, out, predictions, labels, maps)
 
 
-def methods(config: DictConfig) -> tuple[str, ...]:
-    """How the heat maps are made that are asked for; none where they are not.
-
-    Raises:
-        EvaluationError: no such method.
-    """
+def _methods(config: DictConfig) -> tuple[str, ...]:
     if config.explain is None:
         return ()
     names = [*config.explain] if OmegaConf.is_list(config.explain) else [config.explain]

@@ -26,7 +26,8 @@ from lungdet.machine import hardware
 from lungdet.machine.commands import command, override
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, load_run
-from lungdet.runs.network import network, predicting, preparation
+from lungdet.runs.network import network, predicting
+from lungdet.runs.preparation import preparation
 
 log = logging.getLogger(__name__)
 

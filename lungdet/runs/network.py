@@ -1,4 +1,4 @@
-"""A finished run's network: its best weights, the images that it reads, and a trainer that it predicts with."""
+"""A finished run's network: its best weights, and a trainer that it predicts with."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,6 @@ from lungdet.machine.loglines import quieten
 from lungdet.models.backbone import untrained
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
-from lungdet.runs.identity import PREPARATION
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +41,6 @@ def randomised(run: Run, trust: Sequence[str] = ()) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return instantiate(f"{run.folder}: model", untrained(run.config.model), trust)
-
-
-def preparation(run: Run) -> dict:
-    """How the run's files became what its network sees: the keys of a `data` group that other images have to share.
-
-    `bits` is the depth that its 16-bit files were read with, by dataset where they differ; it is not decided anew, or
-    one bright pixel among new images would darken them all.
-    """
-    config, depths = run.config.data, run.data["bits"]
-    bits = config.bits
-    if not isinstance(bits, int) and depths:
-        bits = depths if len({*depths.values()}) > 1 else next(iter(depths.values()))
-    return {key: config[key] for key in PREPARATION} | {"bits": bits}
 
 
 @contextmanager

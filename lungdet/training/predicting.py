@@ -1,26 +1,26 @@
 """A model predicts with its best weights: the run's own parts, its test images in poorer quality, other radiographs."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import lightning
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.serving.degrade import Degradation
-from lungdet.data.serving.views import ITSELF, View
+from lungdet.data.serving.views import ITSELF, View, name
 from lungdet.data.store.store import Store
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.instantiation import instantiate
-from lungdet.machine.commands import key_of
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import PREPARATION, require_data
 from lungdet.runs.learnt import copies, learnt, origins, why_unsearched
-from lungdet.runs.network import network, predicting, preparation
+from lungdet.runs.network import network, predicting
 from lungdet.runs.predictions import prediction_table
+from lungdet.runs.preparation import preparation
 from lungdet.training.published import require_outside
 
 log = logging.getLogger(__name__)
@@ -78,33 +78,34 @@ def predicted(model: Classifier, data: RadiographDataModule, part: str) -> pd.Da
     return table
 
 
-def predict_on(
-    run: Run, config: DictConfig, overrides: Sequence[str], name: str, views: Sequence[View] = (ITSELF,)
-) -> pd.DataFrame:
-    """Predictions of the data that a configuration names, kept as the run's `predictions/<name>.parquet`.
+def predict_anew(
+    run: Run, data: str | None, other: Callable[[Run], DictConfig] | None, views: Sequence[View], trust: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Predictions in the place of the run's own, by part of its split: the test part's are of other data, if any.
 
-    Images are prepared as the run's own were; `score` refuses what these words of the command line say otherwise.
+    Those of other data are kept in the run's `predictions/`, under a name that says which views they are of. Of the
+    validation part, by which thresholds are chosen, several views are predicted, too.
+
+    Args:
+        run: a run with a best checkpoint.
+        data: what the other data is called; None without any.
+        other: of a run the other data's group, see `score`.
+        views: of each image, whose mean is predicted.
+        trust: packages whose classes the run and the other data may name.
+
+    Raises:
+        RunError: see `predict_views` and `score`.
     """
-    table = score(run, other_data(run, config, overrides), config.trust, views)
-    path = run.folder / "predictions" / f"{name}.parquet"
-    if path.is_file() and {*run.predictions(name)["image_id"]} != {*table["image_id"]}:
+    if data is None:
+        return predict_views(run, views, ["val", "test"], trust)
+    tables = predict_views(run, views, ["val"], trust) if len(views) > 1 else {}
+    table = score(run, other(run), trust, views)
+    called = "-".join(filter(None, [data, name(views)]))
+    path = run.folder / "predictions" / f"{called}.parquet"
+    if path.is_file() and {*run.predictions(called)["image_id"]} != {*table["image_id"]}:
         log.warning("%s: predictions of other images stood there and are replaced", path)
-    run.write_predictions(name, table)
-    return table
-
-
-def other_data(run: Run, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The `data` group of a configuration, with images prepared as the run's own but where these words say otherwise.
-
-    What it refers to (${seed}, ..) is answered by the run; where images are kept by the configuration.
-    """
-    joined = OmegaConf.merge(run.config, {"outputs": config.outputs})
-    joined.data = config.data
-    keys = {key_of(override) for override in overrides}
-    for key, value in preparation(run).items():
-        if f"data.{key}" not in keys:
-            joined.data[key] = value
-    return joined.data
+    run.write_predictions(called, table)
+    return tables | {"test": table}
 
 
 def predict_views(

@@ -187,7 +187,7 @@ def test_other_data_is_scored_by_the_run_and_reported_at_the_threshold_of_the_ru
 
 
 def test_other_data_is_prepared_as_the_runs_own_unless_the_command_line_says_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "report_on", lambda *_: None)
+    monkeypatch.setattr("lungdet.evaluation.report.report_on", lambda *_: (None, {}))
     run = write_run(tmp_path / "run", config={"data.image_size": 64, "data.resize": "pad", "data.bits": 12})
     data = scored(monkeypatch, run, "data=montgomery")
     assert (data["image_size"], data["resize"], data["bits"]) == (64, "pad", 12)
@@ -205,7 +205,7 @@ def test_tables_are_kept_apart_and_other_images_in_the_same_one_are_said(tmp_pat
         scored(monkeypatch, run, "data=table", *place)
     for kind in ("predictions/table-mine-*.parquet", "report-table-mine-*/report.html"):
         assert len(list(run.glob(kind))) == 3
-    monkeypatch.setattr(evaluate, "report_on", lambda *_: None)
+    monkeypatch.setattr("lungdet.evaluation.report.report_on", lambda *_: (None, {}))
     scored(monkeypatch, run, "data=folder", "data.root=somewhere/images")
     assert len(list(run.glob("predictions/folder-images-*.parquet"))) == 1
     scored(monkeypatch, run, "data=table", "data.table=somewhere/mine.csv")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lungdet.runs.folder import load_run
 from tests.evaluation.test_evaluate import command
 from tests.fake_runs import fold_of, write_run
 
@@ -46,6 +47,15 @@ def test_one_family_that_cannot_be_evaluated_does_not_take_the_others_with_it(tm
     [report] = (tmp_path / "sweep" / "report").glob("*/metrics.json")
     listed = json.loads(report.read_text())["not_evaluated"]
     assert {Path(run["run"]).name for run in listed} == {"a", "again"}
+
+
+def test_nothing_is_written_where_predictions_lack_the_images_of_one_family(tmp_path):
+    first = write_run(tmp_path / "sweep" / "a")
+    write_run(tmp_path / "sweep" / "b", split_seed=1)
+    load_run(first).predictions("test").to_csv(tmp_path / "theirs.csv", index=False)
+    ended = command(f"runs={tmp_path / 'sweep'}", f"predictions={tmp_path / 'theirs.csv'}", cwd=tmp_path)
+    assert "theirs.csv lacks 68 of the 68 tested images" in ended.stderr
+    assert not (tmp_path / "sweep" / "report").exists()
 
 
 def test_a_damaged_run_is_listed_and_the_others_are_evaluated(tmp_path):

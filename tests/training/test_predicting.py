@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import evaluate
 from lungdet.errors import RunError
 from lungdet.runs.folder import Run, load_run
-from lungdet.runs.network import preparation
+from lungdet.runs.preparation import preparation
 from lungdet.training.predicting import score
 from tests.calling import CHECKOUT, call
 from tests.fake_runs import write_run

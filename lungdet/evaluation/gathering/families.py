@@ -10,8 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lungdet.data.manifest import first_image
-from lungdet.evaluation.gathering.models import group
+from lungdet.evaluation.gathering import peers
+from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.parts import ALONE, part_of
+from lungdet.evaluation.gathering.peer_file import PeerFile
+from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Skipped
 
 log = logging.getLogger(__name__)
@@ -59,16 +62,38 @@ class Family(NamedTuple):
     skipped: list[Skipped]
     out: Path
 
+    def compared(self, files: Mapping[str, PeerFile], hashes: bool) -> tuple["Family", dict[Model, Sequence[Tested]]]:
+        """The models of the runs, then other systems; and the family, with runs that are left out among the skipped.
+
+        Args:
+            files: other systems' predictions, by their names.
+            hashes: see `require_pairs`.
+
+        Raises:
+            EvaluationError: see `require_pairs`, `models.group` and `peers.group`.
+        """
+        require_pairs(self.results, hashes)
+        replicates, left_out = group(self.results)
+        return self._replace(skipped=[*self.skipped, *left_out]), replicates | peers.group(files, replicates)
+
 
 def divided(
-    results: Sequence[Result], skipped: Sequence[Skipped], out: Path
+    results: Sequence[Result], skipped: Sequence[Skipped], out: Path, together: bool
 ) -> tuple[list[Family], EvaluationError | None]:
     """Runs by what they were tested on and asked: only those of one family can be compared.
+
+    Args:
+        results: the runs.
+        skipped: those that could not be evaluated.
+        out: the folder of the report.
+        together: they are one family, which is refused where they cannot be compared.
 
     Returns:
         The families, each with a folder of its own in `out` where there are several, named by the task and by the
         folds, sources or test part; and the error of those that cannot be evaluated, or None.
     """
+    if together:
+        return [Family([*results], [*skipped], out)], None
     families: dict[str, list[Result]] = {}
     for result in results:
         part = part_of(result.run)

@@ -1,6 +1,6 @@
 """Results: the runs that are to be evaluated, with their predictions read and checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -180,12 +180,38 @@ def read(run: Run) -> Result:
     )
 
 
-def narrowed(result: Result, labels: Sequence[str]) -> Result:
-    """The run judged on these labels alone.
+def renewed(result: Result, tables: Mapping[str, pd.DataFrame], views: tuple[View, ...], external: bool) -> Result:
+    """The run with other predictions in the place of its own: of several views of each image, or of other data.
+
+    What it recorded of its images as they are is no match for those of several views, nor are shortcuts of its own
+    test images for those of other data: they are None then.
+
+    Args:
+        result: the run.
+        tables: the new predictions, by part.
+        views: of an image, whose mean they are.
+        external: whether those of test are of other data.
+
+    Raises:
+        RunError: see `predictions.check`.
+    """
+    source = f"run {result.run.folder}"
+    checked = {part: check(table, result.labels, f"{source}, {part} predictions") for part, table in tables.items()}
+    if len(views) > 1:
+        result = replace(result, train=None, degraded=None)
+    if external:
+        result = replace(result, shortcuts=None)
+    return replace(result, views=views, **checked)
+
+
+def narrowed(result: Result, labels: Sequence[str] | None) -> Result:
+    """The run judged on these labels alone, None being all.
 
     Raises:
         EvaluationError: it does not predict one of them.
     """
+    if labels is None:
+        return result
     if strange := [label for label in labels if label not in result.labels]:
         raise EvaluationError(f"labels: {strange[0]}: {result.run.folder} predicts {', '.join(result.labels)}")
     return replace(result, judged=tuple(label for label in result.labels if label in labels))

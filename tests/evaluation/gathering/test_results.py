@@ -1,12 +1,15 @@
 """Runs are read with their predictions, and what is wrong with these is said before anything is computed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lungdet.data.serving.views import ITSELF, views
 from lungdet.errors import InputError
-from lungdet.evaluation.gathering.results import EvaluationError, collect
+from lungdet.evaluation.gathering.results import EvaluationError, collect, renewed
 from lungdet.evaluation.statistics import measure
 from lungdet.runs.folder import Run
 from lungdet.runs.predictions import prediction_table
@@ -57,6 +60,21 @@ def test_a_run_that_is_far_too_sure_is_ranked_by_its_log_odds_and_pays_them_for_
     found = measure.measured(result.test, ("abnormal",))
     assert found["auroc"] == pytest.approx(roc_auc_score(table["target_abnormal"], logit))
     assert found["log_loss"] == pytest.approx(np.logaddexp(0, np.where(table["target_abnormal"], -logit, logit)).mean())
+
+
+def test_what_is_not_of_the_new_predictions_goes_with_the_old_ones(tmp_path):
+    [result] = collect([write_run(tmp_path / "run", guesses={"sex": 0.6})])[0]
+    whole = replace(result, train=result.val, degraded=result.test)
+    other = result.test.assign(image_id="other/" + result.test["image_id"])
+    mirrored = views(flip=True, shift=0)
+    seen = renewed(whole, {"val": result.val, "test": result.test}, mirrored, external=False)
+    assert (seen.train, seen.degraded, seen.views) == (None, None, mirrored)
+    assert seen.shortcuts is result.shortcuts is not None
+    scored = renewed(whole, {"test": other}, (ITSELF,), external=True)
+    assert scored.shortcuts is None
+    assert scored.train is whole.train
+    assert scored.val is result.val
+    assert scored.test["image_id"].str.startswith("other/").all()
 
 
 def test_validation_predictions_of_tested_patients_are_refused(tmp_path):
