@@ -122,7 +122,7 @@ def settings(model: Model, replicates: Sequence[Replicate]) -> dict:
         "train_on": [train_on] if isinstance(train_on, str) else None if train_on is None else list(train_on),
         "train_fraction": data.get("train_fraction", 1.0),
         "train_prevalence": data.get("train_prevalence"),
-        "train": result.run.environment["split"]["parts"].get("train"),
+        "train": result.run.environment["split"]["parts"]["train"],
         "learnt_from": sorted(
             set().union(*[result.learnt_from for replicate in replicates for result in replicate.results])
         ),

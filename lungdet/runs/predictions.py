@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 DESCRIBED = ["image_id", "patient_id", "dataset", "visit", "age", "sex", "view"]
 """What a row says of its image, as the manifest has it."""
-NEEDED = ("image_id", "patient_id", "dataset", "target_abnormal")
-"""The columns that no table may lack, whatever was predicted."""
 
 
 def prediction_table(manifest: "pd.DataFrame", labels: Sequence[str], logit: "np.ndarray") -> "pd.DataFrame":
@@ -77,9 +75,11 @@ def check(table: "pd.DataFrame", labels: Sequence[str], where: str) -> "pd.DataF
     """
     from pandas.api.types import is_numeric_dtype
 
+    from lungdet.findings import FINDINGS
+
     if table.empty:
         raise RunError(f"{where}: no image in the table")
-    require_log_odds(table, labels, where, [*NEEDED, *[f"target_{label}" for label in labels]])
+    require_log_odds(table, labels, where, [*DESCRIBED, *[f"target_{label}" for label in ("abnormal", *FINDINGS)]])
     repeated = table.image_id[table.image_id.duplicated()]
     if len(repeated):
         raise RunError(f"{where}: {len(repeated)} image(s) stand there more than once, the first is {repeated.iloc[0]}")

@@ -17,7 +17,7 @@ from lungdet.machine.commands import command, override
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.runs.learnt import chain, learnt
 from lungdet.runs.locking import in_use
-from lungdet.runs.predictions import NEEDED, check, require_log_odds
+from lungdet.runs.predictions import check, require_log_odds
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 
@@ -253,7 +253,7 @@ def _of_test_images(
         return None
     source = f"{run.folder}/predictions/{name}.parquet"
     require_log_odds(table, labels, source, ["image_id", *by])
-    described = test[[*NEEDED, *[f"target_{label}" for label in labels if label != "abnormal"]]]
+    described = test.loc[:, ~test.columns.str.startswith(("logit_", "probability_"))]
     for key, rows in table.groupby(by):
         if sorted(rows["image_id"]) != test["image_id"].tolist():
             value = " ".join(str(part) for part in key)

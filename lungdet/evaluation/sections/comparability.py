@@ -62,7 +62,7 @@ def _narrowed(split: dict) -> list[str]:
 
 
 def _random(summary: dict) -> str:
-    drawn, fractions = unit(summary["data"]), summary["split"].get("fractions")
+    drawn, fractions = unit(summary["data"]), summary["split"]["fractions"]
     shares = ":".join(f"{100 * share:g}" for share in fractions) if fractions else ""
     ratio = f" ({shares})" if shares else ""
     study = (
@@ -152,6 +152,6 @@ def _partial(summary: dict) -> str:
         return f"{tested:,} of the list's {OFFICIAL_TEST:,} images"
     return " and ".join(
         f"{source['images']:,} of {source['of']:,} images of {name}"
-        for name, source in summary["data"].get("sources", {}).items()
-        if source.get("of") and source["images"] < source["of"]
+        for name, source in summary["data"]["sources"].items()
+        if source["of"] and source["images"] < source["of"]
     )

@@ -77,19 +77,18 @@ def _facts(summary: dict) -> list[str]:
     def of_patients(counts: dict) -> str:
         return f", {counts['patients']:,} patients" if data["patients_known"] else ""
 
-    lines = [f"{data['images']:,} images{of_patients(data)}"] if "images" in data else []
-    for name, source in data.get("sources", {}).items():
-        part = f" of {source['of']:,}" if source.get("of") not in (None, source["images"]) else ""
+    lines = [f"{data['images']:,} images{of_patients(data)}"]
+    for name, source in data["sources"].items():
+        part = f" of {source['of']:,}" if source["of"] not in (None, source["images"]) else ""
         lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
     resize = {
         "squash": "squeezed to a square (`squash`)",
         "pad": "padded to a square (`pad`)",
         "crop": "cropped to a square (`crop`)",
-    }.get(data.get("resize"), f"resized by `{data.get('resize')}`")
-    lines.append(f"Every image was {resize}, {data.get('image_size')} x {data.get('image_size')} pixels")
+    }[data["resize"]]
+    lines.append(f"Every image was {resize}, {data['image_size']} x {data['image_size']} pixels")
     lines.append(
-        f"{data.get('excluded', 0)} unreadable or unusable image(s) left out; "
-        f"data fingerprint `{str(data.get('fingerprint'))[:16]}`"
+        f"{data['excluded']} unreadable or unusable image(s) left out; data fingerprint `{data['fingerprint'][:16]}`"
     )
     if (count := len(data["views"])) > 1:
         kinds = [
@@ -138,13 +137,12 @@ def _data(study: Study) -> dict:
     began with no published weights of which nobody knows what they have seen.
     """
     replicate, external, test = study.first, study.external, study.first.test
-    recorded = replicate.first.run.environment.get("data", {})
     tested = [({*result.test.dataset}, result.learnt_from) for result in study.results]
     known = set().union(*[datasets & sources for datasets, sources in tested])
     facts = [result.test.attrs["scored"] if external else result.run.environment for result in study.results]
     unknown = any(weights["seen"] is None for result in study.results for weights in origins(result.run))
     unsearched = {tuple(run.items()) for run_facts in facts for run in run_facts.get("unsearched", [])}
-    return recorded | {
+    return replicate.first.run.environment["data"] | {
         "external": external,
         "views": [view._asdict() for view in study.results[0].views],
         "patients_known": study.patients_known,

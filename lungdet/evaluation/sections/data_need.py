@@ -170,9 +170,8 @@ def share(value: float) -> str:
 
 
 def trained_on(summary: dict, model: str | None) -> str:
-    """The number of training images; empty where the runs did not record it."""
-    train = None if model is None else summary["models"][model]["settings"].get("train")
-    return "" if train is None else f"{train['images']:,}"
+    """The number of a model's training images; empty where there is none."""
+    return "" if model is None else f"{summary['models'][model]['settings']['train']['images']:,}"
 
 
 def quoted_at_each(summary: dict, swept: Sweep, metrics: Sequence[str], where: Callable[[Value], str]) -> list[str]:

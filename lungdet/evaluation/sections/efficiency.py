@@ -55,8 +55,8 @@ def measure(study: Study) -> dict:
     for model, replicates in study.models.items():
         environments = [result.run.environment for replicate in replicates for result in replicate.results]
         blocks[model] = {cost: _mean([environment.get(cost) for environment in environments]) for cost in COSTS} | {
-            "precision": sorted({str(environment.get("precision", "unknown")) for environment in environments}),
-            "hardware": sorted({str(environment.get("hardware", {}).get("device")) for environment in environments}),
+            "precision": sorted({environment["precision"] for environment in environments}),
+            "hardware": sorted({environment["hardware"]["device"] for environment in environments}),
         }
     return {"efficiency": study.costs, "models": blocks}
 

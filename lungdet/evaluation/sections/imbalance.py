@@ -86,9 +86,10 @@ def _called(summary: dict, value: Value, model: str | None) -> str:
     """A share of abnormal training images, as it was set or as the data has it."""
     if value is not None:
         return share(value)
-    train = None if model is None else summary["models"][model]["settings"].get("train")
-    known = f", {percent(train['abnormal'] / train['labelled'])}" if train and train["labelled"] else ""
-    return f"as the sources have it{known}"
+    if model is None:
+        return "as the sources have it"
+    train = summary["models"][model]["settings"]["train"]
+    return f"as the sources have it, {percent(train['abnormal'] / train['labelled'])}"
 
 
 def _cells(summary: dict, model: str | None) -> list[str]:

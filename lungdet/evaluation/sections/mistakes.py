@@ -141,19 +141,18 @@ def _most_confident(wrong: pd.DataFrame, highest_first: bool) -> pd.DataFrame:
 
 def _carried(test: pd.DataFrame) -> pd.Series:
     """What each image's label says that it shows."""
-    known = [finding for finding in FINDINGS if f"target_{finding}" in test]
-    carries = {finding: (test[f"target_{finding}"] == 1).tolist() for finding in known}
+    carries = {finding: (test[f"target_{finding}"] == 1).tolist() for finding in FINDINGS}
     normal = (test["target_abnormal"] == 0).tolist()
     words = []
     for i in range(len(test)):
-        names = [finding_name(finding) for finding in known if carries[finding][i]]
+        names = [finding_name(finding) for finding in FINDINGS if carries[finding][i]]
         words.append(join(names) if names else "no finding" if normal[i] else "no finding by name")
     return pd.Series(words, index=test.index, dtype=object)
 
 
 def _store(result: Result) -> str:
     """Where the images that a run was tested on are prepared: other data's, where it was scored on other data."""
-    return result.test.attrs.get("scored", result.run.environment.get("data", {})).get("store") or ""
+    return result.test.attrs.get("scored", result.run.environment["data"])["store"]
 
 
 def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], list[str]]:
@@ -162,9 +161,6 @@ def _pixels(picks: Sequence[Pick]) -> tuple[dict[tuple[str, str], np.ndarray], l
     pixels, reasons = {}, []
     for store, of_store in rows.groupby("store"):
         ids_of_store, name = sorted(set(of_store["image_id"])), Path(store).name
-        if not store:
-            reasons.append("a run does not record its prepared store (train it anew to have them)")
-            continue
         try:
             images = np.load(Path(store) / "images.npy", mmap_mode="r")
             ids = pd.Index(pd.read_parquet(Path(store) / "manifest.parquet", columns=["image_id"])["image_id"])

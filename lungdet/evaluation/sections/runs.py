@@ -59,7 +59,7 @@ def tell(summary: dict) -> list:
             f"`{run['run']}`",
             *(["none" if run["start"] is None else f"`{run['start']['run']}`"] if started_from else []),
             *([_weights(run["origins"])] if published else []),
-            run["started"] or "unknown",
+            run["started"],
             run["git"] or "none",
             none if run["threshold"] is None else f"{run['threshold']:.3f}",
             *[figure(metric, run["test"][metric]) for metric in ("accuracy", "auroc")],
@@ -116,8 +116,8 @@ def _run(study: Study, part: str, result: Result) -> dict:
         "run": study.relative(result.run.folder),
         "seed": result.seed,
         "part": part,
-        "started": environment.get("started"),
-        "git": environment.get("git"),
+        "started": environment["started"],
+        "git": environment["git"],
         "start": _start(result),
         "origins": origins(result.run),
         "threshold": chosen["abnormal"].as_dict()["value"] if study.task == "abnormal" else None,
@@ -145,7 +145,7 @@ def _start(result: Result) -> dict | None:
     start = result.run.start
     if start is None:
         return None
-    return {"run": start.config.run_dir, "started": start.environment.get("started"), "name": start_name(start)}
+    return {"run": start.config.run_dir, "started": start.environment["started"], "name": start_name(start)}
 
 
 def _weights(origins: list[dict]) -> str:

@@ -11,18 +11,14 @@ from lungdet.page.marked import legible, marked
 from lungdet.page.wording import finding_name, join, label, with_interval
 
 
-def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict | None:
+def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict:
     """By finding: the images and patients that carry it, and the recall on them over seeds, at both thresholds.
 
-    None where the predictions do not say which findings an image carries. A finding that is known on no image is not
-    among them.
+    A finding that is known on no image is not among them.
     """
-    first = replicates[0].test
-    if not all(f"target_{finding}" in first for finding in FINDINGS):
-        return None
     blocks = {}
     for finding in FINDINGS:
-        if first[f"target_{finding}"].isna().all():
+        if replicates[0].test[f"target_{finding}"].isna().all():
             continue
         # Every one of these is abnormal, whatever else is said of it.
         carry = [
@@ -97,13 +93,10 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     """The sensitivity by finding, where no image carries one that is known by name."""
     if summary["task"] != "abnormal":
         return []
-    blocks = [block["sensitivity_by_finding"] for block in summary["models"].values()]
-    if None not in blocks and any(finding["images"] for finding in blocks[0].values()):
+    first = next(iter(summary["models"].values()))["sensitivity_by_finding"]
+    if any(finding["images"] for finding in first.values()):
         return []
-    reason = "no test image carries a finding that is known by name"
-    if None in blocks:
-        reason = "the runs' predictions do not say which findings an image carries"
-    return [Unmeasured("Sensitivity by finding", reason)]
+    return [Unmeasured("Sensitivity by finding", "no test image carries a finding that is known by name")]
 
 
 def measure(study: Study) -> dict:

@@ -117,8 +117,6 @@ def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray],
 
     Unknown is what is missing, what says `unknown`, and what is no age or visit.
     """
-    if attribute not in table:
-        return {}, "not recorded"
     recorded = table[attribute].mask(table[attribute].astype("str").str.lower() == UNKNOWN)
     if recorded.isna().all():
         return {}, "not recorded"

@@ -143,11 +143,3 @@ def test_the_binary_models_sensitivity_is_counted_on_images_that_carry_the_findi
     assert f"| nodule (proxy for cancer) | {len(carry)} |" in text
     assert "Nodule and mass are a proxy for cancer, not cancer" in text
     assert "On no test image: atelectasis," in text
-
-
-def test_predictions_that_name_no_findings_are_evaluated_without(tmp_path):
-    test = predictions({"chestxray14": 68}, seed=1).filter(regex="^(?!target_)|target_abnormal")
-    numbers, _, out = evaluate(write_run(tmp_path / "run", test=test))
-    assert numbers["models"]["cnn"]["sensitivity_by_finding"] is None
-    reason = "| Sensitivity by finding | the runs' predictions do not say which findings an image carries |"
-    assert reason in (out / "report.md").read_text()

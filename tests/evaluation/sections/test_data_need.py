@@ -139,10 +139,3 @@ def test_with_one_share_there_is_the_gap_alone(tmp_path):
     assert "| CNN-LSTM | Log loss | 80 / 68 |" in rendered(data_need.show(numbers, study))
     [curve] = data_need.unmeasured(numbers)
     assert curve.remedy == "`python train.py experiment=learning_curve data.root=DIR`"
-
-
-def test_training_images_are_left_open_where_runs_did_not_record_them(numbers):
-    before = {name: block["settings"].pop("train") for name, block in numbers["models"].items()}
-    assert "| 10 % |  | CNN |" in rendered(data_need.tell(numbers))
-    for name, train in before.items():
-        numbers["models"][name]["settings"]["train"] = train

@@ -138,7 +138,6 @@ def broken(folder):
 @pytest.mark.parametrize(
     ("store", "reason"),
     [
-        (lambda folder: None, "a run does not record its prepared store"),
         (lambda folder: folder / "gone", "the prepared store `gone` is no longer on this machine"),
         (lambda folder: keep(folder / "other", ["x/1"]), "the prepared store `other` does not hold them (2 images)"),
         (lambda folder: keep(folder / "flat", ids(0, 1), images=np.zeros((2, 9), np.uint8)), "cannot be read (images"),
@@ -242,14 +241,6 @@ def test_a_picture_is_no_larger_than_it_has_to_be(tmp_path):
     run(tmp_path / "runs" / "a", [0.9, 0.2], [0, 1], store=store)
     [first, _] = [block for block in section(tmp_path / "runs") if isinstance(block, Pictures)]
     assert Image.open(io.BytesIO(first.pictures[0].data)).size == (224, 224)
-
-
-def test_predictions_that_name_no_findings_are_no_obstacle(tmp_path):
-    folder, test = run(tmp_path / "a", [0.9, 0.2], [0, 1])
-    bare = test.drop(columns=[f"target_{finding}" for finding in FINDINGS])
-    bare.to_parquet(folder / "predictions" / "test.parquet")
-    tables = [block for block in section(tmp_path) if isinstance(block, Table)]
-    assert [table.rows[0][2] for table in tables] == ["no finding", "no finding by name"]
 
 
 def test_heat_is_drawn_on_each_mistake_where_it_is_asked_for(tmp_path):

@@ -119,7 +119,7 @@ def test_the_word_unknown_is_as_unknown_as_nothing(dtype):
 
 
 def test_attributes_with_one_value_are_left_out_and_named(tmp_path):
-    table = described().assign(sex="F", age=np.float32("nan")).drop(columns="visit")
+    table = described().assign(sex="F", age=np.float32("nan"), visit=np.float32("nan"))
     table["view"] = pd.Series(["PA", None] * 120, dtype="str")
     found = subgroups.of_model(replicates(tmp_path, table), HALF, 20)
     assert found["attributes"] == {}
