@@ -238,7 +238,7 @@ def evaluate(folder: Path, out: Path | None = None, rule=None, at=None, external
     require_pairs(results, hashes=external is None)
     for result in results if external else []:
         sources = {name: sheet(name) for name in result.test["dataset"].unique()}
-        facts = {"excluded": 0, "copies": 0, "unsearched": list(unsearched), "sources": sources}
+        facts = {"excluded": 0, "copies": 0, "unsearched": [*unsearched], "sources": sources, "store": "/somewhere"}
         result.test.attrs["scored"] = facts
     models, left_out = group(results)
     out = out or folder / "report"
