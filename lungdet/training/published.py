@@ -1,14 +1,18 @@
 """Published weights: what is known of those that a backbone begins with; nothing that they have seen is tested on."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from lungdet.data.sources import chestxray14
 from lungdet.errors import InputError, RunError, first_few
 from lungdet.models import origins
+
+log = logging.getLogger(__name__)
 
 
 def origin(model: DictConfig) -> dict | None:
@@ -46,14 +50,19 @@ def origin(model: DictConfig) -> dict | None:
 def require_outside(facts: Sequence[dict], images: pd.DataFrame, where: str) -> None:
     """Passes only images of datasets that no published weights have seen, as far as that is known.
 
+    A dataset is known by its name. What has another name and most of its images called as ChestX-ray14's are is warned
+    of where the weights have seen that.
+
     Args:
         facts: of the weights, from `origin`.
-        images: with their `dataset`.
+        images: with their `image_id` and `dataset`.
         where: what they are to be, in messages.
 
     Raises:
         RunError: some are of such a dataset; which of its images the weights have learnt from nobody can tell.
     """
+    alike = chestxray14.called_alike(images["image_id"]).groupby(images["dataset"])
+    suspects = {name: (called.sum(), len(called)) for name, called in alike if called.mean() > 0.5}
     for weights in facts:
         count = images["dataset"].isin(weights["seen"] or ()).sum()
         if count:
@@ -63,6 +72,14 @@ def require_outside(facts: Sequence[dict], images: pd.DataFrame, where: str) -> 
                 f"from which images, and {count:,} images of {where} are of it. Test on other data (data=NAME, or "
                 "data.split=leave_one_source_out data.held_out=NAME), or start from weights that have not seen it"
             )
+        if "chestxray14" not in (weights["seen"] or ()):
+            continue
+        for dataset, (called, all_of_it) in suspects.items():
+            log.warning(
+                "%s: these weights have learnt from chestxray14, and %d of %d images of %s, dataset %s, are called as "
+                "its files are (00000001_000): if they are the same radiographs, results flatter; test on others",
+                weights["weights"], called, all_of_it, where, dataset,
+            )  # fmt: skip
 
 
 def _of_file(file: Path) -> dict:

@@ -45,9 +45,26 @@ def test_the_hubs_weights_are_imagenets_or_unknown(name: str, origin: str | None
 
 
 def test_a_dataset_that_published_weights_have_seen_is_not_tested_on() -> None:
-    images, weights = pd.DataFrame({"dataset": ["a", "b", "b"]}), {"weights": "file.pth"}
+    images = pd.DataFrame({"dataset": ["a", "b", "b"], "image_id": ["a/1", "b/1", "b/2"]})
+    weights = {"weights": "file.pth"}
     published.require_outside([weights | {"seen": seen} for seen in (None, [], ["c"])], images, "the test part")
     with pytest.raises(
         RunError, match=r"file\.pth: .* learnt from b, .* 2 images of the test part are of it.*data=NAME"
     ):
         published.require_outside([weights | {"seen": ["b", "c"]}], images, "the test part")
+
+
+def test_images_called_as_chestxray14s_are_are_warned_of_where_the_weights_have_seen_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = ["clinic/00000001_000", "clinic/00030805_012", "clinic/7", "other/00000001_000", "other/7", "sub/a/8"]
+    images = pd.DataFrame({"image_id": names, "dataset": [name.partition("/")[0] for name in names]})
+    published.require_outside(
+        [{"weights": "a.pth", "seen": seen} for seen in (None, [], ["padchest"])], images, "these"
+    )
+    assert caplog.messages == []
+    published.require_outside([{"weights": "b.pth", "seen": ["chestxray14", "padchest"]}], images, "these")
+    [message] = caplog.messages
+    assert message.startswith(
+        "b.pth: these weights have learnt from chestxray14, and 2 of 3 images of these, dataset clinic"
+    )

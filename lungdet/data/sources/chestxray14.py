@@ -149,6 +149,18 @@ def regions(root: Path, manifest: pd.DataFrame, settings: Settings) -> dict[str,
     return {name: Regions(findings) for name, findings in known.items()}
 
 
+def called_alike(image_ids: pd.Series) -> pd.Series:
+    """Whether images are called as this dataset's files are: eight digits of a patient and three of a visit.
+
+    That holds of all of its images, and by chance of others. Copies under other names, the RSNA challenge's say, are
+    not known by it.
+
+    Args:
+        image_ids: of any datasets.
+    """
+    return image_ids.str.rpartition("/")[2].str.fullmatch(r"\d{8}_\d{3}")
+
+
 def _image_files(root: Path) -> dict[str, str]:
     """Every image file by its stem: the path relative to `root`, in any of the layouts."""
     folders = [root / "images", *sorted(root.glob("images_[0-9]*")), *sorted(root.glob("images_[0-9]*/images"))]
