@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -10,10 +11,24 @@ from subprocess import CompletedProcess
 from types import ModuleType
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 CHECKOUT = Path(__file__).parent.parent
+
+
+def composed(name: str, *words: object, hydra: bool = False) -> DictConfig:
+    """The configuration of this name with these words of a command line, with Hydra's own part where asked for."""
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        return compose(name, [*map(str, words)], return_hydra_config=hydra)
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """The variables of a process that imports from these folders, or from the checkout."""
+    paths = [*map(str, folders or [CHECKOUT]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def call(program: ModuleType, *words: object, cwd: Path = CHECKOUT) -> CompletedProcess:

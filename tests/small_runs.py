@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from lungdet.machine.commands import override
 from lungdet.runs import starting
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import fitting
-from tests.calling import CHECKOUT
+from tests.calling import composed
 
 
 def small(folder: Path, table: Path) -> list[str]:
@@ -22,8 +21,7 @@ def small(folder: Path, table: Path) -> list[str]:
 
 def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
     """What `python train.py` composes of these words and changes; the run's folder is runs/new."""
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("train", [*small(folder, table), f"run_dir={folder}/runs/new", *changes])
+    return composed("train", *small(folder, table), f"run_dir={folder}/runs/new", *changes)
 
 
 def trained(config: DictConfig, *overrides: str) -> Run:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException, InstantiationException
 
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine.writing import require_writable
-from tests.calling import CHECKOUT, call
+from tests.calling import call, environment
 
 # The real Hydra, with jobs that take no time.
 PROGRAM = """
@@ -41,10 +41,8 @@ def start():
 def app(folder: Path, *words: str) -> subprocess.CompletedProcess:
     """In a process of its own, which ends with the status."""
     (folder / "app.py").write_text(f"{PROGRAM}\nstart()\n")
-    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(
-        [sys.executable, "app.py", *words], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, "app.py", *words], cwd=folder, env=environment(), capture_output=True, text=True
     )
 
 

@@ -19,7 +19,7 @@ from lungdet.evaluation.sections.known import Known
 from lungdet.evaluation.sections.runs import STUDY
 from lungdet.runs import identity
 from lungdet.runs.folder import Run, find_runs
-from tests.calling import CHECKOUT, output
+from tests.calling import CHECKOUT, composed, output
 
 FOLDER = CHECKOUT / "conf/experiment"
 EXPERIMENTS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
@@ -48,9 +48,8 @@ SMALL = ("data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.ma
 
 
 @cache
-def composed(*choices: str) -> DictConfig:
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("train", [*choices], return_hydra_config=True)
+def trained_by(*choices: str) -> DictConfig:
+    return composed("train", *choices, hydra=True)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -64,7 +63,7 @@ def test_an_experiment_opens_with_its_question_its_command_its_cost_and_what_is_
 
 @pytest.mark.parametrize("name", ON_REAL_DATA)
 def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(name: str) -> None:
-    whole, small = composed(f"experiment={name}"), composed(f"experiment=[{name},smoke]")
+    whole, small = trained_by(f"experiment={name}"), trained_by(f"experiment=[{name},smoke]")
     assert whole.data._target_.endswith("CombinedDataModule")
     assert small.data._target_.endswith("PhantomDataModule")
     assert (whole.trainer.max_epochs, small.trainer.max_epochs) == (30, 2)
@@ -83,7 +82,7 @@ def test_an_experiment_is_on_real_data_and_small_on_phantoms_by_the_same_word(na
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_an_experiment_with_a_known_answer_is_on_its_images_and_small_on_phantoms(name: str) -> None:
-    whole, small = composed(f"experiment={name}", "run_dir=x"), composed(f"experiment=[{name},smoke]", "run_dir=x")
+    whole, small = trained_by(f"experiment={name}", "run_dir=x"), trained_by(f"experiment=[{name},smoke]", "run_dir=x")
     assert f".{whole.known.data}." in whole.data._target_
     assert whole.data.split == whole.known.protocol
     assert small.data._target_.endswith("PhantomDataModule")
@@ -96,7 +95,7 @@ def test_an_experiment_with_a_known_answer_is_on_its_images_and_small_on_phantom
 
 
 def test_robustness_made_small_is_the_studys_experiment_made_small() -> None:
-    paper, robustness = (composed(f"experiment=[{name},smoke]", "run_dir=x") for name in ("paper", "robustness"))
+    paper, robustness = (trained_by(f"experiment=[{name},smoke]", "run_dir=x") for name in ("paper", "robustness"))
     assert identity.fingerprint(robustness) == identity.fingerprint(paper)
     for of_hydra in ("sweeper", "callbacks"):
         assert robustness.hydra[of_hydra] == paper.hydra[of_hydra]
@@ -126,7 +125,7 @@ def test_the_studys_experiment_learns_as_the_study_did_whatever_the_defaults_bec
 
 
 def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trained_first() -> None:
-    whole, small = composed("experiment=temporal"), composed("experiment=[temporal,smoke]")
+    whole, small = trained_by("experiment=temporal"), trained_by("experiment=[temporal,smoke]")
     for config in (whole, small):
         assert config.hydra.callbacks.first.folder == config.model.backbone.init_from
         assert config.hydra.callbacks.first.overrides["trainer.max_epochs"] == config.trainer.max_epochs
@@ -135,13 +134,13 @@ def test_the_temporal_experiment_starts_from_a_run_of_its_own_size_which_is_trai
 
 @pytest.mark.parametrize("name", ["demo", "temporal"])
 def test_an_experiments_schedule_makes_room_for_another(name: str) -> None:
-    assert composed(f"experiment={name}").schedule.patience == 6
-    assert composed(f"experiment={name}", "schedule=cosine").schedule == composed("schedule=cosine").schedule
+    assert trained_by(f"experiment={name}").schedule.patience == 6
+    assert trained_by(f"experiment={name}", "schedule=cosine").schedule == trained_by("schedule=cosine").schedule
 
 
 def test_neither_smoke_nor_demo_evaluates_by_itself() -> None:
-    assert "report" not in composed("experiment=smoke").hydra.callbacks
-    assert "report" not in composed("experiment=demo").hydra.callbacks
+    assert "report" not in trained_by("experiment=smoke").hydra.callbacks
+    assert "report" not in trained_by("experiment=demo").hydra.callbacks
 
 
 @pytest.mark.slow

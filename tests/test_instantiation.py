@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import InputError, RunError
@@ -20,7 +19,7 @@ from lungdet.runs.folder import Run, load_run
 from lungdet.training import fitting, pretraining
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.predicting import score
-from tests.calling import CHECKOUT
+from tests.calling import composed
 from tests.fake_runs import write_run
 
 READERS: dict[str, Callable[[Run], object]] = {
@@ -45,14 +44,13 @@ def net(**options):
 
 
 @cache
-def composed(*changes: str) -> DictConfig:
+def small(*changes: str) -> DictConfig:
     words = ["model=cnn", "model.backbone.widths=[4]", "data.image_size=32", "logger=csv"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("train", [*words, *changes])
+    return composed("train", *words, *changes)
 
 
 def configured(folder: Path, *changes: str) -> DictConfig:
-    config = deepcopy(composed(*changes))
+    config = deepcopy(small(*changes))
     config.outputs, config.run_dir = str(folder), f"{folder}/run"
     return config
 

@@ -1,12 +1,11 @@
 """Whoever has started several processes can be stopped like anybody else, while they run and ever after."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.calling import CHECKOUT
+from tests.calling import environment
 
 # One process that launches thrice: that costs less than three. The processes that it starts import the same module.
 SCRIPT = """
@@ -43,10 +42,8 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPr
     """What launching said and printed of a refusal in two processes, of SIGINT and of SIGTERM."""
     script = tmp_path_factory.mktemp("launching") / "script.py"
     script.write_text(SCRIPT)
-    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=1800, check=True
+        [sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=1800, check=True
     )
 
 

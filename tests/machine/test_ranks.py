@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import train
 from lungdet.data.serving.serving import Serving
@@ -23,7 +22,8 @@ from lungdet.runs import starting
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.training import fitting
 from lungdet.training.trainer import build_trainer
-from tests.calling import CHECKOUT, call, output
+from tests.calling import CHECKOUT, call, environment, output
+from tests.small_runs import configured, small, trained
 
 
 @pytest.fixture(scope="module")
@@ -44,25 +44,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table.csv"
 
 
-SMALL = (
-    "data=table", "data.image_size=32", "data.num_workers=0", "trainer.precision=32-true", "augment=none",
-    "model.dropout=0", "trainer.early_stopping=null", "logger=csv",
-)  # fmt: skip
+PLAIN = ("augment=none", "model.dropout=0", "trainer.early_stopping=null")
 # Layer norm instead of batch norm, which would see each process's images apart on a CPU.
 NORMED = ("model/backbone=timm", "model.backbone.name=test_convnext", "model.backbone.pretrained=false")
 THIRDS = "data.fractions=[0.6666667,0.1666667,0.1666666]"  # 64 images are trained on, which two processes share evenly
-
-
-def configured(folder: Path, table: Path, *changes: str) -> DictConfig:
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        paths = [f"data.table={table}", f"outputs={folder}", f"run_dir={folder}/run"]
-        return compose("train", [*SMALL, *paths, *changes])
-
-
-def trained(folder: Path, table: Path, *changes: str) -> Run:
-    with starting.start(configured(folder, table, *changes)) as run:
-        fitting.train(run)
-    return load_run(run.folder)
 
 
 # train.py, changed before it begins; so are the processes that it starts, which import the main module, too.
@@ -90,10 +75,8 @@ Record.on_train_epoch_start = dies
 
 def run_changed(folder: Path, change: str, *arguments: str) -> subprocess.CompletedProcess:
     (folder / "changed.py").write_text(CHANGED.format(change=change))
-    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
-    words = [sys.executable, str(folder / "changed.py"), *arguments, *SMALL]
-    environment = os.environ | {"PYTHONPATH": paths}
-    return subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=1800)
+    words = [sys.executable, str(folder / "changed.py"), *arguments]
+    return subprocess.run(words, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=1800)
 
 
 # What torchrun starts twice: these commands, one after the other.
@@ -109,10 +92,9 @@ for words in {commands}:
 def torchrun(folder: Path, *commands: list[str]) -> list[str]:
     """What each of two processes prints of the commands: status, output and errors of each."""
     (folder / "commands.py").write_text(COMMANDS.format(commands=commands))
-    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     processes = ["--standalone", "--nproc-per-node=2", "--redirects=3", "--log-dir=log"]
     words = [sys.executable, "-m", "torch.distributed.run", *processes, "commands.py"]
-    subprocess.run(words, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, timeout=1800, check=True)
+    subprocess.run(words, cwd=folder, env=environment(), timeout=1800, check=True)
     return [next(folder.glob(f"log/*/attempt_0/{rank}/stdout.log")).read_text() for rank in (0, 1)]
 
 
@@ -132,10 +114,10 @@ def assert_ran_once(run: Run, processes: int, epochs: int) -> None:
 def pair(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A trial of a search, trained by two processes that cannot share its test part evenly."""
     folder = tmp_path_factory.mktemp("pair")
-    search = ["sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn", f"outputs={folder}"]
+    search = ["sweep=optuna", "sweep.name=find", "sweep.trials=1", "model=cnn"]
     # Gradients of two batches added up before they are averaged among the processes, too.
     several = ["trainer.devices=2", "data.batch_size=8", "trainer.accumulate_grad_batches=2"]
-    output(train, *SMALL, *search, *several, f"data.table={table}", "data.limit=85", "trainer.max_epochs=1")
+    output(train, *small(folder, table), *PLAIN, *search, *several, "data.limit=85", "trainer.max_epochs=1")
     [run] = find_runs(folder / "sweeps" / "find")
     return run
 
@@ -160,8 +142,7 @@ def test_metrics_of_a_test_part_that_processes_cannot_share_evenly_count_each_im
 def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_one_dies_and_the_next_command_goes_on(
     table: Path, tmp_path: Path
 ) -> None:
-    grid = ["-m", "trainer.devices=2,0,1", f"data.table={table}", f"outputs={tmp_path}", "sweep.name=mixed"]
-    grid += ["trainer.max_epochs=2"]
+    grid = ["-m", "trainer.devices=2,0,1", "sweep.name=mixed", *small(tmp_path, table), *PLAIN, "trainer.max_epochs=2"]
     first = run_changed(tmp_path, DYING, *grid)
     assert first.returncode == 1
     assert "process 1 of 2 ended with status -9" in first.stderr
@@ -169,7 +150,7 @@ def test_a_sweep_of_mixed_device_counts_runs_each_job_once_though_one_dies_and_t
     assert {devices: run.finished for devices, run in runs.items()} == {2: False, 1: True}
     assert "trainer.devices=0: at least one is needed" in first.stdout  # and nothing is left of it
     end = runs[1].environment["finished"]
-    assert call(train, *grid, *SMALL).returncode == 1
+    assert call(train, *grid).returncode == 1
     assert "continuing" in (runs[2].folder / "train.log").read_text()
     for devices in (1, 2):
         assert_ran_once(runs[devices], processes=devices, epochs=2)
@@ -188,9 +169,9 @@ STEPS = (
 def launched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """What torchrun's processes printed of a run and of a sweep, every second job of which fails; their outputs."""
     folder = tmp_path_factory.mktemp("torchrun")
-    where = [*SMALL, "trainer=ddp", "trainer.accelerator=cpu", f"data.table={table}", f"outputs={folder}"]
-    grid = ["-m", "task=abnormal,findings", "model.sequence=diagonals,rows", *STEPS, "data.batch_size=32"]
-    return torchrun(folder, [*where, "trainer.max_epochs=1"], [*grid, *where]), folder
+    where = [*small(folder, table), *PLAIN, "trainer=ddp", "trainer.accelerator=cpu"]
+    grid = ["task=abnormal,findings", "model.sequence=diagonals,rows", *STEPS, "data.batch_size=32"]
+    return torchrun(folder, [*where, "trainer.max_epochs=1"], ["-m", *where, *grid]), folder
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +208,8 @@ def test_losses_and_predictions_of_two_processes_are_those_of_one(
     sweep: dict[tuple[str, str], Run], table: Path, tmp_path: Path, task: str
 ) -> None:
     """Of the findings many are unknown."""
-    runs = trained(tmp_path, table, f"task={task}", *STEPS, "data.batch_size=64"), sweep[task, "rows"]
+    alone = configured(tmp_path, table, *PLAIN, f"task={task}", *STEPS, "data.batch_size=64")
+    runs = trained(alone), sweep[task, "rows"]
     losses = [pd.read_csv(run.folder / "metrics.csv")[["train/loss", "val/loss"]].to_numpy() for run in runs]
     assert losses[0].shape == (8, 2)
     assert np.ptp(losses[0][:, 0]) > 0.01  # it learns, so that agreeing means something
@@ -243,8 +225,7 @@ def test_losses_and_predictions_of_two_processes_are_those_of_one(
 def test_batch_norm_is_of_all_images_where_several_gpus_train(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: bool, processes: int, together: bool
 ) -> None:
-    config = configured(tmp_path, table)
-    with starting.start(config) as run:
+    with starting.start(configured(tmp_path, table)) as run:
         model = fitting.build_model(run)
         monkeypatch.setattr(ranks, "count", lambda: processes)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
@@ -258,7 +239,7 @@ def test_processes_that_do_not_train_the_same_are_refused(
 ) -> None:
     monkeypatch.setattr(ranks, "gathered", lambda mine: [mine, mine | {"store": "another"}])
     with pytest.raises(InputError, match="do not train the same"):
-        trained(tmp_path, table, "trainer.max_epochs=1")
+        trained(configured(tmp_path, table))
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 from lungdet.errors import InputError
 from lungdet.instantiation import instantiate
 from lungdet.models.backbone import Backbone, ConvBackbone, TimmBackbone
 from lungdet.models.optimisation import Learner
-from tests.calling import CHECKOUT
+from tests.calling import composed
 
 EPOCHS, STEPS = 4, 10
 
 
 def rates(*choices: str, warm_up: float = 0, losses: tuple[float, ...] = (1,) * EPOCHS) -> np.ndarray:
     """The learning rate of each step of four epochs of ten, which end in these validation losses."""
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = compose("train", [*choices, f"trainer.max_epochs={EPOCHS}"])
+    config = composed("train", *choices, f"trainer.max_epochs={EPOCHS}")
     chosen = {group: instantiate(group, config[group]) for group in ("optimizer", "schedule")}
     learner = Learner(0.1, warm_up, **chosen)
     learner.weight, learner.backbone = nn.Parameter(torch.ones(1)), None

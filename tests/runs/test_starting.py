@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from hydra.utils import instantiate
@@ -18,7 +17,7 @@ from lungdet.errors import InputError, RunError
 from lungdet.machine import launching
 from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, load_run, settled
-from tests.calling import CHECKOUT
+from tests.calling import composed
 from tests.runs.test_folder import config, cut_run, reach
 
 
@@ -391,12 +390,11 @@ def hydra(folder: Path) -> Iterator[Path]:
     """A job for which Hydra has made this folder, and logs into it."""
     folder.mkdir(parents=True)
     words = ["hydra.job.name=train", f"hydra.runtime.output_dir={folder}"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        composed = compose("train", words, return_hydra_config=True)
+    config = composed("train", *words, hydra=True)
     root, instance = logging.getLogger(), HydraConfig.instance()
     handlers, level, before = root.handlers[:], root.level, instance.cfg
     try:
-        instance.set_config(composed)
+        instance.set_config(config)
         configure_log(HydraConfig.get().job_logging)
         yield folder
     finally:

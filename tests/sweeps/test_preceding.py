@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from lungdet.configuration.program import run_program
 from lungdet.machine.commands import override
 from lungdet.sweeps import programs
-from tests.calling import CHECKOUT, call
+from tests.calling import CHECKOUT, call, environment
 
 BASE = "a base=1 [2] ü $x 'q'"
 FIRST = """
@@ -118,10 +118,9 @@ def side_by_side(folder: Path, *command: str) -> list[str]:
         free.bind(("127.0.0.1", 0))
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "TORCHELASTIC_RUN_ID": "pair"}
     group |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    group |= {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     processes = [
         subprocess.Popen(
-            command, cwd=folder, env=os.environ | group | {"RANK": rank}, stdout=subprocess.PIPE, text=True
+            command, cwd=folder, env=environment() | group | {"RANK": rank}, stdout=subprocess.PIPE, text=True
         )
         for rank in ("0", "1")
     ]

@@ -1,7 +1,6 @@
 """Ray runs a multirun's jobs side by side, each in its folder, and none finds anything of the one before it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lungdet.runs.folder import find_runs
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, environment
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")
 pytestmark = pytest.mark.slow
@@ -81,9 +80,7 @@ def test_jobs_run_side_by_side_once_each_whatever_comes_of_others_and_are_then_e
     small = ["data.size=64", "data.image_size=32", "data.num_workers=0", "trainer.max_epochs=1", "~degrade"]
     jobs = ["experiment=[paper,smoke]", "model=cnn", "trainer.devices=2,0,1", "sweep.name=side_by_side", *small]
     command = [sys.executable, f"{CHECKOUT}/train.py", "-m", "hydra/launcher=ray", *cores, *probe, *jobs]
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | PATIENT | {"PYTHONPATH": path}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path) | PATIENT, capture_output=True, text=True)
     folder = tmp_path / "outputs/sweeps/side_by_side"
     assert folder.is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
     assert "trainer.devices=0: at least one is needed" in done.stderr

@@ -7,7 +7,6 @@ import lightning
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import EarlyStopping
 from sklearn.metrics import roc_auc_score
 
@@ -19,7 +18,7 @@ from lungdet.runs.folder import Run, load_run
 from lungdet.training import fitting
 from lungdet.training.predicting import predict
 from lungdet.training.trainer import build_trainer
-from tests.calling import CHECKOUT, output
+from tests.calling import composed, output
 
 pytestmark = pytest.mark.slow
 MODELS = ("cnn", "cnn_lstm")
@@ -30,8 +29,7 @@ READERS = (*MODELS, "cnn_lstm_shuffled", "cnn_mlp", "length_only")
 
 def configured(folder: Path, *changes: str):
     paths = [f"outputs={folder.parent}", f"run_dir={folder}", "logger=csv", "data.num_workers=0"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("train", [*paths, *changes])
+    return composed("train", *paths, *changes)
 
 
 @pytest.fixture(scope="module")

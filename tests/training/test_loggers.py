@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import OmegaConf
 from PIL import Image
@@ -14,7 +13,7 @@ from lungdet.instantiation import instantiate
 from lungdet.runs.folder import Run, find_runs
 from lungdet.training import loggers
 from lungdet.training.loggers import Harmless
-from tests.calling import CHECKOUT, call
+from tests.calling import call, composed
 from tests.small_runs import configured, trained
 
 
@@ -44,8 +43,7 @@ def test_tensorboard_has_each_epochs_metrics_the_steps_and_the_test_part(table: 
 def test_what_find_tried_is_a_picture(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        run = Run(tmp_path, compose("train", ["logger=tensorboard", f"run_dir={tmp_path}"]))
+    run = Run(tmp_path, composed("train", "logger=tensorboard", f"run_dir={tmp_path}"))
     Image.new("RGB", (6, 4), "red").save(tmp_path / "learning_rate.png")
     loggers.search(run, "learning_rate", 0.001, tmp_path / "learning_rate.png")
     events = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -17,8 +16,9 @@ from lungdet.errors import RunError
 from lungdet.runs.folder import Run, load_run
 from lungdet.runs.preparation import preparation
 from lungdet.training.predicting import score
-from tests.calling import CHECKOUT, call
+from tests.calling import call
 from tests.fake_runs import write_run
+from tests.small_runs import configured
 
 PATIENTS = 8
 
@@ -40,10 +40,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(table: Path, tmp_path: Path) -> Run:
     """A run with random weights, of 32 px; it had the first visits, patients 0 and 1 for training, 2 for validation."""
     folder = write_run(tmp_path / "run")
-    choices = ["model=cnn", "data=table", f"data.table={table}", "data.image_size=32", "data.num_workers=0"]
-    paths = [f"outputs={tmp_path}", f"run_dir={folder}", "logger=csv", "trainer.precision=32-true"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = compose("train", choices + paths)
+    config = configured(tmp_path, table, "model=cnn", f"run_dir={folder}")
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     (folder / "checkpoints").mkdir()
     torch.save({"state_dict": instantiate(config.model).state_dict()}, folder / "checkpoints" / "best.ckpt")

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.data.store.images import Settings
@@ -22,7 +21,7 @@ from lungdet.models.origins import ORIGINS
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import pretraining
 from lungdet.training.fitting import build_model
-from tests.calling import CHECKOUT
+from tests.calling import composed
 
 PARTS = {"train": "ab", "val": "c", "test": "d"}
 
@@ -107,8 +106,7 @@ def test_a_model_is_built_with_them_and_a_backbone_alone_is_not_left_at_random(t
     folder = run(tmp_path / "run")
     kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     backbone = ["model.backbone.widths=[4,8]", f"model.backbone.init_from={folder}"]
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        config = compose("train", ["model=cnn_lstm", "data.image_size=32", f"run_dir={tmp_path}/new", *backbone])
+    config = composed("train", "model=cnn_lstm", "data.image_size=32", f"run_dir={tmp_path}/new", *backbone)
     model = build_model(Run(tmp_path / "new", config))
     assert all(torch.equal(value, kept[f"backbone.{name}"]) for name, value in model.backbone.state_dict().items())
     with pytest.raises(ValueError, match=f"init_from={folder}: its weights are loaded by"):

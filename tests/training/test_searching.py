@@ -5,29 +5,23 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lungdet.runs.folder import Run
 from lungdet.training import columns, dashboards
 from lungdet.training.wandb import settings_of
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, composed
 
 PAGE = (CHECKOUT / "docs/dashboards.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\w+ )?python (train|evaluate)\.py (.*)$", PAGE, flags=re.MULTILINE)
 SWEEP = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf/wandb_sweep.yaml"), resolve=False)
 
 
-def composed(program: str, words: list[str]) -> object:
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose(program, words, return_hydra_config=True)
-
-
 @pytest.mark.parametrize(("program", "line"), COMMANDS)
 def test_a_command_of_the_page_is_a_configuration_and_logs(program: str, line: str) -> None:
     words = [word for word in shlex.split(line, comments=True) if word != "-m"]
     single = [re.sub(r"^(model|seed)=(\w+),.*", r"\1=\2", word) for word in words]
-    logger = composed(program, single).logger
+    logger = composed(program, *single).logger
     assert logger.lightning if "lightning" in logger else settings_of(logger).project
 
 
@@ -41,7 +35,7 @@ def test_an_agent_of_a_sweep_runs_train_with_what_it_is_suggested(monkeypatch: p
     at = SWEEP["command"].index("${program}") + 1
     words = [*SWEEP["command"][at:-1], *suggested]
     assert SWEEP["command"][-1] == "${args_no_hyphens}"
-    config = composed("train", words)
+    config = composed("train", *words)
     assert [OmegaConf.select(config, key) for key in SWEEP["parameters"]] == [
         space["min"] for space in SWEEP["parameters"].values()
     ]
