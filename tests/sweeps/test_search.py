@@ -1,4 +1,4 @@
-"""A search gives every model as many trials, goes on where it was cut, and is reported by validation loss."""
+"""A search gives every model as many trials, goes on where it was cut, and ends with how to train the best again."""
 
 import logging
 import math
@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import optuna
-import pandas as pd
 import pytest
 from filelock import FileLock
 from hydra import initialize_config_dir
@@ -24,20 +23,17 @@ from optuna.trial import TrialState
 
 import evaluate
 import train
-from lungdet.evaluation import caveats, report, summary
-from lungdet.evaluation.gathering import trials
-from lungdet.evaluation.gathering.families import require_pairs
-from lungdet.evaluation.gathering.models import group
-from lungdet.evaluation.gathering.results import EvaluationError, collect
-from lungdet.evaluation.sections.contract import Study
 from lungdet.machine.commands import override
 from lungdet.runs.folder import find_runs
 from lungdet.sweeps.search.sweeper import Search
 from tests.calling import CHECKOUT, output
-from tests.fake_runs import write_run
 
 BOTH = "model=cnn,cnn_lstm"
+
+
 SPACE = ("model.learning_rate", "model.weight_decay", "model.dropout")
+
+
 Job = dict[str, str]
 
 
@@ -50,7 +46,7 @@ class Launcher:
         self.numbers: list[int] = []
 
     def launch(self, batch: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        jobs = [dict(said.lstrip("+").split("=", 1) for said in overrides) for overrides in batch]
+        jobs = [dict(word.lstrip("+").split("=", 1) for word in overrides) for overrides in batch]
         self.turns.append(jobs)
         return [self.run(job, initial_job_idx + place) for place, job in enumerate(jobs)]
 
@@ -113,8 +109,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         yield start
 
 
-def studies(folder: Path) -> dict[str, list[TrialState]]:
-    storage = f"sqlite:///{folder / 'search.sqlite'}"
+def studies(outputs: Path) -> dict[str, list[TrialState]]:
+    """The states of each study's trials, of the search in the usual folder."""
+    storage = f"sqlite:///{outputs / 'sweeps/one/search.sqlite'}"
     return {
         name: [trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials]
         for name in optuna.get_all_study_names(storage)
@@ -135,13 +132,13 @@ def cut_at(last: int) -> Callable[[Job, int], float]:
 
 
 def test_every_combination_has_the_same_number_of_trials_and_they_take_turns(search, tmp_path):
-    made = search(BOTH, "data.resize=pad,crop", "sweep.trials=2")
+    launcher = search(BOTH, "data.resize=pad,crop", "sweep.trials=2")
     four = [(model, resize) for model in ("cnn", "cnn_lstm") for resize in ("pad", "crop")]
-    assert [[(job["model"], job["data.resize"]) for job in turn] for turn in made.turns] == [four] * 2
-    assert made.numbers == list(range(8))
-    found = studies(tmp_path / "sweeps/one")
-    assert [*found.values()] == [[TrialState.COMPLETE] * 2] * 4
-    assert {"model-cnn_data.resize-pad", "model-cnn_lstm_data.resize-crop"} <= found.keys()
+    assert [[(job["model"], job["data.resize"]) for job in turn] for turn in launcher.turns] == [four] * 2
+    assert launcher.numbers == list(range(8))
+    states = studies(tmp_path)
+    assert [*states.values()] == [[TrialState.COMPLETE] * 2] * 4
+    assert {"model-cnn_data.resize-pad", "model-cnn_lstm_data.resize-crop"} <= states.keys()
     assert OmegaConf.load(tmp_path / "sweeps/one/multirun.yaml").sweep.trials == 2
 
 
@@ -154,34 +151,32 @@ def test_values_are_within_the_space_and_a_run_is_told_what_was_searched(search)
 
 def test_the_command_line_adds_to_the_space_replaces_a_range_or_takes_a_key_out(search):
     more = ["model.hidden=range(64,257,64)", "model.learning_rate=tag(log,interval(1e-6,1e-5))", "model.dropout=0.3"]
-    made = search("model=cnn", *more, "+model.extra=int(interval(2,4))", "sweep.trials=8")
-    assert {int(job["model.hidden"]) for job in made.jobs} <= {64, 128, 192, 256}
-    assert {int(job["model.extra"]) for job in made.jobs} <= {2, 3, 4}
-    assert all(1e-6 <= float(job["model.learning_rate"]) <= 1e-5 for job in made.jobs)
-    assert {job["model.dropout"] for job in made.jobs} == {"0.3"}
-    assert "model.dropout" not in made.jobs[0]["sweep.searched"]
-    assert "model.extra" in made.jobs[0]["sweep.searched"]
+    launcher = search("model=cnn", *more, "+model.extra=int(interval(2,4))", "sweep.trials=8")
+    assert {int(job["model.hidden"]) for job in launcher.jobs} <= {64, 128, 192, 256}
+    assert {int(job["model.extra"]) for job in launcher.jobs} <= {2, 3, 4}
+    assert all(1e-6 <= float(job["model.learning_rate"]) <= 1e-5 for job in launcher.jobs)
+    assert {job["model.dropout"] for job in launcher.jobs} == {"0.3"}
+    assert "model.dropout" not in launcher.jobs[0]["sweep.searched"]
+    assert "model.extra" in launcher.jobs[0]["sweep.searched"]
 
 
 def test_what_an_experiment_sweeps_is_searched_apart(search, tmp_path):
-    made = search("experiment=[paper,smoke]", "sweep.trials=1")
-    assert [job["model"] for job in made.jobs] == ["cnn", "cnn_lstm"]
-    assert [job["seed"] for job in made.jobs] == ["0", "0"]
-    assert studies(tmp_path / "sweeps/one").keys() == {
-        f"model-{model}_seed-0_experiment-paper-smoke" for model in ("cnn", "cnn_lstm")
-    }
+    launcher = search("experiment=[paper,smoke]", "sweep.trials=1")
+    assert [job["model"] for job in launcher.jobs] == ["cnn", "cnn_lstm"]
+    assert [job["seed"] for job in launcher.jobs] == ["0", "0"]
+    assert studies(tmp_path).keys() == {f"model-{model}_seed-0_experiment-paper-smoke" for model in ("cnn", "cnn_lstm")}
 
 
 def test_trials_that_were_cut_are_launched_again_with_their_own_values_and_nothing_twice(search, tmp_path):
     with pytest.raises(SystemExit, match="130"):
         search(BOTH, "sweep.trials=3", launcher=(cut := Launcher(cut_at(3))))
     running = [TrialState.COMPLETE, TrialState.RUNNING]
-    assert [*studies(tmp_path / "sweeps/one").values()] == [running] * 2
+    assert [*studies(tmp_path).values()] == [running] * 2
     again = search(BOTH, "sweep.trials=3")
     assert [values(job) for job in again.turns[0]] == [values(job) for job in cut.turns[1]]
     assert [job["model"] for job in again.turns[0]] == ["cnn", "cnn_lstm"]
     assert len(again.turns) == 2
-    assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.COMPLETE] * 3] * 2
+    assert [*studies(tmp_path).values()] == [[TrialState.COMPLETE] * 3] * 2
     assert search(BOTH, "sweep.trials=3").jobs == []
 
 
@@ -207,8 +202,8 @@ def test_suggestions_follow_the_seed_and_are_the_same_for_all_at_first(search):
 
 
 def test_losses_are_lowered(search):
-    made = search("model=cnn_lstm", "sweep.trials=30")
-    losses = [by_learning_rate(job) for job in made.jobs]
+    launcher = search("model=cnn_lstm", "sweep.trials=30")
+    losses = [by_learning_rate(job) for job in launcher.jobs]
     assert sum(losses[20:]) / 10 < 0.3  # drawn blindly they are 0.5 on average, the highest 1
 
 
@@ -219,25 +214,25 @@ def test_a_job_that_fails_in_the_middle_is_told_and_the_rest_goes_on(search, tmp
         return by_learning_rate(job)
 
     with pytest.raises(RuntimeError, match="disk full"):
-        search(BOTH, "sweep.trials=3", launcher=(made := Launcher(loss)))
-    assert len(made.jobs) == 6
+        search(BOTH, "sweep.trials=3", launcher=(launcher := Launcher(loss)))
+    assert len(launcher.jobs) == 6
     assert "model=cnn, trial 1 failed" in caplog.text
     assert "RuntimeError: disk full; in /runs/2" in caplog.text
-    found = studies(tmp_path / "sweeps/one")
-    assert found["model-cnn"] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    states = studies(tmp_path)
+    assert states["model-cnn"] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     again = search(BOTH, "sweep.trials=3")  # makes up for it with other values
     assert [job["model"] for job in again.jobs] == ["cnn"]
-    assert values(again.jobs[0]) not in {values(job) for job in made.jobs}
+    assert values(again.jobs[0]) not in {values(job) for job in launcher.jobs}
     assert search(BOTH, "sweep.trials=3").jobs == []
 
 
 def test_a_loss_that_is_no_number_is_a_failed_trial_and_no_crash(search, tmp_path, caplog):
     none = {1: math.nan, 3: math.inf, 5: None}  # of the second model, whose jobs have the odd numbers
-    made = search(BOTH, "sweep.trials=4", loss=lambda job, number: none.get(number, by_learning_rate(job)))
-    assert len(made.jobs) == 8
-    assert studies(tmp_path / "sweeps/one")["model-cnn_lstm"] == [*[TrialState.FAIL] * 3, TrialState.COMPLETE]
+    launcher = search(BOTH, "sweep.trials=4", loss=lambda job, number: none.get(number, by_learning_rate(job)))
+    assert len(launcher.jobs) == 8
+    assert studies(tmp_path)["model-cnn_lstm"] == [*[TrialState.FAIL] * 3, TrialState.COMPLETE]
     for trial, (number, loss) in enumerate(none.items()):
-        rate = made.jobs[number]["model.learning_rate"]
+        rate = launcher.jobs[number]["model.learning_rate"]
         assert f"model=cnn_lstm, trial {trial} failed (model.learning_rate={rate}" in caplog.text
         assert f"its validation loss is {loss}" in caplog.text
 
@@ -249,14 +244,14 @@ def test_a_search_in_which_all_fail_ends(search, caplog):
 
 def test_the_end_names_the_best_its_folder_and_a_command_that_trains_it_with_other_seeds(search, caplog):
     caplog.set_level(logging.INFO)
-    made = search(BOTH, "experiment=[paper,smoke]", "seed=4", "sweep.trials=3")
-    best = min((job for job in made.jobs if job["model"] == "cnn"), key=by_learning_rate)
-    number = made.jobs.index(best)
-    said = " ".join(f"{key}={best[key]}" for key in SPACE)
+    launcher = search(BOTH, "experiment=[paper,smoke]", "seed=4", "sweep.trials=3")
+    best = min((job for job in launcher.jobs if job["model"] == "cnn"), key=by_learning_rate)
+    number = launcher.jobs.index(best)
+    best_values = " ".join(f"{key}={best[key]}" for key in SPACE)
     assert f"model=cnn: lowest validation loss {by_learning_rate(best):.4f} of 3 finished trials" in caplog.text
-    assert f"{said}, in /runs/{number}" in caplog.text
+    assert f"{best_values}, in /runs/{number}" in caplog.text
     command = next(line for line in caplog.messages if "model=cnn " in line and "train.py" in line)
-    assert command.endswith(f"{said} seed=5,6,7")
+    assert command.endswith(f"{best_values} seed=5,6,7")
     assert "'experiment=[paper,smoke]'" in command
     assert "sweep" not in command
 
@@ -265,7 +260,7 @@ def test_another_fixed_value_is_another_study(search, tmp_path):
     search("model=cnn", "sweep.trials=1")
     assert len(search("model=cnn", "sweep.trials=1", "logger=csv", "data.num_workers=0").jobs) == 0
     assert len(search("model=cnn", "sweep.trials=1", "trainer.max_epochs=3").jobs) == 1
-    assert studies(tmp_path / "sweeps/one").keys() == {"model-cnn", "model-cnn_trainer.max_epochs-3"}
+    assert studies(tmp_path).keys() == {"model-cnn", "model-cnn_trainer.max_epochs-3"}
 
 
 @pytest.mark.parametrize(
@@ -303,7 +298,7 @@ def test_a_value_that_cannot_be_composed_leaves_no_trial_to_go_on_with(search, t
     assert not (tmp_path / "sweeps").exists()
     with pytest.raises(SystemExit, match=r"model\.hidden"):
         search(BOTH, "+model.hidden=interval(0,1)", "sweep.trials=1", legal=False)
-    assert [*studies(tmp_path / "sweeps/one").values()] == [[TrialState.FAIL]] * 2
+    assert [*studies(tmp_path).values()] == [[TrialState.FAIL]] * 2
 
 
 def test_a_search_lies_in_its_own_folder_however_that_is_called(search, tmp_path):
@@ -329,98 +324,6 @@ def test_the_search_opens_with_its_question_its_command_its_cost_and_what_is_exp
     assert first == "# @package _global_"
     header = [line[2:11].strip() for line in lines if line.startswith("#")]
     assert [heading for heading in header if heading] == ["Question", "Command", "Cost", "Expected"]
-
-
-def trial(folder: Path, model: str, number: int, loss: float | None, **more) -> Path:
-    """A run as a search leaves it; the higher its number, the better it does on the test part."""
-    config = {"model.learning_rate": 0.001 * (number + 1), "sweep.searched": ["model.learning_rate"], "sweep.name": "x"}
-    run = write_run(folder / f"{number}_{model}", model, config=config, skill=number, **more)
-    if loss is not None:
-        pd.DataFrame({"epoch": [0, 1], "train/loss": [1, 0.1], "val/loss": [loss, loss + 1]}).to_csv(
-            run / "metrics.csv", index=False
-        )
-    return run
-
-
-def evaluated(folder: Path) -> tuple[dict, Study]:
-    results, skipped = collect([folder])
-    results = trials.best(results)
-    require_pairs(results)
-    models, left_out = group(results)
-    study = summary.study_of(models, skipped + left_out, "youden", None, folder / "report", 100)
-    return summary.summarise(study), study
-
-
-def reported(folder: Path) -> tuple[dict, str]:
-    numbers, study = evaluated(folder)
-    report.write(numbers, study)
-    return numbers, (folder / "report/report.md").read_text()
-
-
-def test_of_each_model_the_trial_with_the_lowest_validation_loss_is_evaluated(tmp_path):
-    for model in ("cnn", "cnn_lstm"):
-        for number, loss in enumerate((0.6, 0.5, 0.7)):  # the last is best on the test part
-            trial(tmp_path, model, number, loss)
-    numbers, text = reported(tmp_path)
-    assert {name: [run["run"] for run in block["runs"]] for name, block in numbers["models"].items()} == {
-        "cnn": ["../1_cnn"],
-        "cnn_lstm": ["../1_cnn_lstm"],
-    }
-    assert [(one["model"], one["trials"], one["loss"]) for one in numbers["search"]] == [
-        ("cnn", 3, 0.5),
-        ("cnn_lstm", 3, 0.5),
-    ]
-    assert [one["run"] for one in numbers["search"][0]["tried"]] == ["../1_cnn", "../0_cnn", "../2_cnn"]
-    assert "Every model had the same number of trials, 3" in text
-    assert "Unequal search" not in text
-    assert "| CNN | `../2_cnn` | 0.003 | 0.7000 |" in text
-
-
-def test_unequal_numbers_of_trials_are_warned_of_among_the_caveats(tmp_path):
-    for number in range(3):
-        trial(tmp_path, "cnn", number, 0.5)
-    trial(tmp_path, "cnn_lstm", 0, 0.5)
-    trial(tmp_path, "cnn_lstm", 1, None, finished=False)  # failed: does not count
-    numbers, text = reported(tmp_path)
-    [said] = [one for one in caveats.caveats(numbers) if "Unequal search" in one]
-    assert "CNN 3 and CNN-LSTM 1" in said
-    assert "Every model had the same number" not in text
-
-
-def test_a_model_that_was_not_searched_at_all_is_warned_of_even_beside_a_single_trial(tmp_path):
-    trial(tmp_path, "cnn", 0, 0.5)
-    write_run(tmp_path / "plain", "cnn_lstm")
-    [said] = [one for one in caveats.caveats(evaluated(tmp_path)[0]) if "Unequal search" in one]
-    assert "CNN 1 and CNN-LSTM none" in said
-
-
-def test_the_best_trial_and_later_runs_of_its_values_are_seeds_of_one_model(tmp_path):
-    for number, loss in enumerate((0.6, 0.5)):
-        trial(tmp_path, "cnn", number, loss)
-    write_run(tmp_path / "more", "cnn", seed=1, config={"model.learning_rate": 0.002})
-    numbers, _ = evaluated(tmp_path)
-    assert [block["seeds"] for block in numbers["models"].values()] == [[0, 1]]
-
-
-def test_searches_that_differ_in_more_than_what_was_searched_are_told_apart(tmp_path):
-    for resize in ("pad", "crop"):
-        for place in (0, 1):
-            run = trial(tmp_path / resize, "cnn", place, 0.5 + place)
-            config = OmegaConf.load(run / "config.yaml")
-            config.data.resize = resize
-            OmegaConf.save(config, run / "config.yaml")
-    results = trials.best(collect([tmp_path])[0])
-    assert sorted((one.run.config.data.resize, len(one.trials)) for one in results) == [("crop", 2), ("pad", 2)]
-
-
-def test_which_is_best_is_not_guessed_where_no_validation_loss_is_recorded(tmp_path):
-    trial(tmp_path, "cnn", 0, None)
-    trial(tmp_path, "cnn", 1, None)
-    with pytest.raises(EvaluationError, match=r"metrics\.csv: no validation loss"):
-        trials.best(collect([tmp_path])[0])
-    trial(tmp_path, "cnn", 2, 0.9)
-    [best] = trials.best(collect([tmp_path])[0])
-    assert best.run.folder.name == "2_cnn"
 
 
 @pytest.mark.slow
