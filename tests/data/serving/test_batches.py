@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -18,19 +17,7 @@ from lungdet.data.augment import Augmentation
 from lungdet.data.serving.batches import Batches, SharedBuffers, Slot
 from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.errors import InputError
-
-
-def manifest(images: int) -> pd.DataFrame:
-    rows = np.arange(images)
-    return pd.DataFrame(
-        {
-            "image_id": [f"d/{row:08d}" for row in rows],
-            "patient_id": [f"d/{row // 2}" for row in rows],
-            "visit": rows % 2,
-            "age": 50.0,
-            "abnormal": rows % 2,
-        }
-    )
+from tests.data.serving.patients import manifest
 
 
 @pytest.fixture
@@ -98,9 +85,9 @@ def test_places_come_back_and_an_epoch_may_be_broken_off(radiographs: Radiograph
     del batch
     gc.collect()
     assert not batches._buffers._lent
-    asked = [place for some in batches._buffers for place, _ in some]
-    assert sorted(asked[:12]) == list(range(12))  # every place once
-    assert asked[12:] == [None] * 4
+    places = [place for requests in batches._buffers for place, _ in requests]
+    assert sorted(places[:12]) == list(range(12))  # every place once
+    assert places[12:] == [None] * 4
 
 
 @pytest.mark.parametrize("pythons", ["fork", "forkserver"])
@@ -186,6 +173,6 @@ def test_a_dataset_takes_few_bytes_an_image_and_no_python_object(tmp_path: Path)
     images = 20_000
     data = Radiographs(tmp_path / "images.npy", manifest(images), ["abnormal"], augmentation=Augmentation(shift=0.1))
     assert len(pickle.dumps(data)) < 100 * images
-    arrays = {name: held for part in (data, data.series) for name, held in vars(part).items() if hasattr(held, "dtype")}
+    arrays = [value for part in (data, data.series) for value in vars(part).values() if hasattr(value, "dtype")]
     assert len(arrays) >= 7
-    assert all(isinstance(held, np.ndarray) and held.dtype != object for held in arrays.values())
+    assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays)

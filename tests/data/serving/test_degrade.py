@@ -111,9 +111,9 @@ def test_a_loader_serves_degraded_images_whatever_its_workers(images: np.ndarray
 
 
 def test_the_standard_is_every_kind_and_nothing_is_nothing() -> None:
-    wanted = degradations(STANDARD)
-    assert {one.kind for one in wanted} == {"noise", "blur", "exposure", "compression"}
-    assert len(wanted) == sum(len(levels) for levels in STANDARD.values())
+    standard = degradations(STANDARD)
+    assert {degradation.kind for degradation in standard} == {"noise", "blur", "exposure", "compression"}
+    assert len(standard) == sum(len(levels) for levels in STANDARD.values())
     assert degradations({}) == degradations({"noise": []}) == []
     assert degradations({"noise": [5, 5.0]}) == degradations({"noise": 5}) == [("noise", 5.0)]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import lightning
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -22,6 +21,7 @@ from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.errors import InputError
 from tests.albumented import augmented, pipeline
+from tests.data.serving.patients import manifest
 
 CPU = torch.device("cpu")
 PAPER = {"rotation": 10, "flip": 0.5, "zoom": 0.1, "shift": 0.05}
@@ -30,15 +30,7 @@ GREYS = {"brightness": 0.2, "contrast": 0.2, "gamma": 0.2, "erasing": 0.5}
 FAR = {"rotation": 180, "flip": 0.5, "zoom": 0.9, "shift": 1.0}  # several images beyond the edge
 BORDERS = {"reflect": "reflect", "replicate": "edge", "constant": "constant"}  # and numpy's names of them
 KINDS = [PAPER, STRONG, {"flip": 0.5}, {"rotation": 30}, {"zoom": 0.3}, {"shift": 0.2}, {"flip": 1.0, "shift": 0.1}]
-MANIFEST = pd.DataFrame(
-    {
-        "image_id": [f"d/{i}" for i in range(24)],
-        "patient_id": [f"d/{i // 3}" for i in range(24)],
-        "visit": np.arange(24) % 3,
-        "age": 50.0,
-        "abnormal": np.arange(24) % 2,
-    }
-)
+MANIFEST = manifest(24, visits=3)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def seen(
+def epoch_of(
     images: Path,
     place: str,
     *,
@@ -82,7 +74,7 @@ def by_row(batches: list) -> dict[int, torch.Tensor]:
 
 def interior(changed: np.ndarray) -> np.ndarray:
     """Pixels that are neither beyond the image's edge nor near it, which holds no grey below 20."""
-    return np.stack([cv2.erode((one > 5).astype(np.uint8), np.ones((7, 7))) > 0 for one in changed])
+    return np.stack([cv2.erode((image > 5).astype(np.uint8), np.ones((7, 7))) > 0 for image in changed])
 
 
 @pytest.mark.parametrize("kinds", KINDS, ids=str)
@@ -101,10 +93,10 @@ def test_matrices_are_the_ones_that_albumentations_draws(kinds: dict[str, float]
         return np.linalg.inv((mirror if flipped else np.eye(3)) @ affine)[:2]
 
     expected = np.stack([spy(name) for name in names])
-    found = augmentation.matrices(names, 96, 112)
-    assert found.shape == (120, 2, 3)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    matrices = augmentation.matrices(names, 96, 112)
+    assert matrices.shape == (120, 2, 3)
+    assert matrices.dtype == np.float32
+    np.testing.assert_allclose(matrices, expected, rtol=0, atol=2e-5)
     if kinds.get("flip") == 0.5:
         assert 30 < sum(applied) < 90
 
@@ -116,14 +108,14 @@ def test_images_are_albumentations_up_to_interpolation(images: Path, kinds: dict
     names = [f"0/0/d/{i}/0" for i in range(24)]
     expected = np.stack(list(augmentation(pixels, names, *pixels.shape[1:])))
     matrices = torch.from_numpy(augmentation.matrices(names, *pixels.shape[1:]))
-    found = warp(torch.from_numpy(pixels)[:, None].float(), matrices, border)[:, 0].round().numpy()
-    difference = np.abs(found - expected)
+    warped = warp(torch.from_numpy(pixels)[:, None].float(), matrices, border)[:, 0].round().numpy()
+    difference = np.abs(warped - expected)
     if border == "constant":  # where an image ends in black, a hair of a pixel is worth many greys
         difference = difference[interior(expected)]
         assert difference.size > pixels.size / (100 if kinds == FAR else 3)
     assert difference.mean() < 0.5
     assert np.quantile(difference, 0.999) < 3
-    assert np.abs(found - expected).mean() < 0.6  # edges included
+    assert np.abs(warped - expected).mean() < 0.6  # edges included
 
 
 @pytest.mark.parametrize(("border", "padding"), BORDERS.items())
@@ -131,9 +123,9 @@ def test_a_shift_by_whole_pixels_moves_them_and_brings_in_the_border(images: Pat
     pixels = np.load(images)[:3]
     padded = np.pad(pixels, [(0, 0), (400, 400), (400, 400)], padding)
     moved = torch.tensor([[[1.0, 0, 5], [0, 1, -3]], [[1, 0, -290], [0, 1, 250]], [[-1, 0, 111], [0, 1, 0]]])
-    found = warp(torch.from_numpy(pixels)[:, None].float(), moved, border)[:, 0].numpy()
+    warped = warp(torch.from_numpy(pixels)[:, None].float(), moved, border)[:, 0].numpy()
     expected = [padded[0, 397:493, 405:517], padded[1, 650:746, 110:222], pixels[2, :, ::-1]]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
+    np.testing.assert_allclose(warped, expected, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +134,7 @@ def test_a_shift_by_whole_pixels_moves_them_and_brings_in_the_border(images: Pat
     ids=str,
 )
 def test_batches_are_the_workers_with_series_too(images: Path, kinds: dict) -> None:
-    device, workers = (seen(images, place, visits=3, kinds=kinds) for place in ("device", "workers"))
+    device, workers = (epoch_of(images, place, visits=3, kinds=kinds) for place in ("device", "workers"))
     for ours, theirs in zip(device, workers, strict=True):
         assert ours.keys() == theirs.keys()
         for name in theirs.keys() - {"image"}:
@@ -156,19 +148,19 @@ def test_batches_are_the_workers_with_series_too(images: Path, kinds: dict) -> N
 def test_without_augmentation_images_are_the_stores_to_the_last_bit(images: Path, augmentation) -> None:
     order = InOrder(np.arange(24), 5, shuffle=False)
     data = Warps(images, MANIFEST, ["abnormal"], 1, augmentation)
-    found = torch.cat([batch["image"] for batch in Batches(data, order, images=load(images, CPU))])
-    assert torch.equal(found, torch.from_numpy(np.load(images))[:, None].float() / 255)
+    served = torch.cat([batch["image"] for batch in Batches(data, order, images=load(images, CPU))])
+    assert torch.equal(served, torch.from_numpy(np.load(images))[:, None].float() / 255)
 
 
 def test_neither_workers_nor_ranks_change_an_image(images: Path) -> None:
-    one = by_row(seen(images, "device", epoch=2))
+    alone = by_row(epoch_of(images, "device", epoch=2))
     for other in (
-        by_row(seen(images, "device", epoch=2, workers=2)),
-        by_row(seen(images, "device", epoch=2, world_size=2)),
+        by_row(epoch_of(images, "device", epoch=2, workers=2)),
+        by_row(epoch_of(images, "device", epoch=2, world_size=2)),
     ):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[row], other[row]) for row in one)
-    assert not any(torch.equal(image, one[row]) for row, image in by_row(seen(images, "device", epoch=3)).items())
+        assert alone.keys() == other.keys()
+        assert all(torch.equal(alone[row], other[row]) for row in alone)
+    assert not any(torch.equal(image, alone[row]) for row, image in by_row(epoch_of(images, "device", epoch=3)).items())
 
 
 def test_the_store_is_loaded_in_pieces_whole(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +218,7 @@ def phantom(folder: Path, **keys) -> RadiographDataModule:
     return PhantomDataModule(folder / "phantom", **knobs, image_size=32, store=folder / "store", batch_size=8, **keys)
 
 
-def trainer(root: Path) -> lightning.Trainer:
+def cpu_trainer(root: Path) -> lightning.Trainer:
     quiet = {"default_root_dir": root, "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return lightning.Trainer(
         accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, enable_checkpointing=False, **quiet
@@ -238,14 +230,14 @@ def test_lightning_fits_and_evaluates_with_it(tmp_path: Path, caplog: pytest.Log
     met = {}
     for place in ("workers", "device"):
         data = phantom(tmp_path, loader=place, num_workers=1, augmentation=Augmentation(**PAPER))
-        model, one = Tiny(), trainer(tmp_path)
-        one.fit(model, data)
-        assert (one.train_dataloader._images is not None) == (place == "device")
+        model, trainer = Tiny(), cpu_trainer(tmp_path)
+        trainer.fit(model, data)
+        assert (trainer.train_dataloader._images is not None) == (place == "device")
         first, *others = model.met.pop("children")
         assert all(first <= later for later in others)  # the training loader's worker is kept
-        one.validate(model, datamodule=data, verbose=False)
-        one.test(model, datamodule=data, verbose=False)
-        one.predict(model, data.loader(data.train_sample(), training=False), return_predictions=False)
+        trainer.validate(model, datamodule=data, verbose=False)
+        trainer.test(model, datamodule=data, verbose=False)
+        trainer.predict(model, data.loader(data.train_sample(), training=False), return_predictions=False)
         model.met.pop("children")
         met[place] = model.met
         assert caplog.text.count(f"data.loader={place}") == 1
@@ -266,7 +258,7 @@ def test_degraded_images_are_made_by_workers_and_a_cpu_trainer_by_default_too(tm
     data = phantom(tmp_path, num_workers=0)
     data.setup()
     assert data.loader(rows, training=False)._images is None
-    data.trainer = trainer(tmp_path)
+    data.trainer = cpu_trainer(tmp_path)
     assert data.loader(rows, training=False)._images is None
 
 

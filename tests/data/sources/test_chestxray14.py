@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ from lungdet.data.store.images import RESIZES, Settings, square
 from lungdet.data.store.store import StoreError
 from lungdet.errors import DatasetError
 from lungdet.findings import UnknownFindingError
+from tests.data.sources.files import image
 
 HEADER_2017 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -40,12 +40,6 @@ ROWS_2020 = [
     "00000001_000.png,Cardiomegaly,1,1,58,M,PA,2682,2749,0.143,0.143",
     "00000003_000.png,Hernia,0,3,33,F,PA,2582,2991,0.143,0.143",
 ]
-
-
-def image(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((8, 8), 90, np.uint8))
-    return path
 
 
 def dataset(
@@ -95,9 +89,7 @@ def test_ages_are_read_in_years_months_and_days_and_impossible_ones_are_unknown(
     assert ages["00000002_000"] == pytest.approx(1.5)
     assert ages["00000003_000"] == pytest.approx(1 / 365.25)
     assert np.isnan(ages["00000001_001"])
-    assert [
-        r.message for r in caplog.records if "ages" in r.message and ": 414Y" in r.message and "1 ages" in r.message
-    ]
+    assert any("1 ages" in line and ": 414Y" in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +165,7 @@ def test_only_images_that_are_there_are_read_and_one_line_says_how_many(tmp_path
         assert len(data.read()) == 3
         with pytest.raises(StoreError):  # its images are all black
             data.prepare_data()
-    assert "chestxray14: 3 of 112,120 images are at hand" in [r.message for r in caplog.records]
+    assert "chestxray14: 3 of 112,120 images are at hand" in caplog.messages
 
 
 def test_both_layouts_are_read_at_once(tmp_path):
@@ -201,7 +193,7 @@ def test_image_files_that_the_table_does_not_name_are_counted_and_listed(tmp_pat
     (root / "images" / "notes.txt").write_text("not an image")
     with caplog.at_level(logging.INFO):
         assert len(read(root)) == 1
-    line = next(r.message for r in caplog.records if "left out" in r.message)
+    line = next(line for line in caplog.messages if "left out" in line)
     assert "2 image files are not in Data_Entry_2017_v2020.csv" in line
     assert "images/zebra.png" in line
     assert "notes.txt" not in line

@@ -2,24 +2,17 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from lungdet.data.sources.combined import SOURCES, CombinedDataModule
 from lungdet.errors import DatasetError
+from tests.data.sources.files import image
 
 FOLDERS = {"chestxray14": "ChestX-ray14", "montgomery": "Montgomery", "shenzhen": "Shenzhen"}
 TABLE = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position
 00000001_000.png,Mass,0,1,58,M,PA
 00000002_000.png,No Finding,0,2,81,M,AP
 """
-
-
-def image(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((8, 8), 90, np.uint8))
-    return path
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from lungdet.data.sources.folder import FolderDataModule, read
 from lungdet.errors import DatasetError
-from tests.data.sources.test_table import image
+from tests.data.sources.files import image
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,15 +12,10 @@ from lungdet.data.sources.nlm import parse_reading, same_patient
 from lungdet.data.sources.shenzhen import ShenzhenDataModule
 from lungdet.errors import DatasetError
 from lungdet.findings import CHESTXRAY14_FINDINGS
+from tests.data.sources.files import image
 
 MONTGOMERY_TEXT = "Patient's Sex: F \nPatient's Age: 027Y\nnormal\n"
 SHENZHEN_TEXT = "male 45yrs\r\nnormal"
-
-
-def image(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((8, 8), 90, np.uint8))
-    return path
 
 
 def dataset(root: Path, *names: str, text: str | None = MONTGOMERY_TEXT) -> Path:
@@ -36,10 +29,6 @@ def dataset(root: Path, *names: str, text: str | None = MONTGOMERY_TEXT) -> Path
 def reading(root: Path, stem: str, text: str) -> None:
     (root / "ClinicalReadings").mkdir(parents=True, exist_ok=True)
     (root / "ClinicalReadings" / f"{stem}.txt").write_bytes(text.encode())
-
-
-def messages(caplog) -> list[str]:
-    return [record.message for record in caplog.records]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +120,8 @@ def test_missing_and_unclear_readings_are_unknown_and_told(tmp_path, caplog):
     assert table["age"].isna().all()
     assert table["sex"].tolist()[0] == "M"
     assert table["sex"].isna().tolist() == [False, True, True]
-    assert any("1 of 3 images have no reading" in line for line in messages(caplog))
-    assert any(
-        "2 readings do not state" in line and "CHNCXR_0001_0, CHNCXR_0002_0" in line for line in messages(caplog)
-    )
+    assert any("1 of 3 images have no reading" in line for line in caplog.messages)
+    assert any("2 readings do not state" in line and "CHNCXR_0001_0, CHNCXR_0002_0" in line for line in caplog.messages)
 
 
 def test_files_of_other_names_are_listed_and_left_out_and_masks_are_not_read(tmp_path, caplog):
@@ -144,7 +131,7 @@ def test_files_of_other_names_are_listed_and_left_out_and_masks_are_not_read(tmp
     with caplog.at_level(logging.INFO):
         table = montgomery.read(root)
     assert table["path"].tolist() == ["CXR_png/MCUCXR_0001_0.png", "CXR_png/MCUCXR_0104_1.jpeg"]
-    line = next(line for line in messages(caplog) if "left out" in line)
+    line = next(line for line in caplog.messages if "left out" in line)
     assert "3 files" in line
     assert "Thumbs.db" in line
     assert "mask_0001.png" in line
@@ -208,15 +195,15 @@ def test_the_findings_of_montgomery_tell_of_the_known_repeated_patients_and_no_o
     assert len(table) == montgomery.IMAGES
     assert table["file"].str.endswith("_0.png").sum() == montgomery.NORMAL
     assert table["file"].str.endswith("_1.png").sum() == montgomery.TUBERCULOSIS
-    told = {
-        file[7:11]: same_patient(finding, "MCUCXR")
+    statements = {
+        file[7:11]: set(same_patient(finding, "MCUCXR"))
         for file, finding in zip(table["file"], table["finding"], strict=True)
     }
-    told = {number: set(others) for number, others in told.items() if others}
-    assert told == {"0117": {"0113"}, "0166": {"0162"}, "0170": {"0166", "0162"}}
+    statements = {number: others for number, others in statements.items() if others}
+    assert statements == {"0117": {"0113"}, "0166": {"0162"}, "0170": {"0166", "0162"}}
     repeated = [set(group) for group in montgomery.COLLECTION.repeated]
-    assert all(any({number, *others} <= group for group in repeated) for number, others in told.items())
-    assert sum(map(len, repeated)) - len(repeated) == montgomery.IMAGES - montgomery.PATIENTS == len(told)
+    assert all(any({number, *others} <= group for group in repeated) for number, others in statements.items())
+    assert sum(map(len, repeated)) - len(repeated) == montgomery.IMAGES - montgomery.PATIENTS == len(statements)
     age = table.set_index(table["file"].str[7:11])["age"]
     assert all(age[list(group)].is_monotonic_increasing for group in montgomery.COLLECTION.repeated)
 

@@ -177,11 +177,8 @@ def trivial(pixels: np.ndarray, truth: pd.DataFrame, splits: int = 8) -> tuple[f
     return float(np.mean(bright)), float(np.mean(pixel))
 
 
-DIFFICULTIES = (0.0, 0.2)
+DIFFICULTIES = DEMO, USUAL = (0.0, 0.2)
 """The demo's (conf/experiment/demo.yaml) and the usual one."""
-
-
-DEMO, USUAL = DIFFICULTIES
 
 
 @pytest.mark.parametrize(
@@ -269,10 +266,10 @@ def test_the_artefact_shows():
 
 
 def test_without_a_signal_labels_are_given_and_nothing_is_drawn():
-    none, some = (list(cohort(knobs(signal=signal))) for signal in ("none", "findings"))
+    none, findings = (list(cohort(knobs(signal=signal))) for signal in ("none", "findings"))
     assert not any(visit.severity for case in none for visit in case.visits)
-    assert [v.label for c in none for v in c.visits] == [v.label for c in some for v in c.visits]
-    healthy = next(c for c in some if not c.visits[0].severity)
+    assert [v.label for c in none for v in c.visits] == [v.label for c in findings for v in c.visits]
+    healthy = next(c for c in findings if not c.visits[0].severity)
     twin = next(c for c in none if (c.source, c.number) == (healthy.source, healthy.number))
     settings = knobs(signal="none")
     assert np.array_equal(draw(healthy, healthy.visits[0], knobs())[0], draw(twin, twin.visits[0], settings)[0])

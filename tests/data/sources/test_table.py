@@ -4,19 +4,12 @@ import logging
 import unicodedata
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.sources.table import TableDataModule, read
 from lungdet.errors import DatasetError, InputError
-
-
-def image(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((8, 8), 90, np.uint8))
-    return path
+from tests.data.sources.files import image
 
 
 @pytest.fixture
@@ -32,10 +25,6 @@ def csv(folder: Path, *lines: str, encoding: str = "utf-8", end: str = "\n") -> 
     return path
 
 
-def messages(caplog) -> list[str]:
-    return [record.message for record in caplog.records]
-
-
 def test_two_columns_are_enough_and_what_is_not_said_is_unknown(folder, caplog):
     path = csv(folder, "path,abnormal", "a.png,1", "b.jpg,0", "sub/c.png,")
     with caplog.at_level(logging.INFO):
@@ -48,7 +37,7 @@ def test_two_columns_are_enough_and_what_is_not_said_is_unknown(folder, caplog):
         column for column in COLUMNS if column not in ("image_id", "dataset", "path", "patient_id", "visit", "abnormal")
     ]
     assert table[unknown].isna().all(axis=None)
-    assert any("no column patient_id" in line and "can't be seen" in line for line in messages(caplog))
+    assert any("no column patient_id" in line and "can't be seen" in line for line in caplog.messages)
 
 
 def test_every_column_is_read(folder, caplog):
@@ -70,7 +59,7 @@ def test_every_column_is_read(folder, caplog):
     assert table["effusion"].fillna(-1).tolist() == [1, 0, -1]
     assert table["tuberculosis"].fillna(-1).tolist() == [-1, 0, 1]
     assert table["path"].tolist() == ["a.png", "b.jpg", "sub/c.png"]
-    assert not messages(caplog)
+    assert not caplog.messages
 
 
 def test_visits_without_a_column_are_the_order_of_the_rows(folder):
@@ -94,14 +83,14 @@ def test_images_that_are_not_there_are_counted_and_listed(folder, caplog):
         table = read(path, folder)
     assert table["image_id"].tolist() == ["table/a"]
     assert table["visit"].tolist() == [1]
-    assert messages(caplog) == ["table: 2 of 3 images are not there and are left out: gone.png, lost.png"]
+    assert caplog.messages == ["table: 2 of 3 images are not there and are left out: gone.png, lost.png"]
 
 
 def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, caplog):
     path = csv(folder, "path,abnormal,patient_id,Efusion,comment", "a.png,1,x,1,")
     with caplog.at_level(logging.INFO):
         assert read(path, folder)["effusion"].isna().all()
-    assert messages(caplog) == [
+    assert caplog.messages == [
         f"table: {path} has columns that are not known and are ignored: Efusion (is effusion meant?), comment"
     ]
 
@@ -295,7 +284,7 @@ def test_columns_of_other_names_labels_in_words_and_absolute_paths_are_read_as_t
     assert data.root == folder
     assert table["path"].tolist() == ["a.png", "sub/c.png", "b.jpg"]
     assert table["abnormal"].tolist() == [1, 0, 1]
-    assert "table: 1 'none' are normal" in messages(caplog)
+    assert "table: 1 'none' are normal" in caplog.messages
     with pytest.raises(DatasetError, match=r"data.columns.path=flie: .* no such column; did you mean file\?"):
         read(path, folder, {"path": "flie"})
 
@@ -303,7 +292,7 @@ def test_columns_of_other_names_labels_in_words_and_absolute_paths_are_read_as_t
 def test_the_tables_own_split_is_taken_where_it_is_asked_for(folder, caplog):
     path = csv(folder, "path,abnormal,split", "a.png,1,train", "b.jpg,0,val", "sub/c.png,0,test")
     read(path, folder)
-    assert any("split (data.split=file takes it)" in line for line in messages(caplog))
+    assert any("split (data.split=file takes it)" in line for line in caplog.messages)
     data = TableDataModule(table=path, split="file", store=folder / "store")
     split = data.plan.draw(data.read(), data.official, data.own_split)
     assert [split.images(part).tolist() for part in ("train", "val", "test")] == [["table/a"], ["table/b"], ["table/c"]]
