@@ -1,9 +1,9 @@
 """What the numbers allow one to say: the answer in a sentence or two."""
 
 from lungdet.evaluation.sections import SECTIONS, by_part, choice
-from lungdet.evaluation.sections.contract import thresholds_of, without_peers
+from lungdet.evaluation.sections.contract import judged_by, thresholds_of, without_peers
 from lungdet.page import sentences
-from lungdet.page.wording import figure, interval, join, label, number, percent
+from lungdet.page.wording import figure, in_a_sentence, interval, join, label, number, percent
 
 CALLED = ("recall", "specificity")
 """What a rule for thresholds weighs against each other."""
@@ -18,7 +18,7 @@ def answer(summary: dict) -> str:
     verdicts = [verdict for section in SECTIONS for verdict in section.verdicts(summary)]
     summary = choice.without_controls(summary)
     test, models = summary["data"]["test"], summary["models"]
-    measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+    measure = judged_by(summary)[0]
     reached = {name: block["test"][measure] for name, block in models.items()}
     external = summary["data"]["external"]
     images = f"{'synthetic ' if summary['data']['synthetic'] else ''}{'image' if external else 'test image'}"
@@ -27,8 +27,7 @@ def answer(summary: dict) -> str:
     scope = f"On {number(test['images'], images)}{patients}{data} ({seeds(without_peers(summary))})"
     if None in reached.values():
         reasons = {r for block in models.values() for r in block["undefined"].get("test", {}).values()}
-        noun = "accuracy" if measure == "accuracy" else "AUROC"
-        return f"{scope} no {noun} is defined: {'; '.join(sorted(reasons))}."
+        return f"{scope} no {in_a_sentence(measure)} is defined: {'; '.join(sorted(reasons))}."
     sentence = f"{scope} {_compared(summary, measure, reached)}"
     sentence += f" {_against_trivial(summary, reached)}" if measure == "accuracy" else " Chance has 0.500."
     sentence += _as_asked(summary)

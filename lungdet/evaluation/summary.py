@@ -5,11 +5,9 @@ A model's number is the mean over its seeds, beside the sample standard deviatio
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 from omegaconf import OmegaConf
 
 from lungdet.data.serving.views import ITSELF
@@ -20,10 +18,9 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result, Skipped
 from lungdet.evaluation.sections import SECTIONS
-from lungdet.evaluation.sections.contract import Study
+from lungdet.evaluation.sections.contract import Study, cuts_of
 from lungdet.evaluation.statistics import thresholds
-from lungdet.evaluation.statistics.cases import Undefined
-from lungdet.evaluation.statistics.measure import Cuts, scored
+from lungdet.evaluation.statistics.measure import scored
 from lungdet.evaluation.statistics.thresholds import Threshold
 from lungdet.findings import TASKS
 
@@ -76,7 +73,10 @@ def study_of(
     others = {model: replicates for model, replicates in models.items() if model not in trained}
     chosen = _thresholds(results, rule, at, asked)
     chosen |= {peer.path: thresholds.unvalidated(labels, rule, at) for [peer] in others.values()}
-    cuts = {model: [_cuts(replicate, chosen) for replicate in replicates] for model, replicates in models.items()}
+    cuts = {
+        model: [cuts_of(replicate, [chosen[place] for place in replicate.places]) for replicate in replicates]
+        for model, replicates in models.items()
+    }
     scores = {
         model: scored([replicate.test for replicate in replicates], labels, cuts[model], draws)
         for model, replicates in models.items()
@@ -144,20 +144,3 @@ def _thresholds(
     # A run's own thresholds are for who predicts an image as it is.
     log.info("thresholds: rule %s on validation predictions of the same views", named)
     return {r.run.folder: thresholds.chosen_on(r.val, labels, rule, at) for r in results}
-
-
-def _cuts(replicate: Tested, chosen: Mapping[Path, Mapping[str, Threshold]]) -> Cuts:
-    """Each label's threshold on the pooled test images: each image's is that of the run that predicted it."""
-    if len(replicate.places) == 1:
-        return {label: chosen[replicate.places[0]][label].logit for label in replicate.labels}
-    cuts: dict[str, float | pd.Series] = {}
-    for label in replicate.labels:
-        values = {part: chosen[result.run.folder][label].logit for part, result in replicate.parts.items()}
-        missing = [part for part, value in values.items() if math.isnan(value)]
-        if missing:
-            cuts[label] = Undefined(f"{missing[0]}: {getattr(values[missing[0]], 'reason', 'it is NaN')}")
-            continue
-        images = {part: result.test["image_id"] for part, result in replicate.parts.items()}
-        of_image = pd.concat([pd.Series(value, images[part]) for part, value in values.items()])
-        cuts[label] = replicate.test["image_id"].map(of_image)
-    return cuts

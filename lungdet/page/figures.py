@@ -14,7 +14,6 @@ from lungdet.page.drawing import FAINT, INK, STYLE, WIDTH, axes, colour_of, lege
 Mark = tuple[float, float, float]
 """A value, and how far its interval reaches below and above it."""
 
-
 LONG = 26
 """Letters of a row's name that leave a figure no width for what it shows."""
 
@@ -181,7 +180,7 @@ def panels(panels: Sequence[Panel], height: float, name: str, share: Mapping[str
 
 def heat_maps(
     maps: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[Sequence[str]]], framed: Mapping[str, np.ndarray],
-    rows: Sequence[str], columns: Sequence[str], name: str,
+    rows: Sequence[str], columns: Sequence[str],
 ) -> str:  # fmt: skip
     """AUROC by source trained on and tested on, (rows, columns) a title; NaN where there is none.
 
@@ -191,7 +190,6 @@ def heat_maps(
         framed: which fields have a frame.
         rows: names of the sources trained on.
         columns: names of those tested on.
-        name: of the figure.
     """
     with plt.rc_context(STYLE | {"axes.grid": False}):
         height = len(maps) * (0.42 * len(rows) + 1.0)
@@ -206,7 +204,7 @@ def heat_maps(
             plot.set_xticks(np.arange(len(columns)) + 0.5, columns)
             plot.set_yticks(np.arange(len(rows)) + 0.5, rows)
             plot.set(title=title, ylim=(len(rows), 0), xlabel="tested on", ylabel="trained on")
-        return svg(figure, name)
+        return svg(figure, "generalisation")
 
 
 def reliability(
@@ -247,24 +245,20 @@ def referral(models: Mapping[str, Sequence[dict]], shares: Sequence[int]) -> str
         return svg(figure, "referral")
 
 
-def losses(models: Mapping[str, Sequence[pd.DataFrame]], lines: Mapping[str, str]) -> str:
-    """Loss by epoch, a line a run and loss; a dot where validation's is lowest.
+def losses(models: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+    """Loss by epoch, dashed in training and solid in validation, with a dot where validation's is lowest.
 
     Args:
         models: by entry of the legend each run's table of epochs.
-        lines: the losses, columns of such a table, and how each is drawn.
     """
     with plt.rc_context(STYLE):
         figure, plot = axes(2.9, len(models))
         for number, (entry, tables) in enumerate(models.items()):
-            colour, name = colour_of(number), entry
-            for table in tables:
+            colour = colour_of(number)
+            for run, table in enumerate(tables):
                 epochs, val = table["epoch"] + 1, table["val/loss"]
-                for loss, line in lines.items():
-                    plot.plot(
-                        epochs, table[loss], line, color=colour, linewidth=1.2, label=name if line == "-" else None
-                    )
-                name = None
+                plot.plot(epochs, table["train/loss"], "--", color=colour, linewidth=1.2)
+                plot.plot(epochs, val, "-", color=colour, linewidth=1.2, label=None if run else entry)
                 if val.notna().any():
                     plot.plot(epochs[val.idxmin()], val.min(), "o", color=colour, markersize=5)
         plot.set(xlabel="epoch", ylabel="loss")

@@ -157,7 +157,13 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
         asked.update(folder=run.folder, data=OmegaConf.to_container(data, resolve=True))
         table = predictions({"montgomery": images}, seed=seed)
         sources = {"montgomery": sheet("montgomery")}
-        table.attrs["scored"] = {"excluded": 0, "copies": 0, "unsearched": [], "sources": sources}
+        table.attrs["scored"] = {
+            "excluded": 0,
+            "copies": 0,
+            "unsearched": [],
+            "sources": sources,
+            "store": "/somewhere",
+        }
         return table
 
     monkeypatch.setattr(predicting, "score", score)

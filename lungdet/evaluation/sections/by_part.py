@@ -1,5 +1,6 @@
 """By part: a model tested on several folds or held-out sources; each part's results, their mean and spread."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -43,10 +44,8 @@ def of_model(replicates: Sequence[Tested], images: Mapping[str, pd.Series], cuts
         parts[name] = scored(tables, labels, cuts, draws).block
     pooled = {}
     for key in ("test", "at_validation_threshold"):
-        values = [block[key] for block in parts.values()]
-        missing = float("nan")
-        plain = [{name: missing if v is None else v for name, v in block.items()} for block in values]
-        pooled[key], pooled[f"{key}_sd"], _ = over(plain)
+        values = [{name: math.nan if v is None else v for name, v in block[key].items()} for block in parts.values()]
+        pooled[key], pooled[f"{key}_sd"], _ = over(values)
     return {"parts": parts, "over_parts": pooled}
 
 

@@ -12,8 +12,8 @@ from lungdet.page.wording import unit
 STUDY_FRACTIONS = [0.7, 0.15, 0.15]
 OFFICIAL_TEST = 25_596
 """Images on ChestX-ray14's published test list."""
-TRAINED_ON = ("train_on", "train_fraction", "train_prevalence")
-"""The settings of a model that say what it was trained on."""
+TRAINED_ON = {"train_fraction": 1.0, "train_prevalence": None, "train_on": None}
+"""The settings of a model that say which part of the training images it was trained on, and how they usually are."""
 
 
 def sentence(summary: dict) -> str:

@@ -5,17 +5,21 @@ caveats, report and checklist walk that list. A section of which nothing was mea
 says what is lacking in its `unmeasured`, and the report's last section lists that with the commands that measure it.
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from lungdet.evaluation.explanations.explainer import Explainer
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result, Skipped
+from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Cuts, Scores
 from lungdet.evaluation.statistics.thresholds import Threshold
@@ -222,6 +226,33 @@ def narrowed(summary: dict, models: Collection[Model]) -> dict:
         if key in summary
     }
     return summary | {"models": {m: block for m, block in summary["models"].items() if m in models}} | compared
+
+
+def cuts_of(replicate: Tested, chosen: Sequence[Mapping[str, Threshold]]) -> Cuts:
+    """Each label's threshold on all test images of a replicate, where each of its parts has one for its own images.
+
+    Args:
+        replicate: with one part or several.
+        chosen: of each part by label.
+    """
+    if len(chosen) == 1:
+        return {name: chosen[0][name].logit for name in replicate.labels}
+    cuts: dict[str, float | pd.Series] = {}
+    for name in replicate.labels:
+        by_part = {part: of_part[name].logit for part, of_part in zip(replicate.parts, chosen, strict=True)}
+        missing = [f"{part}: {logit.reason}" for part, logit in by_part.items() if math.isnan(logit)]
+        if missing:
+            cuts[name] = Undefined(missing[0])
+            continue
+        images = [table["image_id"] for table in replicate.tables]
+        of_image = pd.concat([pd.Series(*pair) for pair in zip(by_part.values(), images, strict=True)])
+        cuts[name] = replicate.test["image_id"].map(of_image)
+    return cuts
+
+
+def judged_by(summary: dict) -> tuple[str, ...]:
+    """The metrics that models are judged by, the answer's first: accuracy and AUROC, of findings AUROC alone."""
+    return ("accuracy", "auroc") if summary["task"] == "abnormal" else ("auroc",)
 
 
 def thresholds_of(summary: dict) -> dict[str, str]:

@@ -7,17 +7,14 @@ from typing import NamedTuple
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import gap, history
 from lungdet.evaluation.sections.choice import advised
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.comparability import TRAINED_ON
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
 from lungdet.page import figures, sentences
 from lungdet.page.document import Columns, Details, Figure, Items, Table, Text
 from lungdet.page.wording import difference, in_a_sentence, label, metric_name, with_interval
 
 Value = float | tuple[str, ...] | None
 """What a setting is set to; None: as the data has it."""
-
-
-USUAL = {"train_fraction": 1.0, "train_prevalence": None, "train_on": None}
-"""What experiments vary of the training part, and how it usually is."""
 
 
 class Sweep(NamedTuple):
@@ -56,16 +53,16 @@ class Sweep(NamedTuple):
 
 
 def sweep(summary: dict, key: str) -> Sweep:
-    """The models by a setting of `USUAL`: those with the others as usual, or all where that leaves none to compare."""
+    """The models by a setting of `TRAINED_ON`: with the others as usual, or all if that leaves none to compare."""
     models = {model: block["settings"] for model, block in summary["models"].items()}
-    usual_settings = {setting: usual for setting, usual in USUAL.items() if setting != key}
+    usual_settings = {setting: usual for setting, usual in TRAINED_ON.items() if setting != key}
     as_usual = {
         model: settings
         for model, settings in models.items()
         if all(settings.get(setting, usual) == usual for setting, usual in usual_settings.items())
     }
     few = len({_value(settings, key) for settings in as_usual.values()}) < 2
-    swept = Sweep([], {}, (key,) if few else tuple(USUAL))
+    swept = Sweep([], {}, (key,) if few else tuple(TRAINED_ON))
     for model, settings in (models if few else as_usual).items():
         value, line = _value(settings, key), swept.line(model)
         swept.lines.setdefault(model if value in swept.lines.get(line, {}) else line, {})[value] = model
@@ -79,7 +76,7 @@ def tell(summary: dict) -> list:
     swept = sweep(summary, "train_fraction")
     if not swept.varies:
         return []
-    least, measures = swept.values[0], measured_in(summary)
+    least, measures = swept.values[0], judged_by(summary)
     items = quoted_at_each(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
     verdict = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
     columns = [
@@ -119,11 +116,11 @@ def advice(summary: dict) -> list[list[str]]:
     if swept.varies:
         return [
             [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", advice_there, based]
-            for value, advice_there in advised_at_each(summary, swept, measured_in(summary))
+            for value, advice_there in advised_at_each(summary, swept, judged_by(summary))
         ]
     if any(sweep(summary, key).varies for key in ("train_prevalence", "train_on")):
         return []
-    advice_there = advised(summary, summary["comparisons"], measured_in(summary))
+    advice_there = advised(summary, summary["comparisons"], judged_by(summary))
     situation = f"As much training data as here{_images(summary, swept, swept.values[0])}"
     return [[situation, advice_there, "[Differences](#differences)"]]
 
@@ -152,11 +149,6 @@ def advised_at_each(summary: dict, swept: Sweep, metrics: Sequence[str]) -> list
         (value, advised(summary, swept.at(value, summary["comparisons"]), metrics, swept.called))
         for value in swept.values
     ]
-
-
-def measured_in(summary: dict) -> tuple[str, ...]:
-    """The metrics that sections of sweeps compare models by."""
-    return ("accuracy", "auroc") if summary["task"] == "abnormal" else ("auroc",)
 
 
 def measured_by(experiment: str, question: str) -> Unmeasured:

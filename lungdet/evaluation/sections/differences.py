@@ -3,7 +3,7 @@
 import itertools
 
 from lungdet.evaluation.sections import starts
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, without_peers
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by, without_peers
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import SEEDS_NEEDED
 from lungdet.evaluation.statistics.metrics import FURTHER, STUDY
@@ -25,12 +25,7 @@ def tell(summary: dict) -> list:
     comparisons = summary["comparisons"]
     if not comparisons:
         return []
-    measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
-    quoted = [
-        sentences.difference(comparison, metric)
-        for comparison in comparisons
-        for metric in dict.fromkeys((measure, "auroc"))
-    ]
+    quoted = [sentences.difference(comparison, metric) for comparison in comparisons for metric in judged_by(summary)]
     rows, notes, several = [], {}, len(comparisons) > 1
     for comparison in comparisons:
         for metric in (*STUDY, *FURTHER):

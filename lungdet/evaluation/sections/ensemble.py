@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.gathering.models import CONTROLS, Model
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
 from lungdet.evaluation.sections.differences import MOST_QUOTED
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
@@ -66,7 +66,7 @@ def tell(summary: dict) -> list:
             [_capitalised(called[mean]), *[with_interval(block, "test", metric) for metric in STUDY]]
             for mean, block in combination["models"].items()
         ]
-        measure = "accuracy" if summary["task"] == "abnormal" else "auroc"
+        measure = judged_by(summary)[0]
         if not controls:
             reached = with_interval(combination["models"][of_both], "test", measure)
             quoted.append(f"{_capitalised(called[of_both])}: {in_a_sentence(measure)} {reached}.")

@@ -1,12 +1,9 @@
 """Flattery: how much better a model would look if its threshold had been picked on the test part; never a result."""
 
-import math
 from collections.abc import Sequence
 
-import pandas as pd
-
 from lungdet.evaluation.gathering.peers import Tested
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, cuts_of
 from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.page.document import Caution, Details, Table
@@ -44,7 +41,11 @@ def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], rule: str, at: 
     if rule not in SOUGHT:
         return None
     names = (*SOUGHT[rule], "accuracy")
-    picked = ([0.0] * len(replicates), cuts, [_on_test(replicate, rule, at) for replicate in replicates])
+    on_test = [
+        cuts_of(rep, [thresholds.chosen_on(table, rep.labels, rule, at, "test") for table in rep.tables])
+        for rep in replicates
+    ]
+    picked = ([0.0] * len(replicates), cuts, on_test)
     block: dict = {"undefined": {}}
     for key, of_seeds in zip(PICKED, picked, strict=True):
         scores = [
@@ -107,17 +108,3 @@ def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:
         return claim
     size, unit = points(metrics[0], abs(claimed[0] - ours[0]))
     return f"{claim} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
-
-
-def _on_test(replicate: Tested, rule: str, at: float | None) -> Cuts:
-    """Each label's threshold, picked on the labels that are to be judged: each part's for the images of that part."""
-    cuts: dict[str, float | pd.Series] = {}
-    for name in replicate.labels:
-        of_image = []
-        for table in replicate.tables:
-            picked = thresholds.choose(table[f"target_{name}"], table[f"logit_{name}"], rule, at, "test")
-            if math.isnan(picked.logit):
-                cuts.setdefault(name, picked.logit)
-            of_image.append(pd.Series(picked.logit, table["image_id"]))
-        cuts.setdefault(name, replicate.test["image_id"].map(pd.concat(of_image)))
-    return cuts

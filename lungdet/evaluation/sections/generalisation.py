@@ -7,8 +7,8 @@ import numpy as np
 
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
 from lungdet.evaluation.sections.choice import preferred
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
-from lungdet.evaluation.sections.data_need import Sweep, measured_by, measured_in, missing, sweep
+from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
+from lungdet.evaluation.sections.data_need import Sweep, measured_by, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
@@ -135,7 +135,7 @@ def _preferred(summary: dict, comparison: dict, lines: Mapping[str, Mapping]) ->
     models = {line: next(iter(lines[line].values())) for line in (comparison["first"], comparison["second"])}
     named = {model: label(line) for line, model in models.items()}
     whole = comparison | {"first": models[comparison["first"]], "second": models[comparison["second"]]}
-    return preferred(summary, whole, measured_in(summary), named.__getitem__)
+    return preferred(summary, whole, judged_by(summary), named.__getitem__)
 
 
 def sentence(comparison: dict, key: str, metric: str) -> str:
@@ -252,7 +252,7 @@ def _picture(summary: dict, swept: Sweep, tested: Sequence[str]) -> Figure:
             for row in swept.values
             if row in models
         }
-    element = figures.heat_maps(maps, texts, framed, list(map(_sources, swept.values)), tested, "generalisation")
+    element = figures.heat_maps(maps, texts, framed, list(map(_sources, swept.values)), tested)
     alt = listed(words)
     return Figure(
         "generalisation",

@@ -12,7 +12,6 @@ from lungdet.page.wording import label, listed
 
 MOST = 6
 """Lines of more models nobody can tell apart."""
-LOSSES = {"train/loss": "--", "val/loss": "-"}
 
 
 def pictures(study: Study) -> list[Figure]:
@@ -27,7 +26,7 @@ def pictures(study: Study) -> list[Figure]:
         "tested."
     )
     words = f"Lowest validation loss: {listed({name: sorted(losses) for name, losses in least.items()})}."
-    return [Figure("history", figures.losses(tables, LOSSES), "Loss by epoch", words, caption)]
+    return [Figure("history", figures.losses(tables), "Loss by epoch", words, caption)]
 
 
 def _read(replicates: Sequence[Replicate]) -> list[pd.DataFrame]:

@@ -160,7 +160,7 @@ def called(kind: str, level: float) -> str:
 
 def level_name(kind: str, level: float) -> str:
     """How much an image is degraded, in the unit of the kind."""
-    size = UNITS.get(kind, ("level {:g}", ""))[0].format(level)
+    size = UNITS[kind][0].format(level)
     return size + (" (brighter)" if level < 1 else " (darker)") if kind == "exposure" and level != 1 else size
 
 
@@ -178,8 +178,7 @@ def _degraded(replicate: Replicate) -> pd.DataFrame | None:
 def _place(key: tuple[str, float]) -> tuple:
     """Degradations in their usual order, levels from mild to severe, exposure from bright to dark."""
     kind, level = key
-    kinds = list(UNTOUCHED)
-    return kinds.index(kind) if kind in kinds else len(kinds), kind, -level if kind == "compression" else level
+    return [*UNTOUCHED].index(kind), -level if kind == "compression" else level
 
 
 def _cell(block: dict | None) -> str:
@@ -212,8 +211,8 @@ def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str,
     """A panel a degradation, from the image as it is on; a line a model."""
     panels = []
     for kind, of_kind in groupby(keys, key=lambda key: key[0]):
-        levels, untouched = [level for _, level in of_kind], UNTOUCHED.get(kind)
-        places = levels if untouched is None else sorted({*levels, untouched}, key=lambda level: _place((kind, level)))
+        untouched = UNTOUCHED[kind]
+        places = sorted({untouched, *[level for _, level in of_kind]}, key=lambda level: _place((kind, level)))
         lines = {
             label(model): [
                 summary["models"][model] if level == untouched else block["levels"].get(kind, {}).get(f"{level:g}")
@@ -222,7 +221,7 @@ def _picture(summary: dict, known: Mapping[str, dict], keys: Sequence[tuple[str,
             for model, block in known.items()
         }
         ticks = ["as is" if level == untouched else f"{level:g}" for level in places]
-        names = (f"{kind}: {UNITS.get(kind, ('', 'level'))[1]}", "AUROC")
+        names = (f"{kind}: {UNITS[kind][1]}", "AUROC")
         panels.append(figures.Panel(lines, "test", range(len(places)), ticks, names, 0.5, 0.08))
     element = figures.panels(panels, 2.3, "image-quality", {"sharey": True})
     alt = listed(

@@ -154,8 +154,8 @@ def differing(study: Study, model: Model, known: Known) -> str | None:
         return "images"
     if any(_alters(word) for word in run.environment.get("overrides", [])):
         return "network"
-    whole = {"train_on": None, "train_fraction": 1.0, "train_prevalence": None}
-    return None if all(study.settings[model][key] == whole[key] for key in TRAINED_ON) else "training"
+    whole = all(study.settings[model][key] == usual for key, usual in TRAINED_ON.items())
+    return None if whole else "training"
 
 
 def _alters(word: str) -> bool:

@@ -1,6 +1,5 @@
 """Mistakes: each model's most confident ones, with their images where the prepared store is at hand."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.findings import FINDINGS
 from lungdet.page.document import Block, Columns, Details, Picture, Pictures, Table, Text
-from lungdet.page.overlay import overlay
+from lungdet.page.overlay import overlay, png
 from lungdet.page.wording import METHODS, finding_name, join, label, number
 from lungdet.runs.folder import Run
 
@@ -83,12 +82,12 @@ def show(summary: dict, study: Study) -> list[Block]:
     for pick in picks:
         grid, without_picture = [], []
         for _, row in pick.rows.iterrows():
-            png = pictures.get(_key(row))
-            if png is None:
+            data = pictures.get(_key(row))
+            if data is None:
                 without_picture.append(row)
             else:
                 count += 1
-                grid.append(Picture(f"mistake-{count:02}", png, _in_words(row, findings), _caption(row, findings)))
+                grid.append(Picture(f"mistake-{count:02}", data, _in_words(row, findings), _caption(row, findings)))
         column: list[Block] = [Text(pick.sentence)]
         column += [Pictures(grid, WIDTH)] if grid else []
         column += [Details("The list", [_table(without_picture, findings)])] if without_picture else []
@@ -226,9 +225,7 @@ def _encoded(
 def _png(pixels: np.ndarray, side: int, heat: np.ndarray | None) -> bytes:
     image = Image.fromarray(pixels if heat is None else overlay(pixels, heat))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    image.save(data, "PNG", optimize=True)
-    return data.getvalue()
+    return png(np.asarray(image))
 
 
 def _caption(row: pd.Series, findings: bool) -> str:

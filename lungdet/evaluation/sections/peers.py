@@ -1,7 +1,7 @@
 """Other systems: whose predictions of the same images stand beside the runs', how they were read, what nobody knows."""
 
 from lungdet.evaluation.gathering.models import Model
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section, Study, judged_by
 from lungdet.evaluation.statistics.metrics import CERTAIN
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, Text
@@ -90,9 +90,8 @@ def caveats(summary: dict) -> list[str]:
 
 def verdicts(summary: dict) -> list[str]:
     """Beside a difference that is claimed: that a system may have learnt from the patients tested."""
-    measured = "accuracy" if summary["task"] == "abnormal" else "auroc"
-    peers = _peers(summary)
-    claimed = [comparison for comparison in summary["comparisons"] if sentences.significant(comparison, measured)]
+    measure, peers = judged_by(summary)[0], _peers(summary)
+    claimed = [comparison for comparison in summary["comparisons"] if sentences.significant(comparison, measure)]
     named = [model for model in peers if any(model in (pair["first"], pair["second"]) for pair in claimed)]
     if not named:
         return []

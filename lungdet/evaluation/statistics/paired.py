@@ -70,7 +70,7 @@ def compare(first: str, of_first: Mapping[str, Estimate], second: str, of_second
             "difference": or_none(value),
             "interval": None if undefined else [float(low), float(high)],
             "p": or_none(p),
-            **({"undefined": getattr(low, "reason", "it is undefined")} if undefined else {}),
+            **({"undefined": low.reason} if undefined else {}),
         }
     seeds = counts_seeds([*of_first.values(), *of_second.values()])
     return {"first": first, "second": second, "counts_seeds": seeds, "metrics": cells}

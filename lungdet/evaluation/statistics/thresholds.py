@@ -38,6 +38,7 @@ class Threshold(NamedTuple):
     """A threshold and where it comes from; an image is called abnormal where its log-odds are above `logit`."""
 
     logit: float
+    """`Undefined` where there is none."""
     rule: str
     at: float | None
     images: int
@@ -46,8 +47,7 @@ class Threshold(NamedTuple):
     def as_dict(self) -> dict[str, object]:
         """What is written to disk: `value` is the probability; what could not be chosen is null, beside its reason."""
         if math.isnan(self.logit):
-            reason = getattr(self.logit, "reason", "it is NaN")
-            return {"value": None, **self._asdict(), "logit": None, "reason": reason}
+            return {"value": None, **self._asdict(), "logit": None, "reason": self.logit.reason}
         return {"value": float(special.expit(self.logit)), **self._asdict()}
 
 
@@ -96,9 +96,11 @@ def check(rule: str, at: float | None) -> None:
         raise ThresholdError(f"threshold.at={at}: no image would be called otherwise; give a number between 0 and 1")
 
 
-def chosen_on(val: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None) -> dict[str, Threshold]:
-    """Each label's threshold chosen on validation predictions."""
-    return {label: choose(val[f"target_{label}"], val[f"logit_{label}"], rule, at) for label in labels}
+def chosen_on(
+    table: pd.DataFrame, labels: Sequence[str], rule: str, at: float | None, part: str = "validation"
+) -> dict[str, Threshold]:
+    """Each label's threshold chosen on the predictions of a part."""
+    return {label: choose(table[f"target_{label}"], table[f"logit_{label}"], rule, at, part) for label in labels}
 
 
 def unvalidated(labels: Sequence[str], rule: str, at: float | None) -> dict[str, Threshold]:
@@ -118,13 +120,12 @@ def for_run(
     stored = load(folder)
     if _plain(stored) == _plain(chosen):
         return stored
-    if stored and not asked:
-        was = next(iter(stored.values()))
-        log.info("%s: the stored thresholds (%s) stay", folder, _in_words(was.rule, was.at))
-        return chosen
     if stored:
-        was = next(iter(stored.values()))
-        log.info("%s: the stored thresholds (%s) are replaced by rule %s", folder, _in_words(was.rule, was.at), rule)
+        _, before, value, _ = next(iter(stored.values()))
+        outcome = f"are replaced by rule {rule}" if asked else "stay"
+        log.info("%s: the stored thresholds (%s) %s", folder, _in_words(before, value), outcome)
+        if not asked:
+            return chosen
     try:
         save(chosen, folder)
     except OSError as error:
