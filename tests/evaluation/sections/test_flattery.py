@@ -111,7 +111,7 @@ def test_a_fold_with_one_class_leaves_no_threshold_picked_on_test(tmp_path):
     [[one]] = group(collect([tmp_path])[0])[0].values()
     found = flattery.of_model([one], [{"abnormal": pd.Series(np.full(80, 0.4))}], "youden", None)
     assert found["at_test_threshold"]["accuracy"] is None
-    reason = "there is no threshold: no image is abnormal among the 40 labelled test images"
+    reason = "there is no threshold: fold 0: no image is abnormal among the 40 labelled test images"
     assert found["undefined"]["at_test_threshold"]["accuracy"] == reason
     assert found["at_validation_threshold"]["accuracy"] is not None
     assert f"Undefined: {reason}." in rendered(found)
