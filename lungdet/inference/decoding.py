@@ -15,6 +15,7 @@ from lungdet.data.serving.loading import InOrder, Radiographs
 from lungdet.data.store.depth import greys
 from lungdet.data.store.images import Settings, opencv_on_one_thread, read_grey, square
 from lungdet.errors import InputError, UnreadableImageError
+from lungdet.machine import hardware
 from lungdet.models.classifier import Classifier
 
 
@@ -32,18 +33,18 @@ class Decoded(NamedTuple):
         return Batches(dataset, InOrder(np.arange(len(manifest)), size, shuffle=False), device=device)
 
 
-def decoded(pieces: Sequence[pd.DataFrame], settings: Settings, workers: int) -> Iterator[Decoded]:
+def decoded(pieces: Sequence[pd.DataFrame], settings: Settings, workers: int | None) -> Iterator[Decoded]:
     """Each piece in turn; while it is predicted, the next one is decoded, and no further one.
 
     Args:
         pieces: of cases, see `lungdet.inference.cases`; `file` is a path or an image (h, w) uint8 or uint16.
         settings: of the run; `bits` by dataset, or None, where it is not known of new 16-bit images.
-        workers: threads; decoding and resizing hold no interpreter lock.
+        workers: threads; None takes one a core. Decoding and resizing hold no interpreter lock.
 
     Raises:
         InputError: the disk failed.
     """
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers or hardware.cores())
 
     def ask(piece: pd.DataFrame) -> list[Future]:
         return [pool.submit(_square, source, settings) for source in piece["file"]]

@@ -22,7 +22,6 @@ from lungdet.inference.cases import cases, pieces, require_patients
 from lungdet.inference.cuts import cuts, temperatures, validation
 from lungdet.inference.decoding import Decoded, decoded
 from lungdet.inference.explaining import Explanation, explained, join
-from lungdet.machine import hardware
 from lungdet.machine.commands import command, override
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, load_run
@@ -141,7 +140,7 @@ class Model:
     ) -> Iterator[Explanation]:
         """Pieces of cases, explained one after the other, see `explain` and `stream`."""
         members = [*zip(self.runs, self.networks, strict=True)]
-        images = decoded(parts, self.settings, workers or hardware.cores())
+        images = decoded(parts, self.settings, workers)
         return explained(members, images, label, method, batch_size)
 
     def pieces(self, table: pd.DataFrame, batch_size: int) -> list[pd.DataFrame]:
@@ -165,7 +164,7 @@ class Model:
             trainers = [
                 stack.enter_context(predicting(*member)) for member in zip(self.runs, self.networks, strict=True)
             ]
-            for piece in decoded(parts, self.settings, workers or hardware.cores()):
+            for piece in decoded(parts, self.settings, workers):
                 scored = pd.DataFrame({"image": piece.cases["image_id"], "reason": None})
                 for label, logit in zip(self.labels, self._logits(piece, trainers, batch_size).T, strict=True):
                     scored[f"logit_{label}"] = logit

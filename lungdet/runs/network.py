@@ -46,7 +46,9 @@ def randomised(run: Run, trust: Sequence[str] = ()) -> Classifier:
 @contextmanager
 def predicting(run: Run, model: Classifier) -> Iterator[lightning.Trainer]:
     """Within the block a trainer that the run's model predicts with, in the precision and layout it was trained in."""
-    accelerator, arithmetic = _arithmetic(run)
+    trained = run.config.trainer
+    accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
+    arithmetic = _computed(run.name, str(run.folder), trained.precision, trained.memory_format, accelerator)
     model.to(memory_format=getattr(torch, arithmetic.memory_format))
     quieten()
     # In a root of its own: under SLURM, Lightning loads any hpc_ckpt_* that lies there, and not the model's weights.
@@ -62,15 +64,9 @@ def predicting(run: Run, model: Classifier) -> Iterator[lightning.Trainer]:
         )
 
 
-def _arithmetic(run: Run) -> tuple[str, Arithmetic]:
-    """Where and how to compute: as in training, or with a warning as this machine can."""
-    trained = run.config.trainer
-    accelerator = "cpu" if trained.accelerator == "cpu" else "auto"
-    return accelerator, _computed(run.name, str(run.folder), trained.precision, trained.memory_format, accelerator)
-
-
 @cache  # one command asks more than once, for predictions and for maps, and says it once
 def _computed(name: str, folder: str, precision: str, memory_format: str, accelerator: str) -> Arithmetic:
+    """How to compute: as in training, or with a warning as this machine can."""
     if hardware.computes(precision, accelerator):
         return _choose(precision, memory_format, accelerator)
     arithmetic = _choose("auto", memory_format, accelerator)

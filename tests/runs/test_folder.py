@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lungdet.errors import RunError
 from lungdet.findings import FINDINGS
@@ -16,43 +16,7 @@ from lungdet.runs import starting
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.runs.predictions import prediction_table
 from tests.fake_runs import write_run
-
-
-def config(folder: Path, **changes) -> DictConfig:
-    values = {
-        "model": {"_target_": "lungdet.models.cnn.CNN", "hidden": 8, "seed": "${seed}"},
-        "data": {"root": "here"},
-        "optimizer": {"_target_": "torch.optim.Adam"},
-        "schedule": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
-        "trainer": {"max_epochs": 3, "early_stopping": 8},
-        "logger": {"project": None},
-        "seed": 0,
-        "resume": None,
-        "outputs": str(folder),
-        "run_dir": str(folder / "runs" / "new"),
-    }
-    return OmegaConf.create(values | changes)
-
-
-def cut_run(
-    folder: Path, name: str, started: str = "2026-01-01T00:00:00+00:00", epochs: int = 2, stalled: int = 0, **changes
-) -> Run:
-    """A run that was stopped after its first epochs, of which the last `stalled` brought no lower loss."""
-    with starting.start(config(folder, run_dir=str(folder / "runs" / name), **changes)) as run:
-        reach(run, epochs, stalled)
-        run.record(started=started)
-    return run
-
-
-def reach(run: Run, epochs: int, stalled: int = 0) -> None:
-    """Leave what is read of a run that has come so far."""
-    (run.folder / "checkpoints").mkdir(exist_ok=True)
-    callbacks = {"ModelCheckpoint": {}, "EarlyStopping": {"wait_count": stalled, "patience": 8}}
-    torch.save({"epoch": epochs - 1, "callbacks": callbacks}, run.folder / "checkpoints" / "last.ckpt")
-    validation = {f"val/{name}": 0.5 for name in ("loss", "accuracy", "f1", "auroc")}
-    pd.DataFrame({"epoch": range(epochs), **validation, "seconds": 60.0}).to_csv(
-        run.folder / "metrics.csv", index=False
-    )
+from tests.runs.cut_runs import config, cut_run
 
 
 def test_a_new_run_has_its_resolved_configuration_and_environment(tmp_path: Path) -> None:
@@ -94,8 +58,8 @@ def test_a_damaged_checkpoint_is_said_to_be_and_the_other_one_offered(tmp_path: 
     other = bytes([whole[middle] ^ 1])
     damaged = {"empty": b"", "half": whole[:middle], "one byte": whole[:middle] + other + whole[middle + 1 :]}[damage]
     last.write_bytes(damaged)
-    said = f"last.ckpt is damaged; .*best.ckpt is whole, and the run goes on from that epoch after: cp {best} {last}"
-    with pytest.raises(RunError, match=said), starting.start(config(tmp_path, resume=str(run.folder))):
+    message = f"last.ckpt is damaged; .*best.ckpt is whole, and the run goes on from that epoch after: cp {best} {last}"
+    with pytest.raises(RunError, match=message), starting.start(config(tmp_path, resume=str(run.folder))):
         pass
     last.write_bytes(whole)
     assert run.checkpoint("last") == last

@@ -11,7 +11,7 @@ from lungdet.programs import runs
 from lungdet.runs import listing, starting
 from lungdet.runs.folder import Run, find_runs
 from tests.calling import call
-from tests.runs.test_folder import config, cut_run
+from tests.runs.cut_runs import config, cut_run
 
 
 def epochs(run: Run, losses: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Which run a command starts, continues or leaves alone, what a continued run may be told anew, and what is refused."""
+"""Which run a command starts, goes on with or leaves alone, and where its log goes."""
 
 import logging
 import os
@@ -16,20 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.errors import InputError, RunError
 from lungdet.machine import launching
 from lungdet.runs import identity, starting
-from lungdet.runs.folder import Run, load_run, settled
+from lungdet.runs.folder import Run, load_run
 from tests.calling import composed
-from tests.runs.test_folder import config, cut_run, reach
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-def resumed(run: Run, *words: str) -> DictConfig:
-    """What Hydra composes of `resume=RUN` and these words."""
-    composed = config(run.folder.parents[1], resume=str(run.folder), logger={"project": "lungdet", "tags": []})
-    plain = [word.lstrip("+") for word in words if word[0] != "~" and "." in word.split("=")[0]]
-    return OmegaConf.merge(composed, OmegaConf.from_dotlist(plain))
+from tests.runs.cut_runs import config, cut_run, files, reach, refused, resumed
 
 
 @pytest.fixture
@@ -74,8 +63,7 @@ def test_a_folder_that_holds_another_configurations_run_is_not_trained_over(tmp_
     with starting.start(config(tmp_path)):
         pass
     other = OmegaConf.merge(config(tmp_path), {"seed": 7})
-    with pytest.raises(RunError, match="holds a run of another configuration"), starting.start(other):
-        pass
+    refused(other, "holds a run of another configuration")
 
 
 def test_a_new_run_replaces_and_removes_nothing_that_is_not_its_own(
@@ -85,13 +73,7 @@ def test_a_new_run_replaces_and_removes_nothing_that_is_not_its_own(
     (folder / "predictions").mkdir(parents=True)
     for name in ("notes.txt", "predictions/mine.csv", "metrics.csv", "train.log"):
         (folder / name).write_text("mine")
-    before = files(tmp_path)
-    with (
-        pytest.raises(RunError, match=r"would replace predictions, metrics\.csv, .*hydra\.run\.dir=FOLDER"),
-        starting.start(config(tmp_path)),
-    ):
-        pass
-    assert files(tmp_path) == before
+    refused(config(tmp_path), r"would replace predictions, metrics\.csv, .*hydra\.run\.dir=FOLDER")
     assert not (folder / ".lock").exists()
     (folder / "metrics.csv").unlink()
     (folder / "predictions").rename(folder / "wandb")
@@ -163,13 +145,7 @@ def test_a_finished_run_of_other_data_is_not_taken_for_this_ones(clinic: Path, c
         split.loc[0, "split"] = "test"
     rows.to_csv(clinic / "clinic.csv", index=False)
     split.to_csv(clinic / "split.csv", index=False)
-    before = files(run.folder)
-    with (
-        pytest.raises(RunError, match=f"{run.folder} is a run of other data: {difference}"),
-        starting.start(of_clinic(clinic), ["seed=0"]),
-    ):
-        pass
-    assert files(run.folder) == before
+    refused(of_clinic(clinic), f"{run.folder} is a run of other data: {difference}", "seed=0")
 
 
 def test_a_run_is_not_trained_on_with_another_split_of_the_same_data(clinic: Path) -> None:
@@ -224,165 +200,10 @@ def test_a_run_in_use_cannot_be_resumed(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "trainer.max_epochs=9", "trainer.early_stopping=3", "trainer.early_stopping=null", "trainer.compile=true",
-        "trainer.gradient_clip_val=0.5", "trainer.accelerator=cpu", "trainer.devices=[0,2]", "trainer.num_nodes=2",
-        "data.root=there", "data.store=there", "data.num_workers=0", "data.loader=workers", "logger.project=mine",
-        "data.split_file=there.csv",
-    ],
-)  # fmt: skip
-def test_a_continued_run_keeps_its_configuration_but_for_what_may_change(tmp_path: Path, word: str) -> None:
-    cut = cut_run(tmp_path, "cut", seed=5)
-    with starting.start(resumed(cut, word), [f"resume={cut.folder}", "outputs=elsewhere", word]) as run:
-        run.begin(split={"hash": "h", "name": "random"})
-    expected = OmegaConf.merge(config(tmp_path, seed=5), OmegaConf.from_dotlist([word]))
-    assert load_run(cut.folder).config == settled(expected, cut.folder)
-
-
-@pytest.mark.parametrize("state", ["cut", "finished"])
-@pytest.mark.parametrize(
-    "word",
-    [
-        "model.learning_rate=1", "model.weight_decay=1", "schedule.factor=0.1", "schedule=cosine", "model.frozen=true",
-        "optimizer=adamw", "trainer.averaging=0.9", "trainer.averaging=null", "trainer.accumulate_grad_batches=2",
-        "model.backbone.widths=[8,16]", "seed=1", "task=findings", "data.image_size=32", "augment.flip=0",
-        "trainer.precision=32-true", "model=cnn_lstm", "model/backbone=timm", "experiment=smoke", "+experiment=smoke",
-        "trainer=ddp", "run_dir=elsewhere",
-    ],
-)  # fmt: skip
-def test_what_a_continued_run_cannot_change_is_refused_by_name(tmp_path: Path, word: str, state: str) -> None:
-    cut = cut_run(tmp_path, "cut")
-    if state == "finished":
-        cut.finish()
-    before = files(cut.folder)
-    key = word.lstrip("+").split("=")[0]
-    hint = rf"{key} cannot change .* new run, .*model\.backbone\.init_from={cut.folder}.*trainer\.max_epochs"
-    with pytest.raises(RunError, match=hint), starting.start(resumed(cut, word), [word]) as run:
-        run.begin(split={"hash": "h", "name": "random"})
-    assert files(cut.folder) == before
-
-
-def test_a_run_whose_learning_rate_ends_with_its_last_epoch_is_not_made_longer(tmp_path: Path) -> None:
-    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
-    cut = cut_run(tmp_path, "cut", schedule=cosine, trainer={"max_epochs": 30, "early_stopping": 8})
-    with (
-        pytest.raises(RunError, match=r"max_epochs=60: .*CosineAnnealingLR\) was planned for 30 epochs"),
-        starting.start(resumed(cut, "trainer.max_epochs=60"), ["trainer.max_epochs=60"]),
-    ):
-        pass
-    for word in ("trainer.max_epochs=30", "trainer.early_stopping=9"):
-        with starting.start(resumed(cut, word), [word]) as run:
-            assert run.trains_on
-
-
-@pytest.mark.parametrize("word", ["~trainer.early_stopping", "+trainer.compile=true", "++trainer.max_epochs=9"])
-def test_no_key_is_added_to_a_continued_run_or_taken_from_it(tmp_path: Path, word: str) -> None:
-    cut = cut_run(tmp_path, "cut")
-    with (
-        pytest.raises(RunError, match=r"no key is added.*give trainer\.\w+=VALUE"),
-        starting.start(resumed(cut, word), [word]),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("state", ["cut", "fitted", "finished"])
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["trainer.max_epochs=2"], r"5 are trained already; give trainer\.max_epochs=6"),
-        (["trainer.max_epochs=5", "degrade.noise=[1]"], "5 are trained already"),
-        (["trainer.max_epochs=60"], r"8 epochs have brought no lower .* trainer\.early_stopping=9 or more, or null"),
-        (["trainer.max_epochs=60", "trainer.early_stopping=4"], "8 epochs have brought no lower"),
-        (["trainer.max_epochs=5", "trainer.early_stopping=null"], "5 are trained already"),
-        (["trainer.gradient_clip_val=1"], "8 epochs have brought no lower"),
-    ],
-)
-def test_a_run_that_would_train_no_epoch_is_left_as_it_is(
-    tmp_path: Path, state: str, words: list[str], reason: str
-) -> None:
-    cut = cut_run(tmp_path, "cut", epochs=5, stalled=8, trainer={"max_epochs": 30, "early_stopping": 8})
-    cut.record(fitted=state != "cut", finished="today" if state == "finished" else None)
-    before = files(cut.folder)
-    with (
-        pytest.raises(RunError, match=f"no epoch would be trained, since {reason}"),
-        starting.start(resumed(cut, *words), words),
-    ):
-        pass
-    assert files(cut.folder) == before
-
-
-@pytest.mark.parametrize("words", [[], ["data.num_workers=0"]])
-def test_a_finished_run_is_not_resumed_for_nothing(tmp_path: Path, words: list[str]) -> None:
-    run = cut_run(tmp_path, "finished")
-    run.finish()
-    with pytest.raises(RunError, match="is finished"), starting.start(resumed(run, *words), words):
-        pass
-
-
-def test_a_run_without_a_whole_epoch_is_not_resumed(tmp_path: Path) -> None:
-    with starting.start(config(tmp_path)) as fresh:
-        pass
-    with pytest.raises(RunError, match="no such checkpoint"), starting.start(resumed(fresh)):
-        pass
-
-
-@pytest.mark.parametrize("value", ["trainer.max_epochs=many", "trainer.max_epochs=null", "trainer.early_stopping=0"])
-@pytest.mark.parametrize("resume", [True, False])
-def test_a_trainer_that_could_not_tell_when_to_end_is_refused(tmp_path: Path, value: str, resume: bool) -> None:
-    cut = cut_run(tmp_path, "cut")
-    asked = resumed(cut, value)
-    before = files(tmp_path)
-    with (
-        pytest.raises(InputError, match=f"{value.split('=')[0]}=.*: at least one epoch"),
-        starting.start(asked if resume else OmegaConf.merge(asked, {"resume": None}), [value]),
-    ):
-        pass
-    assert files(tmp_path) == before
-
-
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "abc"])
 def test_a_seed_that_nothing_can_be_drawn_from_is_refused_before_a_folder_is_made(tmp_path: Path, seed: object) -> None:
     config = OmegaConf.merge(resumed(cut_run(tmp_path, "cut")), {"resume": None, "seed": seed})
-    before = files(tmp_path)
-    with pytest.raises(InputError, match=f"seed={seed}: a whole number from 0"), starting.start(config):
-        pass
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("config.yaml", "model: {_target_: lungdet.models.cnn.CNN"),
-        ("config.yaml", "- a list"),
-        ("config.yaml", "seed: 0\ndata:\nmodel: {}\nlogger: {}\n"),
-        ("config.yaml", "\x00"),
-        ("environment.json", '{"started": "2026'),
-        ("environment.json", "[]"),
-        ("metrics.csv", None),
-        ("metrics.csv", ""),
-        ("metrics.csv", "epoch,val/loss\n0,0.5\n"),
-        ("metrics.csv", "epoch\n0\n1\n"),
-        ("checkpoints/last.ckpt", ""),
-        ("checkpoints/last.ckpt", "no checkpoint"),
-    ],
-)
-@pytest.mark.parametrize("resume", [True, False])
-def test_a_damaged_run_is_refused_by_file(tmp_path: Path, name: str, content: str | None, resume: bool) -> None:
-    cut = cut_run(tmp_path, "new")
-    if content is None:
-        (cut.folder / name).unlink()
-    else:
-        (cut.folder / name).write_text(content)
-    whole = name == "config.yaml" and content.startswith("seed") and not resume  # then of another configuration
-    before = files(cut.folder)
-    with (
-        pytest.raises(RunError, match="another configuration" if whole else f"{name} is damaged"),
-        starting.start(resumed(cut) if resume else config(tmp_path)),
-    ):
-        pass
-    assert files(cut.folder) == before
+    refused(config, f"seed={seed}: a whole number from 0")
 
 
 @contextmanager

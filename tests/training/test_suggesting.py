@@ -21,7 +21,7 @@ from lungdet.training import dashboards, suggesting
 from lungdet.training.suggesting import suggest, tenth_of_lowest, unbiased
 from tests.calling import call
 from tests.fake_runs import write_run
-from tests.runs.test_starting import files
+from tests.runs.cut_runs import files
 from tests.small_runs import configured
 
 

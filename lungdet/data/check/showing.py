@@ -17,7 +17,7 @@ def page(report: dict) -> str:
     """The HTML page.
 
     Args:
-        report: from `check.examine`.
+        report: from `examining.examine`.
     """
     first, *sentences = gist(report)
     cautions: list[Block] = []
@@ -44,7 +44,7 @@ def show(report: dict, named: int, console: Console | None = None) -> None:
     """Print it; neither folded nor cut nor coloured where there is no terminal.
 
     Args:
-        report: from `check.examine`.
+        report: from `examining.examine`.
         named: how many names of a list are printed.
         console: where to; standard output by default.
     """

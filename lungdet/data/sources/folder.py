@@ -104,8 +104,9 @@ def read(
     table = pd.DataFrame(rows)
     if (repeated := table["image_id"].duplicated()).any():
         raise DatasetError(f"{root / table.loc[repeated, 'path'].iloc[0]}: another file has this name; rename one")
-    ignored = f"; {ignored} other files are ignored" if ignored else ""
-    log.info("%s: %s%s", dataset, ", ".join(_counts(table)), ignored)
+    counts = table["path"].str.partition("/")[0].value_counts().sort_index()
+    images = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    log.info("%s: %s%s", dataset, images, f"; {ignored} other files are ignored" if ignored else "")
     description = table[["image_id", "path"]].assign(dataset=dataset, patient_id=table["image_id"], visit=0)
     tags = survey([root / path for path in table["path"]], description, key)
     if tags is None:
@@ -120,8 +121,3 @@ def read(
         description["visit"] = visits_in_order(description.assign(time=tags["time"]), ["time"])
     labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(abnormal=table["abnormal"])
     return manifest(description, labels)
-
-
-def _counts(table: pd.DataFrame) -> list[str]:
-    classes = table["path"].str.partition("/")[0]
-    return [f"{count} in {name}" for name, count in classes.value_counts().sort_index().items()]
