@@ -21,7 +21,7 @@ from lungdet.evaluation.gathering.results import Skipped
 from lungdet.evaluation.sections import SECTIONS, choice, claim
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.summary import study_of, summarise
-from lungdet.machine.writing import require_writable, write_text
+from lungdet.machine.writing import write_text
 from lungdet.page import console as printing
 from lungdet.page import document
 from lungdet.page.document import Block, Document, Table, Text, flat
@@ -54,7 +54,7 @@ def report_on(
     Raises:
         InputError: nothing can be written there, or what is asked for cannot be measured.
     """
-    begin(family.out, models, family.skipped, external)
+    begin(models, family.skipped, external)
     measured = costs.measure(kinds(models), config.trust) if config.efficiency else None
     rule, at = config.threshold.rule, config.threshold.at
     study = study_of(models, family.skipped, rule, at, family.out, config.draws, external, measured, explainer)
@@ -123,17 +123,11 @@ NOT_MEASURED = Section("Not measured", "not-measured", tell=unmeasured)
 
 
 def begin(
-    out: Path,
     models: Mapping[Model, Sequence[Tested]],
     skipped: Sequence[Skipped],
     external: str | None,
 ) -> None:
-    """Sees that a report can be written, before hours are spent, and logs what is evaluated: which runs, which images.
-
-    Raises:
-        InputError: nothing can be written there.
-    """
-    require_writable("out", out)
+    """Logs what is evaluated: which runs, which images."""
     for run in skipped:
         if run.elsewhere is None:
             log.warning("not evaluated: %s: %s", run.folder, run.reason)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Self
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from lungdet.errors import InputError
+from lungdet.machine.locking import alone
 from lungdet.machine.writing import PARTIAL, make_folder, replacing, write_text
 
 
@@ -47,15 +47,8 @@ class Parts:
         """
         folder = _folder(out)
         make_folder(folder)
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"out={out}: another process is writing it; wait for its end, or name another") from None
-        try:
+        with alone(out, folder / ".lock"):
             yield cls(folder, request)
-        finally:
-            lock.release()
 
     @staticmethod
     def begun(out: Path) -> bool:

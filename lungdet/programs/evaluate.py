@@ -8,6 +8,7 @@
 Heavy imports stand inside the functions, so that --help and --cfg answer at once.
 """
 
+from contextlib import ExitStack
 from functools import partial
 
 import hydra
@@ -17,13 +18,15 @@ from omegaconf import DictConfig
 
 from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import plain_errors
+from lungdet.machine.locking import alone
+from lungdet.machine.writing import require_writable
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate the runs that the configuration names."""
-    with plain_errors(alone=HydraConfig.get().mode is RunMode.RUN):
-        evaluate(config)
+    with plain_errors(alone=HydraConfig.get().mode is RunMode.RUN), ExitStack() as locks:
+        evaluate(config, locks)
 
 
 def start() -> None:
@@ -31,7 +34,7 @@ def start() -> None:
     run_program(main, "evaluate")
 
 
-def evaluate(config: DictConfig) -> None:
+def evaluate(config: DictConfig, locks: ExitStack) -> None:
     """Find the runs, have them predict anew where asked to, and report on those of the same test images."""
     from lungdet.evaluation import request
     from lungdet.evaluation.explanations.explainer import Explainer
@@ -44,6 +47,8 @@ def evaluate(config: DictConfig) -> None:
     asked = request.read(config)
     words = HydraConfig.get().overrides.task
     results, skipped = gather(asked.folders)
+    require_writable("out", asked.out)
+    locks.enter_context(alone(asked.out, asked.out / ".report.lock"))
     results = [narrowed(result, asked.labels) for result in results]
     files = peers.read(asked.predictions)
     external = asked.data is not None

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
 import pytest
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -133,7 +135,12 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
         assert done.returncode == 1, arguments
         assert message in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr, arguments
+    with FileLock(run.parent / ".report.lock"):
+        done = command(f"runs={run}", f"out={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"out={tmp_path}: another process is writing it" in done.stderr
     assert not (run / "report").exists()
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_help_text_is_there_at_once():
@@ -172,7 +179,8 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards
     HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)
-    evaluate.evaluate(config)
+    with ExitStack() as locks:
+        evaluate.evaluate(config, locks)
     assert asked["folder"] == run
     return asked["data"]
 
