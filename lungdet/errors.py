@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ _REFUSALS = {
     errno.ENOTDIR: "a file is where a folder is to be: name another place",
 }
 """What the machine refuses to anybody's program, and what its user can do about it."""
+_SECRET = re.compile(r"https?://[^/@\s]+@|://[^/@\s:]*:[^/@\s]+@")
+"""A user or token within the address of a web server, or a password within any."""
 
 
 class InputError(ValueError):
@@ -79,6 +82,19 @@ def require_whole(key: str, value: object, least: int) -> None:
     """
     if type(value) is not int or not least <= value < 1 << 32:
         raise InputError(f"{key}={value}: a whole number, at least {least}, is needed")
+
+
+def require_no_secret(key: str, value: object) -> None:
+    """Raise where an address tells a password: configurations, logs and reports keep what a command said.
+
+    Raises:
+        InputError: it does; the message names the key, and not the value.
+    """
+    if _SECRET.search(str(value)):
+        raise InputError(
+            f"{key}: a user or password stands in the address, and would stand in run folders and logs: name the "
+            "server alone. MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        )
 
 
 def check_folder(root: Path, name: str, layout: str) -> None:

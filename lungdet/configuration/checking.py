@@ -13,8 +13,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.configuration.jobs import examples
-from lungdet.configuration.keys import require_known
-from lungdet.errors import InputError, plain_errors
+from lungdet.configuration.keys import plain, require_known
+from lungdet.errors import InputError, plain_errors, require_no_secret
 from lungdet.instantiation import require_kinds
 from lungdet.machine.commands import key_of
 from lungdet.machine.writing import require_writable
@@ -48,13 +48,15 @@ class Check(Callback):
 
 
 def check(config: DictConfig) -> None:
-    """Pass only keys that are known, with values of the kind that their classes take.
+    """Pass only keys that are known, with values of the kind that their classes take, and no password in them.
 
     Raises:
-        InputError: see `require_known` and `require_kinds`.
+        InputError: see `require_known`, `require_kinds` and `require_no_secret`.
     """
     require_known(config, GlobalHydra.instance().config_loader())
     require_kinds(config, config.get("trust") or ())
+    for group, values in plain(config).items():
+        require_no_secret(group, values)
 
 
 def _require_place(config: DictConfig, kind: str) -> None:

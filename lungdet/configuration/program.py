@@ -9,8 +9,9 @@ from pathlib import Path
 from hydra.errors import HydraException, InstantiationException
 
 from lungdet.configuration.words import reason, require_readable
-from lungdet.errors import InputError, plain_errors
+from lungdet.errors import InputError, plain_errors, require_no_secret
 from lungdet.machine import ranks
+from lungdet.machine.commands import key_of
 from lungdet.machine.launching import PATIENCE
 
 _PACKAGE = Path(__file__).parents[1]
@@ -30,6 +31,8 @@ def run_program(main: Callable[[], None], name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself, most of them with a traceback
     try:
         with plain_errors():
+            for word in sys.argv[1:]:
+                require_no_secret(key_of(word), word)
             require_readable(sys.argv[1:], CONF, name)
             _run(main, name)
     except SystemExit as end:

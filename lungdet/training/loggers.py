@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, require_no_secret
 from lungdet.instantiation import instantiate
 from lungdet.runs.folder import Run
 from lungdet.training import columns
@@ -125,12 +125,14 @@ def harmless(run: Run) -> Harmless:
     """The logger that `logger.lightning` names, which has asked nobody yet.
 
     Raises:
-        InputError: its package is not installed, or it refuses its values.
+        InputError: its package is not installed, it refuses its values, or one of them tells a password.
     """
     for key, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "8")):  # MLflow waits minutes for a server that has gone
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
+    places = _places(run)
+    require_no_secret("logger.lightning", OmegaConf.to_container(run.config.logger.lightning, resolve=True) | places)
     try:
-        return Harmless(instantiate("logger.lightning", run.config.logger.lightning, **_places(run)))
+        return Harmless(instantiate("logger.lightning", run.config.logger.lightning, **places))
     except ModuleNotFoundError as error:
         raise InputError(
             f"logger.lightning: {error}; pip install 'lungdet[mlflow]' or 'lungdet[tensorboard]'"
@@ -147,10 +149,11 @@ def _show(logger: Logger, name: str, path: Path) -> None:
 
 def _places(run: Run) -> dict[str, Any]:
     """What the run fills in where `logger.lightning` has null: where curves lie, and which are its own."""
-    outputs, server = Path(run.config.outputs).absolute(), run.config.logger.lightning.get("tracking_uri")
+    outputs, environment = Path(run.config.outputs).absolute(), os.environ.get("MLFLOW_TRACKING_URI")
+    server = run.config.logger.lightning.get("tracking_uri") or environment
     places = {
         "save_dir": str(run.folder),
-        "tracking_uri": f"sqlite:///{outputs}/mlflow.db",
+        "tracking_uri": server or f"sqlite:///{outputs}/mlflow.db",
         "artifact_location": None if server else (outputs / "mlflow").as_uri(),  # else below whatever folder this is
         "run_name": run.name,
         "run_id": run.environment.get("logger"),  # of a run that goes on

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, require_no_secret
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +197,7 @@ def _mode() -> str:
     import wandb
 
     server = wandb.setup().settings.base_url
+    require_no_secret("WANDB_BASE_URL", server)
     if not _key_configured(urlsplit(server).hostname):
         log.info("Weights & Biases: no key is configured (wandb login): logging offline")
         return "offline"

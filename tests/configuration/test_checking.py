@@ -63,6 +63,8 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["seed=[1"], "seed=[1: not to be read as key=value; a value with a space"),
         (["data=table"], "data.table has no value yet; give data.table=VALUE"),
         (["-m", "seed=0,1", "model.hidden=1.5"], "model.hidden=1.5: a whole number is needed (in the job seed=0"),
+        (["-m", "seed=0,1", "logger.lightning.tracking_uri=https://me:a@b"], "logger.lightning.tracking_uri: a user"),
+        (["+hydra.sweeper.storage=postgresql://:secret@server/trials"], "hydra.sweeper.storage: a user or password "),
         (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
         (["outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc (No such file or directory); name"),
         (["-m", "seed=0,1", "outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc"),
@@ -77,6 +79,7 @@ def test_it_is_told_before_anything_is_made(tmp_path: Path, words: list[str], me
 def test_keys_and_kinds_are_those_of_the_choices_which_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
         "++epochs=5": "epochs: there is no such key; did you mean trainer.max_epochs?",
+        "outputs=https://token@server": "outputs: a user or password stands in the address",
         "+modle=cnn": "modle: there is no such key; did you mean model?",
         "+model.layer=3 model=cnn_lstm": "model.layer: there is no such key; did you mean model.layers?",
         "+trainer.check_val=2": "trainer.check_val: there is no such key; did you mean trainer.val_check",

@@ -54,6 +54,20 @@ def test_what_find_tried_is_a_picture(tmp_path: Path) -> None:
     assert find_runs(tmp_path) == []
 
 
+def test_a_servers_password_is_kept_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null = Run(tmp_path, composed("train", "logger=mlflow", f"outputs={tmp_path}"))
+    named = Run(tmp_path, composed("train", "logger=mlflow", "logger.lightning.tracking_uri=${oc.env:SERVER}"))
+    assert loggers._places(null)["tracking_uri"] == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://server")
+    assert loggers._places(null) | {"artifact_location": None} == loggers._places(null)
+    assert loggers._places(null)["tracking_uri"] == "https://server"
+    for variable, run in (("MLFLOW_TRACKING_URI", null), ("SERVER", named)):
+        monkeypatch.setenv(variable, "https://me:secret@server")
+        with pytest.raises(InputError, match=r"logger\.lightning: a user or password stands in the address") as caught:
+            loggers.harmless(run)
+        assert "secret" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_mlflow_has_the_same_of_a_run_that_was_resumed_in_one_run(table: Path) -> None:
     from mlflow import MlflowClient
