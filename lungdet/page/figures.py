@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from lungdet.page.drawing import FAINT, INK, STYLE, WIDTH, axes, colour_of, legend, marker_of, shifts, svg
+from lungdet.page.wording import mean_count
 
 Mark = tuple[float, float, float]
 """A value, and how far its interval reaches below and above it."""
@@ -71,7 +72,7 @@ def dots(
         figure, plot = axes(0.9 + height * len(rows), entries)
         if line is not None:
             style = {"color": FAINT if line else INK, "linestyle": ":" if line else "-", "linewidth": 1.5}
-            plot.vlines([line] * len(rows), place - 0.6, place + 0.5 - name_height / height, **style)
+            plot.vlines([line] * len(rows), place - 0.5, place + 0.5 - name_height / height, **style)
         shift = shifts(len(marks), 0.24)
         for number, (entry, of_entry) in enumerate(marks.items()):
             value, *spread = zip(*of_entry, strict=True)
@@ -126,7 +127,8 @@ def confusion(matrices: Mapping[str, Sequence[float]]) -> str:
             share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
             plot.pcolormesh(np.ones((2, 2)), alpha=0.8 * share, cmap=ListedColormap([colour_of(number)]))
             for i, j in np.ndindex(2, 2):
-                plot.text(j + 0.5, i + 0.5, f"{table[i, j]:,.4g}\n{100 * share[i, j]:.0f} %", ha="center", va="center")
+                words = f"{mean_count(table[i, j])}\n{100 * share[i, j]:.0f} %"
+                plot.text(j + 0.5, i + 0.5, words, ha="center", va="center")
             plot.set_xticks([0.5, 1.5], ["called\nabnormal", "called\nnormal"])
             plot.set_yticks([0.5, 1.5], ["abnormal", "normal"] if number % across == 0 else ["", ""])
             plot.tick_params(length=0)
@@ -262,6 +264,7 @@ def losses(models: Mapping[str, Sequence[pd.DataFrame]]) -> str:
                 if val.notna().any():
                     plot.plot(epochs[val.idxmin()], val.min(), "o", color=colour, markersize=5)
         plot.set(xlabel="epoch", ylabel="loss")
+        plot.locator_params(axis="x", integer=True)
         legend(figure, plot)
         return svg(figure, "history")
 

@@ -85,6 +85,11 @@ def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def mean_count(count: float) -> str:
+    """A count, or the mean of several with a decimal: `12,345`, `6.3`."""
+    return f"{count:,.1f}".removesuffix(".0")
+
+
 def join(parts: list[str], last: str = "and") -> str:
     """`a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

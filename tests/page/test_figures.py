@@ -43,6 +43,11 @@ def test_dots_bars_and_matrices_have_gaps_where_a_number_is_missing(rows):
         assert "nan" not in element.lower()
 
 
+def test_a_matrix_writes_large_counts_out_and_means_with_one_decimal():
+    element = figures.confusion({"CNN": [12345, 2 / 3, 8, 1000]})
+    assert all(f">{count}<" in element for count in ("12,345", "0.7", "8", "1,000"))
+
+
 def test_a_marked_figure_says_its_numbers_in_words():
     models = {"CNN": {"all": POINT, "few": BARE}, "other": {"all": {"test": {"auroc": 0.6}}, "few": BARE}}
     drawn = marked("areas", "AUROC by group", models, "A caption.")

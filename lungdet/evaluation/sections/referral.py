@@ -24,7 +24,17 @@ from lungdet.machine import hardware
 from lungdet.page import figures
 from lungdet.page.document import Columns, Details, Figure, Table, items
 from lungdet.page.sentences import scope_of, undefined, with_verdict, without_interval
-from lungdet.page.wording import figure, finding_name, label, listed, metric_name, percent, points, with_interval
+from lungdet.page.wording import (
+    figure,
+    finding_name,
+    label,
+    listed,
+    mean_count,
+    metric_name,
+    percent,
+    points,
+    with_interval,
+)
 
 KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""
@@ -227,8 +237,12 @@ def matrices(summary: dict) -> list[Figure]:
     if not counts:
         return []
     fields = {name: [of_model[kind] for kind in KINDS] for name, of_model in counts.items()}
-    spelt = {name: [f"{KINDS[kind]} {of_model[kind]:,.4g}" for kind in KINDS] for name, of_model in counts.items()}
-    caption = f"Images at {words}, and their share of the abnormal or normal ones."
+    spelt = {
+        name: [f"{KINDS[kind]} {mean_count(of_model[kind])}" for kind in KINDS] for name, of_model in counts.items()
+    }
+    several = any(len(block["seeds"]) > 1 for block in summary["models"].values())
+    means = "means over seeds, " if several else ""
+    caption = f"Images at {words}, {means}and their share of the abnormal or normal ones."
     return [Figure("confusion", figures.confusion(fields), "Confusion matrices", f"{listed(spelt)}.", caption)]
 
 
@@ -242,10 +256,9 @@ def matrix(summary: dict, key: str) -> Table:
             continue  # not measured, as elsewhere
         for model, block in models.items():
             confusions = block["referral"]["confusion"][name]
-            form = ",.0f" if len(block["seeds"]) < 2 else ",.1f"
             cells = ["undefined"] * 4
             if confusions[key] is not None:
-                cells = [f"{confusions[key][kind]:{form}}" for kind in KINDS]
+                cells = [mean_count(confusions[key][kind]) for kind in KINDS]
             elif key in confusions["undefined"]:
                 reasons[confusions["undefined"][key]] = None
             rows.append([*([finding_name(name)] if findings else []), label(model), *cells])

@@ -135,7 +135,10 @@ def tell(summary: dict) -> list:
     first = next(iter(blocks.values()))
     if not first["attributes"]:
         return []
-    sentences = items([sentence(model, block) for model, block in summary["models"].items()], MOST_SENTENCES, "model")
+    quoted = [sentence(model, block) for model, block in summary["models"].items()]
+    if not any(block["gaps"] for block in blocks.values()):
+        quoted = [f"No two groups of a kind have {_enough(first['measure'])} each, so no gap is named."]
+    sentences = items(quoted, MOST_SENTENCES, "model")
     few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
     tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
     left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]

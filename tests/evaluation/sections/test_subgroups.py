@@ -344,7 +344,7 @@ def test_a_group_without_any_finding_to_measure_says_so(tmp_path):
     assert block["undefined"]["test"]["auroc"] == "no finding is there both present and absent"
     assert found["gaps"] == []
     text = rendered(found, task="findings")
-    assert "no two groups of a kind have 20 patients with and 20 without one same finding each" in text
+    assert "No two groups of a kind have 20 patients with and 20 without one same finding each" in text
     assert "Undefined: no finding is there both present and absent." in text
 
 
@@ -367,7 +367,7 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, images
     if "probability_abnormal" in change:
         assert "CNN has the same recall in all groups that are large enough to judge." in text
     elif images == 10 or change.get("target_abnormal", 1) != 1:
-        assert "no two groups of a kind have 20 patients with an abnormal image each, so no gap is named" in text
+        assert "No two groups of a kind have 20 patients with an abnormal image each, so no gap is named" in text
 
 
 def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
