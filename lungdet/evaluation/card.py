@@ -82,17 +82,12 @@ def _result(summary: dict, block: dict) -> dict:
         "metrics": [
             {
                 "type": TYPES.get(metric, metric),
-                "name": _metric(metric, block["test_interval"][metric]),
+                "name": f"{metric_name(metric)} ({interval(block['test_interval'][metric], metric, figure)})",
                 "value": round(block["test"][metric], 6),
             }
             for metric in measured
         ],
     }
-
-
-def _metric(metric: str, ends: Sequence[float] | None) -> str:
-    """`AUROC (95 % interval 0.712 to 0.833)`."""
-    return f"{metric_name(metric)} ({interval(ends, metric, figure)})"
 
 
 def _body(written: Document, summary: dict) -> Document:

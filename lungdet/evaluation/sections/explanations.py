@@ -93,13 +93,14 @@ def tell(summary: dict) -> list:
     sentences = [
         _sentence(label(model), method, maps, facts) for model, maps in models.items() for method in facts["methods"]
     ]
-    rows = [
-        [f"{label(model)}: {METHODS[method]}{weights}", *_cells(maps[f"{method}{weights.replace(',', '')}"], known)]
+    measured = {
+        f"{label(model)}: {METHODS[method]}{words}": maps[f"{method}{key}"]
         for model, maps in models.items()
         for method in facts["methods"]
-        for weights in ("", ", random weights")
-    ]
-    rows += [[words, *_cells(facts["maps"][name], known)] for name, words in WITHOUT_NETWORK.items()]
+        for key, words in (("", ""), (" random weights", ", random weights"))
+    }
+    measured |= {words: facts["maps"][name] for name, words in WITHOUT_NETWORK.items()}
+    rows = [[name, *[with_interval(block, "test", key) for key in known]] for name, block in measured.items()]
     table = Table(["Map", *[COLUMNS[measure] for measure in known]], rows, 1, [_how_many(facts)])
     return [
         *lines,
@@ -177,10 +178,6 @@ def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) ->
         f"{model}'s {name} {verdict}: its hottest place lies in a known region in {hits}, {difference}. The same "
         f"network with random weights: {random}; the place where other patients' regions lie: {usual}."
     )
-
-
-def _cells(block: dict, known: Sequence[str]) -> list[str]:
-    return [with_interval(block, "test", measure) for measure in known]
 
 
 def _how_many(facts: dict) -> str:
