@@ -54,7 +54,7 @@ class Cluster:
         calls = self.folder / "requeued"
         return calls.read_text().splitlines() if calls.exists() else []
 
-    def said(self, job: str) -> str:
+    def output(self, job: str) -> str:
         """A job's output, for a failed test to show."""
         return "".join(path.read_text()[-4000:] for path in self.folder.glob(f"{job}/*.log"))
 
@@ -87,7 +87,7 @@ def sbatch(folder: Path, script: str) -> None:
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
     options = {name: shlex.split(value)[0] for name, value in options.items()}
     nodes, per_node = int(options.get("nodes", 1)), int(options.get("ntasks-per-node", 1))
-    told = {
+    variables = {
         "SLURM_JOB_NAME": options.get("job-name", Path(script).name),
         "SLURM_NNODES": nodes,
         "SLURM_JOB_NUM_NODES": nodes,
@@ -107,11 +107,11 @@ def sbatch(folder: Path, script: str) -> None:
         array = {"SLURM_ARRAY_JOB_ID": first, "SLURM_ARRAY_TASK_ID": index} if "array" in options else {}
         if array:
             (folder / f"{first}_{index}").symlink_to(job.name)
-        told_it = {name: str(value) for name, value in (told | array | {"SLURM_JOB_ID": job.name}).items()}
+        of_job = {name: str(value) for name, value in (variables | array | {"SLURM_JOB_ID": job.name}).items()}
         with (job / "runner.log").open("w") as log:
             command = [sys.executable, __file__, str(folder), "run_job", script]
-            environment, held = os.environ | told_it, [claim.fileno()]
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=held)
+            environment, claims = os.environ | of_job, [claim.fileno()]
+            subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=claims)
     print(f"Submitted batch job {first}")
 
 
@@ -151,20 +151,20 @@ def srun(folder: Path, *arguments: str) -> None:
         option = given.pop(0)
         if option in ("--output", "--error"):
             files[option] = given.pop(0)
-    told, job = os.environ, folder / os.environ["SLURM_JOB_ID"]
-    per_node, tasks = int(told["SLURM_NTASKS_PER_NODE"]), []
-    for rank in range(int(told["SLURM_NTASKS"])):
+    variables, job = os.environ, folder / os.environ["SLURM_JOB_ID"]
+    per_node, tasks = int(variables["SLURM_NTASKS_PER_NODE"]), []
+    for rank in range(int(variables["SLURM_NTASKS"])):
         where = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank % per_node, "SLURM_NODEID": rank // per_node}
         mine = {name: str(value) for name, value in (where | {"SLURM_STEP_ID": 0}).items()}
         # %A and %a are the array's, %t the task's
         names = {"%t": str(rank), "%j": job.name}
-        names |= {"%A": told.get("SLURM_ARRAY_JOB_ID", ""), "%a": told.get("SLURM_ARRAY_TASK_ID", "")}
-        out = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--output", f"{job}/task%t.log"))
-        error = re.sub("%[tjAa]", lambda found, names=names: names[found[0]], files.get("--error", out))
+        names |= {"%A": variables.get("SLURM_ARRAY_JOB_ID", ""), "%a": variables.get("SLURM_ARRAY_TASK_ID", "")}
+        out = re.sub("%[tjAa]", lambda match, names=names: names[match[0]], files.get("--output", f"{job}/task%t.log"))
+        error = re.sub("%[tjAa]", lambda match, names=names: names[match[0]], files.get("--error", out))
         with open(out, "a") as output, open(error, "a") as errors:
             # It writes its own id down, before anybody could wait for what it does.
             command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', f"{job}/task_{rank}", *given]
-            task = subprocess.Popen(command, env=told | mine, stdout=output, stderr=errors, start_new_session=True)
+            task = subprocess.Popen(command, env=variables | mine, stdout=output, stderr=errors, start_new_session=True)
         tasks.append(task)
     sys.exit(max(abs(task.wait()) for task in tasks))
 

@@ -38,12 +38,12 @@ def several_seeds(
     patients = patient.max() + 1
     own = 0.7 * generator.normal(size=patients)
     by_image = 0.5 * generator.normal(size=len(y))
-    found = []
+    logits = []
     for _ in range(seeds):
         of_seed = 0.3 * generator.normal(size=patients)
         logit = 1.6 * (skill + spread * generator.normal()) * (y - 0.5) + (own + of_seed)[patient]
-        found.append(logit + by_image + 0.6 * generator.normal(size=len(y)))
-    return found
+        logits.append(logit + by_image + 0.6 * generator.normal(size=len(y)))
+    return logits
 
 
 def table(y: np.ndarray, logit: np.ndarray, patient: np.ndarray) -> pd.DataFrame:

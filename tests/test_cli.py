@@ -10,7 +10,7 @@ from lungdet import cli
 from tests.calling import CHECKOUT
 
 
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: str, line: str = "") -> str:
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: str, line: str = "") -> str:
     monkeypatch.setattr(sys, "argv", ["lungdet", *words])
     monkeypatch.setenv("COMP_LINE", line)
     try:
@@ -23,7 +23,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words:
 def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
     assert all(callable(import_module(f"lungdet.programs.{name}").start) for name in cli.PROGRAMS)
     for words in ([], ["--help"]):
-        assert all(f"\n  {name} " in said(monkeypatch, capsys, *words) for name in cli.PROGRAMS if name != "train")
+        assert all(f"\n  {name} " in answer(monkeypatch, capsys, *words) for name in cli.PROGRAMS if name != "train")
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
     ],
 )
 def test_a_mistake_is_answered(monkeypatch, capsys, word: str, message: str) -> None:
-    assert said(monkeypatch, capsys, word) == message
+    assert answer(monkeypatch, capsys, word) == message
 
 
 def test_words_are_completed_by_the_program_that_the_line_names(monkeypatch, capsys) -> None:
-    assert said(monkeypatch, capsys, "-sc", "query=bash", line="lungdet ev") == "evaluate\n"
-    choices = said(monkeypatch, capsys, "-sc", "query=bash", line="lungdet train model=").split()
+    assert answer(monkeypatch, capsys, "-sc", "query=bash", line="lungdet ev") == "evaluate\n"
+    choices = answer(monkeypatch, capsys, "-sc", "query=bash", line="lungdet train model=").split()
     assert {"model=cnn", "model=cnn_lstm"} <= {*choices}
     assert not [choice for choice in choices if "_base" in choice]
 

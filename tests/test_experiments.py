@@ -185,10 +185,10 @@ def test_the_studys_experiment_ends_in_its_report_and_degrades_its_test_images(t
     assert_a_run_for_each("paper", runs)
     for run in runs:
         images = run.predictions("test")["image_id"]
-        found = pd.read_parquet(run.folder / "predictions" / "degraded_test.parquet")
-        found = found.groupby(["degradation", "level"])["image_id"].agg(["size", "nunique"])
-        assert set(found.index) == set(degradations(run.config.degrade))
-        assert (found == len(images)).all(axis=None)
+        counts = pd.read_parquet(run.folder / "predictions" / "degraded_test.parquet")
+        counts = counts.groupby(["degradation", "level"])["image_id"].agg(["size", "nunique"])
+        assert set(counts.index) == set(degradations(run.config.degrade))
+        assert (counts == len(images)).all(axis=None)
 
 
 def assert_a_run_for_each(name: str, runs: list[Run]) -> None:

@@ -89,21 +89,21 @@ def report(clinic: Path, store: Path) -> dict:
 
 def test_every_number_is_the_tables_own(report: dict, clinic: Path) -> None:
     table = pd.read_csv(clinic).query("path != '7_0.png'")  # that one is blank
-    one = report["numbers"]["all"]
-    assert (one["images"], one["patients"], one["most_images_of_a_patient"]) == (79, PATIENTS, 2)
-    assert one["images_per_patient"] == {"2 images": 39, "1 image": 1}
-    assert one["abnormal"] == {"present": 20, "absent": 57, "unknown": 2, "prevalence": 20 / 77}
-    assert one["findings"]["effusion"]["present"] == table["effusion"].sum()
-    assert one["findings"]["mass"] == {"present": 0, "absent": 0, "unknown": 79, "prevalence": None}
-    assert one["sex"] == {"M": 40, "F": 39}
-    assert [*one["ages"].values()] == [0, 0, 19, 18, 20, 20, 0, 0, 0, 0]
-    assert one["view"] == {"PA": 40, "unknown": 39}
-    assert (one["age"]["median"], one["age"]["unknown"]) == (table["age"].median(), 2)
-    assert one["size"] == {"64 x 64": 78, "80 x 80": 1}
-    assert one["mode"] == {"L": 77, "RGB": 1, "I;16": 1}
-    assert one["bits"] == {"8": 78, "16": 1}
-    assert (one["left_out"], one["blank"]) == (1, 1)
-    assert (one["copies_in_same_patient"], one["copies_in_other_patients"]) == (2, 3)
+    numbers = report["numbers"]["all"]
+    assert (numbers["images"], numbers["patients"], numbers["most_images_of_a_patient"]) == (79, PATIENTS, 2)
+    assert numbers["images_per_patient"] == {"2 images": 39, "1 image": 1}
+    assert numbers["abnormal"] == {"present": 20, "absent": 57, "unknown": 2, "prevalence": 20 / 77}
+    assert numbers["findings"]["effusion"]["present"] == table["effusion"].sum()
+    assert numbers["findings"]["mass"] == {"present": 0, "absent": 0, "unknown": 79, "prevalence": None}
+    assert numbers["sex"] == {"M": 40, "F": 39}
+    assert [*numbers["ages"].values()] == [0, 0, 19, 18, 20, 20, 0, 0, 0, 0]
+    assert numbers["view"] == {"PA": 40, "unknown": 39}
+    assert (numbers["age"]["median"], numbers["age"]["unknown"]) == (table["age"].median(), 2)
+    assert numbers["size"] == {"64 x 64": 78, "80 x 80": 1}
+    assert numbers["mode"] == {"L": 77, "RGB": 1, "I;16": 1}
+    assert numbers["bits"] == {"8": 78, "16": 1}
+    assert (numbers["left_out"], numbers["blank"]) == (1, 1)
+    assert (numbers["copies_in_same_patient"], numbers["copies_in_other_patients"]) == (2, 3)
 
 
 def test_datasets_and_parts_add_up_to_the_whole(report: dict) -> None:
@@ -113,8 +113,8 @@ def test_datasets_and_parts_add_up_to_the_whole(report: dict) -> None:
     crossed = [part for parts in numbers["datasets_and_parts"].values() for part in parts.values()]
     for groups in (numbers["datasets"].values(), numbers["parts"].values(), crossed):
         for key in ("images", "patients", "wide_border", "copies_in_same_patient"):
-            assert sum(one[key] for one in groups) == numbers["all"][key]
-        assert sum(one["abnormal"]["present"] for one in groups) == 20
+            assert sum(group[key] for group in groups) == numbers["all"][key]
+        assert sum(group["abnormal"]["present"] for group in groups) == 20
     assert numbers["datasets"]["<i>north"]["left_out"] == 1
     assert report["split"]["parts"]["test"]["images"] == numbers["parts"]["test"]["images"]
 
@@ -123,7 +123,7 @@ def test_what_is_odd_is_named(report: dict) -> None:
     assert report["odd"]["inverted"] == ["<i>north/3_0"]
     assert report["odd"]["wide_border"] == ["<i>north/4_0"]
     assert report["odd"]["almost_blank"] == []
-    assert [(one["image_id"], one["reason"][:5]) for one in report["left_out"]] == [("<i>north/7_0", "blank")]
+    assert [(file["image_id"], file["reason"][:5]) for file in report["left_out"]] == [("<i>north/7_0", "blank")]
     assert [(c["image_id_a"], c["image_id_b"], c["kind"], c["same_patient"]) for c in report["copies"]] == [
         ("<i>north/11_1", "<i>north/20_0", "identical", False),
         ("<i>north/11_1", "south/31_0", "identical", False),
@@ -208,17 +208,17 @@ def test_one_dataset_at_a_time_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_official_sets_have_their_names() -> None:
-    for name, normal, abnormal in (("montgomery", 80, 58), ("shenzhen", 326, 336)):
-        names = official.expected_names(name)
-        assert sum(one.endswith("_0") for one in names) == normal
-        assert sum(one.endswith("_1") for one in names) == abnormal
-        assert len(names) == normal + abnormal == len({one[:-2] for one in names})
+    for dataset, normal, abnormal in (("montgomery", 80, 58), ("shenzhen", 326, 336)):
+        names = official.expected_names(dataset)
+        assert sum(name.endswith("_0") for name in names) == normal
+        assert sum(name.endswith("_1") for name in names) == abnormal
+        assert len(names) == normal + abnormal == len({name[:-2] for name in names})
     assert "shenzhen/CHNCXR_0326_0" in official.expected_names("shenzhen")
     assert {"montgomery/MCUCXR_0001_0", "montgomery/MCUCXR_0399_1"} <= official.expected_names("montgomery")
 
 
 def copy_of(name: str, names: list[str]) -> pd.DataFrame:
-    labels = [float(one[-1]) for one in names]
+    labels = [float(image_id[-1]) for image_id in names]
     return pd.DataFrame({"image_id": names, "dataset": name, "patient_id": names, "abnormal": labels})
 
 
@@ -228,9 +228,9 @@ def test_a_whole_set_is_whole_and_a_part_lacks_what_it_lacks() -> None:
     whole = official.verify("shenzhen", copy_of("shenzhen", names), none, Path())
     assert whole["whole"]
     assert whole["found"] == whole["expected"] == {"images": 662, "normal": 326, "abnormal": 336}
-    there = [*names[:100], *names[103:], "shenzhen/CHNCXR_0001_1"]
+    present = [*names[:100], *names[103:], "shenzhen/CHNCXR_0001_1"]
     bad = pd.DataFrame({"image_id": [names[7]], "reason": ["truncated"]})
-    part = official.verify("shenzhen", copy_of("shenzhen", there), bad, Path())
+    part = official.verify("shenzhen", copy_of("shenzhen", present), bad, Path())
     assert not part["whole"]
     assert part["missing"] == names[100:103]
     assert part["unexpected"] == ["shenzhen/CHNCXR_0001_1"]
@@ -312,28 +312,28 @@ def test_the_real_originals_are_counted_and_none_passes_for_inverted(real_data: 
     root = real_data / "ChestX-ray14"
     data = ChestXray14DataModule(root, store=tmp_path, split="official")
     report = examine(data)
-    one, whole = report["numbers"]["all"], report["official"]["chestxray14"]
-    assert (one["images"], one["patients"]) == (450, 223)
-    assert one["mode"] == {"L": 448, "RGBA": 2}
+    numbers, whole = report["numbers"]["all"], report["official"]["chestxray14"]
+    assert (numbers["images"], numbers["patients"]) == (450, 223)
+    assert numbers["mode"] == {"L": 448, "RGBA": 2}
     assert report["numbers"]["parts"]["test"]["images"] == 92
-    assert one["inverted"] == 0
+    assert numbers["inverted"] == 0
     assert len(whole["missing"]) == chestxray14.IMAGES - 450
     assert whole["found"] == {"images": 450, "patients": 223}
     assert report["split"] is not None
     small = [cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA) for image in data.store.images[:200]]
     negatives = np.array([*small, *(255 - image for image in small[:20])])
-    found = inspection.agreement(negatives) < inspection.INVERTED
-    assert found[200:].sum() >= 18
-    assert not found[:200].any()
+    flagged = inspection.agreement(negatives) < inspection.INVERTED
+    assert flagged[200:].sum() >= 18
+    assert not flagged[:200].any()
 
 
 def test_an_image_file_that_is_gone_is_unknown_not_an_error(clinic: Path, store: Path, tmp_path: Path) -> None:
     data = module(clinic, store)
     data.prepare_data()
-    seen = inspection.inspect(data.store, dict.fromkeys(data.roots(), tmp_path))
-    assert seen["width"].isna().all()
-    assert seen["border"].notna().all()
+    appearance = inspection.inspect(data.store, dict.fromkeys(data.roots(), tmp_path))
+    assert appearance["width"].isna().all()
+    assert appearance["border"].notna().all()
     links = pd.DataFrame({"row_a": [], "row_b": []}, dtype=int)
-    numbers = fingerprint.describe(data.store.manifest, seen, links, data.store.excluded, None)
+    numbers = fingerprint.describe(data.store.manifest, appearance, links, data.store.excluded, None)
     assert numbers["all"]["size"] == {"unknown": 79}
     assert numbers["parts"] == {}

@@ -32,8 +32,8 @@ def test_a_keys_default_is_that_of_its_type(kind: type) -> None:
 
 
 def test_every_key_is_one_that_a_type_holds() -> None:
-    held = {field.name for kind in (Settings, Plan, Serving) for field in fields(kind)}
-    assert {*KEYS} - held == {"store", "image_size"}
+    keys = {field.name for kind in (Settings, Plan, Serving) for field in fields(kind)}
+    assert {*KEYS} - keys == {"store", "image_size"}
 
 
 @pytest.fixture

@@ -258,8 +258,8 @@ def test_which_process_this_is_is_read_from_torchrun_and_from_srun(monkeypatch: 
     for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "a"}.items():
         monkeypatch.setenv(name, str(value))
     assert (ranks.rank(), ranks.count(), ranks.count_here()) == (1, 2, 2)
-    told = ranks.environment_of_one()
-    monkeypatch.setattr(os, "environ", told)
+    alone = ranks.environment_of_one()
+    monkeypatch.setattr(os, "environ", alone)
     assert (ranks.rank(), ranks.count()) == (0, 1)
 
 

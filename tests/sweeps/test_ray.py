@@ -41,7 +41,7 @@ class Probe(Callback):
             "environment": dict(os.environ),
             "cwd": os.getcwd(),
             "signals": {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()},
-            "handlers": [type(one).__name__ for one in logging.getLogger().handlers],
+            "handlers": [type(handler).__name__ for handler in logging.getLogger().handlers],
             "level": logging.getLogger().level,
             "group": torch is not None and torch.distributed.is_initialized(),
         }

@@ -44,31 +44,31 @@ def multirun(folder: Path, jobs: str, *, status: int = 0) -> tuple[int, str]:
 
 
 def test_the_report_follows_the_last_job(tmp_path: Path) -> None:
-    status, said = multirun(tmp_path, "a,b")
+    status, printed = multirun(tmp_path, "a,b")
     assert status == 0
-    assert said.count("evaluated") == 1
-    assert said.rindex("job done") < said.index(f"evaluated {override('runs', tmp_path / SWEEP)}")
+    assert printed.count("evaluated") == 1
+    assert printed.rindex("job done") < printed.index(f"evaluated {override('runs', tmp_path / SWEEP)}")
 
 
 @pytest.mark.parametrize("jobs", ["fails,b", "a,fails"])
 def test_a_failed_job_keeps_neither_the_report_from_being_written_nor_its_own_status(tmp_path: Path, jobs: str) -> None:
-    status, said = multirun(tmp_path, jobs)
+    status, printed = multirun(tmp_path, jobs)
     assert status == 1
-    assert "ValueError: this job" in said
-    assert said.count("evaluated") == 1
+    assert "ValueError: this job" in printed
+    assert printed.count("evaluated") == 1
 
 
 def test_a_report_that_fails_is_said_plainly_and_leaves_the_status(tmp_path: Path) -> None:
-    status, said = multirun(tmp_path, "a,b", status=3)
+    status, printed = multirun(tmp_path, "a,b", status=3)
     assert status == 0
-    assert "no report was written: evaluate.py ended with status 3" in said
-    assert command("evaluate.py", override("runs", tmp_path / SWEEP)) in said
+    assert "no report was written: evaluate.py ended with status 3" in printed
+    assert command("evaluate.py", override("runs", tmp_path / SWEEP)) in printed
 
 
 def test_after_an_interruption_nothing_is_evaluated(tmp_path: Path) -> None:
-    status, said = multirun(tmp_path, "a,interrupted,b")
+    status, printed = multirun(tmp_path, "a,interrupted,b")
     assert status != 0
-    assert "evaluated" not in said
+    assert "evaluated" not in printed
 
 
 def test_the_report_is_logged_where_the_runs_were_and_follows_no_find(

@@ -101,14 +101,14 @@ def same_run(one: Run, other: Run) -> bool:
 def test_slurm_is_asked_for_the_machines_tasks_and_gpus_that_the_command_names(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "cluster")
     (cluster.bin / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script\nexit 1\n')  # no job is needed
-    asked = ["nodes=2", "tasks_per_node=4", "gpus_per_node=4", "partition=lungs", "timeout_min=720"]
-    asked = [f"hydra.launcher.{one}" for one in asked]
-    said = submitting(cluster, tmp_path, "model=cnn,cnn_lstm", "trainer=ddp", "trainer.num_nodes=2", *asked)
-    _, error = said.communicate(timeout=1800)
+    keys = ["nodes=2", "tasks_per_node=4", "gpus_per_node=4", "partition=lungs", "timeout_min=720"]
+    words = [f"hydra.launcher.{key}" for key in keys]
+    process = submitting(cluster, tmp_path, "model=cnn,cnn_lstm", "trainer=ddp", "trainer.num_nodes=2", *words)
+    _, error = process.communicate(timeout=1800)
     assert (tmp_path / "script").exists(), error
     lines = (tmp_path / "script").read_text().splitlines()
-    wanted = ["nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=lungs", "time=720", "signal=USR2@120"]
-    assert {f"#SBATCH --{one}" for one in [*wanted, "array=0-1%2"]} <= set(lines)
+    options = ["nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=lungs", "time=720", "signal=USR2@120"]
+    assert {f"#SBATCH --{option}" for option in [*options, "array=0-1%2"]} <= set(lines)
 
 
 @pytest.mark.parametrize(("devices", "nodes"), [(1, 1), ("auto", 1), (4, 1), (2, 2), (2, 3), ("auto", 2)])
@@ -187,9 +187,9 @@ def test_a_job_of_a_script_is_queued_again_on_its_signal_and_ends_as_if_it_had_n
     )
     subprocess.run(["sbatch", tmp_path / "job.sh"], env=cluster.environment, check=True)
     job = signal_held(cluster, signal.SIGUSR1, lambda: cluster.state(cluster.jobs()[0]) == "RUNNING")
-    assert cluster.wait(job) == "COMPLETED", cluster.said(job)
+    assert cluster.wait(job) == "COMPLETED", cluster.output(job)
     assert cluster.requeued == [f"requeue {job} by rank 0"]
-    assert cluster.said(job).count("the job is queued again") == 1
+    assert cluster.output(job).count("the job is queued again") == 1
     run = load_run(run_dir)
     assert run.finished
     assert epochs(run) == [1, 2, 3]

@@ -71,20 +71,20 @@ def average(steps: list[dict[str, Tensor]], decay: float, name: str) -> Tensor:
 @pytest.mark.parametrize(("decay", "batches"), [(0.98, 1), (0.15, 1), (0.98, 5)])
 def test_validation_sees_the_average_and_training_its_own_weights(tmp_path: Path, decay: float, batches: int) -> None:
     toy, trainer = fitted(tmp_path, decay, max_epochs=2, accumulate_grad_batches=batches)
-    made = toy.steps[batches - 1 :: batches] if batches == 1 else [toy.steps[i] for i in (4, 9, 11, 16, 21, 23)]
-    assert trainer.global_step == len(made)
+    steps = toy.steps[batches - 1 :: batches] if batches == 1 else [toy.steps[i] for i in (4, 9, 11, 16, 21, 23)]
+    assert trainer.global_step == len(steps)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     for name, value in toy.steps[-1].items():
-        found = [toy.validated[0][name], toy.validated[-1][name], saved["state_dict"][name]]
+        weights = [toy.validated[0][name], toy.validated[-1][name], saved["state_dict"][name]]
         assert torch.equal(saved[LEARNING][name], value)
         if not value.is_floating_point():
-            assert [int(seen) for seen in found] == [12, 24, 24]
+            assert [int(actual) for actual in weights] == [12, 24, 24]
             continue
-        expected = [average(steps, decay, name) for steps in (made[: len(made) // 2], made, made)]
-        for mean, seen in zip(expected, found, strict=True):
-            assert torch.allclose(seen, mean, atol=1e-6), name
+        expected = [average(steps, decay, name) for steps in (steps[: len(steps) // 2], steps, steps)]
+        for mean, actual in zip(expected, weights, strict=True):
+            assert torch.allclose(actual, mean, atol=1e-6), name
         still = name.startswith("network.0")
-        assert torch.equal(found[1], value) is still, name
+        assert torch.equal(weights[1], value) is still, name
 
 
 def test_a_validation_after_the_fit_is_of_the_weights_that_it_is_given(tmp_path: Path) -> None:

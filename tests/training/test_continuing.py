@@ -55,7 +55,7 @@ def test_a_finished_run_predicts_degraded_test_images_without_training_on(
     assert list(degraded) == ["image_id", "degradation", "level", "logit_abnormal", "probability_abnormal"]
     counts = degraded.groupby(["degradation", "level"]).size()
     levels = {"noise": [0.0, 40.0], "blur": [3.0], "exposure": [1.0], "compression": [5.0, 15.0, 50.0]}
-    assert counts.to_dict() == {(kind, level): len(tested) for kind, some in levels.items() for level in some}
+    assert counts.to_dict() == {(kind, level): len(tested) for kind, steps in levels.items() for level in steps}
     assert degraded.attrs["part"] == tested.attrs["part"]
     for kind, level, same in (("noise", 0, True), ("exposure", 1, True), ("noise", 40, False), ("blur", 3, False)):
         rows = degraded[(degraded["degradation"] == kind) & (degraded["level"] == level)]
@@ -130,8 +130,8 @@ def test_a_cut_run_resumed_ends_in_the_same_weights_as_one_that_was_not_cut(
     assert before["learning_rate"].nunique() > 1
     for which in ("best", "last"):
         for of in ("state_dict", LEARNING) if whole.config.trainer.averaging else ("state_dict",):
-            expected, found = weights(whole, which, of), weights(resumed, which, of)
-            assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+            expected, reached = weights(whole, which, of), weights(resumed, which, of)
+            assert all(torch.equal(tensor, reached[name]) for name, tensor in expected.items())
     assert after["epoch"][after["val/loss"].notna()].tolist() == validated
     assert resumed.environment["best_epoch"] in validated
 
@@ -162,32 +162,32 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     assert epochs < 9
     stopped.record(fitted=False, finished=None)  # cut as soon as that epoch was saved
     assert trained(configured(tmp_path, table, f"resume={stopped.folder}")).environment["epochs"] == epochs
-    moved = Path(shutil.copytree(table.parent, tmp_path / "moved"))  # with their times
+    elsewhere = Path(shutil.copytree(table.parent, tmp_path / "moved"))  # with their times
     words = (
         f"resume={stopped.folder}", f"trainer.max_epochs={epochs + 2}", "trainer.early_stopping=50",
         "trainer.gradient_clip_val=0.25", "trainer.compile=true", "trainer.accelerator=cpu", "data.num_workers=1",
-        "data.loader=workers", f"data.root={moved}", f"data.store={tmp_path}/store", "logger=wandb",
+        "data.loader=workers", f"data.root={elsewhere}", f"data.store={tmp_path}/store", "logger=wandb",
     )  # fmt: skip
-    seen = {}
+    options = {}
 
     def note(patience: callbacks.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
         data, compiling = trainer.datamodule, [x for x in trainer.callbacks if isinstance(x, callbacks.Compiling)]
-        seen["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), len(compiling), patience.patience)
-        seen["data"] = (data.serving.workers, data.serving.loader, data.root, data.store.folder.parent)
+        options["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), len(compiling), patience.patience)
+        options["data"] = (data.serving.workers, data.serving.loader, data.root, data.store.folder.parent)
         trainer.callbacks.remove(*compiling)  # a minute
 
     @contextmanager
     def dashboard(run: Run, _: object) -> Iterator[None]:
-        seen["logger"] = settings_of(run.config.logger) is not None
+        options["logger"] = settings_of(run.config.logger) is not None
         yield
 
     monkeypatch.setattr(fitting, "dashboard", dashboard)
     monkeypatch.setattr(callbacks.Patience, "on_train_start", note)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
     more = trained(configured(tmp_path, table, *words), *words)
-    assert seen == {
+    assert options == {
         "trainer": (0.25, "cpu", 1, 50),
-        "data": (1, "workers", moved, tmp_path / "store"),
+        "data": (1, "workers", elsewhere, tmp_path / "store"),
         "logger": True,
     }
     assert more.environment["epochs"] == epochs + 2

@@ -152,7 +152,7 @@ def test_the_views_of_an_image_are_averaged_in_validation_and_test_and_the_repor
         images = [store[ids.index(image_id)] for image_id in table["image_id"]]
         stacked = np.stack([[view(image) for image in images] for view in asked]).astype(np.float32) / 255
         with torch.no_grad():
-            logits = [model(torch.from_numpy(seen)[:, None], torch.ones(len(images), dtype=int)) for seen in stacked]
+            logits = [model(torch.from_numpy(batch)[:, None], torch.ones(len(images), dtype=int)) for batch in stacked]
         assert table["logit_abnormal"].to_numpy() == pytest.approx(
             np.mean([(logit[:, 1] - logit[:, 0]).numpy() for logit in logits], axis=0), abs=1e-5
         )
@@ -167,13 +167,13 @@ def test_the_views_of_an_image_are_averaged_in_validation_and_test_and_the_repor
 def test_a_sample_of_whole_training_patients_is_predicted_without_augmentation(run: Run) -> None:
     split = pd.read_csv(run.folder / "split.csv")
     training = split[split["split"] == "train"]
-    seen = run.predictions("train")
-    assert seen["image_id"].is_unique
-    assert set(seen["image_id"]) == set(training.loc[training["patient_id"].isin(seen["patient_id"]), "image_id"])
-    assert abs(len(seen) - len(run.predictions("val"))) <= 2
-    assert seen["target_abnormal"].nunique() == 2
-    assert seen.attrs["part"] == run.environment["split"]["parts"]["train"]["hash"]
-    assert np.allclose(seen["logit_abnormal"], by_hand(run, seen), atol=1e-5)
+    sample = run.predictions("train")
+    assert sample["image_id"].is_unique
+    assert set(sample["image_id"]) == set(training.loc[training["patient_id"].isin(sample["patient_id"]), "image_id"])
+    assert abs(len(sample) - len(run.predictions("val"))) <= 2
+    assert sample["target_abnormal"].nunique() == 2
+    assert sample.attrs["part"] == run.environment["split"]["parts"]["train"]["hash"]
+    assert np.allclose(sample["logit_abnormal"], by_hand(run, sample), atol=1e-5)
 
 
 def test_every_part_is_predicted_with_the_best_weights_where_the_last_are_others(

@@ -28,15 +28,15 @@ def test_what_was_trained_on_is_named_and_the_test_part_is_the_same(table: Path,
     rows.to_csv(table.parent / "two.csv", index=False)
     mine = table.parent / "two.csv"
     small = ("trainer.max_epochs=1", "data.train_prevalence=0.25")
-    one, both = (
+    north, both = (
         trained(configured(tmp_path / str(i), mine, *small, *more))
         for i, more in enumerate([["data.train_on=north"], ["data.train_on=[south,north]"]])
     )
-    assert one.environment["split"]["name"] == "random, trained on north, 0.25 abnormal in train"
+    assert north.environment["split"]["name"] == "random, trained on north, 0.25 abnormal in train"
     assert both.environment["split"]["name"] == "random, trained on north+south, 0.25 abnormal in train"
-    assert set(one.predictions("train")["dataset"]) == set(one.predictions("val")["dataset"]) == {"north"}
-    assert set(one.predictions("test")["dataset"]) == {"north", "south"}
-    parts = [run.environment["split"]["parts"] for run in (one, both)]
+    assert set(north.predictions("train")["dataset"]) == set(north.predictions("val")["dataset"]) == {"north"}
+    assert set(north.predictions("test")["dataset"]) == {"north", "south"}
+    parts = [run.environment["split"]["parts"] for run in (north, both)]
     assert parts[0]["test"]["hash"] == parts[1]["test"]["hash"]
     for part in parts:
         assert part["train"]["abnormal"] == round(0.25 * part["train"]["labelled"])
@@ -170,7 +170,7 @@ def test_a_compiled_backbone_trains_the_same_model_under_the_same_names(
 def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: str
 ) -> None:
-    kept, seen = [False], {}
+    kept, kept_in = [False], {}
 
     @contextmanager
     def memory_kept() -> Iterator[None]:
@@ -179,7 +179,7 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
         kept[0] = False
 
     def step(*_: object, name: str) -> dict[str, float]:
-        seen[name] = kept[0]
+        kept_in[name] = kept[0]
         return {}
 
     monkeypatch.setattr(hardware, "memory_kept", memory_kept)
@@ -190,5 +190,5 @@ def test_memory_is_kept_while_a_model_trains_and_predicts_batches_of_one_size(
     config = configured(tmp_path, table, "model=cnn_lstm", f"model.sequence={sequence}")
     with starting.start(config) as run:
         fitting.train(run)
-    assert seen == dict.fromkeys(("fit", "predict", "predict_degraded"), sequence == "rows")
+    assert kept_in == dict.fromkeys(("fit", "predict", "predict_degraded"), sequence == "rows")
     assert not kept[0]

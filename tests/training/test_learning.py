@@ -137,13 +137,13 @@ def test_the_recurrence_is_said_to_help_where_the_order_of_visits_tells_and_not_
     where = [f"outputs={outputs}", f"hydra.sweep.dir={folder}", "logger=csv", "~hydra.callbacks.report"]
     output(train, "experiment=temporal", *choices, *start, *where)
     output(evaluate, f"runs={folder}", "efficiency=false", "draws=1000")
-    found = json.loads((folder / "report" / "metrics.json").read_text())
-    areas = {one["settings"]["role"]: one["test"]["auroc"] for one in found["models"].values()}
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    areas = {model["settings"]["role"]: model["test"]["auroc"] for model in metrics["models"].values()}
     assert set(areas) == set(READERS)
-    (recurrence,) = found["recurrence"]
+    (recurrence,) = metrics["recurrence"]
     assert recurrence["helps"] is helps
-    said = "The recurrence helps, for these very runs" if helps else "No effect of the recurrence is shown"
-    assert said in (folder / "report" / "report.md").read_text()
+    sentence = "The recurrence helps, for these very runs" if helps else "No effect of the recurrence is shown"
+    assert sentence in (folder / "report" / "report.md").read_text()
     seeing = {"cnn_lstm"} if helps else {"cnn", "cnn_lstm", "cnn_lstm_shuffled", "cnn_mlp"}
     assert min(areas[name] for name in seeing) >= 0.9
     assert max(abs(areas[name] - 0.5) for name in set(READERS) - seeing) <= 0.1

@@ -34,9 +34,9 @@ def run(folder: Path, parts: dict[str, str] = PARTS, start: str | None = None, s
     backbone = {"widths": [4, 8], "init_from": start}
     OmegaConf.save({"model": {"backbone": backbone}, "run_dir": str(folder)}, folder / "config.yaml")
     rows = [
-        {"image_id": f"x/{one}", "patient_id": one, "dataset": "x", "split": part}
-        for part, some in parts.items()
-        for one in some
+        {"image_id": f"x/{patient}", "patient_id": patient, "dataset": "x", "split": part}
+        for part, patients in parts.items()
+        for patient in patients
     ]
     pd.DataFrame(rows).to_csv(folder / "split.csv", index=False)
     known = {"store": "gone", "fingerprint": ""} if store is None else {"store": str(store.folder)}
@@ -62,7 +62,7 @@ def prepared(folder: Path, **films: int) -> Store:
 def data(store: Store | None = None, **parts: str) -> SimpleNamespace:
     """Data whose parts hold these patients, a letter each."""
     names = "".join(parts.values())
-    rows = {part: np.array([names.index(name) for name in some], dtype=int) for part, some in parts.items()}
+    rows = {part: np.array([names.index(name) for name in patients], dtype=int) for part, patients in parts.items()}
     manifest = pd.DataFrame({"patient_id": list(names), "image_id": [f"x/{name}" for name in names]})
     return SimpleNamespace(manifest=manifest, rows=rows.__getitem__, store=store)
 
@@ -114,7 +114,7 @@ def test_a_model_is_built_with_them_and_a_backbone_alone_is_not_left_at_random(t
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("parts", "message"),
     [
         ({"train": "ab", "val": "c", "test": "dx"}, None),
         ({"train": "abx", "val": "y", "test": "d"}, None),
@@ -123,12 +123,14 @@ def test_a_model_is_built_with_them_and_a_backbone_alone_is_not_left_at_random(t
         ({"train": "c", "val": "ab", "test": "d"}, r"2 patient\(s\) of this run's val part: a, b\."),
     ],
 )
-def test_a_run_that_learnt_from_those_who_are_tested_is_refused(tmp_path: Path, parts: dict, told: str | None) -> None:
+def test_a_run_that_learnt_from_those_who_are_tested_is_refused(
+    tmp_path: Path, parts: dict, message: str | None
+) -> None:
     first = load_run(run(tmp_path / "run"))
-    if told is None:
+    if message is None:
         pretraining.require_unseen(first, data(**parts))
         return
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         pretraining.require_unseen(first, data(**parts))
 
 

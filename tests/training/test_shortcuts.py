@@ -15,9 +15,9 @@ from lungdet.training import shortcuts
 SIZE = 600
 
 
-def made(seed: int = 0, task: str = "abnormal", **columns) -> SimpleNamespace:
+def data_of(task: str = "abnormal", **columns) -> SimpleNamespace:
     """Data whose labels depend on nothing, with these columns laid over; a third of the images in each part."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     manifest = pd.DataFrame(
         {
             "image_id": [f"a/{i:04d}" for i in range(SIZE)],
@@ -53,7 +53,7 @@ def areas(data: SimpleNamespace, part: str = "test", label: str = "abnormal") ->
 
 @pytest.mark.parametrize("name", ["dataset", "view", "age", "sex", "visit"])
 def test_what_gives_the_label_away_is_found_by_its_own_shortcut_and_by_all_together(name):
-    data = made()
+    data = data_of()
     y = data.manifest["abnormal"].to_numpy()
     given = {
         "dataset": np.where(y, "b", "a"),
@@ -62,30 +62,30 @@ def test_what_gives_the_label_away_is_found_by_its_own_shortcut_and_by_all_toget
         "sex": np.where(y, "M", "F"),
         "visit": y.astype(int),
     }
-    found = areas(made(**{name: given[name]}))
-    assert found[name] == found["all"] == 1
-    others = [area for other, area in found.items() if other not in (name, "all")]
+    aurocs = areas(data_of(**{name: given[name]}))
+    assert aurocs[name] == aurocs["all"] == 1
+    others = [area for other, area in aurocs.items() if other not in (name, "all")]
     assert max(others) < 0.62
 
 
 def test_the_number_of_a_patients_images_gives_the_label_away():
     patient = np.concatenate([np.arange(200) // (1 + 3 * (np.arange(200) < 100)) + 1000 * part for part in range(3)])
     label = np.tile(np.arange(200) < 100, 3).astype(np.float32)
-    assert areas(made(patient_id=patient.astype(str), abnormal=label))["visits"] == 1
+    assert areas(data_of(patient_id=patient.astype(str), abnormal=label))["visits"] == 1
 
 
 def test_a_bright_lung_shows_in_the_thumbnail_and_a_bright_frame_in_the_border():
-    data = made()
+    data = data_of()
     y = data.manifest["abnormal"].to_numpy() == 1
     data.store.images[y, 15:25, 15:25] += 30
-    found = areas(data)
-    assert found["thumbnail"] > 0.99
-    assert found["border"] < 0.62
-    data = made()
+    aurocs = areas(data)
+    assert aurocs["thumbnail"] > 0.99
+    assert aurocs["border"] < 0.62
+    data = data_of()
     data.store.images[y, :, -2:] += 30
-    found = areas(data)
-    assert found["border"] > 0.99
-    assert found["age"] < 0.62
+    aurocs = areas(data)
+    assert aurocs["border"] > 0.99
+    assert aurocs["age"] < 0.62
 
 
 def test_thumbnail_and_border_are_means_of_their_places(monkeypatch):
@@ -101,7 +101,7 @@ def test_thumbnail_and_border_are_means_of_their_places(monkeypatch):
 
 
 def test_chance_is_chance_and_nothing_is_learnt_from_the_test_part():
-    data = made()
+    data = data_of()
     before = shortcuts.predict(data)["test"]
     assert 0.4 < min(areas(data).values()) <= max(areas(data).values()) < 0.62
     held_out = ~np.isin(np.arange(SIZE), data.rows("train"))
@@ -111,30 +111,30 @@ def test_chance_is_chance_and_nothing_is_learnt_from_the_test_part():
 
 def test_what_is_the_same_on_all_training_images_is_no_shortcut():
     everywhere = {"view": "PA", "sex": "F", "visit": 0, "patient_id": [f"a/{i}" for i in range(SIZE)]}
-    assert set(shortcuts.predict(made(**everywhere))["val"]["shortcut"]) == {"age", "thumbnail", "border"}
-    data = made(**everywhere, age=np.where(np.arange(SIZE) < SIZE // 3, 50.0, 70.0))
+    assert set(shortcuts.predict(data_of(**everywhere))["val"]["shortcut"]) == {"age", "thumbnail", "border"}
+    data = data_of(**everywhere, age=np.where(np.arange(SIZE) < SIZE // 3, 50.0, 70.0))
     assert set(shortcuts.predict(data)["val"]["shortcut"]) == {"thumbnail", "border"}
 
 
 def test_missing_values_are_told_apart_and_never_stop_it():
-    data = made()
+    data = data_of()
     y = data.manifest["abnormal"].to_numpy() == 1
-    found = areas(made(age=np.where(y, np.nan, 50), view=np.where(y, None, "PA"), sex=np.where(y, None, "F")))
-    assert found["age"] == found["view"] == 1
-    gone = made(age=np.nan, view=None, sex=None)
+    aurocs = areas(data_of(age=np.where(y, np.nan, 50), view=np.where(y, None, "PA"), sex=np.where(y, None, "F")))
+    assert aurocs["age"] == aurocs["view"] == 1
+    gone = data_of(age=np.nan, view=None, sex=None)
     assert {"age", "view", "sex"}.isdisjoint(shortcuts.predict(gone)["test"]["shortcut"])
 
 
 def test_a_source_that_training_never_saw_is_predicted_alike_for_all():
-    data = made(dataset=np.where(np.arange(SIZE) < 2 * SIZE // 3, np.where(np.arange(SIZE) % 2, "a", "b"), "c"))
+    data = data_of(dataset=np.where(np.arange(SIZE) < 2 * SIZE // 3, np.where(np.arange(SIZE) % 2, "a", "b"), "c"))
     table = shortcuts.predict(data)["test"]
     assert table.loc[table["shortcut"] == "dataset", "logit_abnormal"].nunique() == 1
 
 
 def test_findings_are_guessed_one_by_one_and_unknown_labels_are_left_out():
-    data = made(task="findings")
+    data = data_of(task="findings")
     hernia = data.manifest["hernia"].to_numpy()
-    data = made(task="findings", age=40 + 20 * hernia, tuberculosis=np.float32("nan"), edema=np.float32(0))
+    data = data_of(task="findings", age=40 + 20 * hernia, tuberculosis=np.float32("nan"), edema=np.float32(0))
     data.manifest.loc[::3, "hernia"] = np.nan
     table = shortcuts.predict(data)["test"]
     assert [c for c in table if c.startswith("logit_")] == [f"logit_{finding}" for finding in FINDINGS]
@@ -146,8 +146,8 @@ def test_findings_are_guessed_one_by_one_and_unknown_labels_are_left_out():
 
 
 def test_the_run_folder_gets_both_tables_and_the_log_names_the_strongest(caplog):
-    data = made()
-    data = made(age=40 + 20 * data.manifest["abnormal"])
+    data = data_of()
+    data = data_of(age=40 + 20 * data.manifest["abnormal"])
     written = {}
     run = SimpleNamespace(write_predictions=lambda name, table: written.update({name: table}))
     with caplog.at_level(logging.INFO):

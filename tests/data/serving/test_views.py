@@ -10,10 +10,10 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
 
 
 def test_a_view_is_the_image_moved_and_mirrored() -> None:
-    moved = View(right=0.1, down=-0.2)(IMAGE)  # 3 pixels to the right, 4 up
-    assert (moved[:16, 3:] == IMAGE[4:, :-3]).all()
-    assert (moved[:16, :3] == IMAGE[4:, 3:0:-1]).all()  # beyond the edge the image is mirrored
-    assert (View(right=0.1, down=-0.2, mirrored=True)(IMAGE) == moved[:, ::-1]).all()
+    view = View(right=0.1, down=-0.2)(IMAGE)  # 3 pixels to the right, 4 up
+    assert (view[:16, 3:] == IMAGE[4:, :-3]).all()
+    assert (view[:16, :3] == IMAGE[4:, 3:0:-1]).all()  # beyond the edge the image is mirrored
+    assert (View(right=0.1, down=-0.2, mirrored=True)(IMAGE) == view[:, ::-1]).all()
     assert (ITSELF(IMAGE) == IMAGE).all()
 
 
@@ -22,10 +22,10 @@ def test_a_view_is_the_image_moved_and_mirrored() -> None:
     [(False, 0, 1, ""), (True, 0, 2, "flip"), (False, 0.04, 5, "shift0.04"), (True, 0.1, 10, "flip-shift0.1")],
 )
 def test_flip_and_shift_make_so_many_views_and_name_them(flip: bool, shift: float, count: int, called: str) -> None:
-    asked = views(flip, shift)
-    assert asked[0] == ITSELF
-    assert len({view(IMAGE).tobytes() for view in asked}) == len(asked) == count
-    assert name(asked) == called
+    chosen = views(flip, shift)
+    assert chosen[0] == ITSELF
+    assert len({view(IMAGE).tobytes() for view in chosen}) == len(chosen) == count
+    assert name(chosen) == called
 
 
 @pytest.mark.parametrize(

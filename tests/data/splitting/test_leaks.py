@@ -92,12 +92,12 @@ def copies_between_patients(images: np.ndarray, manifest: pd.DataFrame) -> pd.Da
 def planted(originals: list[np.ndarray], seed: int) -> np.ndarray:
     """A copy of each, changed in one of the ways; every sixth in all of them."""
     rng = np.random.default_rng(seed)
-    made = []
+    images = []
     for i, image in enumerate(originals):
         for change in CHANGES if i % 6 == 5 else [CHANGES[i % 6]]:
             image = change(image, rng)
-        made.append(prepared(image))
-    return np.array(made)
+        images.append(prepared(image))
+    return np.array(images)
 
 
 def test_changed_copies_are_found_and_nothing_else_is() -> None:
@@ -106,10 +106,10 @@ def test_changed_copies_are_found_and_nothing_else_is() -> None:
     images = np.concatenate([originals, changed])
     pairs = copies_between_patients(images, each_its_own(len(images)))
     assert list(pairs.columns) == ["image_id_a", "image_id_b", "kind", "correlation"]
-    found = set(zip(pairs["image_id_a"], pairs["image_id_b"], strict=True))
+    named = set(zip(pairs["image_id_a"], pairs["image_id_b"], strict=True))
     true = {(f"clinic/{i}", f"clinic/{90 + i}") for i in range(60)}
-    assert found <= true
-    assert len(found) >= 57
+    assert named <= true
+    assert len(named) >= 57
     assert pairs["correlation"].between(enough_correlation(SIDE), 1).all()
 
 
@@ -172,10 +172,10 @@ def test_proposals_are_all_pairs_of_few_differing_bits() -> None:
     hashes = np.packbits(bits, axis=1).view(np.uint64)
     differing = (bits[:, None] != bits[None]).sum(2)
     near = np.minimum(differing, 255 - differing) <= copies.DISTANCE
-    a, b, found = copies.propose(hashes)
+    a, b, bits_apart = copies.propose(hashes)
     assert {*zip(a.tolist(), b.tolist(), strict=True)} == {(i, j) for i, j in np.argwhere(near).tolist() if i < j}
-    assert (found == differing[a, b]).all()
-    assert (np.diff(np.minimum(found, 255 - found).astype(int)) >= 0).all()
+    assert (bits_apart == differing[a, b]).all()
+    assert (np.diff(np.minimum(bits_apart, 255 - bits_apart).astype(int)) >= 0).all()
 
 
 def test_too_many_lookalikes_are_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -304,7 +304,7 @@ def test_95_in_100_copies_of_real_originals_are_found(real: Store, real_data: Pa
     same = leaks.links(real)[["row_a", "row_b"]].to_numpy().tolist()
     allowed = set(twins.items()) | {(x, twins[y]) for p in same for x, y in (p, p[::-1]) if y in twins}
     number = {name: i for i, name in enumerate(manifest["image_id"])}
-    found = {(number[a], number[b]) for a, b in zip(pairs["image_id_a"], pairs["image_id_b"], strict=True)}
-    print(json.dumps({"found": len({b for _, b in found}), "of": 100, "false": len(found - allowed)}))
-    assert found <= allowed
-    assert len({b for _, b in found}) >= 95
+    named = {(number[a], number[b]) for a, b in zip(pairs["image_id_a"], pairs["image_id_b"], strict=True)}
+    print(json.dumps({"found": len({b for _, b in named}), "of": 100, "false": len(named - allowed)}))
+    assert named <= allowed
+    assert len({b for _, b in named}) >= 95

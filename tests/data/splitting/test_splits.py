@@ -345,9 +345,9 @@ def test_the_share_of_abnormal_training_images_is_as_asked_and_their_number_does
     whole = protocols.random(table)
     labels = table.set_index("image_id")["abnormal"]
     shares = (0.05, 0.1, 0.25, 0.5, 0.75, 0.95)
-    made = {share: narrowing.with_train_prevalence(whole, table, share) for share in shares}
+    narrowed = {share: narrowing.with_train_prevalence(whole, table, share) for share in shares}
     rarer = labels[whole.images("train")].value_counts().min()
-    for share, split in made.items():
+    for share, split in narrowed.items():
         splits.check(split, table)
         assert split.name == f"random, {share:g} abnormal in train"
         train = labels[split.images("train")]
@@ -356,7 +356,7 @@ def test_the_share_of_abnormal_training_images_is_as_asked_and_their_number_does
         assert set(split.images("train")) <= set(whole.images("train"))
         assert (split.part_hash("val"), split.part_hash("test")) == (whole.part_hash("val"), whole.part_hash("test"))
     for smaller, larger in itertools.pairwise(shares):
-        fewer, more = (labels[made[share].images("train")] for share in (smaller, larger))
+        fewer, more = (labels[narrowed[share].images("train")] for share in (smaller, larger))
         assert set(fewer.index[fewer == 1]) < set(more.index[more == 1])
         assert set(more.index[more == 0]) < set(fewer.index[fewer == 0])
 
