@@ -55,7 +55,7 @@ def test_nothing_is_written_where_predictions_lack_the_images_of_one_family(tmp_
     load_run(first).predictions("test").to_csv(tmp_path / "theirs.csv", index=False)
     ended = command(f"runs={tmp_path / 'sweep'}", f"predictions={tmp_path / 'theirs.csv'}", cwd=tmp_path)
     assert "theirs.csv lacks 68 of the 68 tested images" in ended.stderr
-    assert not (tmp_path / "sweep" / "report").exists()
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["a", "b"]
 
 
 def test_a_damaged_run_is_listed_and_the_others_are_evaluated(tmp_path):
