@@ -5,6 +5,7 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
@@ -50,15 +51,16 @@ def run(data: Path) -> list[dict]:
             return [*choices, *paths, *more]
 
         for model in MODELS:
-            results.append(
-                compare(
-                    f"train.py / bare PyTorch loop, {model}",
-                    lambda model=model: ours.submit(_framework, configured(model, FEW)).result(),
-                    lambda model=model: theirs.submit(_bare, configured(model, FEW)).result()[0],
-                    "images/s",
-                    f"training alone, {detail}, precision as train.py chooses",
+            for kept in (False, True):
+                results.append(
+                    compare(
+                        f"train.py / bare PyTorch loop{' that keeps memory, too' if kept else ''}, {model}",
+                        lambda model=model: ours.submit(_framework, configured(model, FEW)).result(),
+                        lambda model=model, kept=kept: theirs.submit(_bare, configured(model, FEW), kept).result()[0],
+                        "images/s",
+                        f"training alone, {detail}, precision as train.py chooses",
+                    )
                 )
-            )
         results.append(
             compare(
                 "precision and memory format as train.py chooses / Lightning's fp32",
@@ -112,8 +114,11 @@ def _pace(network: Network) -> float:
     return len(network.batch["image"]) / network.seconds(Network.train, STEPS)
 
 
-def _bare(overrides: list[str]) -> tuple[float, float]:
-    """Adam on cross-entropy, the mean loss read once an epoch: images a second, and the share of time spent waiting."""
+def _bare(overrides: list[str], kept: bool = False) -> tuple[float, float]:
+    """Adam on cross-entropy, the mean loss read once an epoch: images a second, and the share of time spent waiting.
+
+    With `kept` memory stays from step to step, as in train.py.
+    """
     config = _composed(overrides)
     torch.manual_seed(config.seed)
     model = instantiate(config.model)
@@ -125,22 +130,23 @@ def _bare(overrides: list[str]) -> tuple[float, float]:
     model.to(device, memory_format=getattr(torch, arithmetic.memory_format)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.model.learning_rate)
     loader = data.train_dataloader()
-    for epoch in range(EPOCHS):
-        loader.sampler.set_epoch(epoch)
-        images, waited, total = 0, 0.0, torch.zeros((), device=device)
-        began = asked = time.perf_counter()
-        for batch in loader:
-            waited += time.perf_counter() - asked
-            image, length, target = (batch[key].to(device) for key in ("image", "length", "target"))
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                logits = model(image, length)
-            loss = F.cross_entropy(logits.float(), target.long())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            images += len(image)
-            asked = time.perf_counter()
-        assert total.isfinite()
-        took = time.perf_counter() - began
+    with hardware.memory_kept() if kept else nullcontext():
+        for epoch in range(EPOCHS):
+            loader.sampler.set_epoch(epoch)
+            images, waited, total = 0, 0.0, torch.zeros((), device=device)
+            began = asked = time.perf_counter()
+            for batch in loader:
+                waited += time.perf_counter() - asked
+                image, length, target = (batch[key].to(device) for key in ("image", "length", "target"))
+                with torch.autocast(device, torch.bfloat16, enabled=bf16):
+                    logits = model(image, length)
+                loss = F.cross_entropy(logits.float(), target.long())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+                images += len(image)
+                asked = time.perf_counter()
+            assert total.isfinite()
+            took = time.perf_counter() - began
     return images / took, waited / took
