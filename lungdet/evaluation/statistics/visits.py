@@ -37,7 +37,7 @@ def groups(table: pd.DataFrame, labels: Sequence[str]) -> dict[Group, tuple[tupl
     by_change: dict[Group, tuple[tuple[str, ...], np.ndarray]] = {}
     for finding in FOLLOWED:
         label = finding if finding in labels else "abnormal"
-        if label not in labels:
+        if label not in labels or f"target_{finding}" not in table:
             continue
         now, before = table[f"target_{finding}"].to_numpy(), label_before(table, finding)
         alone = (now == table[f"target_{label}"].to_numpy()) & (before == label_before(table, label))
