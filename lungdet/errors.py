@@ -23,7 +23,7 @@ _REFUSALS = {
     errno.ENOTDIR: "a file is where a folder is to be: name another place",
 }
 """What the machine refuses to anybody's program, and what its user can do about it."""
-_SECRET = re.compile(r"https?://[^/@\s]+@|://[^/@\s:]*:[^/@\s]+@")
+_SECRET = re.compile(r"https?://[^/?#,@\s]+@|://[^/?#,@\s:]*:[^/@\s]+@", re.IGNORECASE)
 """A user or token within the address of a web server, or a password within any."""
 
 

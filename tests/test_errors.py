@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.errors import HydraException, InstantiationException
 
-from lungdet.errors import InputError, plain_errors
+from lungdet.errors import InputError, plain_errors, require_no_secret
 from lungdet.machine.writing import require_writable
 from tests.calling import call, environment
 
@@ -20,7 +20,7 @@ PROGRAM = """
 import hydra
 from pathlib import Path
 from lungdet.configuration.program import run_program
-from lungdet.errors import InputError, plain_errors
+from lungdet.errors import InputError, plain_errors, require_no_secret
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def main(config):
@@ -136,6 +136,19 @@ def test_a_place_to_write_in_is_left_as_it_is_or_refused_by_its_key(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match=r"^out=/proc/a/b: nothing can be written in /proc \(.*\); name another place"):
         require_writable("out", Path("/proc/a/b"))
+
+
+def test_a_password_is_one_in_any_case_and_an_at_sign_behind_the_server_is_none() -> None:
+    for address in ("HTTPS://token@server", "https://me:a,b@server/x", "S3://key:secret@bucket"):
+        with pytest.raises(InputError, match=r"^key: a user or password stands in the address"):
+            require_no_secret("key", address)
+    for address in (
+        "http://server?to=me@home",
+        "[http://server,me@home]",
+        "http://server:80/@me",
+        "sqlite:///a:b@c.db",
+    ):
+        require_no_secret("key", address)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -32,7 +32,7 @@ def run_program(main: Callable[[], None], name: str) -> None:
     try:
         with plain_errors():
             for word in sys.argv[1:]:
-                require_no_secret(key_of(word), word)
+                require_no_secret(key_of(word).partition("://")[0], word)
             require_readable(sys.argv[1:], CONF, name)
             _run(main, name)
     except SystemExit as end:

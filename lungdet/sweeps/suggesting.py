@@ -35,7 +35,7 @@ class Suggestions(Callback):
             self._print()
 
     def _print(self) -> None:
-        suggested = {_as_written(found.overrides): found.suggested for found in suggestions.read(self._folder)}
+        suggested = {_as_written(search.overrides): search.suggested for search in suggestions.read(self._folder)}
         log.info("suggested:")
         for job in self._jobs:
             value = suggested.get(_as_written(job), "nothing, as is said above")

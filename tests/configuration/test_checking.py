@@ -65,6 +65,7 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["-m", "seed=0,1", "model.hidden=1.5"], "model.hidden=1.5: a whole number is needed (in the job seed=0"),
         (["-m", "seed=0,1", "logger.lightning.tracking_uri=https://me:a@b"], "logger.lightning.tracking_uri: a user"),
         (["+hydra.sweeper.storage=postgresql://:secret@server/trials"], "hydra.sweeper.storage: a user or password "),
+        (["http://me:secret@server"], "http: a user or password stands in the address"),
         (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
         (["outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc (No such file or directory); name"),
         (["-m", "seed=0,1", "outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc"),
