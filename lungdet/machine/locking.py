@@ -14,7 +14,7 @@ def alone(out: Path, lock: Path) -> Iterator[None]:
     Args:
         out: as the command line has it, for the message.
         lock: a file that is made, and its folder where it is not there; neither stays, but for a folder that holds
-            something.
+            something. An empty folder that was there before stays.
 
     Raises:
         InputError: another process does; or a link is in the lock's place.
@@ -23,6 +23,7 @@ def alone(out: Path, lock: Path) -> Iterator[None]:
 
     if lock.is_symlink():
         raise InputError(f"{lock}: a link in place of the lock; delete it")
+    new = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
     try:
@@ -34,5 +35,6 @@ def alone(out: Path, lock: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         held.release()
-        with suppress(OSError):  # something is in it, or it is gone
-            lock.parent.rmdir()
+        if new:
+            with suppress(OSError):  # something is in it, or it is gone
+                lock.parent.rmdir()

@@ -38,10 +38,13 @@ def test_a_second_process_is_refused_until_the_first_ends_or_is_killed(tmp_path:
     assert [path.name for path in lock.parent.iterdir()] == ["list.csv"]
 
 
-def test_no_folder_is_made_for_the_lock_alone_and_no_link_is_followed(tmp_path: Path) -> None:
+def test_a_folder_for_the_lock_alone_goes_again_an_empty_one_stays_and_no_link_is_followed(tmp_path: Path) -> None:
     with alone(Path("x"), tmp_path / "out" / ".lock"):
         pass
     assert [*tmp_path.iterdir()] == []
+    with alone(Path("x"), tmp_path / ".lock"):
+        pass
+    assert tmp_path.is_dir()  # the user's own, though it is empty
     (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="a link in place of the lock"), alone(Path("x"), tmp_path / ".lock"):
         pass
