@@ -150,7 +150,7 @@ def _estimates(rows: pd.DataFrame, draws: int) -> dict[str, Estimate]:
     """Each measure that is known of every image, over images and seeds."""
     rows = rows.sort_values(["seed", "image_id", "label"])
     seeds = rows["seed"].nunique()
-    patient = pd.factorize(rows["patient_id"], sort=True)[0].reshape(seeds, -1)[0]
+    patient = pd.factorize(rows["patient_id"])[0].reshape(seeds, -1)[0]
     values = {name: rows[name].to_numpy(np.float64).reshape(seeds, -1) for name in SCALES}
     return {
         name: estimate(value, patient, draws, SCALES[name])

@@ -95,7 +95,7 @@ def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> 
 def curves(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) -> dict[str, np.ndarray]:
     """Each metric by seed, test part (as it is, then redrawn ones) and per cent kept, (S, 1 + B, 100)."""
     over = _measurable(tables[0], labels)
-    patient, patients = pd.factorize(tables[0]["patient_id"], sort=True)
+    patient, patients = pd.factorize(tables[0]["patient_id"])
     drawn = [np.ones((1, len(patients)), np.int32)]
     if len(patients) > 1:
         drawn += [times for _, times in multiplicities(len(patients), draws, 0)]

@@ -36,7 +36,7 @@ def curves(tables: Sequence[pd.DataFrame], label: str, kind: str, seed: int = 0)
     if table.loc[known, f"target_{label}"].nunique() < 2:
         blank = np.full(len(POINTS), np.nan)
         return Curve(POINTS, blank, blank, blank)
-    patient, patients = pd.factorize(table.loc[known, "patient_id"], sort=True)
+    patient, patients = pd.factorize(table.loc[known, "patient_id"])
     once = np.ones((1, len(patients)), np.int32)
     drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS, seed))]
     heights = [

@@ -107,7 +107,7 @@ def permuted(
         signs: random exchanges.
         seed: of the exchanges.
     """
-    patient, patients = pd.factorize(first[0]["patient_id"], sort=True)
+    patient, patients = pd.factorize(first[0]["patient_id"])
     of_first, of_second = (
         np.stack([Case.of(table, label).sums(patient, len(patients)) for table in tables]) for tables in (first, second)
     )  # (S, P, K)

@@ -114,7 +114,7 @@ def test_redrawn_patients_are_sorted_and_counted_anew():
     table = with_ties(1, 60)
     table.loc[[3, 8], "target_abnormal"] = np.nan
     found = referral.curves([table], ("abnormal",), 25)
-    patient, patients = pd.factorize(table.patient_id, sort=True)
+    patient, patients = pd.factorize(table.patient_id)
     draws = np.concatenate([times for _, times in multiplicities(len(patients), 25, 0)])
     for draw, times in enumerate(draws):
         images = np.repeat(np.arange(60), times[patient])

@@ -167,7 +167,7 @@ def test_a_gaps_interval_is_that_of_a_loop_over_redrawn_patients(tmp_path):
     found = subgroups.of_model(some, HALF * 2, 300)
     [gap] = [gap for gap in found["gaps"] if gap["attribute"] == "view"]
     test = some[0].test
-    patient, patients = pd.factorize(test.patient_id, sort=True)
+    patient, patients = pd.factorize(test.patient_id)
     positive = {view: ((test["view"] == view) & (test.target_abnormal == 1)).to_numpy() for view in gap["groups"]}
     calls = [(one.test.probability_abnormal > 0.5).to_numpy() for one in some]
     lower, higher = np.array([positive[view] for view in gap["groups"]])
@@ -325,7 +325,7 @@ def test_a_gap_over_findings_is_as_uncertain_as_their_redrawn_mean(tmp_path):
     test, drawn, resting = some[0].test, {}, []
     for view in gap["groups"]:
         y = test[[f"target_{name}" for name in gap["labels"]]].where(test["view"] == view)
-        patient = pd.factorize(test.patient_id, sort=True)[0]
+        patient = pd.factorize(test.patient_id)[0]
         cases = [Case(y[f"target_{name}"].to_numpy(), test[f"logit_{name}"].to_numpy()) for name in gap["labels"]]
         drawn[view] = replicate(cases, patient, 100, metrics=(metrics.auroc,))[:, 0].mean(axis=0)
         resting += [test.patient_id[y[column] == value].nunique() for column in y for value in (0, 1)]

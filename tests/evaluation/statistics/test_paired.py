@@ -55,6 +55,13 @@ def test_models_that_are_alike_are_rarely_told_apart_and_unlike_ones_are():
     assert paired.permuted(*models(1, better=2.0), "abnormal", 300)["accuracy"] < 0.01
 
 
+def test_what_patients_are_called_changes_no_interval_between_models():
+    first, second = models(1, better=0.3)
+    names = np.random.default_rng(1).permutation(len(first[0]))  # as another key of pseudonyms would
+    renamed = [rows.assign(patient_id=names[rows["patient_id"]]) for rows in second]
+    assert compared(first, renamed)["metrics"] == compared(first, second)["metrics"]
+
+
 def test_below_three_seeds_p_is_the_permutations_and_is_said_of_these_runs_alone():
     one = compared(*models(2, better=1.5))
     assert not one["counts_seeds"]
