@@ -36,9 +36,11 @@ class Suggestions(Callback):
 
     def _print(self) -> None:
         suggested = {_as_written(search.overrides): search.suggested for search in suggestions.read(self._folder)}
+        if not suggested:  # each has said why, or none began
+            return
         log.info("suggested:")
         for job in self._jobs:
-            value = suggested.get(_as_written(job), "nothing, as is said above")
+            value = suggested.get(_as_written(job), "nothing")
             log.info("  %s: %s", shlex.join(word.lstrip("+") for word in differing(self._jobs, job)), value)
 
 

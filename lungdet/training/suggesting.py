@@ -24,6 +24,7 @@ from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
 from lungdet.machine.loglines import quieten
 from lungdet.machine.progress import progress
+from lungdet.machine.signals import Interrupted, raising
 from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
@@ -91,7 +92,12 @@ def suggest(config: DictConfig, overrides: Sequence[str] = ()) -> float | int:
     data.prepare_data()
     data.setup()
     [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
-    value = SUGGESTIONS[quantity](trainer, model, data, arguments, run)
+    try:
+        with raising():  # Lightning would make status 1 of Ctrl-C, and say nothing
+            value = SUGGESTIONS[quantity](trainer, model, data, arguments, run)
+    except Interrupted:
+        log.warning("interrupted; nothing is suggested")
+        raise
     suggestions.write(folder, Suggestion(tuple(overrides), override(KEYS[quantity], value)))
     return value
 

@@ -35,6 +35,7 @@ def test_each_search_of_several_has_a_line_that_says_which_it_is_and_what_it_sug
         "suggested:",
         "  model=cnn: model.learning_rate=0.001",
         "  model=cnn_lstm: model.learning_rate=0.0002",
-        "  'model=[a b]': nothing, as is said above",
+        "  'model=[a b]': nothing",
     ]
     assert printed(jobs[:1], tmp_path, monkeypatch, caplog) == ""  # it has just said so itself
+    assert printed(jobs, tmp_path / "none", monkeypatch, caplog) == ""  # refused, or interrupted

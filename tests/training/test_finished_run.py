@@ -235,6 +235,8 @@ def test_scoring_images_prepared_otherwise_is_refused(run: Run) -> None:
 def test_the_front_door_trains_from_the_command_line(sweep: tuple[str, list[Run]]) -> None:
     printed, runs = sweep
     assert "precision" in printed
+    assert "Launching 2 jobs" in printed
+    assert "[HYDRA]" not in printed  # between jobs lines are as they are within
     hashes = [identity.fingerprint(run.config)[:8] for run in runs]
     assert [run.name for run in runs] == [f"cnn_lstm_seed0_{hashes[0]}", f"cnn_seed0_{hashes[1]}"]
     assert all(run.finished for run in runs)

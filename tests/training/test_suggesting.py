@@ -1,6 +1,7 @@
 """A learning rate or a batch size is suggested before training, and no run comes of it."""
 
 import logging
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,16 @@ def test_the_smoothed_loss_of_a_loss_that_stays_is_that_loss(
     assert len(losses) > 8
     assert np.allclose(losses, 0.5)
     assert not np.allclose(losses, unbiased(losses.to_numpy()))
+
+
+def test_an_interrupted_search_says_so_and_ends_as_shells_expect(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Classifier, "training_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    tmp_path.joinpath("search").mkdir()
+    with pytest.raises(SystemExit, match="130"):
+        suggest(searching(tmp_path, table, "find=lr"))
+    assert "interrupted; nothing is suggested" in caplog.messages
 
 
 def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
