@@ -127,12 +127,14 @@ class Details:
     kind: str = "details"
 
 
+OPEN = {"model": 3, "method": 4, "sentence": 4, "caveat": 6}
+"""So many sentences of a kind, or on so many models or methods, stand open."""
 Block = Text | Caution | Items | Table | Figure | Pictures | Columns | Details
 
 
-def items(sentences: Sequence[str], most: int, noun: str) -> list[Block]:
-    """Sentences as a list, those after so many folded: `3 further caveats`."""
-    first, further = [*sentences[:most]], [*sentences[most:]]
+def items(sentences: Sequence[str], noun: str) -> list[Block]:
+    """Sentences as a list, those after `OPEN` folded: `3 further caveats`."""
+    first, further = [*sentences[: OPEN[noun]]], [*sentences[OPEN[noun] :]]
     folded = f"{len(further)} further {noun}{'' if len(further) == 1 else 's'}"
     return [*([Items(first)] if first else []), *([Details(folded, [Items(further)])] if further else [])]
 

@@ -15,6 +15,8 @@ from lungdet.page.wording import mean_count
 Mark = tuple[float, float, float]
 """A value, and how far its interval reaches below and above it."""
 
+MOST_LINES = 6
+"""Lines or bands of more models nobody can tell apart."""
 LONG = 26
 """Letters of a row's name that leave a figure no width for what it shows."""
 

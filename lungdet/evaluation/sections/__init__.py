@@ -1,6 +1,7 @@
 """One section of the report each: what it measures and how it is told. `SECTIONS` lists them in the report's order."""
 
 from lungdet.evaluation.sections import (
+    by_dataset,
     by_finding,
     by_part,
     calibrated,
@@ -13,15 +14,17 @@ from lungdet.evaluation.sections import (
     ensemble,
     explanations,
     flattery,
+    further,
     generalisation,
-    headline,
     image_quality,
     imbalance,
+    keep_in_mind,
     known,
     mistakes,
     peers,
     recurrence,
     referral,
+    results,
     runs,
     search,
     sensitivity,
@@ -31,8 +34,8 @@ from lungdet.evaluation.sections import (
 from lungdet.evaluation.sections.contract import Section, of_runs
 
 SECTIONS: tuple[Section, ...] = (
-    headline.STUDY_TABLE,
-    headline.KEEP_IN_MIND,
+    results.SECTION,
+    keep_in_mind.SECTION,
     of_runs(known.SECTION),
     peers.SECTION,
     differences.SECTION,
@@ -45,12 +48,12 @@ SECTIONS: tuple[Section, ...] = (
     of_runs(recurrence.SECTION),
     of_runs(earlier_visits.SECTION),
     of_runs(choice.SECTION),
-    headline.FURTHER_METRICS,
+    further.SECTION,
     calibrated.SECTION,
     flattery.SECTION,
     of_runs(shortcuts.SECTION),
     sensitivity.SECTION,
-    headline.DATASETS,
+    by_dataset.SECTION,
     by_finding.SECTION,
     subgroups.SECTION,
     by_part.SECTION,

@@ -61,7 +61,7 @@ def measure(study: Study) -> dict:
         return {"not_judged": not_judged}
     findings = study.of_each(
         "findings",
-        lambda model: of_model(study.models[model], study.cuts[model], study.stored(study.models[model]), study.draws),
+        lambda model: of_model(study.models[model], study.cuts[model], study.stored(model), study.draws),
     )
     return {"not_judged": not_judged} | findings
 

@@ -94,12 +94,16 @@ def tell(summary: dict) -> list:
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
-    sentences = items([sentence(model, block) for model, block in blocks.items()], MOST_SENTENCES, "model")
+    sentences = items([sentence(model, block) for model, block in blocks.items()], "model")
     table = Table(["Model", "Probabilities", *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
     details = Details("Before and after scaling", [table])
     bins = {model: block["reliability"].get("before") for model, block in blocks.items()}
     drawn = {model: of_model for model, of_model in bins.items() if of_model and max(of_model["images"]) >= ENOUGH}
-    return [Columns([[_picture(drawn)], [*sentences, details]])] if 0 < len(drawn) <= MOST else [*sentences, details]
+    return (
+        [Columns([[_picture(drawn)], [*sentences, details]])]
+        if 0 < len(drawn) <= figures.MOST_LINES
+        else [*sentences, details]
+    )
 
 
 def measure(study: Study) -> dict:
@@ -130,8 +134,6 @@ def sentence(model: str, block: dict) -> str:
 NO_VALIDATION = "no validation predictions of it are known"
 NEAR_ONE = 0.05
 ENOUGH = 5  # images in a bin, to draw it
-MOST = 6  # models, to draw them
-MOST_SENTENCES = 3  # of models that are not folded
 HOW = (
     f"Decimals, the smaller the better. The calibration error is over {BINS} equal bins of probability; chance alone "
     "makes it larger than 0, the more so the fewer images, and its 95 % interval is about what is left without chance, "

@@ -116,15 +116,19 @@ class Study:
         """Each model's estimates on the whole test part at threshold 0.5, by metric."""
         return {model: scores.estimates for model, scores in self.scores.items()}
 
+    def tested(self, model: Model) -> tuple[list[pd.DataFrame], tuple[str, ...], Sequence[Cuts], int]:
+        """What a model is measured on, as `measure.scored` takes it: a table a seed, labels, thresholds and draws."""
+        return [replicate.test for replicate in self.models[model]], self.labels, self.cuts[model], self.draws
+
     def of_each(self, key: str, measure: Callable[[Model], object]) -> dict:
         """What is measured of every model, as a section adds it to their blocks."""
         return {"models": {model: {key: measure(model)} for model in self.models}}
 
-    def stored(self, replicates: Sequence[Tested]) -> list[dict[str, dict]]:
+    def stored(self, model: Model) -> list[dict[str, dict]]:
         """The thresholds of a model's runs as `thresholds.json` has them, by label."""
         return [
             {label: self.thresholds[place][label].as_dict() for label in self.labels}
-            for replicate in replicates
+            for replicate in self.models[model]
             for place in replicate.places
         ]
 

@@ -14,8 +14,6 @@ from lungdet.page.wording import between, join, label, metric_name, p_value, sig
 
 MOST_PAIRS = 8
 """A sweep with more pairs has its differences in the table alone."""
-MOST_QUOTED = 4
-"""So many sentences are not folded."""
 MOST_NAMED = 4
 """So many pairs that are not compared are named."""
 
@@ -56,7 +54,7 @@ def tell(summary: dict) -> list:
     remarks += [f"No interval for {', '.join(dict.fromkeys(names))}: {reason}." for reason, names in notes.items()]
     table = Table([*(["Models"] if several else []), *columns], rows, 2 if several else 1, remarks)
     details = Details("Every metric's difference, and what p is", [table])
-    return [*items([*quoted, *_not_compared(summary)], MOST_QUOTED, "sentence"), details]
+    return [*items([*quoted, *_not_compared(summary)], "sentence"), details]
 
 
 def measure(study: Study) -> dict:

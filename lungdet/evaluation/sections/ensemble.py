@@ -12,7 +12,6 @@ import pandas as pd
 
 from lungdet.evaluation.gathering.models import CONTROLS, Model
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
-from lungdet.evaluation.sections.differences import MOST_QUOTED
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import as_block, estimated
@@ -79,7 +78,7 @@ def tell(summary: dict) -> list:
         "the next. Intervals of combinations and what is said of them are about the choice of test patients only.",
     ]
     table = Table(["Model", *map(metric_name, STUDY)], rows, 1, notes)
-    return [*items(quoted, MOST_QUOTED, "sentence"), Details("The means beside the single models", [table])]
+    return [*items(quoted, "sentence"), Details("The means beside the single models", [table])]
 
 
 def unmeasured(summary: dict) -> list[Unmeasured]:

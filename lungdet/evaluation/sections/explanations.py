@@ -26,8 +26,6 @@ WITHOUT_NETWORK = {
     "centre": "the image's centre",
     "usual": "the usual place, of other patients",
 }
-SHOWN = 4
-"""So many models' methods are told unfolded."""
 DRAWS = 500
 """Redrawn test parts at most: intervals take only the draws' deviation."""
 
@@ -104,7 +102,7 @@ def tell(summary: dict) -> list:
     table = Table(["Map", *[COLUMNS[measure] for measure in known]], rows, 1, [_how_many(facts)])
     return [
         *lines,
-        *items(sentences, SHOWN, "method"),
+        *items(sentences, "method"),
         table,
         Details("How maps were measured", [*map(Text, _notes(models, facts))]),
     ]

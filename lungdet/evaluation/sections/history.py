@@ -10,15 +10,12 @@ from lungdet.page import figures
 from lungdet.page.document import Figure
 from lungdet.page.wording import label, listed
 
-MOST = 6
-"""Lines of more models nobody can tell apart."""
-
 
 def pictures(study: Study) -> list[Figure]:
     """The picture of all runs' `metrics.csv`; none where no run has one, or there are many models."""
     tables = {label(name): _read(replicates) for name, replicates in study.models.items()}
     tables = {name: histories for name, histories in tables.items() if histories}
-    if not 0 < len(tables) <= MOST:
+    if not 0 < len(tables) <= figures.MOST_LINES:
         return []
     least = {name: [f"{history['val/loss'].min():.3f}" for history in histories] for name, histories in tables.items()}
     caption = (

@@ -40,10 +40,6 @@ KEPT = tuple(range(100, 45, -5))
 """Shares of the images that a model keeps, in per cent, the rest going to a reader."""
 LISTED = (100, 90, 80, 70, 50)
 QUOTED = 80
-MOST_CURVES = 6
-"""Of more models nobody tells the bands apart."""
-MOST_SENTENCES = 3
-"""So many models' sentences are not folded."""
 METRICS = {
     "accuracy": "no label is known, or no finding both present and absent",
     "recall": "no image that is kept is abnormal",
@@ -168,7 +164,7 @@ def _resting(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
 def tell(summary: dict) -> list:
     """What referring a fifth gains, the curve, and a table of what is reached on the images that are kept."""
     blocks = {model: block["referral"] for model, block in summary["models"].items()}
-    sentences = items([sentence(model, block) for model, block in summary["models"].items()], MOST_SENTENCES, "model")
+    sentences = items([sentence(model, block) for model, block in summary["models"].items()], "model")
     reached = {m: b for m, b in blocks.items() if b["kept"]["100"]["test"]["accuracy"] is not None}
     if not reached:
         return sentences
@@ -195,7 +191,7 @@ def tell(summary: dict) -> list:
         Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
     ]
     words = [*sentences, Details("At each share that is kept", tables)]
-    return [Columns([[_picture(reached)], words])] if len(reached) <= MOST_CURVES else words
+    return [Columns([[_picture(reached)], words])] if len(reached) <= figures.MOST_LINES else words
 
 
 def measure(study: Study) -> dict:

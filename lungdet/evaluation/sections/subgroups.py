@@ -43,8 +43,6 @@ FEW = 20
 OLDEST = 120
 """An age above it is a slip of the pen and counts as unknown."""
 UNKNOWN = "unknown"
-MOST_SENTENCES = 3
-"""So many models' sentences are not folded."""
 METRICS = ("recall", "specificity", "auroc", "accuracy")
 SEXES = {"F": "female", "M": "male", "O": "other"}
 AGES = {"under 18": 0, "18 to 39": 18, "40 to 59": 40, "60 to 74": 60, "75 or older": 75}
@@ -138,7 +136,7 @@ def tell(summary: dict) -> list:
     quoted = [sentence(model, block) for model, block in summary["models"].items()]
     if not any(block["gaps"] for block in blocks.values()):
         quoted = [f"No two groups of a kind have {_enough(first['measure'])} each, so no gap is named."]
-    sentences = items(quoted, MOST_SENTENCES, "model")
+    sentences = items(quoted, "model")
     few = f"Few: not {_enough(first['measure'])}, too small to judge and in no comparison."
     tables = [_table(blocks, attribute, first["measure"]) for attribute in first["attributes"]]
     left_out = [f"{attribute} ({reason})" for attribute, reason in first["left_out"].items()]
