@@ -45,9 +45,10 @@ class Parts:
         Raises:
             InputError: one does already; or as above.
         """
-        folder = _folder(out)
-        make_folder(folder)
-        with alone(out, folder / ".lock"):
+        # Beside the folder, which goes before the lock does: in it, who comes in between would lose theirs.
+        with alone(out, out.with_name(f".{out.name}.lock")):
+            folder = _folder(out)
+            make_folder(folder)
             yield cls(folder, request)
 
     @staticmethod

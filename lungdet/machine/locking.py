@@ -1,10 +1,33 @@
-"""What one process writes at a time. The system lets go of the lock of a process that was killed."""
+"""What one process does at a time. The system lets go of the lock of a process that was killed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lungdet.errors import InputError
+
+
+@contextmanager
+def exclusive(path: Path, busy: InputError, patience: float = 0) -> Iterator[None]:
+    """Within the block no other process has the lock.
+
+    Args:
+        path: the lock's file, in a folder that is there.
+        busy: what is raised where another process has it.
+        patience: seconds to wait for that process.
+
+    Raises:
+        InputError: `busy`.
+        OSError: a folder or a link is in the lock's place, or nothing can be written there.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        lock = FileLock(path).acquire(timeout=patience)
+    except Timeout:
+        raise busy from None
+    with lock:
+        yield
 
 
 @contextmanager
@@ -17,24 +40,17 @@ def alone(out: Path, lock: Path) -> Iterator[None]:
             something. An empty folder that was there before stays.
 
     Raises:
-        InputError: another process does; or a link is in the lock's place.
+        InputError: another process does.
+        OSError: see `exclusive`.
     """
-    from filelock import FileLock, Timeout
-
-    if lock.is_symlink():
-        raise InputError(f"{lock}: a link in place of the lock; delete it")
     new = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"out={out}: another process is writing it; wait for its end, or name another") from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        held.release()
-        if new:
-            with suppress(OSError):  # something is in it, or it is gone
-                lock.parent.rmdir()
+    busy = InputError(f"out={out}: another process is writing it; wait for its end, or name another")
+    with exclusive(lock, busy):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # while it is ours: who has opened it before gets another
+            if new:
+                with suppress(OSError):  # something is in it, or it is gone
+                    lock.parent.rmdir()

@@ -139,6 +139,9 @@ def test_errors_are_one_message_and_a_failing_status(tmp_path):
         done = command(f"runs={run}", f"out={tmp_path}", cwd=tmp_path)
     assert done.returncode == 1
     assert f"out={tmp_path}: another process is writing it" in done.stderr
+    (tmp_path / "mine" / ".report.lock").mkdir(parents=True)
+    done = command(f"runs={run}", f"out={tmp_path}/mine", cwd=tmp_path)
+    assert "mine/.report.lock: Is a directory; a folder is where a file is to be: move it away" in done.stderr
     assert not (run / "report").exists()
     assert not (tmp_path / "nowhere").exists()
 

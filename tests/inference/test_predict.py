@@ -20,6 +20,7 @@ from lungdet.evaluation.statistics.calibration import temperature
 from lungdet.evaluation.statistics.metrics import ensemble
 from lungdet.inference import cases, model, overlays, worklist
 from lungdet.inference.explaining import join
+from lungdet.inference.parts import Parts
 from lungdet.programs import predict
 from tests.calling import CHECKOUT, call, output
 from tests.fake_runs import write_run
@@ -154,7 +155,7 @@ def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was
     assert not out.exists()
     refused = call(predict, *words, "batch_size=8")
     assert "holds parts of predictions that were cut, with other batch_size" in refused.stderr
-    with FileLock(tmp_path / "list.csv.partial" / ".lock"):
+    with FileLock(tmp_path / ".list.csv.lock"):
         refused = call(predict, *words, "batch_size=16")
     assert f"out={tmp_path}/list.csv: another process is writing it" in refused.stderr
     done = call(predict, *words, "batch_size=16")
@@ -181,6 +182,15 @@ def test_a_worklist_is_ranked_lists_what_cannot_be_read_and_goes_on_where_it_was
     np.testing.assert_allclose(listed["logit_abnormal"], test["logit_abnormal"], atol=1e-6)
     for path in ("0/cut.png", "0/deep.tif", "some.txt"):
         (clinic / path).unlink()
+
+
+def test_a_worklist_is_one_processs_until_its_parts_are_removed_and_the_lock_with_them(tmp_path: Path) -> None:
+    out = tmp_path / "list.csv"
+    with Parts.locked(out, {}) as parts:
+        parts.remove()
+        with pytest.raises(InputError, match="another process is writing it"), Parts.locked(out, {}):
+            pass
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_images_unlike_the_runs_own_are_flagged_and_nothing_is_where_no_reference_is_kept(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lungdet.data.splitting import leaks, splits
-from lungdet.errors import InputError, RunError
+from lungdet.errors import InputError, mistake
 from lungdet.evaluation.statistics import thresholds
 from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
@@ -53,15 +53,18 @@ def test_no_file_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     assert not written.is_symlink()
 
 
-def test_a_link_in_place_of_a_runs_lock_is_followed_by_nobody(tmp_path: Path) -> None:
+def test_a_link_or_folder_in_place_of_a_runs_lock_is_nobodys_and_none_is_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("{}")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(precious)
     assert not in_use(Run(tmp_path / "run"))
-    with pytest.raises(RunError, match="a link in place of the lock"), locked(Run(tmp_path / "run")):
+    with pytest.raises(OSError, match="symbolic link") as caught, locked(Run(tmp_path / "run")):
         pass
+    assert mistake(caught.value).endswith("a link is where none is followed: delete it, or name another place")
     assert precious.read_text() == "{}"
+    (tmp_path / "other" / ".lock").mkdir(parents=True)
+    assert not in_use(Run(tmp_path / "other"))
 
 
 def test_a_linked_folder_is_refused(tmp_path: Path) -> None:

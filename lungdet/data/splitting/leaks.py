@@ -178,7 +178,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_name(f".{folder.name}.copies.lock"))
     try:
         lock.acquire()
-    except (OSError, NotImplementedError):
+    except OSError:
         yield
         return
     try:

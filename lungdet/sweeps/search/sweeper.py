@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.configuration.jobs import jobs
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks
+from lungdet.machine.locking import exclusive
 from lungdet.sweeps.search.combination import Combination, chosen, open_studies
 from lungdet.sweeps.search.space import distribution, require_searchable
 
@@ -64,8 +65,6 @@ class Search(Sweeper):
             return self._search(arguments)
 
     def _search(self, arguments: list[str]) -> list[JobReturn]:
-        from filelock import FileLock, Timeout
-
         try:
             import optuna
         except ImportError:
@@ -78,14 +77,12 @@ class Search(Sweeper):
             raise InputError(f"sweep.trials={sweep.trials}: at least one trial of each combination is needed")
         overrides, space = self._parsed(arguments)
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / ".lock", timeout=0):
-                OmegaConf.save(self.config, folder / "multirun.yaml")
-                combinations = open_studies(folder / "search.sqlite", overrides, space, sweep.trials)
-                log.info("searching %s; to go on with this search later: sweep.name=%s", ", ".join(space), sweep.name)
-                return self._take_turns(combinations, space, sweep.seed)
-        except Timeout:
-            raise InputError(f"{folder}: another process is searching in it; choose another sweep.name") from None
+        busy = InputError(f"{folder}: another process is searching in it; choose another sweep.name")
+        with exclusive(folder / ".lock", busy):
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+            combinations = open_studies(folder / "search.sqlite", overrides, space, sweep.trials)
+            log.info("searching %s; to go on with this search later: sweep.name=%s", ", ".join(space), sweep.name)
+            return self._take_turns(combinations, space, sweep.seed)
 
     def _parsed(self, arguments: list[str]) -> tuple[list[list[str]], "dict[str, BaseDistribution]"]:
         """The overrides of each combination, and what is searched: `sweep.space`, overruled by the command line."""
