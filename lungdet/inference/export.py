@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from lungdet.data.store.store import StoreError
 from lungdet.errors import InputError, RunError, require_whole
 from lungdet.inference import precision as precisions
-from lungdet.inference.differences import differences, resizing
+from lungdet.inference.differences import differences
 from lungdet.inference.formats import FORMATS
 from lungdet.inference.graph import Graph
 from lungdet.inference.model import Model
@@ -36,7 +35,6 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     test_images: int = 1000,
-    trust: Sequence[str] = (),
 ) -> dict:
     """Write a run, or the mean of several, as one file, and say how far it is from what the run computes.
 
@@ -46,7 +44,6 @@ def export(
         format: of `lungdet.inference.formats.FORMATS`.
         precision: of `lungdet.inference.precision.PRECISIONS`; all but fp32 are for ONNX.
         test_images: of the run's test part, at most, that the file is checked on.
-        trust: packages beyond lungdet whose classes the run's data may name.
 
     Returns:
         The metadata, which stand in the file as JSON.
@@ -80,7 +77,7 @@ def export(
             f"{checked['log_odds']:.2g}, and {TOLERANCE:g} is the most; another format may keep them"
         )
     del checked["furthest"]  # an image's name may be a patient's, and the file goes to strangers
-    facts |= {"checked": checked, "resized": resizing(model, graph, predict, tested, trust)}
+    facts["checked"] = checked
     data = pack(built, facts)
     if open_file(data)[1] != facts:
         raise RunError(f"{out}: not written. Its metadata cannot be read back; take another format")
@@ -163,7 +160,7 @@ def _facts(model: Model, graph: Graph, format: str, precision: str) -> dict:
 
 def sentences(facts: dict, out: Path) -> list[str]:
     """What is said of a file that was written: how large, how far from the run, and what it is not."""
-    checked, resized = facts["checked"], facts["resized"]
+    checked = facts["checked"]
     of = "the run's network" if len(facts["runs"]) == 1 else "the runs' networks"
     images = "test images" if checked["images"] == "test" else "images of noise"
     lines = [
@@ -177,10 +174,4 @@ def sentences(facts: dict, out: Path) -> list[str]:
             lines.append(f"AUROC of {label}: {area['file']:.4f}, of {of} in fp32 {area['run']:.4f}: {change:+.4f}")
     if own := checked.get("own"):
         lines.append(f"from the run's own predictions, made in {own['made_in']}: by at most {own['log_odds']:.2g}")
-    lines.append(
-        f"resizing in the file: not measured, {resized['reason']}"
-        if "reason" in resized
-        else f"resizing in the file, on {resized['files']} original files: {100 * resized['pixels']:.2g} % of pixels "
-        f"differ, by at most {resized['grey_levels']} of 255 greys, and log-odds by at most {resized['log_odds']:.2g}"
-    )
     return [*lines, facts["use"]]

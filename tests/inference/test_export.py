@@ -108,7 +108,6 @@ def test_a_file_of_visits_computes_what_the_run_does_and_says_what_it_is(clinic:
     assert "This is no medical device" in done.stdout
     predict, facts = reopened(run / name, format)
     assert facts["checked"]["log_odds"] < export.TOLERANCE
-    assert facts["resized"]["grey_levels"] <= 1
     assert facts["labels"] == ["abnormal"]
     assert facts["image"] == {"size": SIDE, "resize": "squash", "bits": None, "visits": 8, "gap": "age"}
     assert facts["thresholds"]["abnormal"]["rule"] == "youden"
