@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lungdet.data.store.store import StoreError
-from lungdet.errors import InputError, RunError, require_whole
+from lungdet.errors import InputError, RunError
 from lungdet.inference import precision as precisions
 from lungdet.inference.differences import differences
 from lungdet.inference.formats import FORMATS
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Log-odds of a file in fp32 are no further from the run's."""
+TESTED = 1000
+"""Test cases, at most, that a file is checked on: a wrong graph shows on a few, what AUROC loses on hundreds."""
 CALIBRATION = 128
 """Validation cases that tell the ranges of a network in int8."""
 USE = (
@@ -29,13 +31,7 @@ USE = (
 )
 
 
-def export(
-    model: Model,
-    out: Path,
-    format: str = "onnx",
-    precision: str = "fp32",
-    test_images: int = 1000,
-) -> dict:
+def export(model: Model, out: Path, format: str = "onnx", precision: str = "fp32") -> dict:
     """Write a run, or the mean of several, as one file, and say how far it is from what the run computes.
 
     Args:
@@ -43,7 +39,6 @@ def export(
         out: the file, whose name ends as the format's do.
         format: of `lungdet.inference.formats.FORMATS`.
         precision: of `lungdet.inference.precision.PRECISIONS`; all but fp32 are for ONNX.
-        test_images: of the run's test part, at most, that the file is checked on.
 
     Returns:
         The metadata, which stand in the file as JSON.
@@ -52,14 +47,14 @@ def export(
         InputError: a format or precision that is not there or cannot be; a control; int8 without validation images.
         RunError: the file computes something else than the run. Nothing is written then.
     """
-    _require_choices(format, precision, test_images, out)
+    _require_choices(format, precision, out)
     require_writable("out", out)
     if out.exists():
         log.info("%s: a file is there already, and is going to be replaced", out)
     _, build, pack, open_file = FORMATS[format]
     graph = Graph(model)
     try:
-        tested = sample(model, "test", test_images)
+        tested = sample(model, "test", TESTED)
     except StoreError as error:
         log.warning("the run's own images cannot be read, so the file is checked on noise: %s", error)
         tested = noise(model)
@@ -87,14 +82,13 @@ def export(
     return facts
 
 
-def _require_choices(format: str, precision: str, test_images: int, out: Path) -> None:
+def _require_choices(format: str, precision: str, out: Path) -> None:
     if format not in FORMATS:
         raise InputError(f"format={format}: one of {', '.join(FORMATS)} is needed")
     if precision not in precisions.PRECISIONS:
         raise InputError(f"precision={precision}: one of {', '.join(precisions.PRECISIONS)} is needed")
     if precision != "fp32" and format != "onnx":
         raise InputError(f"precision={precision}: only format=onnx has it, and format={format} is asked for")
-    require_whole("test_images", test_images, 1)
     if out.suffix != FORMATS[format].suffix:
         others = ", ".join(f"{kind.suffix} is format={name}" for name, kind in FORMATS.items() if name != format)
         raise InputError(

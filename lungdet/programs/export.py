@@ -47,6 +47,6 @@ def export(config: DictConfig) -> None:
         suffix = FORMATS[request["format"]].suffix if request["format"] in FORMATS else ""
         out = model.runs[0].folder / f"model{suffix}"
     out = Path(out).expanduser()
-    facts = export.export(model, out, request["format"], request["precision"], request["test_images"])
+    facts = export.export(model, out, request["format"], request["precision"])
     for line in export.sentences(facts, out):
         log.info(line)
