@@ -1,4 +1,4 @@
-"""What happens between the steps of a fit, beside recording: randomness, batch norm's start, compiling, its end."""
+"""What happens between the steps of a fit, beside recording: randomness, what learns from when on, its end."""
 
 import logging
 import math
@@ -8,14 +8,9 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import nn
 from torch.optim import Optimizer
 
-from lungdet.runs.folder import Run
-
 log = logging.getLogger(__name__)
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Seeding(Callback):
@@ -41,53 +36,6 @@ class Unfreezing(Callback):
         module.backbone.freeze(frozen)
         if trainer.current_epoch == module.backbone.unfreeze_at:
             log.info("from epoch %d on the backbone learns, too", trainer.current_epoch + 1)
-
-
-class Settling(Callback):
-    """Averages the first batches' statistics plainly, in each batch norm that is near its start.
-
-    Running statistics start at mean 0 and variance 1, far from those of pixels in [0, 1]. With the usual momentum that
-    start is forgotten after some 50 batches only: on a few hundred radiographs, whole epochs in which validation sees a
-    network that does not exist.
-
-    Attributes:
-        momenta: of the batch norms that have not settled yet, what their momentum is going to be.
-    """
-
-    def __init__(self) -> None:
-        self.momenta: dict[nn.Module, float] = {}
-        self._seen: set[nn.Module] = set()
-
-    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Find them, those of a backbone that begins to learn among them."""
-        norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and layer.momentum]
-        learning = {norm: norm.momentum for norm in norms if norm.training and norm not in self._seen}
-        self.momenta |= {norm: momentum for norm, momentum in learning.items() if _fresh(norm)}
-        self._seen |= learning.keys()
-
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
-        """Weigh this batch as one of those so far."""
-        for norm, momentum in self.momenta.items():  # counted in batches, of which a step may take several
-            norm.momentum = max(1 / (int(norm.num_batches_tracked) + 1), momentum)
-        self.momenta = {norm: momentum for norm, momentum in self.momenta.items() if norm.momentum > momentum}
-
-
-class Compiling(Callback):
-    """Compiles the convolutional layers once batch norm has settled, and records that it has.
-
-    Before, each momentum would be compiled anew, the ninth not at all.
-    """
-
-    def __init__(self, run: Run, settling: Settling) -> None:
-        self.run, self.settling, self.compiled = run, settling, False
-
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: dict, index: int) -> None:
-        """At the first batch after that."""
-        if not self.compiled and not self.settling.momenta:
-            log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
-            module.backbone.compile()
-            self.compiled = True
-            self.run.record(compiled=True)
 
 
 class LastStep(Callback):
@@ -145,11 +93,3 @@ class Patience(EarlyStopping):
         """Train no epoch more than a run that was not cut."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
-
-
-def _fresh(norm: nn.Module) -> bool:
-    """Whether the running statistics still hold much of their arbitrary start; weights from elsewhere do not."""
-    batches = int(norm.num_batches_tracked)
-    if batches == 0:
-        return bool((norm.running_mean == 0).all())
-    return batches < 1 / norm.momentum

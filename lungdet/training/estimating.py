@@ -9,8 +9,8 @@ from torch.compiler import set_stance
 
 from lungdet.data.serving.batches import Batches
 from lungdet.models.classifier import Classifier
-from lungdet.training.callbacks import BATCH_NORMS
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 SHARE, FEWEST, MOST = 1 / 20, 256, 1024
 """Of the training images, at least and at most: what fewer err shows in test log loss (docs/recipe.md)."""
 

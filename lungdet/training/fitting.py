@@ -30,7 +30,7 @@ from lungdet.training import pretraining, published, shortcuts
 from lungdet.training.dashboards import conclude, dashboard
 from lungdet.training.predicting import predict, predict_degraded
 from lungdet.training.recording import Steps
-from lungdet.training.trainer import build_trainer, compile_backbone
+from lungdet.training.trainer import build_trainer
 from lungdet.training.wandb import settings_of
 
 log = logging.getLogger(__name__)
@@ -59,14 +59,14 @@ def train(run: Run, trust: Sequence[str] = ()) -> float:
     arithmetic = hardware.choose(options.precision, options.memory_format, options.accelerator)
     trainer = build_trainer(run, model, arithmetic)
     prepare(run, trainer, data)
-    compile_backbone(run, trainer, model, data)
+    compiled = compiles(run, model, data)
     describe(run, trainer, model, data, arithmetic)
     with dashboard(run, data) as logger:
         follow(run, trainer, logger)
         shortcuts.record(run, data)
         # Series differ in length from batch to batch, and what is kept would fit less and less.
         with hardware.memory_kept() if model.visits == 1 else nullcontext():
-            fit(run, trainer, model, data)
+            fit(run, trainer, model, data, compiled)
             test = predict(run, trainer, model, data)
             predict_degraded(run, trainer, model, data, poorer)
         keep_reference(run, data)
@@ -130,6 +130,17 @@ def prepare(run: Run, trainer: lightning.Trainer, data: RadiographDataModule) ->
     published.require_outside(known, data.manifest.iloc[data.rows("test")], "this run's test part")
 
 
+def compiles(run: Run, model: Classifier, data: RadiographDataModule) -> bool:
+    """Whether the convolutional layers, if there are any, are compiled: where that is asked for, or pays.
+
+    Raises:
+        InputError: it is asked for, and there is no compiler.
+    """
+    options = run.config.trainer
+    images = len(data.rows("train")) * options.max_epochs
+    return model.backbone is not None and hardware.compiles(options.compile, images, options.accelerator)
+
+
 def describe(
     run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, arithmetic: Arithmetic
 ) -> None:
@@ -166,10 +177,13 @@ def follow(run: Run, trainer: lightning.Trainer, logger: Logger | None) -> None:
         trainer.callbacks.append(Steps(run.config.logger.log_every_n_steps))
 
 
-def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule) -> None:
+def fit(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule, compiled: bool) -> None:
     """Train, from the last whole epoch if there is one, unless that is done."""
     if not run.fitted:
-        run.record(compiled=False)  # until it is, see `lungdet.training.callbacks.Compiling`
+        run.record(compiled=compiled)
+        if compiled:
+            log.info("compiling the convolutional layers, a minute or so; trainer.compile=false does without")
+            model.backbone.compile()  # torch.compile(model) would rename its weights
         trainer.fit(model, data, ckpt_path=run.checkpoint("last") if run.can_continue else None)
         run.record(fitted=True)
     trainer.logger = None  # what is predicted from here on is no point of a curve

@@ -7,14 +7,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.data.datamodule import RadiographDataModule
 from lungdet.errors import InputError
-from lungdet.machine import hardware, ranks
+from lungdet.machine import ranks
 from lungdet.machine.hardware import Arithmetic
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run
 from lungdet.training.averaging import Averaging
-from lungdet.training.callbacks import Compiling, LastStep, Patience, Seeding, Settling, Signals, Unfreezing
+from lungdet.training.callbacks import LastStep, Patience, Seeding, Signals, Unfreezing
 from lungdet.training.checkpoints import Checkpoints
 from lungdet.training.estimating import Estimating
 from lungdet.training.recording import Record, progress
@@ -50,7 +49,6 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
         Signals(),
         Seeding(),
         *([Unfreezing()] if unfreezes else []),
-        Settling(),
         LastStep(),
         *([] if decay is None else [Averaging(decay), Estimating()]),
         Record(run.folder),
@@ -75,19 +73,6 @@ def build_trainer(run: Run, model: Classifier, arithmetic: Arithmetic) -> lightn
         )
     except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
         raise InputError(f"Lightning refuses what trainer.* says: {error}") from error
-
-
-def compile_backbone(run: Run, trainer: lightning.Trainer, model: Classifier, data: RadiographDataModule) -> None:
-    """Have the convolutional layers compiled in the fit, where that is asked for, or pays; weights keep their names.
-
-    Raises:
-        InputError: it is asked for, and there is no compiler.
-    """
-    options = run.config.trainer
-    images = len(data.rows("train")) * options.max_epochs
-    if model.backbone is not None and hardware.compiles(options.get("compile", False), images, options.accelerator):
-        [settling] = [callback for callback in trainer.callbacks if isinstance(callback, Settling)]
-        trainer.callbacks.append(Compiling(run, settling))
 
 
 def _options(config: DictConfig, unfreezes: bool) -> dict:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lungdet.errors import RunError
+from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import callbacks, fitting, recording
@@ -171,10 +172,9 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     options = {}
 
     def note(patience: callbacks.Patience, trainer: lightning.Trainer, model: Classifier) -> None:
-        data, compiling = trainer.datamodule, [x for x in trainer.callbacks if isinstance(x, callbacks.Compiling)]
-        options["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), len(compiling), patience.patience)
+        data = trainer.datamodule
+        options["trainer"] = (trainer.gradient_clip_val, trainer.accelerator.name(), patience.patience)
         options["data"] = (data.serving.workers, data.serving.loader, data.root, data.store.folder.parent)
-        trainer.callbacks.remove(*compiling)  # a minute
 
     @contextmanager
     def dashboard(run: Run, _: object) -> Iterator[None]:
@@ -184,11 +184,13 @@ def test_what_a_continued_run_is_told_anew_takes_effect(
     monkeypatch.setattr(fitting, "dashboard", dashboard)
     monkeypatch.setattr(callbacks.Patience, "on_train_start", note)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+    monkeypatch.setattr(Backbone, "compile", lambda _: options.update(compiled=True))  # a minute
     more = trained(configured(tmp_path, table, *words), *words)
     assert options == {
-        "trainer": (0.25, "cpu", 1, 50),
+        "trainer": (0.25, "cpu", 50),
         "data": (1, "workers", elsewhere, tmp_path / "store"),
         "logger": True,
+        "compiled": True,
     }
     assert more.environment["epochs"] == epochs + 2
     assert more.environment["data"]["store"].startswith(f"{tmp_path}/store")

@@ -109,18 +109,6 @@ def test_balanced_class_weights_are_counted_on_the_training_part(table: Path, tm
     assert model.class_weights.tolist() == pytest.approx([0.5 / (1 - share), 0.5 / share])
 
 
-def test_running_statistics_are_those_of_the_first_batch_after_the_first_step(table: Path, tmp_path: Path) -> None:
-    config = configured(tmp_path, table, "trainer.max_epochs=1", "augment=none", "+trainer.limit_train_batches=1")
-    with starting.start(config) as run:
-        model = fitting.build_model(run)
-        data = fitting.build_data(run.config, model)
-        data.setup()
-        first = []
-        model.backbone[0][0].register_forward_hook(lambda _, __, output: first.append(output.detach()))
-        build_trainer(run, model, hardware.choose("32-true", "auto")).fit(model, data)
-    assert torch.allclose(model.backbone[0][1].running_mean, first[0].mean((0, 2, 3)), atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def finding_by_finding(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Computed in bf16."""
