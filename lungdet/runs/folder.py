@@ -243,16 +243,16 @@ class Run:
         self.record(**command, git=software.revision(), versions=software.versions())
 
     def require_room(self) -> None:
-        """Passes only a folder where a new run replaces nothing.
+        """Passes only a folder with a run, or one where a new run replaces nothing.
 
         Raises:
             RunError: something in it is called as a file or folder of a run, and is of none that would be known.
         """
-        taken = [name for name in (*FOLDERS, *FILES) if os.path.lexists(self.folder / name)]
-        if taken:
+        replaced = [name for name in (*FOLDERS, *FILES) if os.path.lexists(self.folder / name)]
+        if replaced and not (self.folder / "config.yaml").exists():  # asked last: a run that begins writes it first
             raise RunError(
-                f"{self.folder}: a new run would replace {', '.join(taken)}, and no config.yaml says of which run that "
-                "is; move it away, or choose another folder (hydra.run.dir=FOLDER)"
+                f"{self.folder}: a new run would replace {', '.join(replaced)}, and no config.yaml says of which run "
+                "that is; move it away, or choose another folder (hydra.run.dir=FOLDER)"
             )
 
     def discard(self) -> None:

@@ -84,16 +84,15 @@ def _in_its_folder(config: DictConfig, overrides: Sequence[str], locks: ExitStac
     trust = tuple(config.get("trust") or ())
     require_trusted(config, trust)
     run = Run(Path(config.run_dir))
-    exists = (run.folder / "config.yaml").exists()
+    run.require_room()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    locks.enter_context(locked(run))
+    exists = (run.folder / "config.yaml").exists()  # only now: another process may have trained here until a moment ago
     if exists and fingerprint(run.config) != fingerprint(config):
         raise RunError(
             f"{run.folder} holds a run of another configuration; choose another folder, or continue that one "
             f"with: {command('train.py', override('resume', run.folder))}"
         )
-    if not exists:
-        run.require_room()
-    run.folder.mkdir(parents=True, exist_ok=True)
-    locks.enter_context(locked(run))
     if exists and run.finished:
         data = json.dumps(OmegaConf.to_container(config.data, resolve=True))
         require_data(run, _identity(data, trust))
@@ -120,7 +119,7 @@ def _newest_unfinished(config: DictConfig, locks: ExitStack) -> Run | None:
             locks.enter_context(locked(run))
         except RunError:  # somebody is at it
             continue
-        return going_on(run, config)
+        return run if run.finished else going_on(run, config)  # whoever was at it has finished it by now
     log.info("resume=auto: no unfinished run of this configuration under %s; starting a new one", config.outputs)
     return None
 

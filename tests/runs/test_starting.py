@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from lungdet.errors import InputError, RunError
 from lungdet.machine import launching
 from lungdet.runs import identity, starting
 from lungdet.runs.folder import Run, load_run
+from lungdet.runs.locking import locked
 from tests.calling import composed
 from tests.runs.cut_runs import config, cut_run, files, reach, refused, resumed
 
@@ -115,6 +116,26 @@ def test_a_finished_run_is_left_alone_and_remembers_who_else_asked_for_it(clinic
             assert again.finished
             assert again.changed is None
     assert load_run(run.folder).commands == [[], ["seed=0"]]
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_that_another_process_finishes_before_its_lock_is_had_is_not_trained_over(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch, resume: str | None
+) -> None:
+    asked = of_clinic(clinic)
+    if resume:
+        with starting.start(asked) as cut:
+            reach(cut, 2)
+
+    def late(run: Run) -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        finished(asked)
+        return locked(run)
+
+    monkeypatch.setattr(starting, "locked", late)
+    with starting.start(of_clinic(clinic, resume=resume)) as run:
+        assert run.finished
+        assert run.changed is None
 
 
 @pytest.mark.parametrize(
