@@ -9,14 +9,12 @@ import pandas as pd
 
 from lungdet.data.regions import Regions
 from lungdet.evaluation.explanations.explainer import Opened
-from lungdet.evaluation.statistics.localisation import LIKENESS, energy, likeness, overlap, pointing
+from lungdet.evaluation.statistics.localisation import energy, overlap, pointing
 
 KNOWS_NOTHING = ("random", "centre", "usual")
 """Maps without a network: smooth noise; a hill in the image's middle; where other patients' regions lie."""
 SMOOTH, HILL = 0.08, 0.2
 """Deviations, as shares of the side: of the noise's blur, and of the hill."""
-COARSE = 28
-"""Pixels of a side on which two maps' likeness is measured."""
 
 
 def regions(opened: Opened, test: pd.DataFrame, labels: Sequence[str]) -> list[tuple[str, str, Regions]]:
@@ -42,14 +40,13 @@ def measured(
     """A row an image, label and map: `image_id`, `label`, `patient_id`, `map`, and the measures of `localisation`.
 
     A map is called by its method, the same of a network with random weights `METHOD random weights`, or by one of
-    `KNOWS_NOTHING`. `lungs` is NaN where they are not known, `likeness` (of a map with that of random weights) where it
-    says nothing.
+    `KNOWS_NOTHING`. `lungs` is NaN where they are not known.
     """
     images, labels = [name for name, _, _ in targets], [label for _, label, _ in targets]
     patients = test.set_index("image_id")["patient_id"].loc[images].to_numpy()
     places = np.stack([known.findings[label] for _, label, known in targets])
     rows = []
-    for name, heats, controls in _maps(opened, methods, images, labels, patients, places):
+    for name, heats in _maps(opened, methods, images, labels, patients, places):
         for number, heat in enumerate(heats):
             lungs = targets[number][2].lungs
             rows.append(
@@ -62,7 +59,6 @@ def measured(
                     "energy": energy(heat, places[number]),
                     "overlap": overlap(heat, places[number]),
                     "lungs": np.nan if lungs is None else energy(heat, lungs),
-                    LIKENESS: np.nan if controls is None else likeness(_coarse(heat), _coarse(controls[number])),
                 }
             )
     return pd.DataFrame(rows)
@@ -75,14 +71,12 @@ def _maps(
     labels: Sequence[str],
     patients: np.ndarray,
     places: np.ndarray,
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """A map's name, it of each image (N, H, W), and with it those of random weights; of one method at a time."""
-    for name, heats in zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True):
-        yield name, heats, None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A map's name, and it of each image (N, H, W); of one method at a time."""
+    yield from zip(KNOWS_NOTHING, _without_network(images, patients, places), strict=True)
     for method in methods:
-        controls = opened.maps(images, labels, method, random=True)
-        yield method, opened.maps(images, labels, method), controls
-        yield f"{method} random weights", controls, None
+        yield method, opened.maps(images, labels, method)
+        yield f"{method} random weights", opened.maps(images, labels, method, random=True)
 
 
 def _without_network(
@@ -98,7 +92,3 @@ def _without_network(
     total = places.sum(axis=0, dtype=np.float32)
     usual = np.stack([total - places[patients == patient].sum(axis=0) for patient in patients])
     return noise, np.broadcast_to(hill, places.shape), usual
-
-
-def _coarse(heat: np.ndarray) -> np.ndarray:
-    return cv2.resize(heat, (COARSE, COARSE), interpolation=cv2.INTER_AREA)

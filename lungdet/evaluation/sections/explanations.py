@@ -14,7 +14,7 @@ from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.localisation import LIKENESS, MEASURES, SCALES, estimate
+from lungdet.evaluation.statistics.localisation import MEASURES, estimate
 from lungdet.evaluation.statistics.measure import as_block
 from lungdet.page.document import Details, Table, Text, items
 from lungdet.page.sentences import SIGNIFICANT
@@ -31,8 +31,18 @@ DRAWS = 500
 
 MEANINGS = {
     "over_centre": "a method's map minus the centre's, on the same images; p_holm is over models and methods",
-    LIKENESS: "Spearman's correlation of a map with that of the same network with random weights",
 }
+NOTES = [
+    "A region is the publisher's box or, of phantoms, the true mask of what is drawn; with task=abnormal all of an "
+    "image's regions are one. All test images with a region count, those that a network calls normal, too. Hottest "
+    "place inside: the pointing game; heat inside: the share of all heat; overlap: intersection over union of the "
+    "region and as many of the hottest pixels as it has. A map that is the same everywhere gets the region's "
+    "share of the image.",
+    "A map of a network with random weights shows what the method makes of any network; one that points as well "
+    "says nothing of what was learnt. Noise is drawn by the image's name; the centre is a hill in the middle; the "
+    "usual place is the mean region of the other patients, which no network had to find. p is adjusted for all "
+    "models and methods.",
+]
 
 
 def measure(study: Study) -> dict:
@@ -66,9 +76,7 @@ def measure(study: Study) -> dict:
         facts["maps"] = {name: as_block(test=estimates[name]) for name in pointing.KNOWS_NOTHING}
         blocks[model] = {}
         for name in sorted(estimates.keys() - facts["maps"].keys()):
-            over = {
-                key: minus(value, estimates["centre"][key]) for key, value in estimates[name].items() if key in MEASURES
-            }
+            over = {key: minus(value, estimates["centre"][key]) for key, value in estimates[name].items()}
             blocks[model][name] = as_block(test=estimates[name], over_centre=over)
             if name in study.explainer.methods:
                 comparison = paired.from_zero({"pointing": over["pointing"]})
@@ -104,7 +112,7 @@ def tell(summary: dict) -> list:
         *lines,
         *items(sentences, "method"),
         table,
-        Details("How maps were measured", [*map(Text, _notes(models, facts))]),
+        Details("How maps were measured", [*map(Text, NOTES)]),
     ]
 
 
@@ -149,12 +157,8 @@ def _estimates(rows: pd.DataFrame, draws: int) -> dict[str, Estimate]:
     rows = rows.sort_values(["seed", "image_id", "label"])
     seeds = rows["seed"].nunique()
     patient = pd.factorize(rows["patient_id"])[0].reshape(seeds, -1)[0]
-    values = {name: rows[name].to_numpy(np.float64).reshape(seeds, -1) for name in SCALES}
-    return {
-        name: estimate(value, patient, draws, SCALES[name])
-        for name, value in values.items()
-        if not np.isnan(value).any()
-    }
+    values = {name: rows[name].to_numpy(np.float64).reshape(seeds, -1) for name in MEASURES}
+    return {name: estimate(value, patient, draws) for name, value in values.items() if not np.isnan(value).any()}
 
 
 def _sentence(model: str, method: str, maps: Mapping[str, dict], facts: dict) -> str:
@@ -183,21 +187,3 @@ def _how_many(facts: dict) -> str:
         f"In per cent, with 95 % intervals over patients: {number(facts['regions'], 'region')} in "
         f"{number(facts['images'], 'image')} of {number(facts['patients'], 'patient')}."
     )
-
-
-def _notes(models: Mapping[str, Mapping[str, dict]], facts: dict) -> list[str]:
-    notes = [
-        "A region is the publisher's box or, of phantoms, the true mask of what is drawn; with task=abnormal all of an "
-        "image's regions are one. All test images with a region count, those that a network calls normal, too. Hottest "
-        "place inside: the pointing game; heat inside: the share of all heat; overlap: intersection over union of the "
-        "region and as many of the hottest pixels as it has. A map that is the same everywhere gets the region's "
-        "share of the image.",
-        "A map of a network with random weights shows what the method makes of any network; one that points as well "
-        "says nothing of what was learnt. Noise is drawn by the image's name; the centre is a hill in the middle; the "
-        "usual place is the mean region of the other patients, which no network had to find. p is adjusted for all "
-        "models and methods.",
-    ]
-    for model, maps in models.items():
-        likeness = [f"{METHODS[method]} {maps[method]['test'][LIKENESS]:.2f}" for method in facts["methods"]]
-        notes.append(f"{label(model)}: correlation of its maps with those of random weights: {', '.join(likeness)}.")
-    return notes

@@ -5,16 +5,12 @@ same everywhere gets the region's share of the image. Legend: H x W pixels, N im
 """
 
 import numpy as np
-from scipy import stats
 
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.scales import CORRELATION, SHARE, Scale
 
 MEASURES = ("pointing", "energy", "overlap", "lungs")
 """`energy` inside the region, and inside the `lungs`."""
-LIKENESS = "likeness"
-SCALES: dict[str, Scale] = dict.fromkeys(MEASURES, SHARE) | {LIKENESS: CORRELATION}
 
 
 def pointing(heat: np.ndarray, region: np.ndarray) -> float:
@@ -37,23 +33,15 @@ def overlap(heat: np.ndarray, region: np.ndarray) -> float:
     return float(inside / (2 * count - inside))
 
 
-def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation of two maps of an image, 0 where one is the same everywhere."""
-    if first.min() == first.max() or second.min() == second.max():
-        return 0.0
-    return float(stats.spearmanr(first.ravel(), second.ravel()).statistic)
-
-
-def estimate(values: np.ndarray, patient: np.ndarray, draws: int, scale: Scale = SHARE) -> Estimate:
-    """The mean over images of something measured of each, under each seed, and in draws of the patients.
+def estimate(values: np.ndarray, patient: np.ndarray, draws: int) -> Estimate:
+    """The mean over images of a share measured of each, under each seed, and in draws of the patients.
 
     Args:
         values: (S, N).
         patient: (N,), the number of each image's patient, 0 .. P-1.
         draws: B.
-        scale: of the interval.
     """
     patients = int(patient.max()) + 1
     totals = np.stack([np.bincount(patient, of_seed, patients) for of_seed in [*values, np.ones(len(patient))]], axis=1)
     redrawn = np.concatenate([times @ totals for _, times in multiplicities(patients, draws, 0)])
-    return Estimate(values.mean(axis=1).tolist(), (redrawn[:, :-1] / redrawn[:, -1:]).T, patients, patients, scale)
+    return Estimate(values.mean(axis=1).tolist(), (redrawn[:, :-1] / redrawn[:, -1:]).T, patients, patients)

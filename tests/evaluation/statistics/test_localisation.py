@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lungdet.evaluation.statistics.intervals import interval
-from lungdet.evaluation.statistics.localisation import energy, estimate, likeness, overlap, pointing
+from lungdet.evaluation.statistics.localisation import energy, estimate, overlap, pointing
 
 REGION = np.zeros((4, 4), bool)
 REGION[:2, :2] = True
@@ -38,12 +38,6 @@ def test_overlap_takes_as_many_of_the_hottest_pixels_as_the_region_has() -> None
     # Two are inside; the other two are any of 14 that are 0, of which 2 are inside.
     assert overlap(heat(r0c0=4, r0c1=3), REGION) == pytest.approx((2 + 2 * 2 / 14) / (8 - 2 - 2 * 2 / 14))
     assert overlap(heat(), REGION) == pytest.approx(1 / 7)
-
-
-def test_likeness_is_spearmans_and_0_of_a_map_that_says_nothing() -> None:
-    first, second = np.random.default_rng(0).random((2, 4, 4))
-    assert likeness(first, second) == pytest.approx(stats.spearmanr(first.ravel(), second.ravel())[0])
-    assert likeness(first, heat()) == 0
 
 
 def test_an_interval_is_as_wide_as_patients_of_several_images_make_it() -> None:
