@@ -1,24 +1,10 @@
-"""Subgroups: how models do by dataset, sex, age, view and visit, and whether the largest gap is more than selection.
+"""Subgroups: how models do by dataset, sex, age, view and visit, and which gap is the largest."""
 
-A group is all images with the labels outside it unknown: every group is measured on the same draws of patients, so a
-patient with images in two of them (views, visits) is drawn for both, and no gap takes its two groups for independent.
-"""
+from collections.abc import Mapping
 
-import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
-from typing import NamedTuple
-
-import numpy as np
-import pandas as pd
-
-from lungdet.evaluation.gathering.peers import Tested
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
-from lungdet.evaluation.statistics.cases import Undefined
-from lungdet.evaluation.statistics.estimates import mean, minus
-from lungdet.evaluation.statistics.intervals import LEVEL, Estimate, quantile, variance
-from lungdet.evaluation.statistics.measure import THRESHOLDED, Cuts, as_block, counts, estimated, lacking
+from lungdet.evaluation.sections.contract import Section, Unmeasured
+from lungdet.evaluation.statistics.attributes import UNKNOWN
+from lungdet.evaluation.statistics.subgroups import FEW, METRICS, of_model
 from lungdet.page.document import Columns, Details, Figure, Table, Text, items
 from lungdet.page.marked import legible, marked
 from lungdet.page.sentences import scope_of, undefined
@@ -37,94 +23,6 @@ from lungdet.page.wording import (
     signed,
     with_interval,
 )
-
-FEW = 20
-"""A group is in no comparison if what is compared rests on fewer of its patients."""
-OLDEST = 120
-"""An age above it is a slip of the pen and counts as unknown."""
-UNKNOWN = "unknown"
-METRICS = ("recall", "specificity", "auroc", "accuracy")
-SEXES = {"F": "female", "M": "male", "O": "other"}
-AGES = {"under 18": 0, "18 to 39": 18, "40 to 59": 40, "60 to 74": 60, "75 or older": 75}
-VISITS = {"first": 0, "second": 1, "3rd to 5th": 2, "6th or later": 5}
-"""By group its first age or visit number, these from 0."""
-
-ATTRIBUTES: dict[str, Callable[[pd.Series], pd.Series]] = {
-    "dataset": lambda values: values.astype("category"),
-    "sex": lambda values: values.map(lambda sex: SEXES.get(sex, sex), na_action="ignore").astype("category"),
-    "age": lambda values: _banded(values, AGES, OLDEST + 1),
-    "view": lambda values: values.astype("category"),
-    "visit": lambda values: _banded(values, VISITS, np.inf),
-}
-"""What images are grouped by: from a column of the predictions to groups in their order, missing where unknown."""
-
-
-class Gap(NamedTuple):
-    """Two groups of an attribute, the lower first, and by how much the second is above the first."""
-
-    attribute: str
-    groups: tuple[str, str]
-    values: tuple[float, float]
-    estimate: Estimate
-    unseen: float
-    """Variance of groups where no redrawn patient changes anything, see `_unseen`."""
-    labels: list[str]
-
-
-def of_model(replicates: Sequence[Tested], cuts: Sequence[Cuts], draws: int) -> dict:
-    """A block for each group of each attribute, and the gaps between groups of one attribute, the largest first.
-
-    Gaps are in recall at 0.5, since who is missed counts; for findings in AUROC, over those that both groups have.
-
-    Args:
-        replicates: of one model.
-        cuts: of each replicate, see `measure.scored`.
-        draws: redrawn test parts.
-
-    Returns:
-        `attributes`: by attribute and group the counts, whether it is `few`, and the metrics at both thresholds;
-        `left_out`: attributes with fewer than two values, and why; `measure`: what `gaps` are in; each gap has a 95 %
-        `interval`, the Bonferroni-wide `interval_of_largest`, which allows for the number of gaps, and is `shown`
-        where that one excludes 0.
-    """
-    tables, labels = [replicate.test for replicate in replicates], replicates[0].labels
-    measure = "recall" if len(labels) == 1 else "auroc"
-    attributes, left_out, gaps = {}, {}, []
-    for attribute in ATTRIBUTES:
-        groups, reason = divided(tables[0], attribute)
-        if reason:
-            left_out[attribute] = reason
-            continue
-        attributes[attribute], judged = {}, {}
-        for group, inside in groups.items():
-            block, by_label = _measured(tables, inside, labels, cuts, draws)
-            enough = {
-                name: metrics[measure] for name, metrics in by_label.items() if metrics[measure].supporting >= FEW
-            }
-            attributes[attribute][group] = block | {"few": not enough}
-            if group != UNKNOWN:
-                judged[group] = enough
-        gaps += [_gap(attribute, *pair) for pair in itertools.combinations(judged.items(), 2)]
-    gaps = [gap for gap in gaps if gap is not None]
-    described = sorted([_described(gap, len(gaps)) for gap in gaps], key=lambda gap: -gap["difference"])
-    return {"measure": measure, "attributes": attributes, "left_out": left_out, "gaps": described}
-
-
-def divided(table: pd.DataFrame, attribute: str) -> tuple[dict[str, np.ndarray], str | None]:
-    """Which images (N,) are in each group, those of which it is unknown last; or why there are not two groups.
-
-    Unknown is what is missing, what says `unknown`, and what is no age or visit.
-    """
-    recorded = table[attribute].mask(table[attribute].astype("str").str.lower() == UNKNOWN)
-    if recorded.isna().all():
-        return {}, "not recorded"
-    group = ATTRIBUTES[attribute](recorded)
-    groups = {str(name): (group == name).to_numpy() for name in group.cat.categories if (group == name).any()}
-    unknown = group.isna().to_numpy()
-    if len(groups) < 2:
-        known = " where it is known" if groups and unknown.any() else ""
-        return {}, f"{next(iter(groups), UNKNOWN)} on every image{known}"
-    return groups | ({UNKNOWN: unknown} if unknown.any() else {}), None
 
 
 def tell(summary: dict) -> list:
@@ -154,12 +52,13 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     return [] if first["attributes"] else [Unmeasured("Differences between subgroups", reasons)]
 
 
-def measure(study: Study) -> dict:
-    """What `of_model` finds, for every model."""
-    return study.of_each("subgroups", lambda model: of_model(study.models[model], study.cuts[model], study.draws))
-
-
-SECTION = Section("Subgroups", measure=measure, tell=tell, unmeasured=unmeasured, claim=(36, 39))
+SECTION = Section(
+    "Subgroups",
+    measure=lambda study: study.of_each("subgroups", lambda model: of_model(*study.tested(model))),
+    tell=tell,
+    unmeasured=unmeasured,
+    claim=(36, 39),
+)
 
 
 def sentence(model: str, block: dict) -> str:
@@ -198,88 +97,6 @@ BY_MEASURE = {
     f"table, so two rows need not be over the same findings. Gaps are over those that {FEW} patients of both groups "
     f"have and {FEW} lack.",
 }
-
-
-def _banded(values: pd.Series, first: Mapping[str, float], end: float) -> pd.Series:
-    """The bands that numbers lie in; what is no number (a table's age of `050Y`) is in none."""
-    numbers = pd.to_numeric(values.astype("object"), errors="coerce").astype("float64")
-    return pd.cut(numbers, [*first.values(), end], right=False, labels=list(first))
-
-
-def _measured(
-    tables: Sequence[pd.DataFrame], inside: np.ndarray, labels: Sequence[str], cuts: Sequence[Cuts], draws: int
-) -> tuple[dict, dict[str, dict[str, Estimate]]]:
-    """A group's block, and its estimates at 0.5 by label and metric."""
-    targets = [f"target_{name}" for name in labels]
-    within = [table.assign(**{name: table[name].where(inside) for name in targets}) for table in tables]
-    over = [name for name in labels if len(labels) == 1 or lacking(within[0], name) is None]
-    called, size = [name for name in METRICS if name in THRESHOLDED], counts(tables[0][inside])
-    at_half = {name: estimated(within, (name,), draws, METRICS) for name in over}
-    at_chosen = {name: estimated(within, (name,), draws, called, cuts) for name in over}
-    block = as_block(
-        test=_over_findings(at_half, METRICS, len(within), size["patients"]),
-        at_validation_threshold=_over_findings(at_chosen, called, len(within), size["patients"]),
-    )
-    return size | block | ({"findings": over} if len(labels) > 1 else {}), at_half
-
-
-def _over_findings(
-    by_label: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], seeds: int, patients: int
-) -> dict[str, Estimate]:
-    """Each metric's mean over findings, in a draw over those that are there."""
-    if not by_label:
-        undefined = Undefined("no finding is there both present and absent")
-        return dict.fromkeys(names, Estimate([undefined] * seeds, np.full((seeds, 0), np.nan), patients, 1))
-    means = {name: mean([of_label[name] for of_label in by_label.values()], over_defined=True) for name in names}
-    return {name: estimate._replace(patients=patients) for name, estimate in means.items()}
-
-
-def _gap(attribute: str, first: tuple[str, dict[str, Estimate]], second: tuple[str, dict[str, Estimate]]) -> Gap | None:
-    """Between two groups, over the labels that both can be judged by; None where there is none."""
-    shared = [name for name in first[1] if name in second[1]]
-    if not shared:
-        return None
-    means = [
-        (group, mean([by_label[name] for name in shared], over_defined=True)) for group, by_label in (first, second)
-    ]
-    (lower, below), (higher, above) = sorted(means, key=lambda pair: fmean(pair[1].values))
-    estimate = minus(above, below)
-    estimate = estimate._replace(patients=estimate.supporting)
-    ends = fmean(below.values), fmean(above.values)
-    return Gap(attribute, (lower, higher), ends, estimate, _unseen(below) + _unseen(above), shared)
-
-
-def _unseen(estimate: Estimate) -> float:
-    """The variance that a share has where it is the same in every draw (all found, say), as Agresti and Coull have it.
-
-    Draws say that there is none; no miss in 20 patients does not rule out 15 % of misses.
-    """
-    drawn = estimate.draws.mean(axis=0)
-    if np.nanmax(drawn) - np.nanmin(drawn) > 1e-12:
-        return 0.0
-    cases = estimate.supporting + 4
-    share = (fmean(estimate.values) * estimate.supporting + 2) / cases
-    return share * (1 - share) / cases
-
-
-def _described(gap: Gap, gaps: int) -> dict:
-    """A gap, JSON-ready, one of so many."""
-    patients, seeds, freedom = variance(gap.estimate)
-    value, error = gap.values[1] - gap.values[0], math.sqrt(patients + seeds + gap.unseen)
-    alone, of_all = (
-        [float(max(value - margin, -1)), float(min(value + margin, 1))]
-        for margin in (error * quantile(1 - (1 - LEVEL) / 2 / among, freedom) for among in (1, gaps))
-    )
-    return {
-        "attribute": gap.attribute,
-        "groups": list(gap.groups),
-        "values": list(gap.values),
-        "difference": value,
-        "interval": alone,
-        "interval_of_largest": of_all,
-        "shown": bool(of_all[0] > 0),
-        "labels": gap.labels,
-    }
 
 
 def _picture(blocks: Mapping[str, dict], first: dict) -> Figure | None:

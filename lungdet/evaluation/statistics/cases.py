@@ -4,6 +4,7 @@ Legend: N images, P patients, K sums, (..) test parts, b of them at a time. All 
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,13 @@ class Undefined(float):
 def or_none(number: float) -> float | None:
     """A number as JSON has it: None where it is NaN."""
     return None if math.isnan(number) else float(number)
+
+
+def mean_of_defined(numbers: ArrayLike, axis: int) -> np.ndarray:
+    """The mean along an axis of what is a number; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(numbers, axis=axis)
 
 
 class Case(NamedTuple):

@@ -1,13 +1,12 @@
 """Arithmetic of estimates: their mean and their difference, seed by seed and draw by draw."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
 
-from lungdet.evaluation.statistics.cases import Undefined
+from lungdet.evaluation.statistics.cases import Undefined, mean_of_defined
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.scales import UNBOUNDED
 
@@ -23,9 +22,7 @@ def mean(estimates: Sequence[Estimate], over_defined: bool = False) -> Estimate:
     for column in zip(*[estimate.values for estimate in estimates], strict=True):
         missing = [value for value in column if math.isnan(value)]
         values.append(missing[0] if missing else fmean(column))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
-        draws = (np.nanmean if over_defined else np.mean)([estimate.draws for estimate in estimates], axis=0)
+    draws = (mean_of_defined if over_defined else np.mean)([estimate.draws for estimate in estimates], axis=0)
     patients, supporting = (
         min(getattr(estimate, field) for estimate in estimates) for field in ("patients", "supporting")
     )

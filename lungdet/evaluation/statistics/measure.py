@@ -6,7 +6,6 @@ them has no mean.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import pandas as pd
 
 from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.bootstrap import replicate
-from lungdet.evaluation.statistics.cases import Case, Sums, Undefined, deviation
+from lungdet.evaluation.statistics.cases import Case, Sums, Undefined, deviation, mean_of_defined
 from lungdet.evaluation.statistics.intervals import Estimate, interval
 from lungdet.evaluation.statistics.metrics import METRICS, Metric
 
@@ -106,15 +105,15 @@ def estimated(
     names = list(METRICS if names is None else names)
     cuts = [0.0] * len(tables) if cuts is None else cuts
     values = [measured(table, labels, cut, names) for table, cut in zip(tables, cuts, strict=True)]
-    measurable = [label for label in labels if len(labels) == 1 or lacking(tables[0], label) is None]
+    labels = measurable(tables[0], labels)
     # In the order of their images: by ids, two models under two keys of pseudonyms would meet unlike redrawn parts.
     patient, patients = pd.factorize(tables[0]["patient_id"])
     cases = [
-        Case.of(table, label, _cut(table, label, cut))
+        Case.of(table, label, cut_of(table, label, cut))
         for table, cut in zip(tables, cuts, strict=True)
-        for label in measurable
+        for label in labels
     ]
-    by_seed = np.full((len(tables), len(measurable), len(names), draws), np.nan)
+    by_seed = np.full((len(tables), len(labels), len(names), draws), np.nan)
     if len(patients) > 1 and cases:
         drawn = replicate(cases, patient, draws, metrics=[METRICS[name].drawn or METRICS[name] for name in names])
         by_seed = drawn.reshape(by_seed.shape)
@@ -123,9 +122,9 @@ def estimated(
         by_label = by_seed[:, :, place]
         estimates[name] = Estimate(
             [value[name] for value in values],
-            by_label[:, 0] if len(measurable) == 1 else _mean_over_findings(by_label),
+            by_label[:, 0] if len(labels) == 1 else mean_of_defined(by_label, 1),
             len(patients),
-            _supporting(METRICS[name], cases[: len(measurable)], patient),
+            supporting(METRICS[name], cases[: len(labels)], patient),
             METRICS[name].scale,
             _centre(cases, patient, METRICS[name]),
         )
@@ -153,6 +152,11 @@ def over_which(table: pd.DataFrame, labels: Sequence[str]) -> dict:
     return {"findings": len(labels) - len(left_out), "of": len(labels), "left_out": left_out}
 
 
+def measurable(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    """The labels that are measured on these images: one by itself, of several findings those with both classes."""
+    return [label for label in labels if len(labels) == 1 or lacking(table, label) is None]
+
+
 def lacking(table: pd.DataFrame, label: str) -> str | None:
     """Why a finding can't be measured on these images, or None."""
     target = table[f"target_{label}"].dropna()
@@ -161,6 +165,18 @@ def lacking(table: pd.DataFrame, label: str) -> str | None:
     if target.nunique() == 2:
         return None
     return f"{'present' if target.iloc[0] else 'absent'} on every image that is known"
+
+
+def cut_of(table: pd.DataFrame, label: str, cuts: Cuts | float) -> float | np.ndarray:
+    """A label's threshold: a number, or one an image (N,) where several runs are pooled."""
+    cut = cuts[label] if isinstance(cuts, Mapping) else cuts
+    return cut.loc[table.index].to_numpy() if isinstance(cut, pd.Series) else cut
+
+
+def supporting(metric: Metric, cases: Sequence[Case], patient: np.ndarray) -> int:
+    """Patients that a metric rests on: those with an image of the class it counts, or of the scarcer one."""
+    groups = [case.y == value for case in cases for value in metric.rests_on] or [~np.isnan(case.y) for case in cases]
+    return max(min((len(np.unique(patient[inside])) for inside in groups), default=1), 1)
 
 
 def over(values: Sequence[Mapping[str, float]]) -> tuple[dict, dict, dict]:
@@ -178,25 +194,7 @@ def over(values: Sequence[Mapping[str, float]]) -> tuple[dict, dict, dict]:
 
 
 def _of_label(table: pd.DataFrame, label: str, cuts: Cuts | float, names: Sequence[str] | None) -> dict[str, float]:
-    return metrics.scores(table[f"target_{label}"], table[f"logit_{label}"], _cut(table, label, cuts), names)
-
-
-def _cut(table: pd.DataFrame, label: str, cuts: Cuts | float) -> float | np.ndarray:
-    cut = cuts[label] if isinstance(cuts, Mapping) else cuts
-    return cut.loc[table.index].to_numpy() if isinstance(cut, pd.Series) else cut
-
-
-def _mean_over_findings(drawn: np.ndarray) -> np.ndarray:
-    """(S, L, B) -> (S, B), over the findings that a draw can measure."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # none of them: NaN
-        return np.nanmean(drawn, axis=1)
-
-
-def _supporting(metric: Metric, cases: Sequence[Case], patient: np.ndarray) -> int:
-    """Patients that a metric rests on: those with an image of the class it counts, or of the scarcer one."""
-    groups = [case.y == value for case in cases for value in metric.rests_on] or [~np.isnan(case.y) for case in cases]
-    return max(min((len(np.unique(patient[inside])) for inside in groups), default=1), 1)
+    return metrics.scores(table[f"target_{label}"], table[f"logit_{label}"], cut_of(table, label, cuts), names)
 
 
 def _centre(cases: Sequence[Case], patient: np.ndarray, metric: Metric) -> float | None:

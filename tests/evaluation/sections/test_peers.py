@@ -179,7 +179,7 @@ def test_a_threshold_that_is_given_applies_to_all_and_findings_and_folds_are_jud
         (referral, "referral"),
         (subgroups, "subgroups"),
     ]:
-        ours, theirs = (block[key] for block in section.measure(study)["models"].values())
+        ours, theirs = (block[key] for block in section.SECTION.measure(study)["models"].values())
         if section is by_finding:
             ours, theirs = ours["effusion"] | {"thresholds": None}, theirs["effusion"] | {"thresholds": None}
         assert theirs == ours, key

@@ -9,7 +9,8 @@ import pytest
 
 from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
-from lungdet.evaluation.sections import referral
+from lungdet.evaluation.sections import confusion, referral
+from lungdet.evaluation.statistics import selective
 from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.findings import FINDINGS
@@ -25,6 +26,10 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
         write_run(folder / f"run{seed}", "cnn", seed, test=table, **more)
     [some] = group(collect([folder])[0])[0].values()
     return some
+
+
+def measured(some: list, cuts: list, draws: int) -> dict:
+    return referral.of_model([one.test for one in some], some[0].labels, cuts, draws)
 
 
 def with_ties(seed: int, images: int = 80) -> pd.DataFrame:
@@ -58,7 +63,7 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     block = {"seeds": list(range(seeds)), "referral": found}
     summary = {"task": task, "models": {Model("cnn"): block, Model("cnn_lstm"): block}}
     summary |= {"threshold": {"rule": "youden", "at": None, "asked": False}}
-    matrices = [referral.matrix(summary, key) for key in ("test", "at_validation_threshold")]
+    matrices = [confusion.matrix(summary, key) for key in ("test", "at_validation_threshold")]
     sections = [
         document.Section("Referral", referral.tell(summary)),
         document.Section("Confusion matrix", matrices),
@@ -70,8 +75,8 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
 
 def test_what_is_reached_on_the_images_kept_is_counted_one_by_one_ties_in_share(tmp_path):
     some = replicates(tmp_path, with_ties(0), with_ties(0).assign(probability_abnormal=np.float32(0.7)))
-    found = referral.curves([one.test for one in some], ("abnormal",), 5)
-    numbers = referral.of_model(some, HALF * 2, 5)
+    found = selective.curves([one.test for one in some], ("abnormal",), 5)
+    numbers = measured(some, HALF * 2, 5)
     errors = []
     for per_cent in range(1, 101):
         each = [
@@ -81,7 +86,7 @@ def test_what_is_reached_on_the_images_kept_is_counted_one_by_one_ties_in_share(
         for metric, values in found.items():
             expected = [one[metric] for one in each]
             assert values[:, 0, per_cent - 1] == pytest.approx(expected, nan_ok=True), (metric, per_cent)
-        if per_cent in referral.KEPT:
+        if per_cent in selective.KEPT:
             assert numbers["kept"][str(per_cent)]["test"]["accuracy"] == pytest.approx(
                 np.mean([one["accuracy"] for one in each])
             )
@@ -92,7 +97,7 @@ def test_what_is_reached_on_the_images_kept_is_counted_one_by_one_ties_in_share(
 
 def test_keeping_ties_in_share_is_what_keeping_some_of_them_at_random_gives(tmp_path):
     table = with_ties(3)
-    found = referral.curves([table], ("abnormal",), 1)["accuracy"][0, 0, 49]
+    found = selective.curves([table], ("abnormal",), 1)["accuracy"][0, 0, 49]
     rng, y, p = np.random.default_rng(0), table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy()
     at_random = []
     for _ in range(4000):
@@ -106,14 +111,14 @@ def test_the_area_of_distinct_probabilities_is_the_mean_risk_over_all_thresholds
     y, p = table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy(np.float64)
     order = np.argsort(-np.abs(p - 0.5))
     wrong = ((p > 0.5) != y)[order]
-    numbers = referral.of_model(replicates(tmp_path, table), HALF, 20)
+    numbers = measured(replicates(tmp_path, table), HALF, 20)
     assert numbers["risk"]["test"]["area"] == pytest.approx(np.mean(np.cumsum(wrong) / np.arange(1, 101)))
 
 
 def test_redrawn_patients_are_sorted_and_counted_anew():
     table = with_ties(1, 60)
     table.loc[[3, 8], "target_abnormal"] = np.nan
-    found = referral.curves([table], ("abnormal",), 25)
+    found = selective.curves([table], ("abnormal",), 25)
     patient, patients = pd.factorize(table.patient_id)
     draws = np.concatenate([times for _, times in multiplicities(len(patients), 25, 0)])
     for draw, times in enumerate(draws):
@@ -131,7 +136,7 @@ def test_a_model_that_knows_where_it_errs_gains_and_the_sentence_says_how_much(t
     wrong = np.arange(200) % 5 == 0
     sure = np.where(wrong, 0.1, 0.4) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
     table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
-    found = referral.of_model(replicates(tmp_path, table), HALF, 200)
+    found = measured(replicates(tmp_path, table), HALF, 200)
     assert found["kept"]["80"]["test"] == pytest.approx({"accuracy": 1, "recall": 1, "specificity": 1, "gain": 0.2})
     assert found["kept"]["90"]["test"]["accuracy"] == pytest.approx(8 / 9)
     low, high = found["kept"]["80"]["test_interval"]["gain"]
@@ -155,7 +160,7 @@ def test_a_model_that_is_surest_where_it_errs_loses(tmp_path):
     wrong = np.arange(200) % 5 == 0
     sure = np.where(wrong, 0.4, 0.1) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
     table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
-    found = referral.of_model(replicates(tmp_path, table), HALF, 200)
+    found = measured(replicates(tmp_path, table), HALF, 200)
     assert found["kept"]["80"]["test"]["gain"] == pytest.approx(-0.05)
     assert "lowers accuracy on the rest from 80.0 % to 75.0 %, by 5.0 points" in rendered(found)
     assert ": a loss is shown, for these very runs." in rendered(found)
@@ -169,7 +174,7 @@ def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_ove
     for table in tables:
         table.loc[:4, "target_abnormal"] = np.nan
     some = replicates(tmp_path, *tables)
-    found = referral.of_model(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 20)["confusion"]["abnormal"]
+    found = measured(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 20)["confusion"]["abnormal"]
     for key, cuts in (("test", (0, 0)), ("at_validation_threshold", (-0.8, 0.4))):
         expected = []
         for one, cut in zip(some, cuts, strict=True):
@@ -178,7 +183,7 @@ def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_ove
         tn, fp, fn, tp = np.mean(expected, axis=0)
         assert found[key] == {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
         assert sum(found[key].values()) == 85
-    text = rendered(referral.of_model(some, HALF * 2, 20), seeds=2)
+    text = rendered(measured(some, HALF * 2, 20), seeds=2)
     cells = " | ".join(f"{found['test'][kind]:.1f}" for kind in ("tp", "fn", "fp", "tn"))
     assert f"| CNN | {cells} |" in text
     assert "Images with a known label at threshold 0.5, means over seeds." in text
@@ -192,7 +197,7 @@ def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path
     [[one]] = group(collect([tmp_path])[0])[0].values()
     test = one.test
     cut = pd.Series(np.where(test["image_id"].isin(one.parts["fold 0"].test["image_id"]), -1.4, 0.8))
-    found = referral.of_model([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]
+    found = measured([one], [{"abnormal": cut}], 20)["confusion"]["abnormal"]
     calls = test.logit_abnormal > cut
     assert found["at_validation_threshold"]["tp"] == (calls & (test.target_abnormal == 1)).sum()
     assert found["at_validation_threshold"]["fn"] == (~calls & (test.target_abnormal == 1)).sum()
@@ -202,7 +207,7 @@ def test_folds_are_pooled_and_each_image_is_called_at_its_own_threshold(tmp_path
 def test_findings_are_sorted_each_by_itself_and_averaged(tmp_path):
     table = predictions({"chestxray14": 80}, labels=FINDINGS, skill=1.5)
     some = replicates(tmp_path, table, task="findings")
-    found = referral.of_model(some, [dict.fromkeys(FINDINGS, 0.4)], 20)
+    found = measured(some, [dict.fromkeys(FINDINGS, 0.4)], 20)
     each = [
         counted(some[0].test[f"target_{name}"].to_numpy(), some[0].test[f"probability_{name}"].to_numpy(), 80)
         for name in ("effusion", "nodule")
@@ -221,7 +226,7 @@ def test_what_is_undefined_for_one_finding_has_no_mean(tmp_path):
     table = predictions({"chestxray14": 80}, labels=FINDINGS)
     carries = table.target_nodule == 1
     table["probability_nodule"] = np.where(carries, 0.5, 0.1).astype(np.float32)  # unsure of all that have it
-    found = referral.of_model(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
+    found = measured(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
     assert found["kept"]["50"]["test"]["recall"] is None
     assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image that is kept is abnormal"
     assert found["kept"]["50"]["test"]["accuracy"] is not None
@@ -229,7 +234,7 @@ def test_what_is_undefined_for_one_finding_has_no_mean(tmp_path):
 
 def test_a_threshold_that_could_not_be_chosen_leaves_its_row_undefined(tmp_path):
     some = replicates(tmp_path, predictions({"chestxray14": 40}))
-    found = referral.of_model(some, [{"abnormal": Undefined("one class in validation")}], 20)
+    found = measured(some, [{"abnormal": Undefined("one class in validation")}], 20)
     assert found["confusion"]["abnormal"]["at_validation_threshold"] is None
     text = rendered(found)
     assert "| CNN | undefined | undefined | undefined | undefined |" in text
@@ -250,7 +255,7 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
         "unsure": {"probability_abnormal": np.float32(0.5)},
     }.get(name, {})
     table = table.assign(**change)
-    found = referral.of_model(replicates(tmp_path, table), HALF, 30)
+    found = measured(replicates(tmp_path, table), HALF, 30)
     text = rendered(found)
     if name == "unlabelled":
         assert "CNN: no accuracy is defined (no label is known, or no finding both present and absent)." in text

@@ -13,8 +13,10 @@ from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import subgroups
 from lungdet.evaluation.statistics import metrics
+from lungdet.evaluation.statistics.attributes import divided
 from lungdet.evaluation.statistics.bootstrap import multiplicities, replicate
 from lungdet.evaluation.statistics.cases import Case
+from lungdet.evaluation.statistics.subgroups import of_model
 from lungdet.findings import FINDINGS
 from lungdet.page import document
 from tests.fake_runs import fold_of, predictions, write_run
@@ -42,6 +44,10 @@ def replicates(folder, *tables: pd.DataFrame, **more) -> list:
     return some
 
 
+def measured(some: list, cuts: list, draws: int) -> dict:
+    return of_model([one.test for one in some], some[0].labels, cuts, draws)
+
+
 def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     """The section of two models that both found this; JSON-ready."""
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -57,7 +63,7 @@ def test_every_group_is_measured_as_scikit_learn_measures_its_images(tmp_path):
 
     tables = [described(draw=draw) for draw in (0, 1)]
     some = replicates(tmp_path, *tables)
-    found = subgroups.of_model(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 50)
+    found = measured(some, [{"abnormal": -0.8}, {"abnormal": 0.4}], 50)
     assert list(found["attributes"]) == ["sex", "age", "view", "visit"]
     for attribute, value, group in (("sex", "F", "female"), ("view", "PA", "PA"), ("visit", 1, "second")):
         block = found["attributes"][attribute][group]
@@ -81,7 +87,7 @@ def test_every_group_is_measured_as_scikit_learn_measures_its_images(tmp_path):
 
 def test_bands_begin_where_they_say_and_what_is_no_age_is_unknown():
     table = pd.DataFrame({"age": [0, 17.9, 18, 39, 40, 59, 60, 74, 75, 120, 121, np.nan, -1]})
-    groups, reason = subgroups.divided(table, "age")
+    groups, reason = divided(table, "age")
     assert reason is None
     assert {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()} == {
         "under 18": [0, 1],
@@ -91,37 +97,37 @@ def test_bands_begin_where_they_say_and_what_is_no_age_is_unknown():
         "75 or older": [8, 9],
         "unknown": [10, 11, 12],
     }
-    groups, _ = subgroups.divided(pd.DataFrame({"visit": [0, 1, 2, 4, 5, 99]}), "visit")
+    groups, _ = divided(pd.DataFrame({"visit": [0, 1, 2, 4, 5, 99]}), "visit")
     assert [inside.sum() for inside in groups.values()] == [1, 1, 2, 2]
     assert list(groups) == ["first", "second", "3rd to 5th", "6th or later"]
 
 
 def test_an_age_that_is_no_number_is_unknown():
-    groups, _ = subgroups.divided(pd.DataFrame({"age": ["050Y", "17", "45", None]}), "age")
+    groups, _ = divided(pd.DataFrame({"age": ["050Y", "17", "45", None]}), "age")
     assert {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()} == {
         "under 18": [1],
         "40 to 59": [2],
         "unknown": [0, 3],
     }
-    assert subgroups.divided(pd.DataFrame({"age": ["050Y", "051Y"]}), "age") == ({}, "unknown on every image")
+    assert divided(pd.DataFrame({"age": ["050Y", "051Y"]}), "age") == ({}, "unknown on every image")
 
 
 @pytest.mark.parametrize("dtype", ["object", "str", "category"])
 def test_the_word_unknown_is_as_unknown_as_nothing(dtype):
     table = pd.DataFrame({"sex": pd.Series(["unknown", "F", None, "M", "Unknown"], dtype=dtype)})
-    groups, _ = subgroups.divided(table, "sex")
+    groups, _ = divided(table, "sex")
     assert {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()} == {
         "female": [1],
         "male": [3],
         "unknown": [0, 2, 4],
     }
-    assert subgroups.divided(table[:3], "sex") == ({}, "female on every image where it is known")
+    assert divided(table[:3], "sex") == ({}, "female on every image where it is known")
 
 
 def test_attributes_with_one_value_are_left_out_and_named(tmp_path):
     table = described().assign(sex="F", age=np.float32("nan"), visit=np.float32("nan"))
     table["view"] = pd.Series(["PA", None] * 120, dtype="str")
-    found = subgroups.of_model(replicates(tmp_path, table), HALF, 20)
+    found = measured(replicates(tmp_path, table), HALF, 20)
     assert found["attributes"] == {}
     assert found["left_out"] == {
         "dataset": "chestxray14 on every image",
@@ -139,7 +145,7 @@ def test_attributes_with_one_value_are_left_out_and_named(tmp_path):
 def test_what_is_unknown_is_listed_with_its_number_and_compared_with_nothing(tmp_path):
     table = described(600)
     table["sex"] = table["sex"].where(np.arange(600) % 3 > 0)
-    found = subgroups.of_model(replicates(tmp_path, table), HALF, 20)
+    found = measured(replicates(tmp_path, table), HALF, 20)
     assert list(found["attributes"]["sex"]) == ["female", "male", "unknown"]
     assert found["attributes"]["sex"]["unknown"]["images"] == 200
     assert not any("unknown" in gap["groups"] for gap in found["gaps"])
@@ -151,20 +157,20 @@ def test_small_groups_are_shown_as_such_and_compared_with_nothing(tmp_path):
     table = described(240)
     table["view"] = np.where(table.patient_id.isin(table.patient_id.unique()[:19]), "AP", "PA")
     table.loc[table["view"] == "AP", "target_abnormal"] = 1
-    found = subgroups.of_model(replicates(tmp_path / "few", table), HALF, 20)
+    found = measured(replicates(tmp_path / "few", table), HALF, 20)
     assert found["attributes"]["view"]["AP"]["few"]
     assert not any(gap["attribute"] == "view" for gap in found["gaps"])
     assert "| AP (few) | CNN | 38 / 19 | 100.0 |" in rendered(found)
     table["view"] = np.where(table.patient_id.isin(table.patient_id.unique()[:20]), "AP", "PA")
     table.loc[table["view"] == "AP", "target_abnormal"] = 1
-    found = subgroups.of_model(replicates(tmp_path / "enough", table), HALF, 20)
+    found = measured(replicates(tmp_path / "enough", table), HALF, 20)
     assert any(gap["attribute"] == "view" for gap in found["gaps"])
 
 
 def test_a_gaps_interval_is_that_of_a_loop_over_redrawn_patients(tmp_path):
     tables = [described(draw=draw) for draw in (0, 1)]  # a patient has images in both views
     some = replicates(tmp_path, *tables)
-    found = subgroups.of_model(some, HALF * 2, 300)
+    found = measured(some, HALF * 2, 300)
     [gap] = [gap for gap in found["gaps"] if gap["attribute"] == "view"]
     test = some[0].test
     patient, patients = pd.factorize(test.patient_id)
@@ -191,7 +197,7 @@ def test_a_gaps_interval_is_that_of_a_loop_over_redrawn_patients(tmp_path):
 def test_groups_of_single_images_have_the_interval_of_two_independent_shares(tmp_path):
     table = described(1200)
     table["patient_id"] = table["image_id"]
-    [gap] = [g for g in subgroups.of_model(replicates(tmp_path, table), HALF, 1500)["gaps"] if g["attribute"] == "sex"]
+    [gap] = [g for g in measured(replicates(tmp_path, table), HALF, 1500)["gaps"] if g["attribute"] == "sex"]
     sizes = [((table.sex == sex[0].upper()) & (table.target_abnormal == 1)).sum() for sex in gap["groups"]]
     error = math.sqrt(sum(value * (1 - value) / n for value, n in zip(gap["values"], sizes, strict=True)))
     assert (gap["interval"][1] - gap["interval"][0]) / 2 == pytest.approx(1.97 * error, rel=0.05)
@@ -206,7 +212,7 @@ def test_seeds_that_disagree_about_a_gap_widen_its_interval(tmp_path):
         shifted.append(table.assign(probability_abnormal=p.astype(np.float32)))
     widths = {}
     for name, tables in (("alike", [table] * 3), ("apart", shifted)):
-        found = subgroups.of_model(replicates(tmp_path / name, *tables), HALF * 3, 100)
+        found = measured(replicates(tmp_path / name, *tables), HALF * 3, 100)
         [gap] = [gap for gap in found["gaps"] if gap["attribute"] == "sex"]
         widths[name] = gap["interval"][1] - gap["interval"][0]
     assert widths["apart"] > 2 * widths["alike"]
@@ -216,7 +222,7 @@ def test_a_real_gap_is_shown_and_named_with_both_specificities(tmp_path):
     table = described(400)
     portable = (table["view"] == "AP").to_numpy()
     p = np.where(portable, table.target_abnormal * 0.8 + 0.1, 0.2).astype(np.float32)
-    found = subgroups.of_model(replicates(tmp_path, table.assign(probability_abnormal=p)), HALF, 100)
+    found = measured(replicates(tmp_path, table.assign(probability_abnormal=p)), HALF, 100)
     largest = found["gaps"][0]
     assert (largest["attribute"], largest["groups"], largest["values"]) == ("view", ["PA", "AP"], [0, 1])
     assert largest["shown"]
@@ -232,7 +238,7 @@ def test_a_real_gap_is_shown_and_named_with_both_specificities(tmp_path):
 def test_the_largest_of_many_gaps_is_not_shown_by_its_own_interval(tmp_path):
     table = described(400)
     p = table.probability_abnormal + np.where(table["view"] == "AP", 0.06, 0)
-    found = subgroups.of_model(replicates(tmp_path, table.assign(probability_abnormal=p.clip(0, 1))), HALF, 500)
+    found = measured(replicates(tmp_path, table.assign(probability_abnormal=p.clip(0, 1))), HALF, 500)
     assert found["gaps"][0]["interval"][0] > 0 > found["gaps"][0]["interval_of_largest"][0]
     assert not any(gap["shown"] for gap in found["gaps"])
     assert f"The largest of {len(found['gaps'])} gaps is large by selection alone" in rendered(found)
@@ -244,7 +250,7 @@ def test_no_miss_in_twenty_patients_shows_no_gap_to_a_few_misses(tmp_path):
     missed = np.isin(np.arange(80), range(20, 29))  # 9 of 60, none of 20
     table = table.assign(sex="F", age=np.float32(50), visit=0)
     table["probability_abnormal"] = np.where(missed, 0.1, 0.9).astype(np.float32)
-    [gap] = subgroups.of_model(replicates(tmp_path, table), HALF, 500)["gaps"]
+    [gap] = measured(replicates(tmp_path, table), HALF, 500)["gaps"]
     assert gap["values"] == pytest.approx([51 / 60, 1])
     assert gap["interval"] == gap["interval_of_largest"]  # it is the only one
     assert gap["interval"][0] < 0  # 51 of 60 against 20 of 20: Fisher's p is 0.1
@@ -276,7 +282,7 @@ def test_where_no_group_differs_hardly_any_gap_is_shown(tmp_path):
     shown = 0
     for study in range(50):
         table = described(200, seed=study, draw=study)
-        found = subgroups.of_model(replicates(tmp_path / str(study), table), HALF, 100)
+        found = measured(replicates(tmp_path / str(study), table), HALF, 100)
         assert len(found["gaps"]) >= 3
         shown += any(gap["shown"] for gap in found["gaps"])
     # At most 2.5 expected; more than 6 has a chance of one in 80. Were selection not allowed for, it would be 7.
@@ -289,7 +295,7 @@ def test_findings_are_compared_over_those_that_both_groups_have(tmp_path):
     male = table.sex == "M"
     table.loc[male, "target_effusion"] = 0.0
     some = replicates(tmp_path, table, task="findings")
-    found = subgroups.of_model(some, [dict.fromkeys(FINDINGS, 0.4)], 60)
+    found = measured(some, [dict.fromkeys(FINDINGS, 0.4)], 60)
     from sklearn.metrics import roc_auc_score
 
     test = some[0].test
@@ -316,11 +322,7 @@ def test_a_gap_over_findings_is_as_uncertain_as_their_redrawn_mean(tmp_path):
     table = predictions({"chestxray14": 800}, labels=FINDINGS, skill=1)
     table["view"] = np.where(np.arange(800) % 3 == 0, "AP", "PA")
     some = replicates(tmp_path, table, task="findings")
-    [gap] = [
-        gap
-        for gap in subgroups.of_model(some, [dict.fromkeys(FINDINGS, 0.4)], 100)["gaps"]
-        if gap["attribute"] == "view"
-    ]
+    [gap] = [gap for gap in measured(some, [dict.fromkeys(FINDINGS, 0.4)], 100)["gaps"] if gap["attribute"] == "view"]
     assert gap["labels"] == ["effusion", "nodule"]
     test, drawn, resting = some[0].test, {}, []
     for view in gap["groups"]:
@@ -338,7 +340,7 @@ def test_a_gap_over_findings_is_as_uncertain_as_their_redrawn_mean(tmp_path):
 def test_a_group_without_any_finding_to_measure_says_so(tmp_path):
     table = predictions({"chestxray14": 60, "shenzhen": 40}, labels=FINDINGS)
     table.loc[table.dataset == "shenzhen", "target_tuberculosis"] = 1.0
-    found = subgroups.of_model(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
+    found = measured(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
     block = found["attributes"]["dataset"]["shenzhen"]
     assert block["findings"] == []
     assert block["undefined"]["test"]["auroc"] == "no finding is there both present and absent"
@@ -362,7 +364,7 @@ def test_a_group_without_any_finding_to_measure_says_so(tmp_path):
     ids=["ten rows", "normal", "abnormal", "unlabelled", "one patient", "one answer", "nothing known"],
 )
 def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, images, change):
-    found = subgroups.of_model(replicates(tmp_path, described(images).assign(**change)), HALF, 30)
+    found = measured(replicates(tmp_path, described(images).assign(**change)), HALF, 30)
     text = rendered(found)
     if "probability_abnormal" in change:
         assert "CNN has the same recall in all groups that are large enough to judge." in text
@@ -377,7 +379,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
     [[one]] = models.group(collect([tmp_path])[0])[0].values()
     first = one.parts["fold 0"].test["image_id"]
     cut = pd.Series(np.where(one.test["image_id"].isin(first), -1.4, 0.8))
-    found = subgroups.of_model([one], [{"abnormal": cut}], 30)
+    found = measured([one], [{"abnormal": cut}], 30)
     block = found["attributes"]["view"]["PA"]
     rows = one.test[(one.test["view"] == "PA") & (one.test.target_abnormal == 1)]
     assert block["at_validation_threshold"]["recall"] == pytest.approx(
@@ -389,7 +391,7 @@ def test_folds_are_pooled_and_each_images_threshold_is_its_own(tmp_path):
 def test_a_threshold_that_could_not_be_chosen_is_undefined_in_every_group(tmp_path):
     from lungdet.evaluation.statistics.cases import Undefined
 
-    found = subgroups.of_model(replicates(tmp_path, described(80)), [{"abnormal": Undefined("one class")}], 20)
+    found = measured(replicates(tmp_path, described(80)), [{"abnormal": Undefined("one class")}], 20)
     block = found["attributes"]["view"]["PA"]
     assert block["at_validation_threshold"]["recall"] is None
     assert block["undefined"]["at_validation_threshold"]["recall"] == "there is no threshold: one class"
