@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +9,14 @@ import pandas as pd
 
 from lungdet.data import separator
 from lungdet.data.dicom.tags import survey
+from lungdet.data.files import files_below
 from lungdet.data.manifest import visits_in_order
 from lungdet.data.patients import is_placeholder, plain
 from lungdet.data.store.images import SUFFIXES, is_image
 from lungdet.errors import InputError, first_few
-from lungdet.machine.writing import PARTIAL
 from lungdet.page.wording import number
 
 log = logging.getLogger(__name__)
-
-OVERLAYS = ".overlays"
-"""What the folder of a worklist's pictures is called after the worklist."""
-_OF_WORKLISTS = re.compile(rf"\.(csv|parquet)({re.escape(OVERLAYS)}|{re.escape(PARTIAL)})$", re.IGNORECASE)
 
 
 def read(images: Path, series: bool) -> pd.DataFrame:
@@ -48,8 +42,8 @@ def read(images: Path, series: bool) -> pd.DataFrame:
         return require_patients(_table(images), series, f"images={images}")
     names = _lines(images) if images.suffix.lower() == ".txt" else None
     if names is None:
-        files = _found(images) if images.is_dir() else [images]
-        return require_patients(cases([str(file) for file in files], files), series, f"images={images}")
+        paths = _found(images) if images.is_dir() else [images]
+        return require_patients(cases([str(path) for path in paths], paths), series, f"images={images}")
     return require_patients(cases(names, _below(images, names)), series, f"images={images}")
 
 
@@ -125,10 +119,10 @@ def _tagged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _found(folder: Path) -> list[Path]:
-    files, ignored = [], []
-    for file in _walk(folder):
-        (files if is_image(file) else ignored).append(file)
-    if not files:
+    images, ignored = [], []
+    for file in files_below(folder):
+        (images if is_image(file) else ignored).append(file)
+    if not images:
         raise InputError(
             f"images={folder}: no image in this folder, no DICOM file and none called {', '.join(SUFFIXES)}"
         )
@@ -137,16 +131,7 @@ def _found(folder: Path) -> list[Path]:
         log.info(
             "%s: %s left out, neither an image by its name nor DICOM: %s", folder, files_ignored, first_few(ignored, 3)
         )
-    return files
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """The files in and below a folder, by path, without hidden ones and the pictures of worklists."""
-    for path, folders, files in os.walk(folder):
-        if of_worklists := sorted(filter(_OF_WORKLISTS.search, folders)):
-            log.info("%s: left out, pictures of worklists: %s", path, first_few(of_worklists, 3))
-        folders[:] = sorted({name for name in folders if not name.startswith(".")}.difference(of_worklists))
-        yield from (Path(path) / name for name in sorted(files) if not name.startswith("."))
+    return images
 
 
 def _lines(file: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lungdet.data.files import OVERLAYS
 from lungdet.errors import InputError, first_few, require_whole
 from lungdet.inference import cases
 from lungdet.inference.model import Model
@@ -54,7 +55,7 @@ def write(
             images or other files in it.
     """
     _require_choices(images, out, batch_size, workers)
-    pictures = out.with_name(out.name + cases.OVERLAYS)
+    pictures = out.with_name(out.name + OVERLAYS)
     if pictures.is_symlink() or pictures.is_file():
         raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
     table = cases.read(images, model.series)

@@ -12,6 +12,7 @@ from lungdet.configuration.nearest import hint
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.dicom.pseudonyms import read_key
 from lungdet.data.dicom.tags import names_patient, survey
+from lungdet.data.files import files_below, searched
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.store.images import SUFFIXES, is_image, stem
 from lungdet.errors import DatasetError, check_folder, first_few
@@ -31,8 +32,9 @@ class FolderDataModule(RadiographDataModule):
     Whose an image is, its place among the patient's visits, age, sex and view are read from the tags of DICOM files.
     **Of other files nothing says whose they are, so each counts as its own patient, and a patient on both sides of the
     split can't be seen**: where patients have several images, give a table with `patient_id` (`data=table`). What is
-    not in a class's folder is ignored, and one line says how much that is. Source, licence, how the labels were made
-    and how to cite: yours to know.
+    not in a class's folder is ignored, and one line says how much that is. Hidden files are left out, too, and the
+    pictures that `lungdet predict` has drawn (`<worklist>.overlays`), which a line names. Source, licence, how the
+    labels were made and how to cite: yours to know.
 
     Args:
         root: the folder that holds the classes' folders.
@@ -79,7 +81,7 @@ def read(
         DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
     """
     check_folder(root, "folder", LAYOUT)
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = searched(root, (path.name for path in root.iterdir() if path.is_dir()))
     if absent := [name for name in abnormal if name not in classes]:
         suggestion = hint(absent[0], classes) or "."
         raise DatasetError(
@@ -92,7 +94,7 @@ def read(
         )
     rows, ignored = [], 0
     for name in classes:
-        for path in sorted(path for path in (root / name).rglob("*") if path.is_file()):
+        for path in sorted(path for path in files_below(root / name) if path.is_file()):
             if is_image(path):
                 place = path.relative_to(root).as_posix()
                 rows.append({"image_id": f"{dataset}/{stem(place)}", "path": place})

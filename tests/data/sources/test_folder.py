@@ -31,6 +31,18 @@ def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.Lo
     assert data.roots() == {"folder": folder}
 
 
+def test_what_worklists_have_drawn_and_what_is_hidden_is_no_radiograph_and_no_class(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = read(folder, ["tb"])["image_id"].tolist()
+    for name in ("w.csv.overlays/1-a.png", "tb/w.parquet.overlays/1-a.png", "tb/.cache/a.png", "tb/._a.png"):
+        image(folder / name)
+    with caplog.at_level(logging.INFO):
+        assert read(folder, ["tb"])["image_id"].tolist() == expected
+    for place, name in ((folder, "w.csv.overlays"), (folder / "tb", "w.parquet.overlays")):
+        assert f"{place}: left out, pictures of worklists: {name}" in caplog.messages
+
+
 def test_folders_of_other_people_have_another_name(folder: Path) -> None:
     data = FolderDataModule(folder, abnormal=["tb"], dataset="Clinic B", store=folder.parent / "store", image_size=8)
     assert {*data.requested["dataset"]} == {"Clinic B"}
