@@ -15,8 +15,8 @@ import torch
 
 from lungdet.data.augment import Augmentation
 from lungdet.data.serving.batches import Batches
-from lungdet.data.sources import chestxray14
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.chestxray14_tables import read_table
 from lungdet.machine import hardware
 from tests.benchmarks.noise import Noise, write
 from tests.benchmarks.pairs import compare
@@ -104,7 +104,7 @@ def _work(path: Path, augmented: bool, seed: int) -> float:
 
 def _growth(data: Path) -> list[dict]:
     """The same on stores of a few images and of as many as ChestX-ray14 holds, under its own table."""
-    table = chestxray14.read_table(data / "ChestX-ray14", 2020)
+    table = read_table(data / "ChestX-ray14", 2020)
     manifests = {images: table[:images] for images in (FEW, MANY)}
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.store.images import Settings
 from lungdet.data.store.store import prepare
 from tests.benchmarks.pairs import compare
@@ -21,7 +21,7 @@ from tests.benchmarks.pairs import compare
 def run(data: Path) -> list[dict]:
     """Measure on the originals under `data`/ChestX-ray14, from a warm page cache."""
     root = data / "ChestX-ray14"
-    manifest = chestxray14.read(root)
+    manifest = ChestXray14DataModule(root).read()
     files = [root / path for path in manifest["path"]]
     workers = len(os.sched_getaffinity(0))
     for file in files:

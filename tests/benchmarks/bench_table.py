@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungdet.data.serving.series import Series
-from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14_tables import read_table
 from lungdet.data.splitting import protocols, splits
 from lungdet.data.store import store
 from lungdet.data.store.images import Settings
@@ -17,9 +17,9 @@ from lungdet.data.store.images import Settings
 
 def run(data: Path) -> list[dict]:
     """Measure on `data`/ChestX-ray14's table of 112,120 rows; of the files only names, sizes and times are needed."""
-    table = chestxray14.read_table(data / "ChestX-ray14", 2020)
+    table = read_table(data / "ChestX-ray14", 2020)
     size = f"{len(table):,} rows, {table['patient_id'].nunique():,} patients"
-    manifest = lambda: chestxray14.read_table(data / "ChestX-ray14", 2020)  # noqa: E731
+    manifest = lambda: read_table(data / "ChestX-ray14", 2020)  # noqa: E731
     results = [_measured("the full table to a manifest", manifest, f"{size}, validated")]
     results.append(_measured("the full table split", lambda: _split(table), f"{size}: drawn, checked, hashed"))
     results.append(_measured("series of the full table", lambda: Series(table, 8), f"{size}"))

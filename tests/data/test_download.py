@@ -23,7 +23,9 @@ from PIL import Image
 
 from lungdet.data.download import downloading as download
 from lungdet.data.download.unpacking import DownloadError
-from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.montgomery import MontgomeryDataModule
+from lungdet.data.sources.shenzhen import ShenzhenDataModule
 from lungdet.programs import download as program
 from tests.calling import CHECKOUT
 from tests.fake_server import Resource, serving, tarred, zipped
@@ -112,18 +114,18 @@ def serve(server):
 @pytest.mark.parametrize(
     ("dataset", "archive", "top", "files"),
     [
-        (montgomery, ZIP, "MontgomerySet", MONTGOMERY),
-        (shenzhen, "ChinaSet_AllFiles.zip", "ChinaSet_AllFiles", SHENZHEN),
+        (MontgomeryDataModule, ZIP, "MontgomerySet", MONTGOMERY),
+        (ShenzhenDataModule, "ChinaSet_AllFiles.zip", "ChinaSet_AllFiles", SHENZHEN),
     ],
     ids=["montgomery", "shenzhen"],
 )
 def test_a_tuberculosis_set_reads_after_download(serve, composed, tmp_path, dataset, archive, top, files):
     serve(archive, zipped(inside(top, files)))
-    download.download(composed(dataset.__name__.rpartition(".")[2]))
+    download.download(composed(dataset.name))
     root = tmp_path / "data"
     assert sorted(path.name for path in root.iterdir()) == sorted([top, "download"])
     assert {p.relative_to(root / top).as_posix() for p in (root / top).rglob("*") if p.is_file()} == set(files)
-    table = dataset.read(root)
+    table = dataset(root).read()
     assert table["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in files if "CXR_png" in file]
 
 
@@ -135,10 +137,10 @@ def test_chestxray14_reads_after_download(serve, composed, tmp_path, sex):
     serve("images_001.tar.gz", tarred({f"images/00000001_00{n}.png": png(n) for n in (0, 1)}))
     serve("images_012.tar.gz", tarred({"images/00000002_000.png": png(3)}))
     download.download(composed("chestxray14", take=["table", "train_val", "test", "images_001", "images_012"]))
-    table = chestxray14.read(tmp_path / "data")
+    table = ChestXray14DataModule(tmp_path / "data").read()
     assert len(table) == 3
     assert table["path"].iloc[0] == "images_001/images/00000001_000.png"
-    assert chestxray14.official(tmp_path / "data").tolist() == ["train_val", "train_val", "test"]
+    assert ChestXray14DataModule(tmp_path / "data").official().tolist() == ["train_val", "train_val", "test"]
     assert not list((tmp_path / "data" / "download").glob("*.gz"))
 
 
@@ -206,7 +208,7 @@ def test_a_cut_or_busy_server_is_asked_again(serve, composed, tmp_path):
     resource = serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1], answers=[503, 429])
     download.download(composed("montgomery"))
     assert resource.requests == 4
-    assert len(montgomery.read(tmp_path / "data")) == 3
+    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
 
 
 def test_a_server_that_always_cuts_is_given_up_and_nothing_passes_for_the_file(serve, composed, tmp_path):
@@ -264,7 +266,7 @@ def test_a_damaged_archive_is_neither_recorded_nor_tried_again(serve, composed, 
         download.download(composed("montgomery"))
     serve(ZIP, ARCHIVE)
     download.download(composed("montgomery"))
-    assert len(montgomery.read(tmp_path / "data")) == 3
+    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
 
 
 @pytest.mark.parametrize(("keep", "needed"), [(False, r"5\.16"), (True, r"8\.16")])
@@ -302,7 +304,7 @@ def test_an_archive_put_there_by_hand_is_unpacked(composed, tmp_path):
     (tmp_path / "data" / "download").mkdir(parents=True)
     (tmp_path / "data" / "download" / ZIP).write_bytes(ARCHIVE)
     download.download(composed("montgomery"))
-    assert len(montgomery.read(tmp_path / "data")) == 3
+    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
 
 
 def test_an_unknown_part_names_those_that_there_are(composed):
@@ -341,7 +343,7 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, c
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
     serve(ZIP, ARCHIVE)
     download.download(composed("montgomery"))
-    assert len(montgomery.read(tmp_path / "data")) == 3
+    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
 
 
 @pytest.mark.parametrize(

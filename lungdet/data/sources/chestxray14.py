@@ -11,7 +11,6 @@ from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import Sheet
 from lungdet.data.regions import Regions, prepared
 from lungdet.data.sources.chestxray14_tables import BOXES, LAYOUT, RELEASES, boxes, read_table
-from lungdet.data.store.images import Settings
 from lungdet.errors import DatasetError, first_few
 
 log = logging.getLogger(__name__)
@@ -72,81 +71,67 @@ class ChestXray14DataModule(RadiographDataModule):
         self.release = release
 
     def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there (module function `read`)."""
-        return read(self.root, self.release)
+        """The manifest of the table's images whose files are in the folder; the folder may hold part of the dataset.
+
+        Raises:
+            DatasetError: no such folder, no table, no image, or one image in two folders.
+        """
+        table = read_table(self.root, self.release)
+        files = _image_files(self.root)
+        if not files:
+            raise DatasetError(f"chestxray14: there is no image in {self.root.absolute()}. It should hold {LAYOUT}")
+        stems = table["image_id"].str.removeprefix("chestxray14/")
+        unknown = sorted(set(files) - set(stems))
+        if unknown:
+            log.info(
+                "chestxray14: %d image files are not in %s and are left out: %s",
+                len(unknown),
+                RELEASES[self.release],
+                first_few(files[stem] for stem in unknown),
+            )
+        present = table.assign(path=stems.map(files).astype("str")).dropna(subset="path").reset_index(drop=True)
+        if present.empty:
+            raise DatasetError(
+                f"chestxray14: none of the {len(files)} images in {self.root.absolute()} is in "
+                f"{RELEASES[self.release]}; the table names {first_few(stems, 2)}"
+            )
+        return present
 
     def official(self) -> pd.Series:
-        """The publisher's lists (module function `official`)."""
-        return official(self.root)
+        """The publisher's split: "train_val" or "test" by image id.
+
+        Raises:
+            DatasetError: a list is missing, or a name is in both.
+        """
+        parts = {part: _listed(self.root / file) for part, file in LISTS.items()}
+        shared = sorted(set(parts["train_val"]) & set(parts["test"]))
+        if shared:
+            lists = " and ".join(LISTS.values())
+            raise DatasetError(
+                f"{self.root.absolute()}: {len(shared)} images are in both {lists}, but belong in one: "
+                f"{first_few(shared)}"
+            )
+        series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
+        return pd.Series(series, name="official", dtype="str").rename_axis("image_id")
 
     def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
-        """The publisher's boxes (module function `regions`)."""
-        return regions(self.root, manifest, self.settings)
+        """Where the boxes of the manifest's images lie once prepared; none where the publisher's file is not there.
 
-
-def read(root: Path, release: int = 2020) -> pd.DataFrame:
-    """The manifest of the table's images whose files are in the folder; the folder may hold part of the dataset.
-
-    Raises:
-        DatasetError: no such folder, no table, no image, or one image in two folders.
-    """
-    table = read_table(root, release)
-    files = _image_files(root)
-    if not files:
-        raise DatasetError(f"chestxray14: there is no image in {root.absolute()}. It should hold {LAYOUT}")
-    stems = table["image_id"].str.removeprefix("chestxray14/")
-    unknown = sorted(set(files) - set(stems))
-    if unknown:
-        log.info(
-            "chestxray14: %d image files are not in %s and are left out: %s",
-            len(unknown),
-            RELEASES[release],
-            first_few(files[stem] for stem in unknown),
-        )
-    present = table.assign(path=stems.map(files).astype("str")).dropna(subset="path").reset_index(drop=True)
-    if present.empty:
-        raise DatasetError(
-            f"chestxray14: none of the {len(files)} images in {root.absolute()} is in {RELEASES[release]}; "
-            f"the table names {first_few(stems, 2)}"
-        )
-    return present
-
-
-def official(root: Path) -> pd.Series:
-    """The publisher's split: "train_val" or "test" by image id.
-
-    Raises:
-        DatasetError: a list is missing, or a name is in both.
-    """
-    parts = {part: _listed(root / file) for part, file in LISTS.items()}
-    shared = sorted(set(parts["train_val"]) & set(parts["test"]))
-    if shared:
-        lists = " and ".join(LISTS.values())
-        raise DatasetError(
-            f"{root.absolute()}: {len(shared)} images are in both {lists}, but belong in one: {first_few(shared)}"
-        )
-    series = {f"chestxray14/{stem}": part for part, stems in parts.items() for stem in stems}
-    return pd.Series(series, name="official", dtype="str").rename_axis("image_id")
-
-
-def regions(root: Path, manifest: pd.DataFrame, settings: Settings) -> dict[str, Regions]:
-    """Where the boxes of the manifest's images lie once prepared; none where the publisher's file is not there.
-
-    Copies of another size than 1024 x 1024 are taken to show all of the square original.
-    """
-    if not (root / BOXES).is_file():
-        log.info("chestxray14: there is no %s in %s, so no place of disease is known", BOXES, root.absolute())
-        return {}
-    drawn = boxes(root)
-    known: dict[str, dict[str, np.ndarray]] = {}
-    for (name, finding), several in drawn[drawn["image_id"].isin(manifest["image_id"])].groupby(
-        ["image_id", "finding"]
-    ):
-        mask = np.zeros((SIDE, SIDE), bool)
-        for box in several.itertuples():
-            mask[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
-        known.setdefault(name, {})[finding] = prepared(mask, settings)
-    return {name: Regions(findings) for name, findings in known.items()}
+        Copies of another size than 1024 x 1024 are taken to show all of the square original.
+        """
+        if not (self.root / BOXES).is_file():
+            log.info("chestxray14: there is no %s in %s, so no place of disease is known", BOXES, self.root.absolute())
+            return {}
+        drawn = boxes(self.root)
+        known: dict[str, dict[str, np.ndarray]] = {}
+        for (name, finding), several in drawn[drawn["image_id"].isin(manifest["image_id"])].groupby(
+            ["image_id", "finding"]
+        ):
+            mask = np.zeros((SIDE, SIDE), bool)
+            for box in several.itertuples():
+                mask[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
+            known.setdefault(name, {})[finding] = prepared(mask, self.settings)
+        return {name: Regions(findings) for name, findings in known.items()}
 
 
 def called_alike(image_ids: pd.Series) -> pd.Series:

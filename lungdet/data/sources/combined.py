@@ -1,7 +1,6 @@
 """Several datasets as one, each read by its own reader."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,13 +8,14 @@ import pandas as pd
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import merge
 from lungdet.data.regions import Regions
-from lungdet.data.sources import chestxray14, montgomery, shenzhen
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.montgomery import MontgomeryDataModule
 from lungdet.data.sources.shenzhen import ShenzhenDataModule
 from lungdet.errors import DatasetError
 
-SOURCES: tuple[str, ...] = ("chestxray14", "montgomery", "shenzhen")
+SOURCES: dict[str, type[RadiographDataModule]] = {
+    source.name: source for source in (ChestXray14DataModule, MontgomeryDataModule, ShenzhenDataModule)
+}
 """The datasets that can be combined."""
 
 
@@ -58,45 +58,33 @@ class CombinedDataModule(RadiographDataModule):
                 raise DatasetError(f"data.sources: unknown source {source!r}; known are {known}")
             if source not in folders:
                 raise DatasetError(f"data.folders: no folder for source {source}; set data.folders.{source}=NAME")
-        self.sources, self.release = tuple(sources), release
-        self.folders = {source: self.root / folders[source] for source in sources}
+        self.release, own = release, {"chestxray14": {"release": release}}
+        self.readers = {
+            source: SOURCES[source](self.root / folders[source], **own.get(source, {}), **keys) for source in sources
+        }
 
     def read(self) -> pd.DataFrame:
-        """The merged manifest (module function `read`)."""
-        return read(self.folders, self.release)
+        """The manifests of the sources, one below the other in their order.
+
+        Raises:
+            DatasetError: a source can't be read or has no image; the message names it and the folder that was looked
+                in.
+        """
+        manifests = []
+        for source, reader in self.readers.items():
+            try:
+                manifests.append(reader.read())
+            except DatasetError as error:
+                raise DatasetError(
+                    f"source {source}, looked for in {reader.root.absolute()}: {error}\n"
+                    f"Set data.folders.{source}=NAME if its folder has another name, or leave it out of data.sources"
+                ) from error
+        return merge(manifests)
 
     def roots(self) -> dict[str, Path]:
         """Each source's own folder."""
-        return dict(self.folders)
+        return {source: reader.root for source, reader in self.readers.items()}
 
     def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
-        """ChestX-ray14's boxes."""
-        folder = self.folders.get("chestxray14")
-        return {} if folder is None else chestxray14.regions(folder, manifest, self.settings)
-
-
-def read(folders: Mapping[str, Path], release: int = 2020) -> pd.DataFrame:
-    """The manifests of the sources, one below the other in the order of `folders`.
-
-    Args:
-        folders: each source's folder.
-        release: of ChestX-ray14's table.
-
-    Raises:
-        DatasetError: a source can't be read or has no image; the message names it and the folder that was looked in.
-    """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        "chestxray14": partial(chestxray14.read, release=release),
-        "montgomery": montgomery.read,
-        "shenzhen": shenzhen.read,
-    }
-    manifests = []
-    for source, folder in folders.items():
-        try:
-            manifests.append(readers[source](folder))
-        except DatasetError as error:
-            raise DatasetError(
-                f"source {source}, looked for in {folder.absolute()}: {error}\n"
-                f"Set data.folders.{source}=NAME if its folder has another name, or leave it out of data.sources"
-            ) from error
-    return merge(manifests)
+        """Those that the sources know: ChestX-ray14's boxes."""
+        return {name: known for reader in self.readers.values() for name, known in reader.regions(manifest).items()}

@@ -63,63 +63,62 @@ class FolderDataModule(RadiographDataModule):
         super().__init__(root, **keys)
 
     def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there (module function `read`)."""
-        return read(self.root, self.abnormal, self.name, self.key)
+        """The manifest of the images in the classes' folders; `image_id` is `<dataset>/<class>/<path without suffix>`.
+
+        Raises:
+            DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
+        """
+        check_folder(self.root, "folder", LAYOUT)
+        classes = searched(self.root, (path.name for path in self.root.iterdir() if path.is_dir()))
+        if absent := [name for name in self.abnormal if name not in classes]:
+            suggestion = hint(absent[0], classes) or "."
+            raise DatasetError(
+                f"data.abnormal: {self.root.absolute()} has no folder {absent[0]}{suggestion} Its folders are "
+                f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
+            )
+        if not self.abnormal or len(classes) == len(set(self.abnormal)):
+            raise DatasetError(
+                f"{self.root.absolute()}: folders of both classes are needed, {LAYOUT}; found {first_few(classes)}"
+            )
+        rows, ignored = [], 0
+        for name in classes:
+            for path in sorted(path for path in files_below(self.root / name) if path.is_file()):
+                if is_image(path):
+                    place = path.relative_to(self.root).as_posix()
+                    label = float(name in self.abnormal)
+                    rows.append({"image_id": f"{self.name}/{stem(place)}", "path": place, "abnormal": label})
+                else:
+                    ignored += 1
+        if not rows:
+            raise DatasetError(
+                f"{self.root.absolute()}: no image (DICOM, or {', '.join(SUFFIXES)}) in {first_few(classes)}"
+            )
+        table = pd.DataFrame(rows)
+        if (repeated := table["image_id"].duplicated()).any():
+            raise DatasetError(
+                f"{self.root / table.loc[repeated, 'path'].iloc[0]}: another file has this name; rename one"
+            )
+        counts = table["path"].str.partition("/")[0].value_counts().sort_index()
+        images = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        log.info("%s: %s%s", self.name, images, f"; {ignored} other files are ignored" if ignored else "")
+        description = table[["image_id", "path"]].assign(dataset=self.name, patient_id=table["image_id"], visit=0)
+        tags = survey([self.root / path for path in table["path"]], description, self.key)
+        if tags is None:
+            log.warning(
+                "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
+                "both sides of the split can't be seen", self.name, len(table),
+            )  # fmt: skip
+            description = description.assign(age=float("nan"), sex=None, view=None)
+        else:
+            description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
+            description["patient_id"] = description["patient_id"].fillna(description["image_id"])
+            description["visit"] = visits_in_order(description.assign(time=tags["time"]), ["time"])
+        labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(
+            abnormal=table["abnormal"]
+        )
+        return manifest(description, labels)
 
     @cached_property
     def patients_known(self) -> bool:
         """Whether the tags of a DICOM file say it; no file name is taken for a patient's."""
         return any(names_patient(self.root / path) for path in self.requested["path"])
-
-
-def read(
-    root: Path, abnormal: Sequence[str] = ("abnormal",), dataset: str = "folder", key: bytes | None = None
-) -> pd.DataFrame:
-    """The manifest of the images in the classes' folders; `image_id` is `<dataset>/<class>/<path without suffix>`.
-
-    Raises:
-        DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
-    """
-    check_folder(root, "folder", LAYOUT)
-    classes = searched(root, (path.name for path in root.iterdir() if path.is_dir()))
-    if absent := [name for name in abnormal if name not in classes]:
-        suggestion = hint(absent[0], classes) or "."
-        raise DatasetError(
-            f"data.abnormal: {root.absolute()} has no folder {absent[0]}{suggestion} Its folders are "
-            f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
-        )
-    if not abnormal or len(classes) == len(set(abnormal)):
-        raise DatasetError(
-            f"{root.absolute()}: folders of both classes are needed, {LAYOUT}; found {first_few(classes)}"
-        )
-    rows, ignored = [], 0
-    for name in classes:
-        for path in sorted(path for path in files_below(root / name) if path.is_file()):
-            if is_image(path):
-                place = path.relative_to(root).as_posix()
-                rows.append({"image_id": f"{dataset}/{stem(place)}", "path": place})
-                rows[-1]["abnormal"] = float(name in abnormal)
-            else:
-                ignored += 1
-    if not rows:
-        raise DatasetError(f"{root.absolute()}: no image (DICOM, or {', '.join(SUFFIXES)}) in {first_few(classes)}")
-    table = pd.DataFrame(rows)
-    if (repeated := table["image_id"].duplicated()).any():
-        raise DatasetError(f"{root / table.loc[repeated, 'path'].iloc[0]}: another file has this name; rename one")
-    counts = table["path"].str.partition("/")[0].value_counts().sort_index()
-    images = ", ".join(f"{count} in {name}" for name, count in counts.items())
-    log.info("%s: %s%s", dataset, images, f"; {ignored} other files are ignored" if ignored else "")
-    description = table[["image_id", "path"]].assign(dataset=dataset, patient_id=table["image_id"], visit=0)
-    tags = survey([root / path for path in table["path"]], description, key)
-    if tags is None:
-        log.warning(
-            "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
-            "both sides of the split can't be seen", dataset, len(table),
-        )  # fmt: skip
-        description = description.assign(age=float("nan"), sex=None, view=None)
-    else:
-        description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
-        description["patient_id"] = description["patient_id"].fillna(description["image_id"])
-        description["visit"] = visits_in_order(description.assign(time=tags["time"]), ["time"])
-    labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(abnormal=table["abnormal"])
-    return manifest(description, labels)

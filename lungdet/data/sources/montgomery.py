@@ -1,7 +1,5 @@
 """The Montgomery County set (National Library of Medicine): 138 radiographs, 58 with tuberculosis."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
@@ -56,10 +54,5 @@ class MontgomeryDataModule(RadiographDataModule):
     sheets = {"montgomery": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
 
     def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there."""
-        return read(self.root)
-
-
-def read(root: Path) -> pd.DataFrame:
-    """The manifest of the images in the folder (see `nlm.read`)."""
-    return nlm.read(root, COLLECTION)
+        """The manifest of the images that are there (see `nlm.read`)."""
+        return nlm.read(self.root, COLLECTION)

@@ -10,8 +10,8 @@ from lungdet.data.manifest import merge
 from lungdet.data.phantoms.cohort import Knobs
 from lungdet.data.phantoms.files import FOLDERS, SERIES, generate, name_of, truth
 from lungdet.data.regions import Regions, prepared
-from lungdet.data.sources import table
 from lungdet.data.sources.combined import CombinedDataModule
+from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import InputError
 
 PREFIX = "phantom-"
@@ -87,7 +87,8 @@ class PhantomDataModule(CombinedDataModule):
         """The manifest, its names opening with PREFIX; draws the phantoms if they are not there."""
         generate(self.home, self.knobs)
         if self.knobs.signal == "order":
-            manifest = merge(table.read(folder / SERIES, folder) for folder in self.folders.values())
+            tables = ((reader.root, reader.root / SERIES) for reader in self.readers.values())
+            manifest = merge(TableDataModule(root, table=table).read() for root, table in tables)
         else:
             manifest = super().read()
         # People of another seed, and twins, are other people: nobody may take them for the same.
@@ -99,7 +100,7 @@ class PhantomDataModule(CombinedDataModule):
 
     def roots(self) -> dict[str, Path]:
         """Each source's own folder."""
-        return {PREFIX + source: folder for source, folder in self.folders.items()}
+        return {PREFIX + source: folder for source, folder in super().roots().items()}
 
     def regions(self, manifest: pd.DataFrame) -> dict[str, Regions]:
         """True masks of what is drawn and of the lungs, of images that show a finding."""

@@ -1,7 +1,5 @@
 """The Shenzhen set (National Library of Medicine): 662 radiographs, 336 with tuberculosis."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
@@ -45,10 +43,5 @@ class ShenzhenDataModule(RadiographDataModule):
     sheets = {"shenzhen": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
 
     def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there."""
-        return read(self.root)
-
-
-def read(root: Path) -> pd.DataFrame:
-    """The manifest of the images in the folder (see `nlm.read`)."""
-    return nlm.read(root, COLLECTION)
+        """The manifest of the images that are there (see `nlm.read`)."""
+        return nlm.read(self.root, COLLECTION)

@@ -90,8 +90,42 @@ class TableDataModule(RadiographDataModule):
         super().__init__(_root(self.table, columns) if root is None else root, **keys)
 
     def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there (module function `read`)."""
-        return read(self.table, self.root, self.columns, self.abnormal, self.key)
+        """The manifest of the table's images that are there, in the table's order.
+
+        `image_id` is `<dataset>/<file stem>`; where a dataset has one stem in several folders, those images keep their
+        folder, `<dataset>/<folder>/<stem>`. Visits are counted over the whole table, so a missing image leaves a gap.
+
+        Raises:
+            DatasetError: no such file or folder; no table; a needed column is missing; a value that can't
+                be read; an image named twice or outside `root`; or no image at all.
+        """
+        csv, root = self.table, self.root
+        table = read_csv(csv, self.columns)
+        check_folder(root, "table", f"the images that {csv.name} names")
+        tell_ignored(table, csv)
+        path, dataset, name = _identity(table, root, csv)
+        images = pd.DataFrame({"image_id": dataset + "/" + name, "dataset": dataset})
+        tags = survey([root / place for place in path], images, self.key)
+        patient = _patients(table, images, tags, csv, self.key)
+        description = images.assign(
+            path=path,
+            patient_id=patient,
+            age=numbers(table, "age", csv, 0, 120),
+            sex=_sex(table, csv),
+            view=named(table, "view", csv, "; an empty cell means unknown").str.upper(),
+        )
+        if tags is not None:
+            own = description[[column for column in ("patient_id", "age", "sex", "view") if column in table]]
+            if kinds := contradictions(own, tags):
+                log.warning(
+                    "table: %s and the DICOM tags contradict each other, the table is taken: %s", csv, ", ".join(kinds)
+                )
+            absent = [column for column in ("age", "sex", "view") if column not in table]
+            description = description.assign(**tags[absent])
+        description["visit"] = _visits(table, patient, None if tags is None else tags["time"], csv)
+        labels = _labels(table, csv, self.abnormal)
+        present = _present(path, root, csv)
+        return manifest(description[present], labels[present])
 
     def own_split(self) -> pd.DataFrame:
         """The table's column `split`, by image.
@@ -115,49 +149,6 @@ class TableDataModule(RadiographDataModule):
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
         return dict.fromkeys(self.requested["dataset"].unique(), self.root)
-
-
-def read(
-    csv: Path,
-    root: Path,
-    columns: Mapping[str, str] | None = None,
-    abnormal: Sequence[str] = (),
-    key: bytes | None = None,
-) -> pd.DataFrame:
-    """The manifest of the table's images that are there, in the table's order.
-
-    `image_id` is `<dataset>/<file stem>`; where a dataset has one stem in several folders, those images keep their
-    folder, `<dataset>/<folder>/<stem>`. Visits are counted over the whole table, so a missing image leaves a gap.
-
-    Raises:
-        DatasetError: no such file or folder; no table; a needed column is missing; a value that can't
-            be read; an image named twice or outside `root`; or no image at all.
-    """
-    table = read_csv(csv, columns)
-    check_folder(root, "table", f"the images that {csv.name} names")
-    tell_ignored(table, csv)
-    path, dataset, name = _identity(table, root, csv)
-    images = pd.DataFrame({"image_id": dataset + "/" + name, "dataset": dataset})
-    tags = survey([root / place for place in path], images, key)
-    patient = _patients(table, images, tags, csv, key)
-    description = images.assign(
-        path=path,
-        patient_id=patient,
-        age=numbers(table, "age", csv, 0, 120),
-        sex=_sex(table, csv),
-        view=named(table, "view", csv, "; an empty cell means unknown").str.upper(),
-    )
-    if tags is not None:
-        own = description[[column for column in ("patient_id", "age", "sex", "view") if column in table]]
-        if kinds := contradictions(own, tags):
-            log.warning(
-                "table: %s and the DICOM tags contradict each other, the table is taken: %s", csv, ", ".join(kinds)
-            )
-        description = description.assign(**tags[[column for column in ("age", "sex", "view") if column not in table]])
-    description["visit"] = _visits(table, patient, None if tags is None else tags["time"], csv)
-    labels = _labels(table, csv, abnormal)
-    present = _present(path, root, csv)
-    return manifest(description[present], labels[present])
 
 
 def _root(csv: Path, columns: Mapping[str, str] | None) -> Path:

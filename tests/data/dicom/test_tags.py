@@ -9,8 +9,6 @@ import pytest
 
 from lungdet.data.check import inspection
 from lungdet.data.dicom.tags import survey
-from lungdet.data.sources import folder as folders
-from lungdet.data.sources import table as tables
 from lungdet.data.sources.folder import FolderDataModule
 from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import InputError
@@ -39,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_is_described_by_its_tags(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        table = folders.read(root).set_index("image_id")
+        table = FolderDataModule(root).read().set_index("image_id")
     assert [*table.index] == [f"folder/{name}" for name in ("abnormal/c", "abnormal/d", "normal/1.2.3", "normal/1.2.4")]
     assert [*table["patient_id"]] == [
         "folder/abnormal/c",
@@ -61,11 +59,11 @@ def test_a_folder_is_described_by_its_tags(root: Path, caplog: pytest.LogCapture
 def test_a_tables_own_columns_are_taken_and_contradictions_counted(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def read(*lines: str, key: bytes | None = None) -> pd.DataFrame:
+    def read(*lines: str, key: Path | None = None) -> pd.DataFrame:
         caplog.clear()
         (root / "t.csv").write_text("\n".join(lines))
         with caplog.at_level(logging.INFO):
-            return tables.read(root / "t.csv", root, key=key)
+            return TableDataModule(root, table=root / "t.csv", pseudonymize=key).read()
 
     paths = [*EXPOSURES]
     table = read("path,abnormal,sex,age", *(f"{path},1,F,45" for path in paths))
@@ -78,9 +76,10 @@ def test_a_tables_own_columns_are_taken_and_contradictions_counted(
     assert table["visit"].tolist() == [0, 1, 0, 1]
     assert table["age"].tolist()[0] == 45
     assert "the table is taken: patient_id (2 patients are several in the other)" in caplog.text
-    zeros, ones = (read("path,abnormal,patient_id", f"{paths[0]},1,B", key=key) for key in (b"0" * 16, b"1" * 16))
+    (root / "another").write_bytes(b"1" * 16)
+    zeros, ones = (read("path,abnormal,patient_id", f"{paths[0]},1,B", key=root / key) for key in ("key", "another"))
     assert zeros["patient_id"][0] != ones["patient_id"][0]
-    tagged = read("path,abnormal", f"{paths[2]},1", key=b"0" * 16)
+    tagged = read("path,abnormal", f"{paths[2]},1", key=root / "key")
     assert tagged["patient_id"].tolist() == zeros["patient_id"].tolist()  # the same wherever the key is
     assert len(tagged["patient_id"][0]) == len("table/") + 16
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from lungdet.data.manifest import COLUMNS
-from lungdet.data.sources.chestxray14 import ChestXray14DataModule, official, read, read_table, regions
-from lungdet.data.sources.chestxray14_tables import boxes
-from lungdet.data.store.images import RESIZES, Settings, square
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.chestxray14_tables import boxes, read_table
+from lungdet.data.store.images import RESIZES, square
 from lungdet.data.store.store import StoreError
 from lungdet.errors import DatasetError
 from lungdet.findings import UnknownFindingError
@@ -51,6 +51,10 @@ def dataset(
     for name in images:
         image(root / name)
     return root
+
+
+def read(root: Path, release: int = 2020) -> pd.DataFrame:
+    return ChestXray14DataModule(root, release=release).read()
 
 
 def by_stem(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +233,7 @@ def test_the_official_lists_are_read_in_any_form(tmp_path):
     root = dataset(tmp_path)
     (root / "train_val_list.txt").write_bytes(b"00000001_000.png\r\nimages_006/00000001_001.png\r\n\r\n")
     (root / "test_list.txt").write_bytes(b"images_001\\images\\00000002_000.png\n00000003_000.png")
-    assert official(root).to_dict() == {
+    assert ChestXray14DataModule(root).official().to_dict() == {
         "chestxray14/00000001_000": "train_val",
         "chestxray14/00000001_001": "train_val",
         "chestxray14/00000002_000": "test",
@@ -241,10 +245,10 @@ def test_a_name_in_both_lists_and_a_missing_list_are_errors(tmp_path):
     root = dataset(tmp_path)
     (root / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png")
     with pytest.raises(DatasetError, match=r"there is no test_list.txt"):
-        official(root)
+        ChestXray14DataModule(root).official()
     (root / "test_list.txt").write_text("images/00000001_001.png")
     with pytest.raises(DatasetError, match=r"1 images are in both train_val_list.txt and test_list.txt.*00000001_001"):
-        official(root)
+        ChestXray14DataModule(root).official()
 
 
 def test_boxes_have_our_names_and_six_columns(tmp_path):
@@ -273,13 +277,13 @@ def test_a_box_lies_where_its_pixels_went(tmp_path):
     original[256:384, 512:768] = original[:64, :64] = 255
     manifest = pd.DataFrame({"image_id": ["chestxray14/a", "chestxray14/c"]})
     for resize in RESIZES:
-        settings = Settings(size=64, resize=resize)
-        ((name, known),) = regions(tmp_path, manifest, settings).items()
+        data = ChestXray14DataModule(tmp_path, image_size=64, resize=resize)
+        ((name, known),) = data.regions(manifest).items()
         assert (name, [*known.findings], known.lungs) == ("chestxray14/a", ["infiltration", "mass"], None)
-        np.testing.assert_array_equal(known.findings["infiltration"], square(original, settings)[0] > 127)
+        np.testing.assert_array_equal(known.findings["infiltration"], square(original, data.settings)[0] > 127)
         rows, columns = np.nonzero(known.findings["mass"])
         assert (rows.min(), columns.min()) == (63, 63)
-    assert regions(tmp_path / "nowhere", manifest, settings) == {}
+    assert ChestXray14DataModule(tmp_path / "nowhere").regions(manifest) == {}
 
 
 def test_boxes_that_are_missing_or_no_numbers_are_errors(tmp_path):

@@ -9,9 +9,8 @@ import pytest
 from lungdet.data.manifest import COLUMNS
 from lungdet.data.serving.series import Series
 from lungdet.data.sources import chestxray14
-from lungdet.data.sources.chestxray14 import official, read, read_table, regions
-from lungdet.data.sources.chestxray14_tables import boxes
-from lungdet.data.store.images import Settings
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
+from lungdet.data.sources.chestxray14_tables import boxes, read_table
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_only_the_release_of_2020_is_in_order_of_time(published):
 
 def test_the_official_lists_split_the_patients(real_data, published):
     table = published[2020]
-    parts = table["image_id"].map(official(real_data / "ChestX-ray14"))
+    parts = table["image_id"].map(ChestXray14DataModule(real_data / "ChestX-ray14").official())
     assert parts.value_counts().to_dict() == {"train_val": 86_524, "test": 25_596}
     patients = table.groupby(parts)["patient_id"].unique()
     assert (len(patients["train_val"]), len(patients["test"])) == (28_008, 2_797)
@@ -89,9 +88,9 @@ def test_the_full_table_holds_as_many_series_of_each_length_as_its_patients_have
 
 
 def test_boxes_of_the_images_at_hand_keep_their_size_and_place(real_data):
-    root, settings = real_data / "ChestX-ray14", Settings(size=224)
-    manifest, drawn = read(root), boxes(root)
-    known, drawn = regions(root, manifest, settings), drawn[drawn["image_id"].isin(manifest["image_id"])]
+    data = ChestXray14DataModule(real_data / "ChestX-ray14")
+    manifest, drawn = data.read(), boxes(data.root)
+    known, drawn = data.regions(manifest), drawn[drawn["image_id"].isin(manifest["image_id"])]
     assert len(known) == drawn["image_id"].nunique() > 0
     assert sum(len(places.findings) for places in known.values()) == len(drawn)
     for box in drawn.itertuples():
@@ -112,8 +111,8 @@ def test_the_published_boxes_are_984_on_880_images(real_data, published):
 
 
 def test_the_images_at_hand_are_450_of_223_patients(real_data, caplog):
-    root = real_data / "ChestX-ray14"
+    data = ChestXray14DataModule(real_data / "ChestX-ray14")
     with caplog.at_level(logging.INFO):
-        table = read(root)
+        table = data.read()
     assert (len(table), table["patient_id"].nunique()) == (450, 223)
-    assert (table["image_id"].map(official(root)) == "test").sum() == 92
+    assert (table["image_id"].map(data.official()) == "test").sum() == 92

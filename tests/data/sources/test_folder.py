@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lungdet.data.sources.folder import FolderDataModule, read
+from lungdet.data.sources.folder import FolderDataModule
 from lungdet.errors import DatasetError
 from tests.data.sources.files import image
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        table = read(folder, ["tb", "copd"]).set_index("image_id")
+        table = FolderDataModule(folder, abnormal=["tb", "copd"]).read().set_index("image_id")
     assert table["abnormal"].to_dict() == {
         "folder/copd/deep/er/c": 1, "folder/normal/2024/b": 0, "folder/normal/a": 0, "folder/tb/a": 1,
     }  # fmt: skip
@@ -34,11 +34,12 @@ def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.Lo
 def test_what_worklists_have_drawn_and_what_is_hidden_is_no_radiograph_and_no_class(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = read(folder, ["tb"])["image_id"].tolist()
+    data = FolderDataModule(folder, abnormal=["tb"])
+    expected = data.read()["image_id"].tolist()
     for name in ("w.csv.overlays/1-a.png", "tb/w.parquet.overlays/1-a.png", "tb/.cache/a.png", "tb/._a.png"):
         image(folder / name)
     with caplog.at_level(logging.INFO):
-        assert read(folder, ["tb"])["image_id"].tolist() == expected
+        assert data.read()["image_id"].tolist() == expected
     for place, name in ((folder, "w.csv.overlays"), (folder / "tb", "w.parquet.overlays")):
         assert f"{place}: left out, pictures of worklists: {name}" in caplog.messages
 
@@ -46,7 +47,7 @@ def test_what_worklists_have_drawn_and_what_is_hidden_is_no_radiograph_and_no_cl
 def test_folders_of_other_people_have_another_name(folder: Path) -> None:
     data = FolderDataModule(folder, abnormal=["tb"], dataset="Clinic B", store=folder.parent / "store", image_size=8)
     assert {*data.requested["dataset"]} == {"Clinic B"}
-    assert {*data.requested["patient_id"]}.isdisjoint(read(folder, ["tb"])["patient_id"])
+    assert {*data.requested["patient_id"]}.isdisjoint(FolderDataModule(folder, abnormal=["tb"]).read()["patient_id"])
     with pytest.raises(DatasetError, match=r"data\.dataset=\.\./x: a name of letters"):
         FolderDataModule(folder, dataset="../x")
 
@@ -62,4 +63,4 @@ def test_folders_of_other_people_have_another_name(folder: Path) -> None:
 )
 def test_a_class_that_is_not_there_is_named(folder: Path, abnormal: list[str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        read(folder, abnormal)
+        FolderDataModule(folder, abnormal=abnormal).read()

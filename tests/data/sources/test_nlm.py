@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lungdet.data.sources import montgomery, shenzhen
+from lungdet.data.datamodule import RadiographDataModule
+from lungdet.data.sources import montgomery
 from lungdet.data.sources.montgomery import MontgomeryDataModule
 from lungdet.data.sources.nlm import parse_reading, same_patient
 from lungdet.data.sources.shenzhen import ShenzhenDataModule
@@ -24,6 +25,10 @@ def dataset(root: Path, *names: str, text: str | None = MONTGOMERY_TEXT) -> Path
         if text is not None:
             reading(root, Path(name).stem, text)
     return root
+
+
+def read(source: type[RadiographDataModule], root: Path) -> pd.DataFrame:
+    return source(root).read()
 
 
 def reading(root: Path, stem: str, text: str) -> None:
@@ -74,7 +79,7 @@ def test_what_a_reading_does_not_state_is_unknown_and_never_guessed(text, sex, a
 
 
 def test_the_label_is_the_last_digit_of_the_name(tmp_path):
-    table = montgomery.read(dataset(tmp_path, "MCUCXR_0104_1.png", "MCUCXR_0001_0.png"))
+    table = read(MontgomeryDataModule, dataset(tmp_path, "MCUCXR_0104_1.png", "MCUCXR_0001_0.png"))
     assert table["image_id"].tolist() == ["montgomery/MCUCXR_0001_0", "montgomery/MCUCXR_0104_1"]
     assert table["tuberculosis"].tolist() == table["abnormal"].tolist() == [0, 1]
     assert table[list(CHESTXRAY14_FINDINGS)].isna().all(axis=None)
@@ -84,7 +89,7 @@ def test_the_label_is_the_last_digit_of_the_name(tmp_path):
 
 
 def test_shenzhen_states_no_view(tmp_path):
-    table = shenzhen.read(dataset(tmp_path, "CHNCXR_0001_0.png", "CHNCXR_0352_1.png", text=SHENZHEN_TEXT))
+    table = read(ShenzhenDataModule, dataset(tmp_path, "CHNCXR_0001_0.png", "CHNCXR_0352_1.png", text=SHENZHEN_TEXT))
     assert table["abnormal"].tolist() == [0, 1]
     assert table["view"].isna().all()
     assert table[["age", "sex"]].iloc[0].tolist() == [45, "M"]
@@ -92,13 +97,13 @@ def test_shenzhen_states_no_view(tmp_path):
 
 def test_repeated_patients_of_montgomery_are_one_patient_without_any_reading(tmp_path):
     names = [f"MCUCXR_{number}_1.png" for number in ("0113", "0117", "0162", "0166", "0170", "0173")]
-    table = montgomery.read(dataset(tmp_path, *names, text=None))
+    table = read(MontgomeryDataModule, dataset(tmp_path, *names, text=None))
     assert table["patient_id"].str[-4:].tolist() == ["0113", "0113", "0162", "0162", "0162", "0173"]
     assert table["visit"].tolist() == [0, 1, 0, 1, 2, 0]
 
 
 def test_a_repeated_patient_keeps_id_and_visit_where_the_first_image_is_not_at_hand(tmp_path):
-    table = montgomery.read(dataset(tmp_path, "MCUCXR_0170_1.png", text=None))
+    table = read(MontgomeryDataModule, dataset(tmp_path, "MCUCXR_0170_1.png", text=None))
     assert table[["patient_id", "visit"]].iloc[0].tolist() == ["montgomery/0162", 2]
 
 
@@ -106,7 +111,7 @@ def test_a_reading_that_tells_of_another_repeated_patient_is_believed(tmp_path):
     root = dataset(tmp_path, "MCUCXR_0254_1.png", "MCUCXR_0255_1.png", "MCUCXR_0173_1.png")
     reading(root, "MCUCXR_0255_1", "Patient's Sex: M\nPatient's Age: 033Y\nstable (same patient as MCUCXR_0254_1)")
     reading(root, "MCUCXR_0173_1", "Patient's Sex: M\nPatient's Age: 054Y\nas before (same pt as MCUCXR_0166_1)")
-    table = montgomery.read(root).set_index("image_id")
+    table = read(MontgomeryDataModule, root).set_index("image_id")
     assert table.loc["montgomery/MCUCXR_0255_1", ["patient_id", "visit"]].tolist() == ["montgomery/0254", 1]
     assert table.loc["montgomery/MCUCXR_0173_1", ["patient_id", "visit"]].tolist() == ["montgomery/0162", 3]
 
@@ -116,7 +121,7 @@ def test_missing_and_unclear_readings_are_unknown_and_told(tmp_path, caplog):
     reading(root, "CHNCXR_0001_0", "male ??")
     reading(root, "CHNCXR_0002_0", "\xff\xfe\x00")
     with caplog.at_level(logging.INFO):
-        table = shenzhen.read(root)
+        table = read(ShenzhenDataModule, root)
     assert table["age"].isna().all()
     assert table["sex"].tolist()[0] == "M"
     assert table["sex"].isna().tolist() == [False, True, True]
@@ -129,7 +134,7 @@ def test_files_of_other_names_are_listed_and_left_out_and_masks_are_not_read(tmp
     (root / "CXR_png" / "Thumbs.db").write_bytes(b"x")
     image(root / "ManualMask" / "leftMask" / "MCUCXR_0002_0.png")
     with caplog.at_level(logging.INFO):
-        table = montgomery.read(root)
+        table = read(MontgomeryDataModule, root)
     assert table["path"].tolist() == ["CXR_png/MCUCXR_0001_0.png", "CXR_png/MCUCXR_0104_1.jpeg"]
     line = next(line for line in caplog.messages if "left out" in line)
     assert "3 files" in line
@@ -139,11 +144,14 @@ def test_files_of_other_names_are_listed_and_left_out_and_masks_are_not_read(tmp
 
 @pytest.mark.parametrize(
     ("module", "archive", "name"),
-    [(montgomery, "MontgomerySet", "MCUCXR_0001_0.png"), (shenzhen, "ChinaSet_AllFiles", "CHNCXR_0001_0.png")],
+    [
+        (MontgomeryDataModule, "MontgomerySet", "MCUCXR_0001_0.png"),
+        (ShenzhenDataModule, "ChinaSet_AllFiles", "CHNCXR_0001_0.png"),
+    ],
 )
 def test_the_archives_top_folder_may_stand_between(tmp_path, module, archive, name):
     dataset(tmp_path / archive, name)
-    table = module.read(tmp_path)
+    table = read(module, tmp_path)
     assert table["path"].tolist() == [f"{archive}/CXR_png/{name}"]
     assert table["age"].tolist() == [27]
 
@@ -152,20 +160,20 @@ def test_the_archives_top_folder_may_stand_between(tmp_path, module, archive, na
 def test_one_number_twice_is_an_error_that_names_both_files(tmp_path, other):
     root = dataset(tmp_path, "MCUCXR_0001_0.png", other)
     with pytest.raises(DatasetError, match=rf"image 0001 is twice (?=.*{other})(?=.*MCUCXR_0001_0.png)"):
-        montgomery.read(root)
+        read(MontgomeryDataModule, root)
 
 
 def test_readings_without_images_are_an_error_that_says_so(tmp_path):
     reading(tmp_path, "MCUCXR_0001_0", MONTGOMERY_TEXT)
     with pytest.raises(DatasetError, match=r"no image in .*There are readings.*CXR_png/MCUCXR_0001_0.png"):
-        montgomery.read(tmp_path)
+        read(MontgomeryDataModule, tmp_path)
 
 
 def test_no_folder_and_an_empty_one_are_errors_that_say_what_is_expected(tmp_path):
     with pytest.raises(DatasetError, match=r"shenzhen: there is no folder .*absent.*CXR_png/CHNCXR_0001_0.png"):
-        shenzhen.read(tmp_path / "absent")
+        read(ShenzhenDataModule, tmp_path / "absent")
     with pytest.raises(DatasetError, match=r"is empty.*ChinaSet_AllFiles"):
-        shenzhen.read(tmp_path)
+        read(ShenzhenDataModule, tmp_path)
 
 
 def test_the_data_modules_read_their_folders(tmp_path):
@@ -209,8 +217,8 @@ def test_the_findings_of_montgomery_tell_of_the_known_repeated_patients_and_no_o
 
 
 def test_the_real_folders_hold_what_they_hold(real_data):
-    table = shenzhen.read(real_data / "Shenzhen")
+    table = read(ShenzhenDataModule, real_data / "Shenzhen")
     assert table["abnormal"].value_counts().to_dict() == {0: 15, 1: 3}
     assert table["patient_id"].is_unique
     with pytest.raises(DatasetError, match="montgomery: there is no image"):
-        montgomery.read(real_data / "Montgomery")
+        read(MontgomeryDataModule, real_data / "Montgomery")

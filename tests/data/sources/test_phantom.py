@@ -21,7 +21,7 @@ from lungdet.data.phantoms import files as phantom_files
 from lungdet.data.phantoms.cohort import Knobs, cohort
 from lungdet.data.phantoms.files import FOLDERS, draw, generate, name_of
 from lungdet.data.phantoms.lesions import FINDINGS
-from lungdet.data.sources import chestxray14, montgomery, shenzhen
+from lungdet.data.sources.combined import SOURCES
 from lungdet.data.sources.phantom import PhantomDataModule
 from lungdet.data.store import images
 from lungdet.errors import InputError
@@ -29,7 +29,6 @@ from tests.calling import CHECKOUT
 
 CONF = CHECKOUT / "conf"
 FEW = {"chestxray14": 12, "montgomery": 8, "shenzhen": 8}
-READERS = {"chestxray14": chestxray14.read, "montgomery": montgomery.read, "shenzhen": shenzhen.read}
 
 
 def knobs(**changes) -> Knobs:
@@ -73,10 +72,10 @@ def test_same_knobs_give_same_bytes_whatever_the_workers(tmp_path, few):
     assert not [name for name, _ in same if name.endswith(".png")]
 
 
-@pytest.mark.parametrize("source", list(READERS))
+@pytest.mark.parametrize("source", SOURCES)
 def test_the_real_readers_read_them(few, source):
     truth = truth_of(few).query("source == @source").set_index("image")
-    manifest = READERS[source](few / FOLDERS[source])
+    manifest = SOURCES[source](few / FOLDERS[source]).read()
     manifest.index = manifest["image_id"].str.split("/").str[1]
     assert set(manifest.index) == set(truth.index)
     truth = truth.loc[manifest.index]
@@ -97,7 +96,7 @@ def test_the_real_readers_read_them(few, source):
 
 
 def test_official_lists_part_patients(few):
-    lists = chestxray14.official(few / FOLDERS["chestxray14"])
+    lists = SOURCES["chestxray14"](few / FOLDERS["chestxray14"]).official()
     patients = lists.groupby(lists.index.str.split("/").str[1].str[:8]).nunique()
     assert set(lists) == {"train_val", "test"}
     assert (patients == 1).all()
@@ -144,7 +143,7 @@ def test_masks_are_written_for_what_is_drawn(tmp_path, few):
 
 def test_prevalence_is_the_same_in_every_source_and_visit():
     cases = list(cohort(knobs(patients={"chestxray14": 2000, "montgomery": 100, "shenzhen": 300}, prevalence=0.3)))
-    for source in READERS:
+    for source in SOURCES:
         labels = [v.label for c in cases if c.source == source for v in c.visits]
         assert np.mean(labels) == pytest.approx(0.3, abs=0.02), source
     for k in range(4):

@@ -2,12 +2,14 @@
 
 import logging
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lungdet.data.manifest import COLUMNS
-from lungdet.data.sources.table import TableDataModule, read
+from lungdet.data.sources.table import TableDataModule
 from lungdet.errors import DatasetError, InputError
 from tests.data.sources.files import image
 
@@ -23,6 +25,10 @@ def csv(folder: Path, *lines: str, encoding: str = "utf-8", end: str = "\n") -> 
     path = folder / "my.csv"
     path.write_bytes((end.join(lines) + end).encode(encoding))
     return path
+
+
+def read(csv: Path, root: Path, columns: dict | None = None, abnormal: Sequence[str] = ()) -> pd.DataFrame:
+    return TableDataModule(root, table=csv, columns=columns, abnormal=abnormal).read()
 
 
 def test_two_columns_are_enough_and_what_is_not_said_is_unknown(folder, caplog):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungdet.data.sources import chestxray14
+from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.splitting import leaks
 from lungdet.data.splitting.splits import Split, SplitError
 from lungdet.data.store import copies
@@ -281,7 +281,9 @@ def test_a_store_that_cannot_be_written_is_searched_each_time(
 @pytest.fixture(scope="module")
 def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = real_data / "ChestX-ray14"
-    return prepare(chestxray14.read(root), {"chestxray14": root}, Settings(), tmp_path_factory.mktemp("prepared"))
+    return prepare(
+        ChestXray14DataModule(root).read(), {"chestxray14": root}, Settings(), tmp_path_factory.mktemp("prepared")
+    )
 
 
 @pytest.mark.slow
