@@ -10,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def serving():
-    """A server; `resources` says what is at which path, `address` where it is."""
+    """A server, whose `address` says where it is; `serve` has it send a body under a name (see `Resource`)."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.handle_error = lambda *caller: None  # clients that hang up are part of the tests
         server.resources = {}
+        server.serve = lambda name, body, **more: server.resources.setdefault(f"/{name}", Resource(body, **more))
         server.address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

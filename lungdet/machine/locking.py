@@ -31,13 +31,14 @@ def exclusive(path: Path, busy: InputError, patience: float = 0) -> Iterator[Non
 
 
 @contextmanager
-def alone(out: Path, lock: Path) -> Iterator[None]:
+def alone(out: Path, lock: Path, key: str = "out") -> Iterator[None]:
     """Within the block no other process that asks for the same writes `out`.
 
     Args:
         out: as the command line has it, for the message.
         lock: a file that is made, and its folder where it is not there; neither stays, but for a folder that holds
             something. An empty folder that was there before stays.
+        key: what names `out` on the command line.
 
     Raises:
         InputError: another process does.
@@ -45,7 +46,7 @@ def alone(out: Path, lock: Path) -> Iterator[None]:
     """
     new = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
-    busy = InputError(f"out={out}: another process is writing it; wait for its end, or name another")
+    busy = InputError(f"{key}={out}: another process is writing it; wait for its end, or name another")
     with exclusive(lock, busy):
         try:
             yield

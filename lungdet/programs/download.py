@@ -1,15 +1,9 @@
-"""Fetch a public dataset into the folder that data.root names.
-
-    lungdet download montgomery|shenzhen|chestxray14 root=DIR [key=value]
-
-One dataset at a time; run again, it goes on with what is missing. Addresses and other settings: conf/download.yaml and
-conf/download/.
-"""
+"""Fetch a public dataset into the folder that data.root names. What is fetched from where: conf/download/."""
 
 import sys
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lungdet.configuration.program import CONF, one_at_a_time, run_program
 from lungdet.errors import plain_errors
@@ -26,8 +20,9 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Download as the command line says: the dataset's name, which comes first, is the choice of Hydra's group."""
-    if len(sys.argv) > 1 and sys.argv[1].isalnum():
+    if {*sys.argv[1:]} <= {"-h", "--help"}:
+        print(OmegaConf.load(CONF / "download.yaml").hydra.help.header)
+        return
+    if sys.argv[1].isalnum():
         sys.argv[1] = f"download={sys.argv[1]}"
-    elif len(sys.argv) < 2:
-        sys.exit(__doc__)
     run_program(one_at_a_time(main), "download")

@@ -1,9 +1,10 @@
 """The command, with the real configuration and a server on this machine in the place of the publishers'."""
 
+import errno
 import hashlib
 import io
 import logging
-import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,23 +13,23 @@ import threading
 import time
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from filelock import FileLock
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from lungdet.data.download import downloading as download
-from lungdet.data.download.unpacking import DownloadError
+from lungdet.data.download.downloading import download
 from lungdet.data.sources.chestxray14 import ChestXray14DataModule
 from lungdet.data.sources.montgomery import MontgomeryDataModule
 from lungdet.data.sources.shenzhen import ShenzhenDataModule
+from lungdet.errors import InputError
+from lungdet.machine.locking import alone
 from lungdet.programs import download as program
-from tests.calling import CHECKOUT
-from tests.fake_server import Resource, serving, tarred, zipped
+from tests import calling
+from tests.fake_server import serving, tarred, zipped
 
 
 def png(seed: int) -> bytes:
@@ -46,13 +47,11 @@ SHENZHEN = {
     "CXR_png/CHNCXR_0327_1.png": png(2),
     "ClinicalReadings/CHNCXR_0001_0.txt": b"male 45yrs\r\nnormal",
 }
-TABLE = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,{sex},View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]\n"
-    "00000001_000.png,Cardiomegaly,0,1,57,M,PA,2682,2749,0.143,0.143\n"
-    "00000001_001.png,No Finding,1,1,58,M,PA,2894,2729,0.143,0.143\n"
-    "00000002_000.png,Nodule|Mass,0,2,80,F,AP,2500,2048,0.171,0.171\n"
-)
+TABLE = b"""Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[..
+00000001_000.png,Cardiomegaly,0,1,57,M,PA,2682,2749,0.143,0.143
+00000001_001.png,No Finding,1,1,58,M,PA,2894,2729,0.143,0.143
+00000002_000.png,Nodule|Mass,0,2,80,F,AP,2500,2048,0.171,0.171
+"""
 ZIP = "NLM-MontgomeryCXRSet.zip"
 
 
@@ -63,38 +62,32 @@ def inside(top: str, files: dict[str, bytes]) -> dict[str, bytes]:
 ARCHIVE = zipped(inside("MontgomerySet", MONTGOMERY))
 
 
-@pytest.fixture(scope="module")
-def publisher():
+shipped = cache(lambda name: calling.composed("download", f"download={name}"))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def server():
     with serving() as server:
         yield server
 
 
 @pytest.fixture
-def server(publisher):
-    publisher.resources.clear()
-    return publisher
+def root(tmp_path) -> Path:
+    return tmp_path / "data"
 
 
 @pytest.fixture
-def disk(monkeypatch):
-    """Pretend how much is free."""
-    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-
-
-@cache
-def shipped(name: str) -> DictConfig:
-    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
-        return compose("download", [f"download={name}"])
-
-
-@pytest.fixture
-def composed(server, tmp_path, monkeypatch):
+def composed(server, root, monkeypatch):
     """The real configuration of a dataset, with addresses of this machine and no length or checksum."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between attempts
 
-    def composed(name: str, **settings):
+    def composed(name: str, **settings) -> DictConfig:
         config = deepcopy(shipped(name))
-        config.root = str(tmp_path / "data")
+        config.root = str(root)
         for file in config.files.values():
             file.bytes, file.url, file.checksum = None, f"{server.address}/{file.name}", None
         return OmegaConf.merge(config, settings)
@@ -102,214 +95,180 @@ def composed(server, tmp_path, monkeypatch):
     return composed
 
 
-@pytest.fixture
-def serve(server):
-    def serve(name: str, body: bytes, **more) -> Resource:
-        resource = server.resources[f"/{name}"] = Resource(body, **more)
-        return resource
+@pytest.mark.parametrize(
+    ("source", "members"),
+    [(MontgomeryDataModule, MONTGOMERY), (ShenzhenDataModule, SHENZHEN)],
+    ids=["Montgomery", "Shenzhen"],
+)
+def test_a_tuberculosis_set_reads_after_download(server, composed, root, source, members):
+    config = composed(source.name)
+    archive, top = config.files.archive.name, config.files.archive.folder
+    server.serve(archive, zipped(inside(top, members)))
+    download(config)
+    assert {*files(root)} == {f"download/{archive}.checksum", *(f"{top}/{name}" for name in members)}
+    table = source(root).read()
+    assert table["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in members if "CXR_png" in file]
 
-    return serve
+
+def test_chestxray14_reads_after_download(server, composed, root):
+    server.serve("Data_Entry_2017_v2020.csv", TABLE)
+    server.serve("train_val_list.txt", b"00000001_000.png\n00000001_001.png")
+    server.serve("test_list.txt", b"00000002_000.png")
+    server.serve("images_001.tar.gz", tarred({f"images/00000001_00{n}.png": png(n) for n in (0, 1)}))
+    server.serve("images_012.tar.gz", tarred({"images/00000002_000.png": png(3)}))
+    download(composed("chestxray14", take=["table", "train_val", "test", "images_001", "images_012"]))
+    data = ChestXray14DataModule(root)
+    table = data.read()
+    assert len(table) == 3
+    assert table["path"].iloc[0] == "images_001/images/00000001_000.png"
+    assert data.official().tolist() == ["train_val", "train_val", "test"]
+    assert not list((root / "download").glob("*.gz"))
+
+
+def test_the_next_download_asks_for_what_is_missing_alone_and_leaves_the_rest_as_it_is(server, composed, root, caplog):
+    caplog.set_level(logging.INFO)
+    table, first = (
+        server.serve("test_list.txt", b"a"),
+        server.serve("images_001.tar.gz", tarred({"images/a.png": b"a"})),
+    )
+    (root / "images_003").mkdir(parents=True)  # by somebody else
+    config = composed("chestxray14", take=["test", "images_001", "images_002", "images_003"])
+    with pytest.raises(InputError, match="images_002"):
+        download(config)
+    second = server.serve("images_002.tar.gz", tarred({"images/b.png": b"b"}))
+    for _ in range(2):
+        download(config)
+    assert re.match(r"(?s)chestxray14, .*\nterms: .*NIH Clinical Center.*\ncite: .*CVPR 2017", caplog.messages[0])
+    assert [resource.requests for resource in (table, first, second)] == [1, 1, 1]
+    assert f"{root / 'images_001'} is there: left as it is" in caplog.messages
+    assert files(root / "images_003") == []
+    assert caplog.messages[-1].endswith(f"data=chestxray14 data.root={root}")
+
+
+def test_a_download_that_was_killed_leaves_the_next_one_room(server, composed, root):
+    (root / "download" / "unfinished" / "MontgomerySet" / "half").mkdir(parents=True)
+    (root / "download" / "unfinished" / "MontgomerySet" / "half" / "file").touch()
+    (root / "download" / ZIP).write_bytes(ARCHIVE)  # put there by hand, too
+    download(composed("montgomery"))
+    assert len(files(root)) == len(["checksum", *MONTGOMERY])
+
+
+@pytest.mark.parametrize("take", ["zip", ["archive", "zip"], [], 5])
+def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(composed, take):
+    with pytest.raises(InputError, match=f"^take={re.escape(str(take))}: there are archive$"):
+        download(composed("montgomery", take=take))
+
+
+def test_images_in_another_layout_are_not_fetched_twice(composed, root):
+    (root / "CXR_png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"has CXR_png: images would be there twice.*another root"):
+        download(composed("montgomery"))
+
+
+def test_two_downloads_into_one_folder_do_not_meet(composed, root):
+    with alone(root, root / "download" / ".lock"), pytest.raises(InputError, match=f"^root={root}: another process"):
+        download(composed("montgomery"))
+
+
+@pytest.mark.parametrize(("present", "needed"), [(0, r"5\.16"), (1, r"4\.16")], ids=["none", "an archive"])
+def test_too_little_disk_is_refused_before_the_start_with_what_is_needed(composed, root, monkeypatch, present, needed):
+    keys = ["images_001", "images_002", "images_003", "images_004"]
+    (root / "download").mkdir(parents=True)
+    with open(root / "download" / "images_001.tar.gz", "wb") as file:
+        file.truncate(present * 1_000_000_000)  # of which the disk keeps nothing
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_500_000_000))
+    config = composed("chestxray14", take=keys, files={key: {"bytes": 1_000_000_000} for key in keys})
+    with pytest.raises(InputError, match=rf"{root} needs {needed} GB, its disk has 1\.50 GB.*take="):
+        download(config)
+
+
+def test_a_disk_that_is_filled_meanwhile_is_named_and_nothing_is_left(server, composed, root, monkeypatch):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    server.serve(ZIP, ARCHIVE)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match=f"No space.*{root / 'download'}"):
+        download(composed("montgomery"))
+    assert files(root) == [f"download/{ZIP}"]
 
 
 @pytest.mark.parametrize(
-    ("dataset", "archive", "top", "files"),
-    [
-        (MontgomeryDataModule, ZIP, "MontgomerySet", MONTGOMERY),
-        (ShenzhenDataModule, "ChinaSet_AllFiles.zip", "ChinaSet_AllFiles", SHENZHEN),
-    ],
-    ids=["montgomery", "shenzhen"],
+    ("address", "reason"),
+    [("http://127.0.0.1:9/a", "refused"), ("nothing", "No scheme"), ("", "No scheme"), (None, "404")],
 )
-def test_a_tuberculosis_set_reads_after_download(serve, composed, tmp_path, dataset, archive, top, files):
-    serve(archive, zipped(inside(top, files)))
-    download.download(composed(dataset.name))
-    root = tmp_path / "data"
-    assert sorted(path.name for path in root.iterdir()) == sorted([top, "download"])
-    assert {p.relative_to(root / top).as_posix() for p in (root / top).rglob("*") if p.is_file()} == set(files)
-    table = dataset(root).read()
-    assert table["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in files if "CXR_png" in file]
-
-
-@pytest.mark.parametrize("sex", ["Patient Gender", "Patient Sex"])
-def test_chestxray14_reads_after_download(serve, composed, tmp_path, sex):
-    serve("Data_Entry_2017_v2020.csv", TABLE.format(sex=sex).encode())
-    serve("train_val_list.txt", b"00000001_000.png\n00000001_001.png")
-    serve("test_list.txt", b"00000002_000.png")
-    serve("images_001.tar.gz", tarred({f"images/00000001_00{n}.png": png(n) for n in (0, 1)}))
-    serve("images_012.tar.gz", tarred({"images/00000002_000.png": png(3)}))
-    download.download(composed("chestxray14", take=["table", "train_val", "test", "images_001", "images_012"]))
-    table = ChestXray14DataModule(tmp_path / "data").read()
-    assert len(table) == 3
-    assert table["path"].iloc[0] == "images_001/images/00000001_000.png"
-    assert ChestXray14DataModule(tmp_path / "data").official().tolist() == ["train_val", "train_val", "test"]
-    assert not list((tmp_path / "data" / "download").glob("*.gz"))
-
-
-def test_a_second_run_asks_for_nothing(serve, composed, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    resources = [serve(ZIP, ARCHIVE), serve("test_list.txt", b"00000002_000.png")]
-    for _ in range(2):
-        download.download(composed("montgomery"))
-        download.download(composed("chestxray14", take="test", root=str(tmp_path / "c")))
-    assert [resource.requests for resource in resources] == [1, 1]
-    assert f"{tmp_path / 'data' / 'MontgomerySet'} is there: left as it is" in caplog.messages
-    assert f"{tmp_path / 'c' / 'test_list.txt'} is there: left as it is" in caplog.messages
-    assert {path.name for path in (tmp_path / "data" / "download").iterdir()} == {f"{ZIP}.checksum", ".lock"}
-
-
-def test_what_others_put_there_is_left_as_it_is(composed, tmp_path):
-    (tmp_path / "data" / "MontgomerySet").mkdir(parents=True)
-    (tmp_path / "data" / "MontgomerySet" / "mine").write_bytes(b"mine")
-    download.download(composed("montgomery"))
-    assert [path.name for path in (tmp_path / "data" / "MontgomerySet").iterdir()] == ["mine"]
-
-
-def test_images_in_another_layout_are_not_fetched_twice(composed, tmp_path):
-    (tmp_path / "data" / "CXR_png").mkdir(parents=True)
-    with pytest.raises(DownloadError, match=r"has CXR_png, which this command did not make.*another folder"):
-        download.download(composed("montgomery"))
-
-
-def test_two_downloads_into_one_folder_do_not_meet(composed, tmp_path):
-    (tmp_path / "data" / "download").mkdir(parents=True)
-    with FileLock(tmp_path / "data" / "download" / ".lock"), pytest.raises(DownloadError, match="is under way"):
-        download.download(composed("montgomery"))
-
-
-def test_terms_and_citation_come_first(composed, caplog):
-    caplog.set_level(logging.INFO)
-    with pytest.raises(DownloadError):
-        download.download(composed("chestxray14"))
-    lines = caplog.messages[0].splitlines()
-    assert [line.partition(" ")[0] for line in lines] == ["chestxray14,", "terms:", "cite:"]
-    assert "CVPR 2017" in lines[2]
-
-
-def test_a_moved_file_names_the_address_and_the_setting(server, composed):
-    with pytest.raises(DownloadError) as raised:
-        download.download(composed("chestxray14", take="images_003"))
-    for word in (
-        f"{server.address}/images_003.tar.gz",
-        "404 Client Error",
-        "files.images_003.url",
-        "conf/download/chestxray14.yaml",
-        "data/download/images_003.tar.gz yourself",
-    ):
+def test_an_address_that_leads_nowhere_is_an_error_that_says_what_to_do(server, composed, root, address, reason):
+    address = f"{server.address}/{ZIP}" if address is None else address
+    with pytest.raises(InputError, match=f"^files.archive: {address} cannot be fetched.*{reason}") as raised:
+        download(composed("montgomery", files={"archive": {"url": address}}))
+    for word in ("dataset.html", "files.archive.url=", f"put the file at {root / 'download' / ZIP} yourself"):
         assert word in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/file", "nothing", ""])
-def test_an_address_that_leads_nowhere_is_an_error(composed, address):
-    with pytest.raises(DownloadError, match=f"^{address} cannot be fetched"):
-        download.download(composed("montgomery", files={"archive": {"url": address}}))
-
-
-def test_a_cut_or_busy_server_is_asked_again(serve, composed, tmp_path):
-    resource = serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1], answers=[503, 429])
-    download.download(composed("montgomery"))
+def test_a_cut_or_busy_server_is_asked_again_and_given_up_in_the_end(server, composed, root):
+    resource = server.serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1] * 4)
+    with pytest.raises(InputError, match="cannot be fetched"):
+        download(composed("montgomery"))
     assert resource.requests == 4
-    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
+    assert files(root) == []  # nothing passes for the file
+    resource.cuts, resource.answers = [len(ARCHIVE) - 1], [503, 429]
+    download(composed("montgomery"))
+    assert resource.requests == 8
+    assert len(MontgomeryDataModule(root).read()) == 3
 
 
-def test_a_server_that_always_cuts_is_given_up_and_nothing_passes_for_the_file(serve, composed, tmp_path):
-    resource = serve(ZIP, ARCHIVE, cuts=[len(ARCHIVE) - 1] * 50)
-    with pytest.raises(DownloadError, match="cannot be fetched"):
-        download.download(composed("montgomery", attempts=2))
-    assert resource.requests == 2
-    assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == [".lock"]
+MD5 = f"md5:{hashlib.md5(ARCHIVE).hexdigest()}"
 
 
-def test_another_length_than_stated_is_refused(serve, composed, tmp_path):
-    serve(ZIP, b"<html>Press the button</html>")
-    with pytest.raises(DownloadError, match=r"gave 29 bytes, not 616,853,875 .*files\.archive\.url.*kept as .*refused"):
-        download.download(composed("montgomery", files={"archive": {"bytes": 616_853_875}}))
-    assert not (tmp_path / "data" / "MontgomerySet").exists()
-
-
-def test_a_wrong_checksum_is_refused_and_the_next_run_fetches_anew(server, serve, composed, tmp_path):
-    wrong = serve("test_list.txt", b"wrong")
-    checksum = f"md5:{hashlib.md5(b'right').hexdigest()}"
-    config = composed("chestxray14", take="test", files={"test": {"checksum": checksum}})
-    with pytest.raises(DownloadError, match=rf"{server.address}/test_list.txt gave another.*files\.test\.checksum"):
-        download.download(config)
+@pytest.mark.parametrize(
+    ("body", "settings", "message"),
+    [
+        (b"<html>Press the button</html>", {"bytes": len(ARCHIVE)}, rf"gave 29 bytes, not {len(ARCHIVE):,} as `bytes`"),
+        (b"wrong", {"checksum": MD5.upper()}, rf"gave md5:\w+, not {MD5} as `checksum`"),
+        (ARCHIVE[:-30], {}, "gave what is damaged"),
+        (zipped({"../evil": b"x"}), {}, r"gave '../evil', which leads out of the folder"),
+    ],
+    ids=["length", "checksum", "damaged", "wicked"],
+)
+def test_a_file_that_cannot_be_trusted_is_kept_aside_and_the_next_run_fetches_anew(
+    server, composed, root, body, settings, message
+):
+    wrong, config = server.serve(ZIP, body), composed("montgomery", files={"archive": settings})
+    with pytest.raises(InputError, match=f"^files.archive: {server.address}/{ZIP} {message}.*kept as .*refused. Run"):
+        download(config)
     assert wrong.requests == 1
-    assert not (tmp_path / "data" / "test_list.txt").exists()
-    serve("test_list.txt", b"right")
-    download.download(config)
-    assert (tmp_path / "data" / "test_list.txt").read_bytes() == b"right"
-    config.files.test.checksum, config.root = "crc:1", str(tmp_path / "other")
-    with pytest.raises(DownloadError, match=r"files\.test\.checksum=crc:1: Algorithm 'crc'"):
-        download.download(config)
+    assert files(root) == [f"download/{ZIP}.refused"]  # and no checksum of it
+    assert (root / "download" / f"{ZIP}.refused").read_bytes() == body
+    wrong.body = ARCHIVE
+    download(config)
+    assert len(MontgomeryDataModule(root).read()) == 3
 
 
-def test_the_first_checksum_is_recorded_and_another_refused(serve, composed, tmp_path):
-    serve(ZIP, ARCHIVE)
-    config = composed("montgomery")
-    precious, record = tmp_path / "precious", tmp_path / "data" / "download" / f"{ZIP}.checksum"
-    download.download(config)
+def test_a_checksum_of_no_known_kind_is_an_error_that_costs_no_second_fetch(server, composed, root):
+    resource, config = server.serve(ZIP, ARCHIVE), composed("montgomery", files={"archive": {"checksum": "crc:1"}})
+    with pytest.raises(InputError, match=r"^files\.archive: .*Algorithm 'crc'"):
+        download(config)
+    config.files.archive.checksum = MD5
+    download(config)
+    assert resource.requests == 1
+
+
+def test_the_first_checksum_is_recorded_and_another_refused(server, composed, root, tmp_path):
+    resource, config = server.serve(ZIP, ARCHIVE), composed("montgomery")
+    precious, record = tmp_path / "precious", root / "download" / f"{ZIP}.checksum"
+    download(config)
     assert record.read_text() == f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}"
 
-    shutil.rmtree(tmp_path / "data" / "MontgomerySet")
-    serve(ZIP, zipped(inside("MontgomerySet", SHENZHEN)))
-    with pytest.raises(DownloadError, match=r"gave another file.*\.checksum \(delete it if there is a newer"):
-        download.download(config)
-    assert not (tmp_path / "data" / "MontgomerySet").exists()
+    shutil.rmtree(root / "MontgomerySet")
+    resource.body = zipped(inside("MontgomerySet", SHENZHEN))
+    with pytest.raises(InputError, match=r"gave sha256:\w+, not sha256:.*\.checksum \(delete it if there is a newer"):
+        download(config)
+    assert not (root / "MontgomerySet").exists()
     record.unlink()
     record.symlink_to(precious)
-    download.download(config)
+    download(config)
     assert not precious.exists()  # what is recorded lands in no other file
-
-
-def test_a_damaged_archive_is_neither_recorded_nor_tried_again(serve, composed, tmp_path):
-    serve(ZIP, ARCHIVE[:-30])
-    with pytest.raises(DownloadError, match=r"damaged.*run again to fetch it anew"):
-        download.download(composed("montgomery"))
-    serve(ZIP, ARCHIVE)
-    download.download(composed("montgomery"))
-    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
-
-
-@pytest.mark.parametrize(("keep", "needed"), [(False, r"5\.16"), (True, r"8\.16")])
-def test_too_little_disk_says_how_much_is_needed_and_where(composed, tmp_path, disk, keep, needed):
-    disk(free=1_500_000_000)
-    keys = ["images_001", "images_002", "images_003", "images_004"]
-    files = {key: {"bytes": 1_000_000_000} for key in keys}
-    with pytest.raises(DownloadError, match=rf"{tmp_path / 'data'} needs {needed} GB.*has 1\.50 GB"):
-        download.download(composed("chestxray14", take=keys, keep=keep, files=files))
-
-
-def test_what_is_there_already_needs_no_more_disk(composed, tmp_path, disk):
-    (tmp_path / "data" / "download").mkdir(parents=True)
-    (tmp_path / "data" / "download" / ZIP).write_bytes(b"x" * 30_000_000)
-    disk(free=0)
-    with pytest.raises(DownloadError, match=r"needs 0\.10 GB"):
-        download.download(composed("montgomery", files={"archive": {"bytes": 65_000_000}}))
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch, capsys):
-    (tmp_path / "data").write_bytes(b"a file")
-    for root, message in ((tmp_path / "data", "a file is where a folder is to be"), ("???", r"where to\? root=DIR")):
-        monkeypatch.setattr(sys, "argv", ["lungdet download", "montgomery", f"root={root}"])
-        with pytest.raises(SystemExit, match=message):
-            program.start()
-
-
-def test_kept_archives_stay(serve, composed, tmp_path):
-    serve(ZIP, ARCHIVE)
-    download.download(composed("montgomery", keep=True))
-    assert (tmp_path / "data" / "download" / ZIP).read_bytes() == ARCHIVE
-
-
-def test_an_archive_put_there_by_hand_is_unpacked(composed, tmp_path):
-    (tmp_path / "data" / "download").mkdir(parents=True)
-    (tmp_path / "data" / "download" / ZIP).write_bytes(ARCHIVE)
-    download.download(composed("montgomery"))
-    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
-
-
-def test_an_unknown_part_names_those_that_there_are(composed):
-    with pytest.raises(DownloadError, match="take=zip: there are archive, or null for all"):
-        download.download(composed("montgomery", take="zip"))
 
 
 def test_the_shipped_configuration_is_complete():
@@ -319,43 +278,44 @@ def test_the_shipped_configuration_is_complete():
     assert min(file.bytes for file in archives) > 2_000_000_000
 
 
-def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, serve, composed, tmp_path):
+def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, composed, root, tmp_path):
     hold = threading.Event()
-    resource = serve("a.zip", ARCHIVE, cuts=[len(ARCHIVE) - 1], hold=hold)
-    command = [
-        sys.executable, "-m", "lungdet", "download", "montgomery", f"root={tmp_path / 'data'}",
-        f"files.archive.url={server.address}/a.zip", "files.archive.bytes=null", "timeout=600",
-    ]  # fmt: skip
+    resource = server.serve("a.zip", ARCHIVE, cuts=[len(ARCHIVE) - 1], hold=hold)
+    words = [f"root={root}", f"files.archive.url={server.address}/a.zip", "files.archive.bytes=null"]
+    command = [sys.executable, "-m", "lungdet", "download", "montgomery", *words]
     # A shell's background job, as the tests may be, hands on that Ctrl-C is to be ignored.
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=os.environ, **pipe, **heed) as process:
+    with subprocess.Popen(command, cwd=tmp_path, **pipe, **heed) as process:
         while not resource.requests:
             assert process.poll() is None, process.communicate()[0]
             threading.Event().wait(0.02)
+        begun = files(root)
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=600)[0]
     hold.set()
     assert process.returncode == 130, printed
-    assert "interrupted" in printed
-    assert "Two public chest X-ray datasets" in printed
-    assert "Traceback" not in printed
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
-    serve(ZIP, ARCHIVE)
-    download.download(composed("montgomery"))
-    assert len(MontgomeryDataModule(tmp_path / "data").read()) == 3
+    assert printed.endswith("interrupted\n")
+    assert any(name.startswith("download/unfinished/") for name in begun)  # where the next start clears up
+    assert files(tmp_path) == []
+    server.serve(ZIP, ARCHIVE)
+    download(composed("montgomery"))
+    assert len(MontgomeryDataModule(root).read()) == 3
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "status", "message"),
     [
-        ([], r"montgomery\|shenzhen\|chestxray14 root=DIR"),
-        (["root=x"], "You must specify 'download'"),
-        (["chexpert", "root=x"], "download=chexpert: there is no such choice.*chestxray14.*montgomery.*shenzhen"),
-        (["montgomery", "root=x", "-m"], "one dataset at a time"),
+        ([], 0, "lungdet download montgomery root="),
+        (["--help"], 0, "lungdet download montgomery root="),
+        (["root=x"], 1, "You must specify 'download'"),
+        (["chexpert", "root=x"], 1, "download=chexpert: there is no such choice.*chestxray14.*montgomery.*shenzhen"),
+        (["montgomery", "root=x", "-m"], 1, "one dataset at a time"),
+        (["montgomery"], 1, r"where to\? root=DIR"),
+        (["montgomery", "root=pyproject.toml"], 1, "pyproject.toml.*a file is where a folder is to be"),
     ],
 )
-def test_a_command_that_does_not_name_one_dataset_says_which_there_are(monkeypatch, words, message):
-    monkeypatch.setattr(sys, "argv", ["lungdet download", *words])
-    with pytest.raises(SystemExit, match=f"(?s){message}"):
-        program.start()
+def test_a_command_without_one_dataset_and_its_folder_says_what_it_needs(words, status, message):
+    done = calling.call(program, *words)
+    assert done.returncode == status
+    assert re.search(message, done.stdout + done.stderr)
