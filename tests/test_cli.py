@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from lungdet import cli
-from tests.calling import CHECKOUT
+from tests.calling import CHECKOUT, call
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: str, line: str = "") -> str:
@@ -39,6 +40,14 @@ def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
 )
 def test_a_mistake_is_answered(monkeypatch, capsys, word: str, message: str) -> None:
     assert answer(monkeypatch, capsys, word) == message
+
+
+@pytest.mark.parametrize("name", [name for name in cli.PROGRAMS if name not in ("train", "runs")])
+def test_a_multirun_is_for_training_alone_and_refused_before_a_folder_is_made(name: str, tmp_path: Path) -> None:
+    done = call(import_module(f"lungdet.programs.{name}"), "-m", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lungdet {name}: leave -m out: one ")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_words_are_completed_by_the_program_that_the_line_names(monkeypatch, capsys) -> None:

@@ -45,12 +45,17 @@ def run_program(main: Callable[[], None], name: str) -> None:
         sys.exit(1)
 
 
-def one_at_a_time(main: Callable[[], None]) -> Callable[[], None]:
-    """The same program, but for multiruns: of one dataset at a time, of which combined takes several at once."""
+def one_at_a_time(main: Callable[[], None], what: str) -> Callable[[], None]:
+    """The same program, which refuses a multirun: it would leave a folder, and nothing in it.
+
+    Args:
+        main: decorated with `hydra.main`.
+        what: is made at a time, for the message, and which word takes several.
+    """
 
     def single() -> None:
         if {"-m", "--multirun"} & {*sys.argv}:
-            raise InputError("one dataset at a time, without -m; data=combined takes several at once")
+            raise InputError(f"leave -m out: {what}")
         main()
 
     return single

@@ -37,4 +37,4 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Check as the command line says."""
-    run_program(one_at_a_time(main), "check")
+    run_program(one_at_a_time(main, "one dataset at a time; data=combined takes several"), "check")

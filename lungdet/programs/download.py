@@ -25,4 +25,4 @@ def start() -> None:
         return
     if sys.argv[1].isalnum():
         sys.argv[1] = f"download={sys.argv[1]}"
-    run_program(one_at_a_time(main), "download")
+    run_program(one_at_a_time(main, "one dataset at a time"), "download")

@@ -13,10 +13,9 @@ from functools import partial
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lungdet.configuration.program import CONF, run_program
+from lungdet.configuration.program import CONF, one_at_a_time, run_program
 from lungdet.errors import plain_errors
 from lungdet.machine.locking import alone
 from lungdet.machine.writing import require_writable
@@ -25,13 +24,13 @@ from lungdet.machine.writing import require_writable
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate the runs that the configuration names."""
-    with plain_errors(alone=HydraConfig.get().mode is RunMode.RUN), ExitStack() as locks:
+    with plain_errors(), ExitStack() as locks:
         evaluate(config, locks)
 
 
 def start() -> None:
     """Evaluate as the command line says."""
-    run_program(main, "evaluate")
+    run_program(one_at_a_time(main, "one evaluation at a time; 'runs=[A,B]' takes several runs"), "evaluate")
 
 
 def evaluate(config: DictConfig, locks: ExitStack) -> None:

@@ -50,4 +50,4 @@ def main(config: DictConfig) -> None:
 def start() -> None:
     """Prepare as the command line says, with this program's own settings of Hydra before the user's."""
     sys.argv[1:1] = QUIET
-    run_program(one_at_a_time(main), "train")
+    run_program(one_at_a_time(main, "one dataset at a time; data=combined takes several"), "train")

@@ -201,12 +201,6 @@ def test_the_command_says_plainly_what_is_wrong(tmp_path: Path) -> None:
     assert "nowhere.csv" in wrong.stderr
 
 
-def test_one_dataset_at_a_time_is_checked(tmp_path: Path) -> None:
-    done = call(check, "-m", "data=table,phantom")
-    assert done.returncode == 1
-    assert done.stderr.startswith("lungdet check: one dataset at a time")
-
-
 def test_the_official_sets_have_their_names() -> None:
     for dataset, normal, abnormal in (("montgomery", 80, 58), ("shenzhen", 326, 336)):
         names = official.expected_names(dataset)

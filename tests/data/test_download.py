@@ -310,7 +310,6 @@ def test_the_command_stops_at_ctrl_c_and_goes_on_when_run_again(server, composed
         (["--help"], 0, "lungdet download montgomery root="),
         (["root=x"], 1, "You must specify 'download'"),
         (["chexpert", "root=x"], 1, "download=chexpert: there is no such choice.*chestxray14.*montgomery.*shenzhen"),
-        (["montgomery", "root=x", "-m"], 1, "one dataset at a time"),
         (["montgomery"], 1, r"where to\? root=DIR"),
         (["montgomery", "root=pyproject.toml"], 1, "pyproject.toml.*a file is where a folder is to be"),
     ],

@@ -180,7 +180,4 @@ def test_the_command_prepares_and_leaves_nothing_but_the_store(toy):
     done = call(prepare_program, *words, "data.image_sise=16", cwd=folder)
     assert done.returncode != 0
     assert "image_sise" in done.stderr
-    done = call(prepare_program, *words, "-m", cwd=folder)
-    assert done.returncode != 0
-    assert "one dataset at a time" in done.stderr
     assert not list(folder.iterdir())
