@@ -14,35 +14,21 @@ def jobs(overrides: Sequence[Override]) -> list[list[str]]:
     return _product({override.get_key_element(): _values(override) for override in overrides})
 
 
-def planned(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job of a multirun, but for keys that a search draws.
-
-    Args:
-        config: the multirun's own, with Hydra's part.
-    """
-    return jobs(_overrides(config))
-
-
 def examples(config: DictConfig) -> list[list[str]]:
     """Overrides to check a multirun by: of each job, but for ranges their first value, and no key that a search draws.
 
     Args:
         config: the multirun's own, with Hydra's part.
     """
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     return _product(
         {
             override.get_key_element(): _values(override)[: 1 if override.is_range_sweep() else None]
-            for override in _overrides(config)
+            for override in parser.parse_overrides([*params, *config.hydra.overrides.task])
+            if not override.is_interval_sweep()
         }
     )
-
-
-def _overrides(config: DictConfig) -> list[Override]:
-    """What a multirun's sweeper is given, but for keys that a search draws."""
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
-    return [override for override in overrides if not override.is_interval_sweep()]
 
 
 def _values(override: Override) -> list[str]:

@@ -34,7 +34,7 @@ def main(config: DictConfig) -> float:
             from lungdet.training.suggesting import suggest
 
             try:
-                return suggest(config, overrides)
+                return suggest(config)
             except InputError:
                 remove_logged(Path(config.run_dir))
                 raise

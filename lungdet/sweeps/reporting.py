@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.machine import ranks
 from lungdet.machine.commands import command, key_of, override
 from lungdet.sweeps import programs
-from lungdet.sweeps.suggesting import searches
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Report(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """See to it that the report is written even where a job fails: Hydra then never calls `on_multirun_end`."""
-        if searches(config):
+        if config.get("find") is not None or "find" in map(key_of, config.hydra.overrides.task):
             return
         self._folder = Path(config.hydra.sweep.dir).absolute()
         words = [override("runs", self._folder)]

@@ -4,7 +4,7 @@ Nothing that it does becomes a run: its folder holds what was tried, as a table 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +28,7 @@ from lungdet.machine.signals import Interrupted, raising
 from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
-from lungdet.runs import suggestions
 from lungdet.runs.folder import Run, settled
-from lungdet.runs.suggestions import Suggestion
 from lungdet.training import columns, loggers
 from lungdet.training.dashboards import log_search
 from lungdet.training.fitting import build_data, build_model
@@ -53,13 +51,12 @@ AXES = {
 }  # fmt: skip
 
 
-def suggest(config: DictConfig, overrides: Sequence[str] = ()) -> float | int:
+def suggest(config: DictConfig) -> float | int:
     """Try what `find` names on the configured model and data, and print the override to train with.
 
     Args:
         config: composed by Hydra, with the one key `learning_rate` or `batch_size` under `find`, and in that the
             arguments of Lightning's `Tuner.lr_find` or `Tuner.scale_batch_size`.
-        overrides: what stood on the command line.
 
     Returns:
         The value that is suggested.
@@ -79,7 +76,6 @@ def suggest(config: DictConfig, overrides: Sequence[str] = ()) -> float | int:
     if (folder / "config.yaml").exists():
         raise InputError(f"find: {folder} holds a run already; name another folder (hydra.run.dir=FOLDER)")
     quieten()
-    (folder / suggestions.NAME).unlink(missing_ok=True)  # of the same search before
     lightning.seed_everything(config.seed, verbose=False)
     run = Run(folder, settled(config, folder))
     if loggers.configured(run.config.logger):
@@ -94,12 +90,10 @@ def suggest(config: DictConfig, overrides: Sequence[str] = ()) -> float | int:
     [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
     try:
         with raising():  # Lightning would make status 1 of Ctrl-C, and say nothing
-            value = SUGGESTIONS[quantity](trainer, model, data, arguments, run)
+            return SUGGESTIONS[quantity](trainer, model, data, arguments, run)
     except Interrupted:
         log.warning("interrupted; nothing is suggested")
         raise
-    suggestions.write(folder, Suggestion(tuple(overrides), override(KEYS[quantity], value)))
-    return value
 
 
 def _learning_rate(
@@ -120,7 +114,7 @@ def _learning_rate(
             f"find=lr: in {len(curve)} steps no learning rate brought the loss down; give it more, "
             f"find.learning_rate.num_training={2 * arguments['num_training']}"
         )
-    log.info("suggested, a tenth of where the loss is lowest: %s", override(KEYS["learning_rate"], rate))
+    log.info("suggested, a tenth of where the loss is lowest: %s", override("model.learning_rate", rate))
     return rate
 
 
@@ -169,7 +163,7 @@ def _batch_size(
     rows = _watched(model)
     size = Tuner(trainer).scale_batch_size(model, datamodule=data, max_val=len(data.rows("train")), **arguments)
     _keep(run, pd.DataFrame(rows), size)
-    log.info("suggested, the largest that fits in memory: %s", override(KEYS["batch_size"], size))
+    log.info("suggested, the largest that fits in memory: %s", override("data.batch_size", size))
     return size
 
 
@@ -187,8 +181,6 @@ def require_gpu(device: torch.device) -> None:
 
 
 SUGGESTIONS = {"learning_rate": _learning_rate, "batch_size": _batch_size}
-KEYS = {"learning_rate": "model.learning_rate", "batch_size": "data.batch_size"}
-"""Whose value is suggested."""
 
 
 def _watched(model: Classifier) -> list[dict[str, float]]:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from lungdet.errors import InputError
 from lungdet.models.classifier import Classifier
 from lungdet.programs import train
-from lungdet.runs import suggestions
 from lungdet.runs.folder import find_runs
 from lungdet.runs.identity import fingerprint
 from lungdet.training import dashboards, suggesting
@@ -76,11 +75,10 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
     started = SimpleNamespace(log=logged.update, summary={})
     monkeypatch.setattr(dashboards, "connected", lambda identity: nullcontext(logged.update(identity) or started))
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
-        rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"), ["find=lr"])
+        rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"))
     assert f"model.learning_rate={rate}" in caplog.text
-    left = {"learning_rate.csv", "learning_rate.png", suggestions.NAME}
+    left = {"learning_rate.csv", "learning_rate.png"}
     assert {path.name for path in (tmp_path / "search").iterdir()} == left
-    assert suggestions.read(tmp_path) == [(("find=lr",), f"model.learning_rate={rate}")]
     assert find_runs(tmp_path) == []
     assert (logged["job_type"], logged["tags"], logged["config"]["model"]["name"]) == ("find", ["cnn"], "cnn")
     points = logged["find/learning_rate"].table.get_dataframe()
