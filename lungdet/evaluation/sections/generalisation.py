@@ -8,7 +8,7 @@ import numpy as np
 from lungdet.evaluation.gathering.parts import SOURCES, Replicate
 from lungdet.evaluation.sections.choice import preferred
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
-from lungdet.evaluation.sections.data_need import Sweep, measured_by, missing, sweep
+from lungdet.evaluation.sections.sweep import Sweep, measured_by, missing, sweep
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import mean, minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate

@@ -2,20 +2,9 @@
 
 from lungdet.evaluation.sections import gap
 from lungdet.evaluation.sections.contract import Section, Unmeasured
-from lungdet.evaluation.sections.data_need import (
-    Value,
-    advised_at_each,
-    curves,
-    measured_by,
-    missing,
-    quoted_at_each,
-    share,
-    sweep,
-    trained_on,
-    trends,
-)
-from lungdet.page.document import Columns, Details, Items, Table, Text
-from lungdet.page.wording import label, metric_name, percent, with_interval
+from lungdet.evaluation.sections.shares import advised_at_each, curves, numbers, quoted_at_each, share, told, trends
+from lungdet.evaluation.sections.sweep import Value, measured_by, sweep
+from lungdet.page.wording import metric_name, percent, with_interval
 
 METRICS = ("recall", "specificity", "balanced_accuracy", "auroc")
 
@@ -25,25 +14,16 @@ def tell(summary: dict) -> list:
     swept = sweep(summary, "train_prevalence")
     if not swept.varies:
         return []
-    set_to = [value for value in swept.values if value is not None]
+    among = swept._replace(values=[value for value in swept.values if value is not None])
     measures = ("recall", "auroc") if summary["task"] == "abnormal" else ("auroc",)
-    rarest = min(set_to, key=lambda value: min(value, 1 - value))
+    rarest = min(among.values, key=lambda value: min(value, 1 - value))
     scope = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
     verdict = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), scope, ["auroc"])
     items = quoted_at_each(summary, swept, measures, _where)
-    items += trends(summary, swept._replace(values=set_to), measures, "abnormal in training")
-    rows = [
-        [_called(summary, value, name), trained_on(summary, name), label(line), *_cells(summary, name)]
-        for value, line, name in swept.cells
-    ]
-    columns = ["Abnormal in training", "Images", "Model", *[metric_name(metric) for metric in METRICS], "Gap in AUROC"]
-    places, ticks = {value: value for value in set_to}, {value: share(value) for value in set_to}
-    words = [*([Text(verdict)] if verdict else []), *([Items(items)] if items else [])]
-    table = Details("The numbers, with intervals", [Table(columns, rows, 3, [HOW, GAP, *missing(rows)])])
-    if not set_to[1:]:
-        return [*words, table]
-    picture = curves(summary, swept, places, ticks, "share of abnormal training images", "imbalance")
-    return [Columns([[picture], words]), table]
+    items += trends(summary, among, measures, "abnormal in training")
+    columns = ["Abnormal in training", *map(metric_name, METRICS), "Gap in AUROC"]
+    picture = curves(summary, among, "share of abnormal training images", "imbalance")
+    return told(verdict, items, picture, numbers(summary, swept, _called, columns, _cells, [HOW, GAP]))
 
 
 def advice(summary: dict) -> list[list[str]]:
@@ -82,18 +62,15 @@ def _where(value: Value) -> str:
     return "With the sources' own share" if value is None else f"With {share(value)} of the training images abnormal"
 
 
-def _called(summary: dict, value: Value, model: str | None) -> str:
+def _called(value: Value, block: dict | None) -> str:
     """A share of abnormal training images, as it was set or as the data has it."""
     if value is not None:
         return share(value)
-    if model is None:
+    if block is None:
         return "as the sources have it"
-    train = summary["models"][model]["settings"]["train"]
+    train = block["settings"]["train"]
     return f"as the sources have it, {percent(train['abnormal'] / train['labelled'])}"
 
 
-def _cells(summary: dict, model: str | None) -> list[str]:
-    if model is None:
-        return ["not run"] * (len(METRICS) + 1)
-    block = summary["models"][model]
+def _cells(block: dict) -> list[str]:
     return [*[with_interval(block, "test", metric) for metric in METRICS], gap.cell(block["gap"], "auroc")]

@@ -4,6 +4,7 @@ import pytest
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import data_need
+from lungdet.evaluation.sections.sweep import Sweep, sweep
 from lungdet.page import sentences
 from tests.evaluation.sections.test_gap import write_train
 from tests.evaluation.summaries import rendered, studied, summarised
@@ -32,17 +33,17 @@ def numbers(tmp_path_factory):
 
 
 def test_models_are_lines_over_the_setting(numbers):
-    swept = data_need.sweep(numbers, "train_fraction")
+    swept = sweep(numbers, "train_fraction")
     assert swept.values == [0.1, 0.5, 1.0]
     assert list(swept.lines) == ["cnn", "cnn_lstm"]
     assert swept.lines["cnn_lstm"][0.5] == "cnn_lstm data.train_fraction=0.5"
-    assert not data_need.sweep(numbers, "train_prevalence").varies
+    assert not sweep(numbers, "train_prevalence").varies
     [one] = swept.at(0.1, numbers["comparisons"])
     assert one["second"] == "cnn_lstm data.train_fraction=0.1"
 
 
 def test_a_line_keeps_what_else_tells_models_apart():
-    swept = data_need.Sweep([], {}, ("train_on",))
+    swept = Sweep([], {}, ("train_on",))
     model = Model("cnn_lstm", {"data.train_on": ["chestxray14", "shenzhen"], "model.sequence": "rows"})
     assert swept.line(model) == "cnn_lstm model.sequence=rows"
     assert swept.line(Model("cnn", {"data.train_only": 1})) == "cnn data.train_only=1"
@@ -54,7 +55,7 @@ def test_runs_of_several_experiments_are_told_apart(tmp_path):
             config = {"data.train_fraction": fraction, "data.train_prevalence": prevalence}
             write_run(tmp_path / f"{model} {fraction} {prevalence}", model, config=config)
     numbers = summarised(tmp_path, 100)
-    by_fraction, by_prevalence = (data_need.sweep(numbers, key) for key in ("train_fraction", "train_prevalence"))
+    by_fraction, by_prevalence = (sweep(numbers, key) for key in ("train_fraction", "train_prevalence"))
     assert (by_fraction.values, list(by_fraction.lines)) == ([0.1, 1.0], ["cnn", "cnn_lstm"])
     assert (by_prevalence.values, list(by_prevalence.lines)) == ([0.1, 0.5, None], ["cnn", "cnn_lstm"])
     assert len(by_fraction.at(1.0, numbers["comparisons"])) == 1
@@ -67,7 +68,7 @@ def test_models_that_the_settings_do_not_tell_apart_are_lines_of_their_own():
     models = {model: {"settings": settings} for model in alike} | {
         Model("cnn", {"data.train_fraction": 0.1}): {"settings": {"train_fraction": 0.1}}
     }
-    swept = data_need.sweep({"models": models}, "train_fraction")
+    swept = sweep({"models": models}, "train_fraction")
     assert sorted(name for line in swept.lines.values() for name in line.values()) == sorted(models)
 
 
