@@ -4,9 +4,10 @@ import errno
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -25,8 +26,13 @@ _REFUSALS = {
     errno.ELOOP: "a link is where none is followed: delete it, or name another place",
 }
 """What the machine refuses to anybody's program, and what its user can do about it."""
-_SECRET = re.compile(r"https?://[^/?#,@\s]+@|://[^/?#,@\s:]*:[^/@\s]+@", re.IGNORECASE)
-"""A user or token within the address of a web server, or a password within any."""
+_ADDRESS = re.compile(r"(?=\b([a-z][a-z0-9+.-]*://[^\s\[\]{}]*))", re.IGNORECASE)
+"""Where one begins, so that each of a list is one, too."""
+_PLACES = {
+    "tracking_uri": "MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
+    "WANDB_BASE_URL": "wandb login keeps the key, or WANDB_API_KEY in the environment",
+}
+"""Where a password belongs, by the last part of an address's key."""
 
 
 class InputError(ValueError):
@@ -89,13 +95,24 @@ def require_whole(key: str, value: object, least: int) -> None:
 def require_no_secret(key: str, value: object) -> None:
     """Raise where an address tells a password: configurations, logs and reports keep what a command said.
 
+    Args:
+        key: of the value.
+        value: a text, or a mapping or list with texts at any depth; others tell nothing.
+
     Raises:
         InputError: it does; the message names the key, and not the value.
     """
-    if _SECRET.search(str(value)):
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            require_no_secret(f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            require_no_secret(key, inner)
+    elif isinstance(value, str) and _tells_secret(value):
+        advice = _PLACES.get(key.rpartition(".")[2])
         raise InputError(
             f"{key}: a user or password stands in the address, and would stand in run folders and logs: name the "
-            "server alone. MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+            f"server alone{'. ' + advice if advice else ''}"
         )
 
 
@@ -120,6 +137,22 @@ def first_few(names: Iterable[object], limit: int = 5) -> str:
     """The first few names of a list, for a message that already says how many there are."""
     names = [str(name) for name in names]
     return ", ".join(names[:limit]) + (", .." if len(names) > limit else "")
+
+
+def _tells_secret(text: str) -> bool:
+    """Whether a user or token stands in the address of a web server, or a password in any."""
+    for match in _ADDRESS.finditer(text):
+        try:
+            address = urlsplit(match[1])
+            user, password, _ = address.username, address.password, address.port
+        except ValueError:  # the port is no number: http://user:with/slash@server
+            if "@" in text[match.start() :]:
+                return True
+            continue
+        of_web = address.scheme in ("http", "https")
+        if password or (of_web and user and "," not in user):  # a comma parts a list on a command line
+            return True
+    return False
 
 
 def mistake(error: BaseException | None) -> str | None:

@@ -138,17 +138,35 @@ def test_a_place_to_write_in_is_left_as_it_is_or_refused_by_its_key(tmp_path: Pa
         require_writable("out", Path("/proc/a/b"))
 
 
-def test_a_password_is_one_in_any_case_and_an_at_sign_behind_the_server_is_none() -> None:
-    for address in ("HTTPS://token@server", "https://me:a,b@server/x", "S3://key:secret@bucket"):
-        with pytest.raises(InputError, match=r"^key: a user or password stands in the address"):
-            require_no_secret("key", address)
-    for address in (
-        "http://server?to=me@home",
-        "[http://server,me@home]",
-        "http://server:80/@me",
-        "sqlite:///a:b@c.db",
-    ):
+@pytest.mark.parametrize(
+    "address",
+    [
+        "HTTPS://token@server", "https://me:a,b@server/x", "S3://key:secret@bucket", "http://me:a/b@server",
+        "http://me:a#b@server", "http://me:a[b@server", "[http://a:80,http://me@b]", "[http://a,http://me:b@c]",
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_is_refused_however_it_is_written(address: str) -> None:
+    with pytest.raises(InputError, match=r"^key: a user or password stands in the address") as caught:
         require_no_secret("key", address)
+    assert str(caught.value).endswith("name the server alone")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://server?to=me@home", "[http://server,me@home]", "http://server:80/@me", "sqlite:///a:b@c.db",
+        "gs://bucket/a:b@c", "databricks://profile:prefix", "http://[::1]:80/a@b",
+    ],
+)  # fmt: skip
+def test_an_at_sign_behind_the_server_and_a_colon_without_one_are_no_password(address: str) -> None:
+    require_no_secret("key", address)
+
+
+def test_where_a_password_belongs_is_told_by_the_addresss_key() -> None:
+    with pytest.raises(InputError, match=r"^logger\.lightning\.tracking_uri: .*MLFLOW_TRACKING_PASSWORD in"):
+        require_no_secret("logger", {"lightning": {"tracking_uri": "http://me:a@server"}})
+    with pytest.raises(InputError, match=r"^WANDB_BASE_URL: .*WANDB_API_KEY in"):
+        require_no_secret("WANDB_BASE_URL", "http://me:a@server")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
