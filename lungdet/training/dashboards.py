@@ -95,21 +95,16 @@ def conclude(logger: Curves | Harmless, run: Run, data: RadiographDataModule) ->
             started.log_artifact(artifacts.weights(run), aliases=["best"])
 
 
-def log_search(run: Run, curve: pd.DataFrame, value: float | None, picture: Path) -> None:
-    """Tell what `find` tried, in a run of its own: the curve, and in the summary the value that it suggests.
-
-    Weights & Biases draw the curve; other loggers have the picture of it.
+def log_search(run: Run, curve: pd.DataFrame, value: float | None) -> None:
+    """Tell Weights & Biases what `find` tried, in a run of its own: the curve, and in the summary what it suggests.
 
     Args:
         run: of which only the configuration and the folder are there.
         curve: what was tried and what came of it, a column each.
         value: None where none is suggested.
-        picture: a file.
     """
     settings, (tried, measured) = settings_of(run.config.logger), curve.columns
     if settings is None:
-        if loggers.configured(run.config.logger):
-            loggers.search(run, tried, value, picture)
         return
     identity = _filed(settings, "find", None, run.name, [columns.model_name(run.config.model)]) | {
         "id": _begun_now(run.name),

@@ -2,16 +2,13 @@
 
 import logging
 import os
-import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 
 from lungdet.errors import InputError, require_no_secret
 from lungdet.instantiation import instantiate
@@ -59,10 +56,6 @@ class Harmless(Logger):
         """Log what a finished run came to, at its last epoch; see `columns.outcome`."""
         self.log_metrics(outcome, step=int(outcome["epochs"]) - 1)
 
-    def picture(self, name: str, path: Path) -> None:
-        """Show a picture: TensorBoard among its images, MLflow as an artifact, others not at all."""
-        self._passed(lambda logger: _show(logger, name, path))
-
     def save(self) -> None:
         """Write what is held."""
         self._passed(lambda logger: logger.save())
@@ -92,9 +85,18 @@ def curves(run: Run) -> Iterator[Harmless]:
     """The logger that `logger.lightning` names, told what the run is, and closed when the block ends.
 
     Raises:
-        InputError: see `harmless`.
+        InputError: its package is not installed, it refuses its values, or one of them tells a password.
     """
-    logger = harmless(run)
+    for key, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "8")):  # MLflow waits minutes for a server that has gone
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
+    places = _places(run)
+    require_no_secret("logger.lightning", OmegaConf.to_container(run.config.logger.lightning, resolve=True) | places)
+    try:
+        logger = Harmless(instantiate("logger.lightning", run.config.logger.lightning, **places))
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"logger.lightning: {error}; pip install 'lungdet[mlflow]' or 'lungdet[tensorboard]'"
+        ) from error
     if "logger" not in run.environment:  # MLflow lets nothing be changed in a run that goes on
         logger.log_hyperparams(columns.setting(run))
         if logger.version is not None:
@@ -107,54 +109,12 @@ def curves(run: Run) -> Iterator[Harmless]:
         logger.finalize(status)
 
 
-def search(run: Run, tried: str, value: float | None, picture: Path) -> None:
-    """Show what `find` tried, in a run of its own, and the value that it suggests, if there is one.
-
-    Raises:
-        InputError: see `harmless`.
-    """
-    logger = harmless(run)
-    logger.log_hyperparams(columns.configuration(run.config))
-    logger.picture(f"find/{tried}", picture)
-    if value is not None:
-        logger.log_metrics({f"find/{tried}": value}, step=0)
-    logger.finalize("success")
-
-
-def harmless(run: Run) -> Harmless:
-    """The logger that `logger.lightning` names, which has asked nobody yet.
-
-    Raises:
-        InputError: its package is not installed, it refuses its values, or one of them tells a password.
-    """
-    for key, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "8")):  # MLflow waits minutes for a server that has gone
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
-    places = _places(run)
-    require_no_secret("logger.lightning", OmegaConf.to_container(run.config.logger.lightning, resolve=True) | places)
-    try:
-        return Harmless(instantiate("logger.lightning", run.config.logger.lightning, **places))
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"logger.lightning: {error}; pip install 'lungdet[mlflow]' or 'lungdet[tensorboard]'"
-        ) from error
-
-
-def _show(logger: Logger, name: str, path: Path) -> None:
-    experiment = logger.experiment
-    if hasattr(experiment, "add_image"):
-        experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
-    elif hasattr(experiment, "log_artifact"):
-        experiment.log_artifact(logger.version, str(path), posixpath.dirname(name))
-
-
 def _places(run: Run) -> dict[str, Any]:
     """What the run fills in where `logger.lightning` has null: where curves lie, and which are its own."""
-    outputs, environment = Path(run.config.outputs).absolute(), os.environ.get("MLFLOW_TRACKING_URI")
-    server = run.config.logger.lightning.get("tracking_uri") or environment
+    database = f"sqlite:///{Path(run.config.outputs).absolute()}/mlflow.db"
     places = {
         "save_dir": str(run.folder),
-        "tracking_uri": server or f"sqlite:///{outputs}/mlflow.db",
-        "artifact_location": None if server else (outputs / "mlflow").as_uri(),  # else below whatever folder this is
+        "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or database,
         "run_name": run.name,
         "run_id": run.environment.get("logger"),  # of a run that goes on
     }

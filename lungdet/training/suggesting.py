@@ -29,7 +29,7 @@ from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
 from lungdet.page.drawing import COLOURS, STYLE
 from lungdet.runs.folder import Run, settled
-from lungdet.training import columns, loggers
+from lungdet.training import columns
 from lungdet.training.dashboards import log_search
 from lungdet.training.fitting import build_data, build_model
 from lungdet.training.trainer import build_trainer
@@ -78,8 +78,6 @@ def suggest(config: DictConfig) -> float | int:
     quieten()
     lightning.seed_everything(config.seed, verbose=False)
     run = Run(folder, settled(config, folder))
-    if loggers.configured(run.config.logger):
-        loggers.harmless(run)  # one that cannot be is refused before anything is tried
     model = build_model(run, config.trust)
     data = build_data(run.config, model, config.trust)
     options = run.config.trainer
@@ -217,13 +215,13 @@ def _progress(steps: int) -> Iterator[None]:
 
 
 def _keep(run: Run, curve: pd.DataFrame, value: float | None) -> None:
-    """The curve in the folder, as a table and drawn, and on the dashboard."""
+    """The curve in the folder, as a table and drawn, and at Weights & Biases."""
     tried, measured = curve.columns
     picture = run.folder / f"{tried}.png"
     curve.to_csv(picture.with_suffix(".csv"), index=False)
     _draw(curve.sort_values(tried), value, columns.model_name(run.config.model), picture)
     log.info("%s, by %s: %s", AXES[measured], AXES[tried], picture)
-    log_search(run, curve, value, picture)
+    log_search(run, curve, value)
 
 
 def _draw(curve: pd.DataFrame, value: float | None, title: str, path: Path) -> None:
