@@ -14,15 +14,13 @@ from lungdet.page.document import Columns, Details, Figure, Table, items
 from lungdet.page.sentences import scope_of, with_verdict, without_interval
 from lungdet.page.wording import figure, label, listed, metric_name, percent, points, with_interval
 
-LISTED = (100, 90, 80, 70, 50)
-"""Of the shares that are kept those in the table."""
 QUOTED = 80
 
 
 def of_model(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence[Cuts], draws: int) -> dict:
     """What a model reaches on the images that it keeps (`selective.of_model`), and its confusion matrices by label."""
     matrices = {name: confusion.counted(tables, name, cuts) for name in labels}
-    return selective.of_model(tables, labels, draws) | {"confusion": matrices}
+    return {"kept": selective.of_model(tables, labels, draws), "confusion": matrices}
 
 
 def tell(summary: dict) -> list:
@@ -35,26 +33,16 @@ def tell(summary: dict) -> list:
     rows = [
         [label(model), str(per_cent), *[with_interval(block["kept"][str(per_cent)], "test", m) for m in METRICS]]
         for model, block in reached.items()
-        for per_cent in LISTED
-    ]
-    risk = [
-        [label(model), *[with_interval(block["risk"], "test", m) for m in ("area", "error")]]
-        for model, block in reached.items()
+        for per_cent in KEPT
     ]
     sorting = "" if summary["task"] == "abnormal" else " for each finding by itself; means over findings"
     notes = [
-        f"Per cent at threshold 0.5, of the images whose probability is furthest from it{sorting}. An undefined recall "
-        "or specificity: no image of that class is kept. What the reader gets wrong is not counted."
+        f"Per cent at threshold 0.5, of the images whose probability is furthest from it{sorting}; of equally sure "
+        "images all are kept. An undefined recall or specificity: no image of that class is kept. What the reader gets "
+        "wrong is not counted."
     ]
-    below = [
-        "Mean share of errors over all shares kept, as a decimal: the smaller the better. Where images are referred at "
-        "random it is the error on all images."
-    ]
-    tables = [
-        Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes),
-        Table(["Model", "Area under risk-coverage", "Error on all images"], risk, 1, below),
-    ]
-    words = [*sentences, Details("At each share that is kept", tables)]
+    table = Table(["Model", "Kept, %", *[metric_name(metric) for metric in METRICS]], rows, 2, notes)
+    words = [*sentences, Details("At each share that is kept", [table])]
     return [Columns([[_picture(reached)], words])] if len(reached) <= figures.MOST_LINES else words
 
 
@@ -95,7 +83,7 @@ def _picture(blocks: dict[str, dict]) -> Figure:
         {
             label(model): [
                 f"{figure('accuracy', block['kept'][str(per_cent)]['test']['accuracy'])} on {per_cent} %"
-                for per_cent in LISTED
+                for per_cent in KEPT
             ]
             for model, block in blocks.items()
         }

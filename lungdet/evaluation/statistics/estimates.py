@@ -34,7 +34,7 @@ def minus(minuend: Estimate, subtrahend: Estimate, sides: tuple[str, str] = ("",
     values = []
     for pair in zip(minuend.values, subtrahend.values, strict=True):
         missing = [
-            f"{side} {getattr(value, 'reason', 'NaN')}"
+            f"{side} {getattr(value, 'reason', 'NaN')}".lstrip()
             for side, value in zip(sides, pair, strict=True)
             if math.isnan(value)
         ]

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import collect
@@ -37,23 +38,17 @@ def with_ties(seed: int, images: int = 80) -> pd.DataFrame:
     return consistent(table.assign(probability_abnormal=table.probability_abnormal.round(1)))
 
 
-def counted(y, p, per_cent: int) -> dict[str, float]:
-    """A plain loop: the surest first, of equally sure images the share that still fits."""
-    steps: dict[float, list[int]] = {}
-    for i in sorted(range(len(y)), key=lambda i: -round(abs(float(p[i]) - 0.5), 9)):
-        steps.setdefault(round(abs(float(p[i]) - 0.5), 9), []).append(i)
-    room, kept = len(y) * per_cent / 100, []
-    for images in steps.values():
-        share = min(1.0, max(0.0, room) / len(images))
-        kept += [(i, share) for i in images if share > 0]
-        room -= len(images)
-    right = sum(w for i, w in kept if (p[i] > 0.5) == y[i])
-    classes = {value: sum(w for i, w in kept if y[i] == value) for value in (0, 1)}
-    hits = {value: sum(w for i, w in kept if y[i] == value == (p[i] > 0.5)) for value in (0, 1)}
+def counted(y, logit, per_cent: int) -> dict[str, float]:
+    """A plain loop over the surest, and over those as sure as the last of them."""
+    least = sorted(map(abs, logit), reverse=True)[math.ceil(len(y) * per_cent / 100) - 1]
+    kept = [i for i in range(len(y)) if abs(logit[i]) >= least]
+    right = [i for i in kept if (logit[i] > 0) == y[i]]
+    of_class = {value: [i for i in kept if y[i] == value] for value in (0, 1)}
+    hits = {value: len([i for i in right if y[i] == value]) for value in (0, 1)}
     return {
-        "accuracy": right / sum(w for _, w in kept),
-        "recall": hits[1] / classes[1] if classes[1] else math.nan,
-        "specificity": hits[0] / classes[0] if classes[0] else math.nan,
+        "accuracy": len(right) / len(kept),
+        "recall": hits[1] / len(of_class[1]) if of_class[1] else math.nan,
+        "specificity": hits[0] / len(of_class[0]) if of_class[0] else math.nan,
     }
 
 
@@ -73,68 +68,35 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     return document.markdown(whole)
 
 
-def test_what_is_reached_on_the_images_kept_is_counted_one_by_one_ties_in_share(tmp_path):
-    some = replicates(tmp_path, with_ties(0), with_ties(0).assign(probability_abnormal=np.float32(0.7)))
-    found = selective.curves([one.test for one in some], ("abnormal",), 5)
-    numbers = measured(some, HALF * 2, 5)
-    errors = []
-    for per_cent in range(1, 101):
-        each = [
-            counted(one.test.target_abnormal.to_numpy(), one.test.probability_abnormal.to_numpy(), per_cent)
-            for one in some
-        ]
-        for metric, values in found.items():
-            expected = [one[metric] for one in each]
-            assert values[:, 0, per_cent - 1] == pytest.approx(expected, nan_ok=True), (metric, per_cent)
-        if per_cent in selective.KEPT:
-            assert numbers["kept"][str(per_cent)]["test"]["accuracy"] == pytest.approx(
-                np.mean([one["accuracy"] for one in each])
-            )
-        errors.append(1 - np.mean([one["accuracy"] for one in each]))
-    assert numbers["risk"]["test"]["area"] == pytest.approx(np.mean(errors))
-    assert numbers["risk"]["test"]["error"] == pytest.approx(errors[-1])
+def test_what_is_reached_on_the_images_kept_is_counted_one_by_one(tmp_path):
+    some = replicates(tmp_path, predictions({"chestxray14": 80}, skill=1.5), with_ties(0))
+    kept = measured(some, HALF * 2, 5)["kept"]
+    assert [*map(int, kept)] == [*selective.KEPT]
+    for per_cent, block in kept.items():
+        by_seed = [counted(one.test.target_abnormal, one.test.logit_abnormal, int(per_cent)) for one in some]
+        for metric in selective.METRICS:
+            expected = np.mean([one[metric] for one in by_seed])
+            assert block["test"][metric] == pytest.approx(expected), (metric, per_cent)
 
 
-def test_keeping_ties_in_share_is_what_keeping_some_of_them_at_random_gives(tmp_path):
-    table = with_ties(3)
-    found = selective.curves([table], ("abnormal",), 1)["accuracy"][0, 0, 49]
-    rng, y, p = np.random.default_rng(0), table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy()
-    at_random = []
-    for _ in range(4000):
-        order = np.lexsort([rng.random(80), -np.abs(p.astype(np.float64) - 0.5).round(9)])[:40]
-        at_random.append(np.mean((p > 0.5)[order] == y[order]))
-    assert found == pytest.approx(np.mean(at_random), abs=0.003)
-
-
-def test_the_area_of_distinct_probabilities_is_the_mean_risk_over_all_thresholds(tmp_path):
-    table = predictions({"chestxray14": 100}, skill=1.5)
-    y, p = table.target_abnormal.to_numpy(), table.probability_abnormal.to_numpy(np.float64)
-    order = np.argsort(-np.abs(p - 0.5))
-    wrong = ((p > 0.5) != y)[order]
-    numbers = measured(replicates(tmp_path, table), HALF, 20)
-    assert numbers["risk"]["test"]["area"] == pytest.approx(np.mean(np.cumsum(wrong) / np.arange(1, 101)))
-
-
-def test_redrawn_patients_are_sorted_and_counted_anew():
+def test_images_stay_kept_or_referred_when_patients_are_redrawn():
     table = with_ties(1, 60)
-    table.loc[[3, 8], "target_abnormal"] = np.nan
-    found = selective.curves([table], ("abnormal",), 25)
+    table.loc[table.logit_abnormal.abs().nsmallest(12).index, "target_abnormal"] = np.nan
+    low, high = selective.of_model([table], ("abnormal",), 200)["80"]["test_interval"]["gain"]
+    known, sure = table.target_abnormal.notna().to_numpy(), table.logit_abnormal.abs().to_numpy()
+    kept = known & (sure >= np.sort(sure[known])[-38])  # of 48, and ties
+    right = (table.logit_abnormal > 0) == table.target_abnormal
     patient, patients = pd.factorize(table.patient_id)
-    draws = np.concatenate([times for _, times in multiplicities(len(patients), 25, 0)])
-    for draw, times in enumerate(draws):
-        images = np.repeat(np.arange(60), times[patient])
-        rows = table.iloc[images].dropna(subset="target_abnormal")
-        for per_cent in (100, 80, 37, 1):
-            one = counted(rows.target_abnormal.to_numpy(), rows.probability_abnormal.to_numpy(), per_cent)
-            for metric, expected in one.items():
-                value = found[metric][0, draw + 1, per_cent - 1]
-                assert value == pytest.approx(expected, nan_ok=True), (draw, per_cent, metric)
+    weight = np.concatenate([times for _, times in multiplicities(len(patients), 200, 0)])[:, patient]
+    gains = weight @ (kept & right) / (weight @ kept) - weight @ (known & right) / (weight @ known)
+    error = np.std(gains, ddof=1) * np.sqrt(len(patients) / (len(patients) - 1))
+    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, len(patients) - 1) * error)
 
 
 def test_a_model_that_knows_where_it_errs_gains_and_the_sentence_says_how_much(tmp_path):
     table = predictions({"chestxray14": 200})
     wrong = np.arange(200) % 5 == 0
-    sure = np.where(wrong, 0.1, 0.4) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
+    sure = (np.where(wrong, 0.1, 0.4) + 1e-4 * np.arange(200)) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
     table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
     found = measured(replicates(tmp_path, table), HALF, 200)
     assert found["kept"]["80"]["test"] == pytest.approx({"accuracy": 1, "recall": 1, "specificity": 1, "gain": 0.2})
@@ -158,13 +120,12 @@ def test_a_model_that_knows_where_it_errs_gains_and_the_sentence_says_how_much(t
 def test_a_model_that_is_surest_where_it_errs_loses(tmp_path):
     table = predictions({"chestxray14": 200})
     wrong = np.arange(200) % 5 == 0
-    sure = np.where(wrong, 0.4, 0.1) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
+    sure = (np.where(wrong, 0.4, 0.1) + 1e-4 * np.arange(200)) * np.where(wrong != (table.target_abnormal == 1), 1, -1)
     table["probability_abnormal"] = (0.5 + sure).astype(np.float32)
     found = measured(replicates(tmp_path, table), HALF, 200)
     assert found["kept"]["80"]["test"]["gain"] == pytest.approx(-0.05)
     assert "lowers accuracy on the rest from 80.0 % to 75.0 %, by 5.0 points" in rendered(found)
     assert ": a loss is shown, for these very runs." in rendered(found)
-    assert found["risk"]["test"]["area"] > found["risk"]["test"]["error"]
 
 
 def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_over_seeds(tmp_path):
@@ -209,8 +170,7 @@ def test_findings_are_sorted_each_by_itself_and_averaged(tmp_path):
     some = replicates(tmp_path, table, task="findings")
     found = measured(some, [dict.fromkeys(FINDINGS, 0.4)], 20)
     each = [
-        counted(some[0].test[f"target_{name}"].to_numpy(), some[0].test[f"probability_{name}"].to_numpy(), 80)
-        for name in ("effusion", "nodule")
+        counted(some[0].test[f"target_{name}"], some[0].test[f"logit_{name}"], 80) for name in ("effusion", "nodule")
     ]
     for metric in ("accuracy", "recall"):
         assert found["kept"]["80"]["test"][metric] == pytest.approx(np.mean([one[metric] for one in each]))
@@ -228,7 +188,7 @@ def test_what_is_undefined_for_one_finding_has_no_mean(tmp_path):
     table["probability_nodule"] = np.where(carries, 0.5, 0.1).astype(np.float32)  # unsure of all that have it
     found = measured(replicates(tmp_path, table, task="findings"), [dict.fromkeys(FINDINGS, 0.4)], 20)
     assert found["kept"]["50"]["test"]["recall"] is None
-    assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image that is kept is abnormal"
+    assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image is abnormal"
     assert found["kept"]["50"]["test"]["accuracy"] is not None
 
 
@@ -258,14 +218,13 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
     found = measured(replicates(tmp_path, table), HALF, 30)
     text = rendered(found)
     if name == "unlabelled":
-        assert "CNN: no accuracy is defined (no label is known, or no finding both present and absent)." in text
+        assert "CNN: no accuracy is defined (no image has a known label)." in text
     if name == "normal":
-        assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image that is kept is abnormal"
+        assert found["kept"]["50"]["undefined"]["test"]["recall"] == "no image is abnormal"
     if name == "one patient":
         assert "no interval (a single patient: nothing says how others would differ): no gain is shown." in text
     if name in ("one answer", "unsure"):
         accuracy = found["kept"]["100"]["test"]["accuracy"]
         assert all(one["test"]["accuracy"] == pytest.approx(accuracy) for one in found["kept"].values())
-        assert found["risk"]["test"]["area"] == pytest.approx(1 - accuracy)
         assert f"leaves accuracy on the rest at {100 * accuracy:.1f} %" in text
         assert "no interval (it is the same for all redrawn patients): no gain is shown" in text
