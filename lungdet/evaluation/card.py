@@ -15,8 +15,8 @@ from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.sections import data_and_split, shortcuts, subgroups
 from lungdet.evaluation.sections.contract import Study, Unmeasured, without_peers
 from lungdet.evaluation.statistics.metrics import STUDY
-from lungdet.page import document
 from lungdet.page.document import Block, Columns, Details, Document, Figure, Items, Pictures, Section, Table, Text
+from lungdet.page.markdown import markdown
 from lungdet.page.wording import figure, interval, join, label, metric_name, optional
 
 NAME = "MODEL_CARD.md"
@@ -48,7 +48,7 @@ def card(written: Document, summary: dict) -> str:
         summary: its numbers.
     """
     head = yaml.safe_dump(_head(without_peers(summary)), sort_keys=False, allow_unicode=True)
-    return f"---\n{head}---\n\n{document.markdown(_body(written, summary))}"
+    return f"---\n{head}---\n\n{markdown(_body(written, summary))}"
 
 
 def places(study: Study) -> list[Path]:

@@ -23,8 +23,11 @@ from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.evaluation.summary import study_of, summarise
 from lungdet.machine.writing import write_text
 from lungdet.page import console as printing
-from lungdet.page import document
 from lungdet.page.document import Block, Document, Table, Text, flat
+from lungdet.page.files import write_figures, write_tables
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
+from lungdet.page.markup import plain
 from lungdet.page.wording import join, label, number
 
 log = logging.getLogger(__name__)
@@ -71,20 +74,20 @@ def write(summary: dict, study: Study) -> Document:
     written = build(summary, study)
     checklist = claim.checklist(written, summary)
     numbers = {
-        "answer": document.plain(written.answer),
-        "caveats": [document.plain(caveat) for caveat in caveats(summary)],
+        "answer": plain(written.answer),
+        "caveats": [plain(caveat) for caveat in caveats(summary)],
     } | summary
     files = {
         "metrics.json": json.dumps(numbers, indent=2, allow_nan=False) + "\n",
-        "report.md": document.markdown(written),
-        "report.html": document.html(written),
-        "claim.md": document.markdown(checklist),
-        "claim.html": document.html(checklist),
+        "report.md": markdown(written),
+        "report.html": html(written),
+        "claim.md": markdown(checklist),
+        "claim.html": html(checklist),
     }
     for name, text in files.items():
         write_text(out / name, text)
-    document.write_figures(written, out)
-    document.write_tables(written, out)
+    write_figures(written, out)
+    write_tables(written, out)
     for folder in card.places(study):
         try:
             write_text(folder / card.NAME, card.card(written, summary))

@@ -6,7 +6,8 @@ from rich import box, table
 from rich.console import Console
 from rich.text import Text
 
-from lungdet.page.document import Table, plain
+from lungdet.page.document import Table
+from lungdet.page.markup import plain
 
 
 def opened(console: Console | None = None) -> Console:

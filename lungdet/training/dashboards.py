@@ -16,7 +16,8 @@ from PIL import Image
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.machine import ranks
 from lungdet.models.metrics import METRICS
-from lungdet.page.document import Document, Pictures, Table, flat, plain
+from lungdet.page.document import Document, Pictures, Table, flat
+from lungdet.page.markup import plain
 from lungdet.runs.folder import Run
 from lungdet.training import artifacts, charts, columns, loggers
 from lungdet.training.loggers import Harmless

@@ -7,6 +7,8 @@ from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import calibrated, referral, sensitivity, subgroups
 from lungdet.page import document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 
 
 def replicates(folder):
@@ -35,5 +37,5 @@ def summarised(folder, draws=200):
 def rendered(blocks):
     """Markdown and HTML of a section, to be searched."""
     written = document.Document("title", "answer", [document.Section("section", blocks)])
-    assert "<h2" in document.html(written)
-    return document.markdown(written)
+    assert "<h2" in html(written)
+    return markdown(written)

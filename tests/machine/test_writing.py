@@ -11,8 +11,8 @@ import torch
 from lungdet.data.splitting import leaks, splits
 from lungdet.errors import InputError, mistake
 from lungdet.evaluation.statistics import thresholds
-from lungdet.page import document
 from lungdet.page.document import Document, Section, Table
+from lungdet.page.files import write_tables
 from lungdet.runs.folder import Run
 from lungdet.runs.locking import in_use, locked
 from lungdet.training.recording import Record
@@ -32,7 +32,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
         folder / "split.csv", SPLIT
     ),
     "copies.parquet": lambda folder: leaks._write(SPLIT, folder / "copies.parquet"),
-    "tables/cost.csv": lambda folder: document.write_tables(PAGE, folder),
+    "tables/cost.csv": lambda folder: write_tables(PAGE, folder),
     "report/report.html": lambda folder: fake_runs.evaluate(fake_runs.two_runs(folder / "runs"), folder / "report"),
 }
 
@@ -74,7 +74,7 @@ def test_a_linked_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="predictions is a link to"):
         Run(tmp_path).write_predictions("shenzhen", SPLIT)
     with pytest.raises(InputError, match="tables is a link to"):
-        document.write_tables(PAGE, tmp_path)
+        write_tables(PAGE, tmp_path)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

@@ -23,13 +23,12 @@ from lungdet.page.document import (
     Table,
     Text,
     anchors,
-    html,
-    markdown,
-    plain,
     slug,
-    write_figures,
-    write_tables,
 )
+from lungdet.page.files import write_figures, write_tables
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
+from lungdet.page.markup import plain
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 

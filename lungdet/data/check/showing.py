@@ -5,7 +5,8 @@ from rich.console import Console
 from lungdet.errors import first_few
 from lungdet.page import console as printing
 from lungdet.page import figures
-from lungdet.page.document import Block, Caution, Columns, Document, Figure, Items, Pictures, Section, Text, html
+from lungdet.page.document import Block, Caution, Columns, Document, Figure, Items, Pictures, Section, Text
+from lungdet.page.html import html
 
 TILE = 9.0
 """Width of an image of the contact sheet, rem."""

@@ -7,7 +7,8 @@ Artificial Intelligence 2024;6(4):e240300. Items are in our own words.
 from typing import NamedTuple
 
 from lungdet.evaluation.sections.data_and_split import meanings
-from lungdet.page.document import Document, Section, Table, plain
+from lungdet.page.document import Document, Section, Table
+from lungdet.page.markup import plain
 
 TITLE = "CLAIM 2024 checklist"
 PAGE, REPORT = "claim.html", "report.html"

@@ -14,6 +14,8 @@ from lungdet.evaluation.sections import calibrated
 from lungdet.evaluation.statistics import calibration, cases, metrics
 from lungdet.findings import FINDINGS
 from lungdet.page import document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 from tests.fake_runs import fold_of, predictions, write_run
 
 
@@ -43,8 +45,8 @@ def rendered(found: dict, task: str = "abnormal") -> str:
     models = {Model(name): {"seeds": [0], "calibrated": found} for name in ("cnn", "cnn_lstm")}
     content = calibrated.tell({"task": task, "models": models})
     whole = document.Document("title", "answer", [document.Section("Calibration", content)])
-    assert "<table>" in document.html(whole)
-    return document.markdown(whole)
+    assert "<table>" in html(whole)
+    return markdown(whole)
 
 
 def test_a_model_that_is_too_sure_is_cooled_by_its_validation_temperature(tmp_path):

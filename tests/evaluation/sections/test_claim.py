@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lungdet.evaluation.sections import claim
-from lungdet.page.document import Document, html, markdown
+from lungdet.page.document import Document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 from tests.fake_runs import evaluate, fold_of, predictions, two_runs, without_source, write_run
 
 REPORTS = {

@@ -4,7 +4,9 @@ import pytest
 
 from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.sections import efficiency
-from lungdet.page.document import Document, Items, Section, Table, flat, html, markdown
+from lungdet.page.document import Document, Items, Section, Table, flat
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 
 CNN, LSTM, PATCHES = Model("cnn"), Model("cnn_lstm"), Model("cnn_lstm", {"model.sequence": "patches"})
 

@@ -13,7 +13,8 @@ from lungdet.evaluation import summary
 from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import explanations
-from lungdet.page.document import Document, markdown
+from lungdet.page.document import Document
+from lungdet.page.markdown import markdown
 from tests.fake_runs import two_runs
 
 

@@ -13,6 +13,8 @@ from lungdet.evaluation.statistics import metrics, thresholds
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 from tests.fake_runs import fold_of, predictions, write_run
 
 
@@ -30,8 +32,8 @@ def rendered(found: dict, rule: str = "youden", seeds: int = 1) -> str:
     models = {Model(name): {"seeds": list(range(seeds)), "flattery": found} for name in ("cnn", "cnn_lstm")}
     content = flattery.tell({"task": "abnormal", "models": models, "threshold": {"rule": rule}})
     whole = document.Document("title", "answer", [document.Section("Flattery", content)])
-    assert 'class="caution"' in document.html(whole)
-    return document.markdown(whole)
+    assert 'class="caution"' in html(whole)
+    return markdown(whole)
 
 
 def every_threshold(table: pd.DataFrame) -> np.ndarray:

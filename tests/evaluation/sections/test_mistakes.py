@@ -16,7 +16,8 @@ from lungdet.evaluation.gathering.models import group
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import mistakes
 from lungdet.findings import FINDINGS
-from lungdet.page.document import Document, Pictures, Section, Table, Text, flat, html
+from lungdet.page.document import Document, Pictures, Section, Table, Text, flat
+from lungdet.page.html import html
 from tests.fake_runs import consistent, fold_of, predictions, write_run
 
 

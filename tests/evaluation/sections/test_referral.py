@@ -16,6 +16,8 @@ from lungdet.evaluation.statistics.bootstrap import multiplicities
 from lungdet.evaluation.statistics.cases import Undefined
 from lungdet.findings import FINDINGS
 from lungdet.page import document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 from tests.fake_runs import consistent, fold_of, predictions, write_run
 
 HALF = [{"abnormal": 0.0}]
@@ -64,8 +66,8 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
         document.Section("Confusion matrix", matrices),
     ]
     whole = document.Document("title", "answer", sections)
-    assert "<table>" in document.html(whole)
-    return document.markdown(whole)
+    assert "<table>" in html(whole)
+    return markdown(whole)
 
 
 def test_what_is_reached_on_the_images_kept_is_counted_one_by_one(tmp_path):

@@ -19,6 +19,8 @@ from lungdet.evaluation.statistics.cases import Case
 from lungdet.evaluation.statistics.subgroups import of_model
 from lungdet.findings import FINDINGS
 from lungdet.page import document
+from lungdet.page.html import html
+from lungdet.page.markdown import markdown
 from tests.fake_runs import fold_of, predictions, write_run
 
 HALF = [{"abnormal": 0.0}]
@@ -54,8 +56,8 @@ def rendered(found: dict, seeds: int = 1, task: str = "abnormal") -> str:
     block = {"seeds": list(range(seeds)), "subgroups": found}
     content = subgroups.tell({"task": task, "models": {Model("cnn"): block, Model("cnn_lstm"): block}})
     whole = document.Document("title", "answer", [document.Section("Subgroups", content)])
-    assert "<table>" in document.html(whole) or not found["attributes"]
-    return document.markdown(whole)
+    assert "<table>" in html(whole) or not found["attributes"]
+    return markdown(whole)
 
 
 def test_every_group_is_measured_as_scikit_learn_measures_its_images(tmp_path):
