@@ -62,12 +62,9 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
     """The same table, if it keeps the contract of `COLUMNS`.
 
     Raises:
-        ManifestError: a column is missing, a value that must be there is not, an image or a patient's visit stands
-            twice, or a label is something other than 0, 1 or NaN.
+        ManifestError: a value that must be there is not, an image or a patient's visit stands twice, or a label is
+            something other than 0, 1 or NaN.
     """
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ManifestError(f"the manifest lacks the column(s) {', '.join(missing)}")
     for column in ("image_id", "dataset", "path", "patient_id", "visit"):
         empty = table[column].isna()
         if empty.any():

@@ -39,7 +39,7 @@ _HEADER = (
 _READINGS = {"tuberculosis": "upper lobe infiltrate, suspicious for TB", "effusion": "pleural effusion"}
 
 
-def generate(root: Path, knobs: Knobs, workers: int | None = None) -> Path:
+def generate(root: Path, knobs: Knobs) -> Path:
     """The folder of the phantoms with these knobs, written unless it is there.
 
     It is `root/<a name made of the knobs>`, so other knobs get another folder. In it stand `ChestX-ray14/`,
@@ -50,7 +50,6 @@ def generate(root: Path, knobs: Knobs, workers: int | None = None) -> Path:
     Args:
         root: where phantoms are kept.
         knobs: what they are made by; the pixels depend on nothing else.
-        workers: threads; None takes one a core. Drawing mostly runs outside the interpreter lock.
     """
     folder = root / name_of(knobs)
     root.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,7 @@ def generate(root: Path, knobs: Knobs, workers: int | None = None) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         cases, began = list(cohort(knobs)), time.perf_counter()
-        truth = pd.DataFrame(_draw_all(aside, cases, knobs, workers))
+        truth = pd.DataFrame(_draw_all(aside, cases, knobs))
         truth.to_csv(aside / "truth.csv", index=False)
         (_write_series if knobs.signal == "order" else _write_layouts)(aside, cases)
         (aside / "settings.json").write_text(json.dumps(_settings(knobs), indent=1) + "\n")
@@ -132,12 +131,12 @@ def _settings(knobs: Knobs) -> dict:
     return {"version": _VERSION, **asdict(knobs)}
 
 
-def _draw_all(folder: Path, cases: list[Case], knobs: Knobs, workers: int | None) -> list[dict]:
+def _draw_all(folder: Path, cases: list[Case], knobs: Knobs) -> list[dict]:
     for source in {case.source for case in cases}:
         home = FOLDERS[source]
         for path in (f"{home}/images", f"{home}/CXR_png", f"{home}/ClinicalReadings", f"masks/{home}"):
             (folder / path).mkdir(parents=True)
-    pool, rows = ThreadPoolExecutor(workers or hardware.cores()), []
+    pool, rows = ThreadPoolExecutor(hardware.cores()), []  # drawing mostly runs outside the interpreter lock
     with opencv_on_one_thread(), progress("drawing phantom patients", len(cases)) as advance:
         try:
             for drawn in pool.map(lambda case: _draw_case(folder, case, knobs), cases):

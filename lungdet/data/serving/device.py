@@ -123,14 +123,9 @@ def load(images: Path, device: torch.device) -> torch.Tensor:
     """The store's `images.npy`, (N, H, W) uint8, in the device's memory; through the host's in small pieces."""
     stored = np.load(images, mmap_mode="r")
     tensor = torch.empty(stored.shape, dtype=torch.uint8, device=device)
-    step = max(1, _PIECE // max(1, stored[:1].size))
-    piece = torch.empty((min(step, len(stored)), *stored.shape[1:]), dtype=torch.uint8)
-    if device.type == "cuda":
-        piece = piece.pin_memory()
+    step = max(1, _PIECE // stored[0].size)
     for start in range(0, len(stored), step):
-        rows = stored[start : start + step]
-        piece.numpy()[: len(rows)] = rows
-        tensor[start : start + step].copy_(piece[: len(rows)])
+        tensor[start : start + step] = torch.from_numpy(np.array(stored[start : start + step]))
     return tensor
 
 

@@ -36,9 +36,7 @@ class StoreError(InputError):
     """A store that cannot be made or opened; the message says what to do."""
 
 
-def build(
-    target: Path, files: pd.DataFrame, manifest: pd.DataFrame, settings: Settings, fingerprint: str, workers: int | None
-) -> None:
+def build(target: Path, files: pd.DataFrame, manifest: pd.DataFrame, settings: Settings, fingerprint: str) -> None:
     """Make the store `target` out of `files`, going on where an earlier call was stopped.
 
     Args:
@@ -47,18 +45,16 @@ def build(
         manifest: kept beside the pixels.
         settings: size, resize, bit depth.
         fingerprint: kept with the store.
-        workers: threads; None takes one a core.
 
     Raises:
         StoreError: no image usable, or too little disk.
     """
     began = time.perf_counter()
-    workers = workers or hardware.cores()
     growing = target.with_name(f"{target.name}.partial")
-    _announce(growing, target, len(files), settings, workers)
+    _announce(growing, target, len(files), settings)
     with _disk(growing):
         with Partial(growing, len(files), settings.size) as partial:
-            _fill(partial, files, settings, workers)
+            _fill(partial, files, settings)
             left_out = [
                 (files.at[row, "image_id"], files.at[row, "path"], reason) for row, reason in partial.reasons.items()
             ]
@@ -103,7 +99,7 @@ def _disk(growing: Path) -> Iterator[None]:
         raise StoreError(f"{growing} cannot be written ({error}); let data.store name a folder that can") from error
 
 
-def _announce(growing: Path, target: Path, count: int, settings: Settings, workers: int) -> None:
+def _announce(growing: Path, target: Path, count: int, settings: Settings) -> None:
     """Say what it will take on the disk, and refuse a disk that has less."""
     size = count * settings.size**2
     written = (growing / "images.npy").stat().st_blocks * 512 if (growing / "images.npy").exists() else 0
@@ -115,11 +111,11 @@ def _announce(growing: Path, target: Path, count: int, settings: Settings, worke
         )
     log.info(
         "preparing %s images, %d x %d (%s), in %s with %d threads: %s on disk",
-        f"{count:,}", settings.size, settings.size, settings.resize, target, workers, _size(size),
+        f"{count:,}", settings.size, settings.size, settings.resize, target, hardware.cores(), _size(size),
     )  # fmt: skip
 
 
-def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: int) -> None:
+def _fill(partial: Partial, files: pd.DataFrame, settings: Settings) -> None:
     """Every row that is not done yet; images of all parts of the manifest first, for an estimate that holds."""
     todo = np.flatnonzero(~partial.finished)
     if len(todo) < len(files):
@@ -128,7 +124,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
     todo = np.concatenate([sample, np.setdiff1d(todo, sample)])
     paths, sizes = files["file"].tolist(), files["bytes"].to_numpy()
     settings_of = files["dataset"].map({name: settings.of(name) for name in files["dataset"].unique()}).tolist()
-    began, finished, running = time.perf_counter(), 0, deque()
+    began, finished, running, workers = time.perf_counter(), 0, deque(), hardware.cores()
 
     def collect() -> None:
         nonlocal finished
@@ -145,7 +141,7 @@ def _fill(partial: Partial, files: pd.DataFrame, settings: Settings, workers: in
             log.info("about %s to go, at %.0f images/s", _duration((len(todo) - finished) / rate), rate)
 
     with progress("preparing images", len(files), len(files) - len(todo)) as advance, opencv_on_one_thread():
-        pool = ThreadPoolExecutor(workers)
+        pool = ThreadPoolExecutor(workers)  # decoding and resizing hold no interpreter lock
         try:
             for row in todo:
                 running.append((row, pool.submit(_read, paths[row], sizes[row], settings_of[row])))

@@ -57,9 +57,7 @@ class Store:
         return [images.sentence(dataset, len(self.bits) == 1) for dataset, images in self.outliers.items()]
 
 
-def prepare(
-    manifest: pd.DataFrame, roots: Mapping[str, Path], settings: Settings, folder: Path, workers: int | None = None
-) -> Store:
+def prepare(manifest: pd.DataFrame, roots: Mapping[str, Path], settings: Settings, folder: Path) -> Store:
     """The store of these images: opened if it is there, else made, or finished where an earlier run was stopped.
 
     The pixels depend on the files and the settings alone; another order of the rows or other labels find the same
@@ -70,25 +68,17 @@ def prepare(
         roots: each dataset's folder, which the manifest's `path` starts from.
         settings: size, resize, bit depth.
         folder: where stores are kept; each is a folder of its own in it.
-        workers: threads; None takes one a core. Decoding and resizing hold no interpreter lock.
 
     Raises:
-        StoreError: nothing to prepare, no image usable, too little disk, a root missing, or a damaged store.
+        StoreError: no image usable, too little disk, or a damaged store.
     """
-    if manifest.empty:
-        raise StoreError("the manifest holds no image, so there is nothing to prepare")
     datasets = sorted(manifest["dataset"].unique())
-    unknown = [dataset for dataset in datasets if dataset not in roots]
-    if unknown:
-        raise StoreError(
-            f"column dataset: {', '.join(unknown)} has no root folder; given are {', '.join(sorted(roots))}"
-        )
     if absent := sorted(set(settings.bits) - set(datasets)) if isinstance(settings.bits, dict) else []:
         log.warning("data.bits names %s, of which there is no image", ", ".join(absent))
     files = _files(manifest, roots)
     fingerprint = _fingerprint(files, settings)
     target = Path(folder) / f"{_readable(datasets)}-{settings.size}-{settings.resize}-{fingerprint[:12]}"
-    built = not target.exists() and _make(target, files, manifest, settings, fingerprint, workers)
+    built = not target.exists() and _make(target, files, manifest, settings, fingerprint)
     store = _open(target, manifest, settings, fingerprint)
     if not built:
         log.info("prepared store %s holds all %s images already", target, f"{len(store.images):,}")
@@ -167,9 +157,7 @@ def _readable(datasets: list[str]) -> str:
     return re.sub(r"[^\w.+-]", "_", "+".join(datasets))[:_NAME]
 
 
-def _make(
-    target: Path, files: pd.DataFrame, manifest: pd.DataFrame, settings: Settings, fingerprint: str, workers: int | None
-) -> bool:
+def _make(target: Path, files: pd.DataFrame, manifest: pd.DataFrame, settings: Settings, fingerprint: str) -> bool:
     """True if this process made the store, False if it waited while another did."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +174,7 @@ def _make(
     try:
         if target.exists():
             return False
-        build(target, files, manifest, settings, fingerprint, workers)
+        build(target, files, manifest, settings, fingerprint)
         return True
     finally:
         lock.release()

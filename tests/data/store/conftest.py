@@ -17,8 +17,8 @@ def toy(tmp_path):
         root, stores, manifest = tmp_path / "toy", tmp_path / "stores", table(*arrays)
         squares = np.stack([resize(a, 16, "squash") for a in arrays.values()])
 
-        def prepare(self, manifest=None, settings=SMALL, **more):
+        def prepare(self, manifest=None, settings=SMALL):
             manifest = self.manifest if manifest is None else manifest
-            return prepare(manifest, {"toy": self.root}, settings, self.stores, **more)
+            return prepare(manifest, {"toy": self.root}, settings, self.stores)
 
     return Toy()

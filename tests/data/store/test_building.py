@@ -86,9 +86,10 @@ def test_a_stopped_run_goes_on_where_it_was(toy, monkeypatch, caplog):
         decoded.append(path.name)
         return real(path, settings)
 
+    monkeypatch.setattr(building.hardware, "cores", lambda: 1)
     monkeypatch.setattr(building, "read_square", stopping)
     with pytest.raises(KeyboardInterrupt):
-        toy.prepare(workers=1)
+        toy.prepare()
     assert [name.endswith(".partial") for name in stores(toy.stores)] == [True]
     kept = set(decoded)
     monkeypatch.setattr(building, "read_square", lambda p, s: (decoded.append(p.name), real(p, s))[1])
@@ -142,7 +143,7 @@ PREPARING = """
     from lungdet.data.store.images import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    partial.CHECKPOINT_SECONDS = 0
+    partial.CHECKPOINT_SECONDS, building.hardware.cores = 0, lambda: 1
     real, left = building.read_square, int(sys.argv[1])
     def read(path, settings):
         global left
@@ -154,7 +155,7 @@ PREPARING = """
         return real(path, settings)
     building.read_square = read
     manifest = pd.read_parquet("manifest.parquet")
-    prepared = store.prepare(manifest, {"toy": Path("toy")}, Settings(size=16), Path("stores"), workers=1)
+    prepared = store.prepare(manifest, {"toy": Path("toy")}, Settings(size=16), Path("stores"))
     print("images", len(prepared.images), flush=True)
 """
 

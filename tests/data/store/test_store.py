@@ -125,13 +125,6 @@ def test_nothing_usable_is_an_error_with_the_reasons(toy):
     with pytest.raises(StoreError, match=r"none of the 6 images could be used: 00\.png: no PNG"):
         toy.prepare()
     assert stores(toy.stores) == []
-    with pytest.raises(StoreError, match="no image"):
-        toy.prepare(toy.manifest[:0])
-
-
-def test_a_dataset_without_a_root_is_named(toy):
-    with pytest.raises(StoreError, match="toy has no root folder; given are other"):
-        prepare(toy.manifest, {"other": toy.root}, SMALL, toy.stores)
 
 
 @pytest.mark.parametrize("name", ["images.npy", "manifest.parquet", "excluded.csv", "store.json"])
