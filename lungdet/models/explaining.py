@@ -119,15 +119,15 @@ def _integrated_gradients(model: Classifier, batch: Batch, label: Tensor) -> Ten
     """Sundararajan et al. 2017, from the image's mean grey, what speaks for the label, blurred, (N, 1, H, W)."""
     from captum.attr import IntegratedGradients
 
-    heat = []
-    for part, asked in _parts(batch, label, max(1, TOGETHER // STEPS)):
-        last, rest = _last(part)
-        integrated = IntegratedGradients(_log_odds(model))
-        heat.append(integrated.attribute(last, _mean_grey(last), asked, rest, n_steps=STEPS).float().relu())
+    last, rest = _last(batch)
+    together = max(TOGETHER, len(label))  # of all cases, one step of their paths at least
+    integrated = IntegratedGradients(_log_odds(model)).attribute(
+        last, _mean_grey(last), label, rest, n_steps=STEPS, internal_batch_size=together
+    )
     side = batch["image"].shape[-1]
     deviation = max(BLUR * side, 0.5)
     kernel = min(2 * round(3 * deviation) + 1, 2 * (side // 2) - 1)
-    return gaussian_blur(torch.cat(heat), [kernel, kernel], [deviation, deviation])
+    return gaussian_blur(integrated.float().relu(), [kernel, kernel], [deviation, deviation])
 
 
 def _occlusion(model: Classifier, batch: Batch, label: Tensor) -> Tensor:
@@ -191,20 +191,3 @@ def _of_last(heat: Tensor, batch: Batch) -> Tensor:
 
 def _mean_grey(image: Tensor) -> Tensor:
     return image.mean((1, 2, 3), keepdim=True).expand_as(image)
-
-
-def _parts(batch: Batch, label: Tensor, cases: int) -> Iterator[tuple[Batch, Tensor]]:
-    """The batch in parts of so many cases."""
-    ends = [0, *batch["length"].cumsum(0).tolist()]
-    for start in range(0, len(label), cases):
-        rows = slice(start, start + cases)
-        images = slice(ends[start], ends[min(start + cases, len(label))])
-        yield (
-            {
-                "image": batch["image"][images],
-                "when": batch["when"][images],
-                "length": batch["length"][rows],
-                "case": batch["case"][rows],
-            },
-            label[rows],
-        )
