@@ -57,6 +57,8 @@ def report_on(
     Raises:
         InputError: nothing can be written there, or what is asked for cannot be measured.
     """
+    if (family.out / "report.html").exists():  # of another threshold, say
+        log.info("%s: the report that is there is going to be replaced; out=FOLDER keeps it", family.out)
     begin(models, family.skipped, external)
     measured = costs.measure(kinds(models), config.trust) if config.efficiency else None
     rule, at = config.threshold.rule, config.threshold.at

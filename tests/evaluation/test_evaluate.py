@@ -110,10 +110,12 @@ def test_a_single_run_and_a_list_of_runs_write_where_they_meet(tmp_path):
     assert "At the threshold that `sensitivity 0.9` chose on validation: CNN recall " in text
     done = command(f"runs={one}", f"out={tmp_path / 'again'}", cwd=tmp_path)
     assert f"{one}: the stored thresholds (sensitivity at 0.9) stay" in done.stdout
+    assert "going to be replaced" not in done.stdout
     assert json.loads((one / "thresholds.json").read_text())["abnormal"]["rule"] == "sensitivity"
     numbers = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert (numbers["threshold"]["rule"], numbers["threshold"]["asked"]) == ("youden", False)
-    done = command(f"runs={one}", f"out={tmp_path / 'once more'}", "threshold.rule=f1", cwd=tmp_path)
+    done = command(f"runs={one}", f"out={tmp_path / 'again'}", "threshold.rule=f1", cwd=tmp_path)
+    assert f"{tmp_path / 'again'}: the report that is there is going to be replaced; out=FOLDER" in done.stdout
     assert "the stored thresholds (sensitivity at 0.9) are replaced by rule f1" in done.stdout
 
 
