@@ -35,6 +35,7 @@ WICKED = {
     "absolute.zip": (zipped(GOOD | {"/elsewhere/evil": b"x"}), "'/elsewhere/evil', which leads out"),
     "drive.zip": (zipped(GOOD | {"C:/evil": b"x"}), "'C:/evil', which leads out"),
     "link.zip": (zipped(GOOD | {"link": b"/etc/passwd"}, link=0o120777), "'link', which is a link"),
+    "null.zip": (zipped(GOOD | {"c~.png": b"x"}).replace(b"c~.png", b"c\0.png"), "embedded null"),
     "encrypted.zip": (encrypted(zipped(GOOD)), "encrypted.*images/a.png"),
     "up.tar.gz": (tarred(GOOD | {"../evil": b"x"}), "'../evil', which leads out"),
     "absolute.tar.gz": (tarred(GOOD | {"/elsewhere/evil": b"x"}), "'/elsewhere/evil', which leads out"),

@@ -81,7 +81,7 @@ def _obtain(config: DictConfig, root: Path, key: str) -> None:
     except (requests.RequestException, ValueError) as error:
         raise InputError(f"files.{key}: {stated.url} cannot be fetched and checked ({error}). {advice}") from error
     except OSError as error:  # the system does not say which disk is full
-        raise OSError(error.errno, error.strerror, error.filename or str(folder)) from error
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(folder)) from error
     write_text(record, checksum)  # only now, that the file was of use, is it the one to trust
 
 

@@ -23,7 +23,7 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
     try:
         for name, plain, content in _members(archive):
             path = PureWindowsPath(name)  # knows both slashes, and drives
-            if not plain or path.anchor or ".." in path.parts or "\0" in name:
+            if not plain or path.anchor or ".." in path.parts:
                 raise InputError(f"{name!r}, which {'leads out of the folder' if plain else 'is a link or a device'}")
             place = aside.joinpath(*path.parts)
             (place.parent if content else place).mkdir(parents=True, exist_ok=True)
