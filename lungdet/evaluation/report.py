@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from lungdet.evaluation import card
 from lungdet.evaluation.answer import answer
@@ -158,9 +157,9 @@ def begin(
         log.warning("no patient_id says whose an image is: each counts as a patient, and results may flatter")
 
 
-def show(written: Document, commands: Sequence[tuple[str, str]], out: Path, console: Console | None = None) -> None:
+def show(written: Document, commands: Sequence[tuple[str, str]], out: Path) -> None:
     """Prints the table, the answer, where the report is and how to go on; in colour and folded in a terminal alone."""
-    console = printing.opened(console)
+    console = printing.opened()
     printing.show_table(console, next(block for block in flat(written.sections[0].blocks) if isinstance(block, Table)))
     for text in (written.answer, f"report: {out / 'report.html'}"):
         printing.say(console, text)

@@ -10,10 +10,10 @@ from lungdet.page.document import Table
 from lungdet.page.markup import plain
 
 
-def opened(console: Console | None = None) -> Console:
-    """This console, by default standard output; where it is no terminal nothing is folded, cut or coloured."""
-    console = console or Console()
-    return console if console.is_terminal else Console(file=console.file, width=1000, color_system=None)
+def opened() -> Console:
+    """Standard output; where it is no terminal nothing is folded, cut or coloured."""
+    console = Console()
+    return console if console.is_terminal else Console(width=1000, color_system=None)
 
 
 def say(console: Console, text: str, style: str = "") -> None:

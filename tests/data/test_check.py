@@ -1,6 +1,5 @@
 """`lungdet check` counts what there is, names what is odd or missing, and advises by stated rules."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -9,7 +8,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from lungdet.data.check import advice, fingerprint, inspection, official, showing
 from lungdet.data.check.examining import examine
@@ -174,11 +172,13 @@ def test_the_page_holds_everything_itself_and_escapes_names(report: dict) -> Non
         assert sentence.split("(")[0].replace("'", "&#39;")[:30] in page
 
 
-def test_the_console_cuts_nothing_and_shows_the_first_names(report: dict) -> None:
-    stream = io.StringIO()
+def test_the_console_cuts_nothing_and_shows_the_first_names(
+    report: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     many = report | {"odd": {"inverted": [f"north/{i}" for i in range(30)]}}
-    showing.show(many, 3, Console(file=stream, width=40))
-    text = stream.getvalue()
+    showing.show(many, 3)
+    text = capsys.readouterr().out
     assert "inverted: north/0, north/1, north/2, .." in text
     assert "north/3" not in text
     assert "…" not in text

@@ -1,6 +1,5 @@
 """The report states the numbers that predictions hold, what is undefined and why, and no more than they allow."""
 
-import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -9,7 +8,6 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from lungdet.evaluation import report
 from lungdet.evaluation.answer import answer
@@ -329,17 +327,17 @@ def test_names_from_configurations_cannot_break_the_page(unruly):
     assert "CNN-LSTM sequence=\\<b>\\|x trainer.a_rather_long_key=value |" in (out / "report.md").read_text()
 
 
-def test_the_console_shows_the_whole_table_without_a_terminal(unruly, monkeypatch):
+def test_the_console_shows_the_whole_table_without_a_terminal(unruly, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     numbers, written, out = unruly
-    stream = io.StringIO()
-    report.show(written, [("python evaluate.py runs=x", "why")], out, Console(file=stream))
-    lines = stream.getvalue().splitlines()
+    report.show(written, [("python evaluate.py runs=x", "why")], out)
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
     [row] = [line for line in lines if " sequence=<b>|x" in line and " minus " not in line and "[" in line]
     assert "trainer.a_rather_long_key=value" in row
     assert f"{numbers['models'][next(iter(numbers['models']))]['test']['auroc']:.3f}" in row
-    assert "…" not in stream.getvalue()
-    assert "\x1b" not in stream.getvalue()
+    assert "…" not in printed
+    assert "\x1b" not in printed
     assert lines[-4] == written.answer
     assert lines[-3:] == [f"report: {out / 'report.html'}", "why:", "  python evaluate.py runs=x"]
 

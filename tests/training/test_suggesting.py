@@ -99,8 +99,7 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
 
     monkeypatch.setattr(Classifier, "training_step", short_of_memory)
     monkeypatch.setattr(batch_size_scaling, "garbage_collection_cuda", lambda: None)  # of all tests' objects, each time
-    few = ["find.batch_size.mode=power", "find.batch_size.steps_per_trial=1"]
-    config = searching(tmp_path, table, "find=batch_size", *few)
+    config = searching(tmp_path, table, "find=batch_size", "find.batch_size.mode=power")
     tmp_path.joinpath("search").mkdir()
     with pytest.raises(InputError, match=r"find=batch_size: .* this is a CPU.* set data.batch_size"):
         suggest(config)

@@ -1,7 +1,5 @@
 """What a check found, on the console and as one page that needs no other file."""
 
-from rich.console import Console
-
 from lungdet.errors import first_few
 from lungdet.page import console as printing
 from lungdet.page import figures
@@ -41,15 +39,14 @@ def page(report: dict) -> str:
     return html(Document(report["title"], first, sections, opening=len(sections)))
 
 
-def show(report: dict, named: int, console: Console | None = None) -> None:
+def show(report: dict, named: int) -> None:
     """Print it; neither folded nor cut nor coloured where there is no terminal.
 
     Args:
         report: from `examining.examine`.
         named: how many names of a list are printed.
-        console: where to; standard output by default.
     """
-    console = printing.opened(console)
+    console = printing.opened()
     for section in report["tables"]:
         for table in section.blocks:
             printing.show_table(console, table, section.title)

@@ -91,9 +91,7 @@ def adjust(comparisons: list[dict]) -> list[dict]:
     return comparisons
 
 
-def permuted(
-    first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], label: str, signs: int = SIGNS, seed: int = 0
-) -> dict[str, float]:
+def permuted(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], label: str) -> dict[str, float]:
     """P-values, by metric, of exchanging both models' predictions patient by patient.
 
     If the models were alike, it would not matter which of them had read a patient's images. Seeds are exchanged
@@ -104,8 +102,6 @@ def permuted(
         first: a model's predictions, one table a seed, of the same images as `second`'s.
         second: the other model's, as many.
         label: which predictions.
-        signs: random exchanges.
-        seed: of the exchanges.
     """
     patient, patients = pd.factorize(first[0]["patient_id"])
     of_first, of_second = (
@@ -121,13 +117,13 @@ def permuted(
 
     observed = gaps(half.sum(axis=1))
     as_large = dict.fromkeys(observed, 1)
-    generator = np.random.default_rng(seed)
-    for start in range(0, signs, BATCH):
-        sign = generator.choice([-1.0, 1.0], size=(min(BATCH, signs - start), len(patients)))
+    generator = np.random.default_rng(0)
+    for start in range(0, SIGNS, BATCH):
+        sign = generator.choice([-1.0, 1.0], size=(min(BATCH, SIGNS - start), len(patients)))
         for name, exchanged in gaps(np.einsum("bp,spk->bsk", sign, half, optimize=True)).items():
             # What is undefined after an exchange speaks for no difference.
             as_large[name] += int(np.sum(~(np.abs(exchanged) < np.abs(observed[name]) - 1e-12)))
     return {
-        name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (signs + 1)
+        name: Undefined("the metric is undefined") if np.isnan(observed[name]) else count / (SIGNS + 1)
         for name, count in as_large.items()
     }

@@ -27,12 +27,13 @@ def compared(first, second) -> dict:
     return one
 
 
-def test_exchanging_patients_gives_the_p_value_of_scipys_permutation_test():
+def test_exchanging_patients_gives_the_p_value_of_scipys_permutation_test(monkeypatch):
+    monkeypatch.setattr(paired, "SIGNS", 4000)
     [first], [second] = models(1, patients=40, better=0.3)
     y, patient = first.target_abnormal.to_numpy(), first.patient_id.to_numpy()
     p = np.stack([first.logit_abnormal, second.logit_abnormal])
     names = ("accuracy", "f1", "brier")
-    found = paired.permuted([first], [second], "abnormal", 4000)
+    found = paired.permuted([first], [second], "abnormal")
     for name in names:
 
         def gap(one, two, name=name):
@@ -48,11 +49,12 @@ def test_exchanging_patients_gives_the_p_value_of_scipys_permutation_test():
         assert found[name] == pytest.approx(expected, abs=0.05), name
 
 
-def test_models_that_are_alike_are_rarely_told_apart_and_unlike_ones_are():
-    p = [paired.permuted(*models(1, seed=seed), "abnormal", 300)["accuracy"] for seed in range(60)]
+def test_models_that_are_alike_are_rarely_told_apart_and_unlike_ones_are(monkeypatch):
+    monkeypatch.setattr(paired, "SIGNS", 300)
+    p = [paired.permuted(*models(1, seed=seed), "abnormal")["accuracy"] for seed in range(60)]
     assert np.mean(np.array(p) < 0.05) <= 0.15
     assert stats.kstest(p, "uniform").pvalue > 0.001
-    assert paired.permuted(*models(1, better=2.0), "abnormal", 300)["accuracy"] < 0.01
+    assert paired.permuted(*models(1, better=2.0), "abnormal")["accuracy"] < 0.01
 
 
 def test_what_patients_are_called_changes_no_interval_between_models():
