@@ -4,7 +4,7 @@
 def __getattr__(name: str) -> object:
     """`lungdet.load`, imported with torch once it is asked for."""
     if name == "load":
-        from lungdet.inference.model import load
+        from lungdet.inference.loading import load
 
         return load
     raise AttributeError(f"module lungdet has no attribute {name}")

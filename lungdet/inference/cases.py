@@ -47,6 +47,29 @@ def read(images: Path, series: bool) -> pd.DataFrame:
     return require_patients(cases(names, _below(images, names)), series, f"images={images}")
 
 
+def given(images: object, series: bool) -> pd.DataFrame:
+    """The cases that a program gives: a path or an array, a list of either, or a table; arrays are numbered.
+
+    Raises:
+        InputError: they are something else, there is none, or one is named twice; or as `require_patients`.
+    """
+    if isinstance(images, pd.DataFrame):
+        if "path" not in images:
+            raise InputError(f"images: no column path; there are {', '.join(map(str, images))}")
+        table = images.reset_index(drop=True)
+        names = [str(path) for path in table["path"]]
+        named = _with_columns(cases(names, [Path(name) for name in names]), table)
+    else:
+        sources = [images] if isinstance(images, str | Path | np.ndarray) else [*images]
+        names = [i if isinstance(image, np.ndarray) else str(image) for i, image in enumerate(sources)]
+        named = cases(names, [_source(image) for image in sources])
+    if named.empty:
+        raise InputError("images: at least one image is needed")
+    if len(repeated := named["image_id"][named["image_id"].duplicated()]):
+        raise InputError(f"images: {repeated.iloc[0]} is named more than once; name each image once")
+    return require_patients(named, series, "images")
+
+
 def cases(names: list, files: list) -> pd.DataFrame:
     """Cases of which no more is known than what they are called, and the file or array of each."""
     table = pd.DataFrame({"image_id": names})
@@ -161,7 +184,12 @@ def _table(file: Path) -> pd.DataFrame:
         )
     table = table.reset_index(drop=True)
     names = table["path"].tolist()
-    return cases(names, _below(file, names)).join(table.drop(columns=["path", "image_id", "file"], errors="ignore"))
+    return _with_columns(cases(names, _below(file, names)), table)
+
+
+def _with_columns(named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The cases with what else their table says."""
+    return named.join(table.drop(columns=["path", "image_id", "file"], errors="ignore"))
 
 
 def _below(source: Path, names: list[str]) -> list[Path]:
@@ -195,3 +223,13 @@ def _numbers(table: pd.DataFrame, column: str, where: str) -> pd.Series:
         row = table[wrong].iloc[0]
         raise InputError(f"{where}: {row.image_id}: {column} {row[column]!r}; a number or nothing is needed")
     return numbers
+
+
+def _source(image: object) -> Path | np.ndarray:
+    if isinstance(image, np.ndarray):
+        if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"images: an array {image.shape} of {image.dtype}; (h, w) of uint8 or uint16 is needed")
+        return image
+    if not isinstance(image, str | Path):
+        raise InputError(f"images: {type(image).__name__} is no path and no array")
+    return Path(image).expanduser()

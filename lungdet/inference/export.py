@@ -35,7 +35,7 @@ def export(model: Model, out: Path, format: str = "onnx", precision: str = "fp32
     """Write a run, or the mean of several, as one file, and say how far it is from what the run computes.
 
     Args:
-        model: see `lungdet.inference.model.load`.
+        model: see `lungdet.inference.loading.load`.
         out: the file, whose name ends as the format's do.
         format: of `lungdet.inference.formats.FORMATS`.
         precision: of `lungdet.inference.precision.PRECISIONS`; all but fp32 are for ONNX.

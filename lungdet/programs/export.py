@@ -36,7 +36,7 @@ def export(config: DictConfig) -> None:
 
     from lungdet.inference import export  # torch and Lightning: seconds
     from lungdet.inference.formats import FORMATS
-    from lungdet.inference.model import load
+    from lungdet.inference.loading import load
 
     request = OmegaConf.to_container(config)
     model = load(request["run"], trust=request["trust"])

@@ -48,7 +48,7 @@ def predict(config: DictConfig) -> int:
         raise InputError(f"label={label}: says what overlays are about; give one of overlays={methods}, too")
 
     from lungdet.inference import explaining, worklist  # torch and Lightning: seconds, which no mistake above waits for
-    from lungdet.inference.model import load
+    from lungdet.inference.loading import load
     from lungdet.inference.overlays import Overlays
 
     overlays = None if method is None else Overlays(method, label)

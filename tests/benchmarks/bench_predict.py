@@ -15,7 +15,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from lungdet.inference import worklist
-from lungdet.inference.model import Model, load
+from lungdet.inference.loading import load
+from lungdet.inference.model import Model
 from lungdet.machine import hardware
 from lungdet.runs import starting
 from lungdet.training import fitting
