@@ -318,3 +318,4 @@ def test_a_command_without_one_dataset_and_its_folder_says_what_it_needs(words, 
     done = calling.call(program, *words)
     assert done.returncode == status
     assert re.search(message, done.stdout + done.stderr)
+    assert len(done.stderr.splitlines()) == status  # a mistake is a line
