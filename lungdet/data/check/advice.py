@@ -19,7 +19,7 @@ def advise(numbers: dict, protocol: str) -> list[str]:
         numbers: from `fingerprint.describe`.
         protocol: the split's, `data.split`.
     """
-    rules = [_classes, _intervals, _folds, _findings, _sources, _unknown, _copies]
+    rules = [_classes, _intervals, _folds, _findings, _sources]
     if protocol == "folds":
         rules.remove(_folds)
     return [sentence for rule in rules if (sentence := rule(numbers))]
@@ -118,21 +118,4 @@ def _sources(numbers: dict) -> str | None:
     return (
         f"Read each source's results apart and consider `data.sampler=balanced`: the share of abnormal images differs "
         f"by more than 10 points ({shares}), so that telling the source already tells something of the label."
-    )
-
-
-def _unknown(numbers: dict) -> str | None:
-    unknown = numbers["all"]["abnormal"]["unknown"]
-    if not unknown:
-        return None
-    return f"{unknown:,} images have no label normal or abnormal; they are neither trained on nor counted in results."
-
-
-def _copies(numbers: dict) -> str | None:
-    copies = numbers["all"]["copies_in_other_patients"]
-    if not copies:
-        return None
-    return (
-        f"{copies:,} images stand under several patients. Give those one patient_id, or drop all but one of each: a "
-        "split that parts them is refused."
     )

@@ -29,7 +29,11 @@ def tables(numbers: dict, padded: bool) -> list[Section]:
 
     sections = [
         table("Images and patients", _PATIENTS | _values(numbers, "images_per_patient", "patients with {}")),
-        table("Labels", _labels(numbers), "Present / known, and their share. Unknown is never counted as absent."),
+        table(
+            "Labels",
+            _labels(numbers),
+            "Present / known, and their share. Unknown is never counted as absent, and no label is not trained on.",
+        ),
         table("Who and how", _AGE | _values(numbers, "sex", "sex {}", "sexes") | _values(numbers, "view", "view {}")),
         table(
             "Files",
