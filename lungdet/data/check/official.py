@@ -70,10 +70,10 @@ def expected_names(name: str) -> set[str]:
     if name == "montgomery":
         normal = [number for first, last in _MONTGOMERY_NORMAL for number in range(first, last + 1)]
         labels = dict.fromkeys(normal, 0) | dict.fromkeys(_MONTGOMERY_TUBERCULOSIS, 1)
-        prefix = montgomery.COLLECTION.prefix
+        prefix = montgomery.MontgomeryDataModule.prefix
     else:
         labels = {number: int(number > shenzhen.NORMAL) for number in range(1, shenzhen.IMAGES + 1)}
-        prefix = shenzhen.COLLECTION.prefix
+        prefix = shenzhen.ShenzhenDataModule.prefix
     return {f"{name}/{prefix}_{number:04d}_{label}" for number, label in labels.items()}
 
 

@@ -1,25 +1,13 @@
 """The Montgomery County set (National Library of Medicine): 138 radiographs, 58 with tuberculosis."""
 
-import pandas as pd
-
-from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import Sheet
-from lungdet.data.sources import nlm
+from lungdet.data.sources.nlm import NLMDataModule
 
 IMAGES, NORMAL, TUBERCULOSIS, PATIENTS = 138, 80, 58, 135
 """Counts of the whole set; patients as far as the readings tell them."""
 
-COLLECTION = nlm.Collection(
-    name="montgomery",
-    prefix="MCUCXR",
-    archive="MontgomerySet",
-    view="PA",
-    # Stated by the readings of 0117 ("same pt as MCUCXR_0113_1"), 0166 and 0170.
-    repeated=(("0113", "0117"), ("0162", "0166", "0170")),
-)
 
-
-class MontgomeryDataModule(RadiographDataModule):
+class MontgomeryDataModule(NLMDataModule):
     """Montgomery County: 138 PA radiographs from tuberculosis screening, 80 normal and 58 with tuberculosis.
 
     - **Source**: US National Library of Medicine, https://lhncbc.nlm.nih.gov/LHC-downloads/dataset.html
@@ -52,7 +40,6 @@ class MontgomeryDataModule(RadiographDataModule):
 
     name = "montgomery"
     sheets = {"montgomery": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
-
-    def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there (see `nlm.read`)."""
-        return nlm.read(self.root, COLLECTION)
+    prefix, archive, view = "MCUCXR", "MontgomerySet", "PA"
+    # Stated by the readings of 0117 ("same pt as MCUCXR_0113_1"), 0166 and 0170.
+    repeated = (("0113", "0117"), ("0162", "0166", "0170"))

@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import manifest
 from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import from_tuberculosis
@@ -17,23 +17,20 @@ from lungdet.findings import from_tuberculosis
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Collection:
-    """What distinguishes one set from the other.
+class NLMDataModule(RadiographDataModule):
+    """One of the two sets, which says by what its files differ from the other's.
 
     Attributes:
-        name: the dataset's name.
-        prefix: what its file names begin with: `<prefix>_<number>_<0 normal, 1 tuberculosis>`.
+        prefix: what file names begin with: `<prefix>_<number>_<0 normal, 1 tuberculosis>`.
         archive: the top folder of the official archive.
         view: the projection, where the publisher states one for every image.
         repeated: numbers of the images that show one patient, in order.
     """
 
-    name: str
-    prefix: str
-    archive: str
-    view: str | None = None
-    repeated: tuple[tuple[str, ...], ...] = ()
+    prefix: ClassVar[str]
+    archive: ClassVar[str]
+    view: ClassVar[str | None] = None
+    repeated: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     @property
     def layout(self) -> str:
@@ -41,49 +38,51 @@ class Collection:
         example = f"{self.prefix}_0001_0"
         return f"CXR_png/{example}.png .. and ClinicalReadings/{example}.txt .. (or {self.archive}/ that holds the two)"
 
+    def read(self) -> pd.DataFrame:
+        """The manifest of the images that are in the folder, sorted by number; the folder may hold part of the set.
+
+        The label is the last digit of the file's name. Age and sex come from the readings and are unknown where a
+        reading is missing or not understood. A visit is the image's place among all of the patient's images, at hand
+        or not.
+
+        Raises:
+            DatasetError: no such folder, no image, or one number twice.
+        """
+        check_folder(self.root, self.name, self.layout)
+        places = (self.root, self.root / self.archive)
+        base = next((folder for folder in places if (folder / "CXR_png").is_dir()), self.root)
+        files = _image_files(base / "CXR_png", self)
+        texts = _texts(base / "ClinicalReadings", [path.stem for path in files.values()])
+        if not files:
+            only = " There are readings, but they come without images." if (base / "ClinicalReadings").is_dir() else ""
+            raise DatasetError(
+                f"{self.name}: there is no image in {self.root.absolute()}.{only} Expected: {self.layout}"
+            )
+        readings = _readings(texts, len(files), self.name)
+        patients = _patients(list(files), texts, self)
+        rows = []
+        for number, path in files.items():
+            sex, age = readings.get(path.stem, Reading(None, None))
+            patient, visit = patients[number]
+            place = path.relative_to(self.root).as_posix()
+            rows.append((path.stem, place, patient, visit, age, sex, path.stem.endswith("_1")))
+        table = pd.DataFrame(rows, columns=["stem", "path", "patient", "visit", "age", "sex", "tuberculosis"])
+        description = table[["path", "visit"]].assign(
+            image_id=f"{self.name}/" + table["stem"],
+            dataset=self.name,
+            patient_id=f"{self.name}/" + table["patient"],
+            age=table["age"].astype("float32"),
+            sex=table["sex"],
+            view=self.view or np.nan,
+        )
+        return manifest(description, from_tuberculosis(table["tuberculosis"]))
+
 
 class Reading(NamedTuple):
     """What a reading text states; None where it does not, or not in a form that is understood."""
 
     sex: str | None
     age: float | None
-
-
-def read(root: Path, collection: Collection) -> pd.DataFrame:
-    """The manifest of the images that are in the folder, sorted by number; the folder may hold part of the set.
-
-    The label is the last digit of the file's name. Age and sex come from the readings and are unknown where a reading
-    is missing or not understood. A visit is the image's place among all of the patient's images, at hand or not.
-
-    Raises:
-        DatasetError: no such folder, no image, or one number twice.
-    """
-    check_folder(root, collection.name, collection.layout)
-    base = next((folder for folder in (root, root / collection.archive) if (folder / "CXR_png").is_dir()), root)
-    files = _image_files(root, base / "CXR_png", collection)
-    texts = _texts(base / "ClinicalReadings", [path.stem for path in files.values()])
-    if not files:
-        only = " There are readings, but they come without images." if (base / "ClinicalReadings").is_dir() else ""
-        raise DatasetError(
-            f"{collection.name}: there is no image in {root.absolute()}.{only} Expected: {collection.layout}"
-        )
-    readings = _readings(texts, len(files), collection.name)
-    patients = _patients(list(files), texts, collection)
-    rows = []
-    for number, path in files.items():
-        sex, age = readings.get(path.stem, Reading(None, None))
-        patient, visit = patients[number]
-        rows.append((path.stem, path.relative_to(root).as_posix(), patient, visit, age, sex, path.stem.endswith("_1")))
-    table = pd.DataFrame(rows, columns=["stem", "path", "patient", "visit", "age", "sex", "tuberculosis"])
-    description = table[["path", "visit"]].assign(
-        image_id=f"{collection.name}/" + table["stem"],
-        dataset=collection.name,
-        patient_id=f"{collection.name}/" + table["patient"],
-        age=table["age"].astype("float32"),
-        sex=table["sex"],
-        view=collection.view if collection.view else np.nan,
-    )
-    return manifest(description, from_tuberculosis(table["tuberculosis"]))
 
 
 _UNIT = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}  # of them to a year
@@ -124,9 +123,9 @@ def _number(digits: str) -> str:
     return digits.lstrip("0").zfill(4)
 
 
-def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, Path]:
+def _image_files(folder: Path, data: NLMDataModule) -> dict[str, Path]:
     """The images by their number, in order."""
-    pattern = re.compile(rf"{collection.prefix}_(\d+)_[01]\.(?:png|jpe?g)", re.IGNORECASE)
+    pattern = re.compile(rf"{data.prefix}_(\d+)_[01]\.(?:png|jpe?g)", re.IGNORECASE)
     files: dict[str, Path] = {}
     unnamed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -136,18 +135,16 @@ def _image_files(root: Path, folder: Path, collection: Collection) -> dict[str, 
             continue
         number = _number(match[1])
         if number in files:
-            places = f"{files[number].relative_to(root)} and {path.relative_to(root)}"
-            raise DatasetError(
-                f"{collection.name}: image {number} is twice in {root.absolute()}, as {places}; keep one"
-            )
+            places = f"{files[number].relative_to(data.root)} and {path.relative_to(data.root)}"
+            raise DatasetError(f"{data.name}: image {number} is twice in {data.root.absolute()}, as {places}; keep one")
         files[number] = path
     if unnamed:
         log.info(
             "%s: %d files in %s are not named like %s_0001_0.png and are left out: %s",
-            collection.name,
+            data.name,
             len(unnamed),
             folder,
-            collection.prefix,
+            data.prefix,
             first_few(unnamed),
         )
     return dict(sorted(files.items()))
@@ -176,15 +173,15 @@ def _readings(texts: Mapping[str, str], images: int, name: str) -> dict[str, Rea
     return readings
 
 
-def _patients(numbers: list[str], texts: Mapping[str, str], collection: Collection) -> dict[str, tuple[str, int]]:
+def _patients(numbers: list[str], texts: Mapping[str, str], data: NLMDataModule) -> dict[str, tuple[str, int]]:
     """The patient (number of the first image) and the visit of every image.
 
     What the readings say is added to what is known of the set, so that neither missing readings nor a newer edition
     of them lets a patient pass for two.
     """
-    groups = [set(group) for group in collection.repeated]
+    groups = [set(group) for group in data.repeated]
     for stem, text in texts.items():
-        if numbers_named := same_patient(text, collection.prefix):
+        if numbers_named := same_patient(text, data.prefix):
             group = {_number(stem.split("_")[1]), *numbers_named}
             overlapping = [known for known in groups if known & group]
             groups = [known for known in groups if not known & group] + [group.union(*overlapping)]

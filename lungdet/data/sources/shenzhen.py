@@ -1,18 +1,13 @@
 """The Shenzhen set (National Library of Medicine): 662 radiographs, 336 with tuberculosis."""
 
-import pandas as pd
-
-from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.manifest import Sheet
-from lungdet.data.sources import nlm
+from lungdet.data.sources.nlm import NLMDataModule
 
 IMAGES, NORMAL, TUBERCULOSIS = 662, 326, 336
 """Counts of the whole set; nothing says that a patient has several images."""
 
-COLLECTION = nlm.Collection(name="shenzhen", prefix="CHNCXR", archive="ChinaSet_AllFiles")
 
-
-class ShenzhenDataModule(RadiographDataModule):
+class ShenzhenDataModule(NLMDataModule):
     """Shenzhen: 662 frontal radiographs from a hospital's out-patient clinics, 326 normal and 336 with tuberculosis.
 
     - **Source**: US National Library of Medicine, https://lhncbc.nlm.nih.gov/LHC-downloads/dataset.html
@@ -41,7 +36,4 @@ class ShenzhenDataModule(RadiographDataModule):
 
     name = "shenzhen"
     sheets = {"shenzhen": Sheet(IMAGES, labels_from="readings", abnormal="tuberculosis")}
-
-    def read(self) -> pd.DataFrame:
-        """The manifest of the images that are there (see `nlm.read`)."""
-        return nlm.read(self.root, COLLECTION)
+    prefix, archive = "CHNCXR", "ChinaSet_AllFiles"

@@ -209,11 +209,11 @@ def test_the_findings_of_montgomery_tell_of_the_known_repeated_patients_and_no_o
     }
     statements = {number: others for number, others in statements.items() if others}
     assert statements == {"0117": {"0113"}, "0166": {"0162"}, "0170": {"0166", "0162"}}
-    repeated = [set(group) for group in montgomery.COLLECTION.repeated]
+    repeated = [set(group) for group in MontgomeryDataModule.repeated]
     assert all(any({number, *others} <= group for group in repeated) for number, others in statements.items())
     assert sum(map(len, repeated)) - len(repeated) == montgomery.IMAGES - montgomery.PATIENTS == len(statements)
     age = table.set_index(table["file"].str[7:11])["age"]
-    assert all(age[list(group)].is_monotonic_increasing for group in montgomery.COLLECTION.repeated)
+    assert all(age[list(group)].is_monotonic_increasing for group in MontgomeryDataModule.repeated)
 
 
 def test_the_real_folders_hold_what_they_hold(real_data):
