@@ -58,7 +58,7 @@ def dashboard(run: Run, data: RadiographDataModule) -> Iterator[Curves | Harmles
         yield None
         return
     if settings is None:
-        with loggers.curves(run) if loggers.configured(run.config.logger) else nullcontext() as logger:
+        with loggers.curves(run) if "lightning" in run.config.logger else nullcontext() as logger:
             yield logger
         return
     with connected(_identity(run, settings)) as started:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lungdet.errors import InputError, require_no_secret
 from lungdet.instantiation import instantiate
@@ -73,11 +73,6 @@ class Harmless(Logger):
             log.warning("%s takes no more, metrics.csv goes on: %s: %s", self._kind, type(error).__name__, error)
             self._logger = None
             return None
-
-
-def configured(config: DictConfig) -> bool:
-    """Whether `logger.lightning` names a logger."""
-    return OmegaConf.select(config, "lightning") is not None
 
 
 @contextmanager

@@ -4,17 +4,15 @@ Nothing that it does becomes a run: its folder holds what was tried, as a table 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import lightning
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.tuner import Tuner, lr_finder
+from lightning.pytorch.tuner import Tuner
 from matplotlib.ticker import EngFormatter
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +21,6 @@ from lungdet.errors import InputError
 from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
 from lungdet.machine.loglines import quieten
-from lungdet.machine.progress import progress
 from lungdet.machine.signals import Interrupted, raising
 from lungdet.models.backbone import Backbone
 from lungdet.models.classifier import Classifier
@@ -101,8 +98,7 @@ def _learning_rate(
     require_one_rate(model)
     # Its steps end it, not the epochs that are configured, which few images fill in fewer steps.
     trainer.fit_loop.max_epochs = arguments["num_training"]
-    with _progress(arguments["num_training"]):
-        results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
+    results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
     rate = tenth_of_lowest(curve)
     rate = None if rate is None else float(f"{rate:.2g}")
@@ -200,18 +196,6 @@ def _watched(model: Classifier) -> list[dict[str, float]]:
 
     model.on_train_batch_start, model.on_train_batch_end = start, end
     return rows
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[None]:
-    """Shows the steps as all work is shown, in a log a line a minute: the tuner's own bar would fill it."""
-    own = lr_finder.tqdm
-    with progress("trying learning rates", steps) as advance:
-        lr_finder.tqdm = lambda **_: SimpleNamespace(update=advance, close=lambda: None)
-        try:
-            yield
-        finally:
-            lr_finder.tqdm = own
 
 
 def _keep(run: Run, curve: pd.DataFrame, value: float | None) -> None:

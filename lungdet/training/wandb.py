@@ -62,18 +62,13 @@ def settings_of(config: DictConfig) -> Settings | None:
     """What `logger.*` says; None where nothing is to be logged here (`logger=csv`).
 
     Raises:
-        InputError: a key is not there, is not one of `Settings`, or has a value that cannot be.
+        InputError: the keys are not those of `Settings`, or a value cannot be.
     """
     values, known = OmegaConf.to_container(config), Settings.__dataclass_fields__
     if values.get("project") is None:
         return None
-    if extra := [key for key in values if key not in known]:
-        raise InputError(
-            f"logger.{extra[0]}={values[extra[0]]}: no such key, or one that each run has of its own; there are "
-            f"{', '.join(known)}"
-        )
-    if missing := [key for key in known if key not in values]:
-        raise InputError(f"logger.{missing[0]} is missing; say logger=wandb")
+    if odd := sorted(values.keys() ^ known.keys()):
+        raise InputError(f"logger.{odd[0]}: the keys of logger=wandb are needed, {', '.join(known)}")
     return Settings(**values)
 
 
