@@ -27,7 +27,7 @@ def run(data: Path) -> list[dict]:
         return DRAWS / (time.perf_counter() - start)
 
     def loop() -> float:
-        times = next(multiplicities(PATIENTS, IN_THE_LOOP, 0))[1]
+        times = next(multiplicities(PATIENTS, IN_THE_LOOP))[1]
         start = time.perf_counter()
         for drawn in times:
             images = np.repeat(np.arange(IMAGES), drawn[patient])

@@ -21,7 +21,6 @@ def replicate(
     cases: Sequence[Case],
     patient: np.ndarray,
     draws: int,
-    seed: int = 0,
     metrics: Sequence[Metric] = tuple(METRICS.values()),
 ) -> np.ndarray:
     """Metrics of redrawn test parts, (C, M, B); NaN where undefined in a draw.
@@ -29,8 +28,7 @@ def replicate(
     Args:
         cases: on the same N images.
         patient: (N,) number of each image's patient, 0 .. P-1.
-        draws: B, how often the patients are drawn anew.
-        seed: of the draws, which depend on it, on P and on B alone.
+        draws: B, how often the patients are drawn anew; they depend on P and on B alone.
         metrics: M of them, themselves and not what is `drawn` in their place.
     """
     patients = int(patient.max()) + 1
@@ -52,16 +50,16 @@ def replicate(
                 values[number, place, start : start + len(times)] = metric.of(sums, steps)
 
     with ThreadPoolExecutor(hardware.cores()) as pool:
-        for _ in pool.map(fill, multiplicities(patients, draws, seed)):
+        for _ in pool.map(fill, multiplicities(patients, draws)):
             pass
     return values
 
 
-def multiplicities(patients: int, draws: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+def multiplicities(patients: int, draws: int) -> Iterator[tuple[int, np.ndarray]]:
     """How often each patient is in each draw, some draws at a time: the first draw's number and (draws, P) counts."""
     size = max(6, 16_000 // patients)
     for start in range(0, draws, size):
         rows = min(size, draws - start)
-        drawn = np.random.default_rng([seed, start]).integers(patients, size=(rows, patients))
+        drawn = np.random.default_rng([0, start]).integers(patients, size=(rows, patients))
         drawn += patients * np.arange(rows)[:, None]
         yield start, np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients).astype(np.int32)

@@ -22,14 +22,13 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def curves(tables: Sequence[pd.DataFrame], label: str, kind: str, seed: int = 0) -> Curve:
+def curves(tables: Sequence[pd.DataFrame], label: str, kind: str) -> Curve:
     """`roc` (recall over 1 - specificity) or `pr` (precision over recall) of one label.
 
     Args:
         tables: the same images' predictions, one table a seed.
         label: which predictions.
         kind: see above.
-        seed: of the draws.
     """
     table = tables[0]
     known = table[f"target_{label}"].notna().to_numpy()
@@ -38,7 +37,7 @@ def curves(tables: Sequence[pd.DataFrame], label: str, kind: str, seed: int = 0)
         return Curve(POINTS, blank, blank, blank)
     patient, patients = pd.factorize(table.loc[known, "patient_id"])
     once = np.ones((1, len(patients)), np.int32)
-    drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS, seed))]
+    drawn = [once, *(times for _, times in multiplicities(len(patients), DRAWS))]
     heights = [
         np.mean([_at_points(table[known], label, kind, patient, times) for table in tables], axis=0) for times in drawn
     ]

@@ -43,5 +43,5 @@ def estimate(values: np.ndarray, patient: np.ndarray, draws: int) -> Estimate:
     """
     patients = int(patient.max()) + 1
     totals = np.stack([np.bincount(patient, of_seed, patients) for of_seed in [*values, np.ones(len(patient))]], axis=1)
-    redrawn = np.concatenate([times @ totals for _, times in multiplicities(patients, draws, 0)])
+    redrawn = np.concatenate([times @ totals for _, times in multiplicities(patients, draws)])
     return Estimate(values.mean(axis=1).tolist(), (redrawn[:, :-1] / redrawn[:, -1:]).T, patients, patients)

@@ -89,7 +89,7 @@ def test_images_stay_kept_or_referred_when_patients_are_redrawn():
     kept = known & (sure >= np.sort(sure[known])[-38])  # of 48, and ties
     right = (table.logit_abnormal > 0) == table.target_abnormal
     patient, patients = pd.factorize(table.patient_id)
-    weight = np.concatenate([times for _, times in multiplicities(len(patients), 200, 0)])[:, patient]
+    weight = np.concatenate([times for _, times in multiplicities(len(patients), 200)])[:, patient]
     gains = weight @ (kept & right) / (weight @ kept) - weight @ (known & right) / (weight @ known)
     error = np.std(gains, ddof=1) * np.sqrt(len(patients) / (len(patients) - 1))
     assert high - low == pytest.approx(2 * stats.t.ppf(0.975, len(patients) - 1) * error)

@@ -181,7 +181,7 @@ def test_a_gaps_interval_is_that_of_a_loop_over_redrawn_patients(tmp_path):
     lower, higher = np.array([positive[view] for view in gap["groups"]])
     value = np.mean([call[higher].mean() - call[lower].mean() for call in calls])
     drawn = []
-    for _, times in multiplicities(len(patients), 300, 0):
+    for _, times in multiplicities(len(patients), 300):
         for once in times:
             weight = once[patient]
             recall = [[np.average(call[group], weights=weight[group]) for call in calls] for group in (lower, higher)]
