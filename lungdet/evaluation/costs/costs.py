@@ -79,13 +79,9 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
         each costs, or `reason`, why it could not be measured. Where nothing could be measured at all, `reason` alone.
     """
     turns, remarks = _Turns(runs), list[str]()
-    try:
-        settings = _settings(turns, remarks)
-        batch_size = settings.pop("batch_size")
-        place, deviations = network.choose(**settings)
-    except Exception as error:  # no model's fault; the rest of a report does not depend on it
-        log.warning("efficiency is not measured: %s", _reason(error))
-        return {"reason": _reason(error)}
+    settings = _settings(runs, remarks)
+    batch_size = settings.pop("batch_size")
+    place, deviations = network.choose(**settings)
     log.info("measuring what %s cost, in turns: half a minute, more for large ones", number(len(runs), "model"))
     remarks += deviations
     turns.models = turns.each(lambda run: Network(run, place, trust))
@@ -151,22 +147,16 @@ def _remarks(runs: Mapping[str, Run], models: Mapping[str, Network]) -> list[str
     return remarks
 
 
-def _settings(turns: "_Turns", remarks: list[str]) -> dict[str, Any]:
-    """What all models are measured under: as the first run has it that has it all.
-
-    Raises:
-        InputError: no run has.
-    """
-    settings = turns.each(lambda run: {key: OmegaConf.select(run.config, key) for key in _KEYS.values()})
-    first = next((name for name, values in settings.items() if None not in values.values()), None)
-    if first is None:
-        raise InputError("; ".join([f"no run's config.yaml has all of {', '.join(_KEYS.values())}", *turns.reasons()]))
-    for key in _KEYS.values():
-        values = {name: run[key] for name, run in settings.items() if run[key] is not None}
+def _settings(runs: Mapping[str, Run], remarks: list[str]) -> dict[str, Any]:
+    """What all models are measured under: as the first run has it."""
+    settings, first = {}, next(iter(runs))
+    for name, key in _KEYS.items():
+        values = {model: OmegaConf.select(run.config, key) for model, run in runs.items()}
+        settings[name] = values[first]
         if len(set(values.values())) > 1:
-            listed = ", ".join(f"{label(name)} {value}" for name, value in values.items())
+            listed = ", ".join(f"{label(model)} {value}" for model, value in values.items())
             remarks.append(f"The runs differ in `{key}` ({listed}); all were measured as {label(first)} has it.")
-    return {name: settings[first][key] for name, key in _KEYS.items()}
+    return settings
 
 
 class _Turns:

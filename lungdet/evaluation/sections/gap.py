@@ -12,7 +12,7 @@ from lungdet.evaluation.statistics.measure import as_block, counts, estimated, l
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, items
 from lungdet.page.sentences import THESE_RUNS
-from lungdet.page.wording import difference, in_a_sentence, join, label, metric_name, number, with_interval
+from lungdet.page.wording import difference, in_a_sentence, join, label, metric_name, with_interval
 
 METRICS = ("accuracy", "auroc", "log_loss")
 """What gaps are measured in. Of the loss the smaller is the better: there overfitting is a gap below 0."""
@@ -181,10 +181,8 @@ def _unmeasurable(replicates: Sequence[Replicate]) -> str | None:
     if any(len(replicate.parts) > 1 for replicate in replicates):
         return "each fold or held-out source has a network, training and validation images of its own"
     results = [replicate.first for replicate in replicates]
-    without = [result.run.folder.name for result in results if result.train is None]
-    if without:
-        runs = f"{number(len(without), 'run')} ({without[0]}{', ..' if len(without) > 1 else ''})"
-        return f"{runs} kept no predictions of training images; train anew to have them"
+    if any(result.train is None for result in results):  # of several views of each image, say
+        return "training images were not predicted as those of validation were"
     for part in ("train", "val"):
         if len({tuple(getattr(result, part)["image_id"]) for result in results}) > 1:
             return f"the seeds' predictions in {part}.parquet are of different images"

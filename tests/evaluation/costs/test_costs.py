@@ -217,14 +217,11 @@ def test_a_model_that_cannot_be_built_says_why_and_the_others_are_measured(
         "model.sequence=sideways: one of rows, columns, patches, visits is needed": config
         | {"model": network | {"sequence": "sideways"}},
         "model": {key: value for key, value in config.items() if key != "model"},
-        "config.yaml": None,
     }
     measured = {}
     for number, whole in enumerate(broken.values()):
         folder = write_run(tmp_path / str(number))
-        (folder / "config.yaml").unlink()
-        if whole is not None:
-            OmegaConf.save(OmegaConf.create(whole), folder / "config.yaml")
+        OmegaConf.save(OmegaConf.create(whole), folder / "config.yaml")
         measured[Model("broken", {"number": number})] = Run(folder)
     found = costs.measure(measured | {PLAIN: runs["cnn"]})
     assert found["models"]["cnn"]["flops"]
@@ -244,12 +241,6 @@ def test_a_model_that_fails_on_these_images_says_why(runs: dict[str, Run], monke
     assert found["models"]["cnn"]["latency_ms"]
     alone = costs.measure({RECURRENT: runs["cnn_lstm"]})
     assert alone == {"reason": "CNN-LSTM: RuntimeError: no kernel for this"}
-
-
-def test_runs_without_a_whole_configuration_give_a_reason(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run"))
-    found = costs.measure({PLAIN: run})
-    assert found["reason"].startswith("no run's config.yaml has all of data.image_size")
 
 
 def test_what_a_run_has_otherwise_is_remarked(runs: dict[str, Run], tmp_path: Path) -> None:
