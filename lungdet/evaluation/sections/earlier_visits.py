@@ -10,6 +10,7 @@ import pandas as pd
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.sections.subgroups import FEW
 from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.bootstrap import FEWER
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import as_block, counts, estimated
 from lungdet.evaluation.statistics.visits import FOLLOWED, LENGTHS, groups
@@ -24,8 +25,6 @@ CHANGES = {
     "unchanged": "as at the visit before (there against absent)",
 }
 """What the groups of `visits.groups` tell apart."""
-DRAWS = 500
-"""Redrawn test parts at most, for every group and seed: intervals take only the draws' deviation."""
 
 
 def measure(study: Study) -> dict:
@@ -53,7 +52,7 @@ def measure(study: Study) -> dict:
             block |= {"findings": list(judged)} if len(labels) > 1 else {}
             tables = [replicate.test[inside] for replicate in replicates]
             # Of both models at once, whose patients are then drawn once.
-            auroc = estimated(tables, judged or labels, min(study.draws, DRAWS), ["auroc"])["auroc"]
+            auroc = estimated(tables, judged or labels, min(study.draws, FEWER), ["auroc"])["auroc"]
             for name, own in ((first, slice(seeds)), (second, slice(seeds, None))):
                 estimates[name][group.name] = auroc._replace(values=auroc.values[own], draws=auroc.draws[own])
                 block["models"][name] = as_block(test={"auroc": estimates[name][group.name]})

@@ -12,6 +12,7 @@ from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.gathering.results import Result
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.bootstrap import FEWER
 from lungdet.evaluation.statistics.estimates import minus
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.localisation import MEASURES, estimate
@@ -26,8 +27,6 @@ WITHOUT_NETWORK = {
     "centre": "the image's centre",
     "usual": "the usual place, of other patients",
 }
-DRAWS = 500
-"""Redrawn test parts at most: intervals take only the draws' deviation."""
 
 MEANINGS = {
     "over_centre": "a method's map minus the centre's, on the same images; p_holm is over models and methods",
@@ -56,7 +55,7 @@ def measure(study: Study) -> dict:
     if study.explainer is None:
         return {"explanations": None}
     facts: dict = {"methods": [*study.explainer.methods], "maps": {}, "reasons": {}}
-    blocks, differences, draws = {}, [], min(study.draws, DRAWS)
+    blocks, differences, draws = {}, [], min(study.draws, FEWER)
     for model, replicates in study.models.items():
         try:
             table = _measured(study, replicates)

@@ -8,6 +8,7 @@ import pandas as pd
 from lungdet.evaluation.gathering.parts import Replicate
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
 from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.bootstrap import FEWER
 from lungdet.evaluation.statistics.estimates import mean, minus
 from lungdet.evaluation.statistics.intervals import Estimate
 from lungdet.evaluation.statistics.measure import Scores, as_block, estimated
@@ -18,8 +19,6 @@ from lungdet.page.wording import difference, figure, interval, label, listed, nu
 
 METRICS = ("auroc", "accuracy")
 SIDES = ("as they are:", "degraded:")
-DRAWS = 500
-"""Redrawn test parts at most, for fifteen levels and every seed: intervals take only the draws' deviation."""
 
 UNTOUCHED = {"noise": 0.0, "blur": 0.0, "exposure": 1.0, "compression": 100.0}
 """The level of each degradation that is the image as it is (see `lungdet.data.serving.degrade`)."""
@@ -45,7 +44,7 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Scores | None:
     tables = [_degraded(replicate) for replicate in replicates]
     if any(table is None for table in tables):
         return None
-    labels, draws = replicates[0].labels, min(draws, DRAWS)
+    labels, draws = replicates[0].labels, min(draws, FEWER)
     whole = estimated([replicate.test for replicate in replicates], labels, draws, METRICS)
     keys = set.intersection(*[set(table.groupby(["degradation", "level"]).groups) for table in tables])
     levels: dict[str, dict[str, dict]] = {}

@@ -2,8 +2,8 @@
 
 from lungdet.evaluation.gathering.models import CONTROLS
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
-from lungdet.evaluation.sections.earlier_visits import DRAWS
 from lungdet.evaluation.statistics import paired
+from lungdet.evaluation.statistics.bootstrap import FEWER
 from lungdet.evaluation.statistics.measure import as_block, counts, estimated
 from lungdet.evaluation.statistics.visits import earlier_visits
 from lungdet.page import sentences
@@ -53,7 +53,7 @@ def measure(study: Study) -> dict:
             on["earlier"] = {}
             for name in names:
                 tables = [replicate.test[inside] for replicate in models[name]]
-                on["earlier"][name] = estimated(tables, first.labels, min(study.draws, DRAWS), ["auroc"])
+                on["earlier"][name] = estimated(tables, first.labels, min(study.draws, FEWER), ["auroc"])
         for key, estimates in on.items():
             blocks = {name: as_block(test=estimates[name]) for name in names}
             compared = [paired.compare(partner, estimates[partner], lstm, estimates[lstm]) for partner in partners]

@@ -16,6 +16,9 @@ from lungdet.evaluation.statistics.cases import Case, Ranking, Sums, deviation
 from lungdet.evaluation.statistics.metrics import METRICS, Metric
 from lungdet.machine import hardware
 
+FEWER = 500
+"""Draws at most where many groups are measured: intervals take only the draws' deviation."""
+
 
 def replicate(
     cases: Sequence[Case],
