@@ -11,7 +11,7 @@ from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.visits import Group, groups, label_before
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
-from lungdet.page.document import flat
+from lungdet.page.document import Table, flat
 from tests.evaluation.sections.test_recurrence import CNN, LSTM, cohort, replicates, simulated, summarised
 from tests.evaluation.summaries import rendered
 
@@ -64,7 +64,7 @@ def test_small_groups_are_listed_without_a_claim_and_outside_the_family():
     assert all(one["metrics"][group]["p_holm"] is None for group in few)
     judged = [found for group, found in one["metrics"].items() if group not in few]
     assert [found["p_holm"] for found in judged] == pytest.approx(holm([found["p"] for found in judged]))
-    [shown] = [block for block in flat(earlier_visits.tell(numbers)) if block.kind == "table"]
+    [shown] = [block for block in flat(earlier_visits.tell(numbers)) if isinstance(block, Table)]
     assert "any finding cleared (against: still there) (few)" in [row[0] for row in shown.rows]
     block = one["groups"]["abnormal cleared"]
     expected = table[groups(table, ("abnormal",))[Group("abnormal", "cleared")][1]]["target_abnormal"]

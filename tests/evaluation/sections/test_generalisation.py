@@ -9,7 +9,7 @@ from lungdet.evaluation.gathering.models import Model
 from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import generalisation
 from lungdet.page import sentences
-from lungdet.page.document import flat
+from lungdet.page.document import Figure, Table, flat
 from tests.evaluation.gathering.test_parts import sources
 from tests.evaluation.summaries import rendered, replicates, studied, summarised
 from tests.fake_runs import predictions, two_runs, write_run
@@ -117,7 +117,7 @@ def test_models_are_compared_in_their_fall_and_elsewhere(numbers):
 
 def test_each_cell_has_its_interval_and_the_own_source_a_mark(numbers, drawn):
     blocks = [*flat(generalisation.tell(numbers))]
-    tables = [block for block in blocks if block.kind == "table"]
+    tables = [block for block in blocks if isinstance(block, Table)]
     assert [table.columns[2:] for table in tables] == [[f"tested on {name}" for name in SOURCES]] * 2
     block = numbers["models"]["cnn_lstm data.train_on=['montgomery']"]["datasets"]
     row = next(row for row in tables[0].rows if row[:2] == ["montgomery", "CNN-LSTM"])
@@ -125,14 +125,14 @@ def test_each_cell_has_its_interval_and_the_own_source_a_mark(numbers, drawn):
         low, high = block[name]["test_interval"]["auroc"]
         own = " *" if name == "montgomery" else ""
         assert cell == f"{block[name]['test']['auroc']:.3f} [{low:.3f} to {high:.3f}]{own}"
-    [figure] = [block for block in blocks if block.kind == "figure"]
+    [figure] = [block for block in blocks if isinstance(block, Figure)]
     assert "CNN-LSTM trained on shenzhen: chestxray14 0." in figure.alt
     assert "<image" not in figure.svg
 
 
 def test_training_on_all_sources_is_a_row_of_its_own_where_every_source_is_marked(with_all):
     assert set(with_all["generalisation"]["lines"]) == {"cnn", "cnn_lstm"}
-    [table, _] = [block for block in flat(generalisation.tell(with_all)) if block.kind == "table"]
+    [table, _] = [block for block in flat(generalisation.tell(with_all)) if isinstance(block, Table)]
     assert [row[0] for row in table.rows[-2:]] == ["all sources", "all sources"]
     assert all(cell.endswith(" *") for cell in table.rows[-1][2:])
 
@@ -170,7 +170,7 @@ def test_one_source_trained_on_is_a_row_without_a_fall(tmp_path):
     write_run(tmp_path / "run", datasets=SOURCES, config={"data.train_on": "montgomery"})
     found = summarised(tmp_path, 100)
     assert found["generalisation"] is None
-    [table, _] = [block for block in flat(generalisation.tell(found)) if block.kind == "table"]
+    [table, _] = [block for block in flat(generalisation.tell(found)) if isinstance(block, Table)]
     assert table.rows[0][0] == "montgomery"
 
 

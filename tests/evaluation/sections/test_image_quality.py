@@ -11,7 +11,7 @@ from lungdet.evaluation.gathering.results import collect
 from lungdet.evaluation.sections import image_quality
 from lungdet.evaluation.statistics import intervals
 from lungdet.page import sentences
-from lungdet.page.document import flat
+from lungdet.page.document import Figure, Table, flat
 from tests.evaluation.gathering.test_parts import folds
 from tests.evaluation.summaries import rendered, replicates, summarised
 from tests.fake_runs import predictions, write_run
@@ -113,7 +113,7 @@ def test_which_hurts_most_is_said_by_model_and_where_models_differ(numbers):
 
 def test_the_table_goes_from_mild_to_severe_in_words(numbers, drawn):
     blocks = [*flat(image_quality.tell(numbers))]
-    [table] = [block for block in blocks if block.kind == "table"]
+    [table] = [block for block in blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == [
         "as they are",
         "noise, deviation 5 grey levels",
@@ -128,7 +128,7 @@ def test_the_table_goes_from_mild_to_severe_in_words(numbers, drawn):
     low, high = found["drop_interval"]["auroc"]
     said = f"{found['test']['auroc']:.3f}; {found['drop']['auroc']:.3f} [{low:.3f} to {high:.3f}]"
     assert table.rows[2][1] == said
-    [figure] = [block for block in blocks if block.kind == "figure"]
+    [figure] = [block for block in blocks if isinstance(block, Figure)]
     assert "compression, JPEG quality 5: CNN 0." in figure.alt
     assert figure.svg.count("as is") == 3
 

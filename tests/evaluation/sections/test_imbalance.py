@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 
 from lungdet.evaluation.sections import imbalance
-from lungdet.page.document import flat
+from lungdet.page.document import Figure, Table, flat
 from tests.evaluation.sections.test_data_need import learning_curves
 from tests.evaluation.sections.test_gap import write_train
 from tests.evaluation.summaries import rendered, summarised
@@ -51,10 +51,10 @@ def test_the_sources_own_share_stands_last_and_in_no_figure(tmp_path):
     numbers = summarised(tmp_path, 100)
     train = numbers["models"]["cnn data.train_prevalence=0.9"]["settings"]["train"]
     blocks = [*flat(imbalance.tell(numbers))]
-    [table] = [block for block in blocks if block.kind == "table"]
+    [table] = [block for block in blocks if isinstance(block, Table)]
     own = f"as the sources have it, {100 * train['abnormal'] / train['labelled']:.1f} %"
     assert [row[0] for row in table.rows] == ["90 %", "90 %", own, own]
-    assert not [block for block in blocks if block.kind == "figure"]
+    assert not [block for block in blocks if isinstance(block, Figure)]
     text = rendered(blocks)
     assert "- With the sources' own share: CNN-LSTM's recall" in text
     assert "unbalanced data (90 % of the training images abnormal)" in text

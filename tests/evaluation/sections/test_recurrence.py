@@ -21,7 +21,7 @@ from lungdet.evaluation.statistics.intervals import holm
 from lungdet.evaluation.statistics.measure import estimated
 from lungdet.findings import FINDINGS
 from lungdet.page import sentences
-from lungdet.page.document import flat
+from lungdet.page.document import Table, flat
 from tests.evaluation.summaries import rendered
 from tests.fake_runs import evaluate, predictions, write_run
 from tests.simulated import several_seeds
@@ -214,7 +214,7 @@ def test_the_table_holds_every_model_on_both_kinds_of_cases():
         rows = replicate.test[inside]
         areas.append(roc_auc_score(rows["target_abnormal"], rows["logit_abnormal"]))
     assert one["cases"]["earlier"]["models"]["cnn_mlp"]["test"]["auroc"] == pytest.approx(np.mean(areas))
-    [shown] = [block for block in flat(recurrence.tell(numbers)) if block.kind == "table"]
+    [shown] = [block for block in flat(recurrence.tell(numbers)) if isinstance(block, Table)]
     assert [row[0] for row in shown.rows] == ["CNN-LSTM", "CNN", "CNN-MLP", "CNN-LSTM shuffled", "length alone"]
     assert shown.rows[2][4].startswith(f"{np.mean(areas):.3f} [")
     assert shown.rows[0][2:4] == ["", ""]
