@@ -7,7 +7,7 @@ kept there; it depends neither on labels nor on the split.
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -175,13 +175,7 @@ def _write(pairs: pd.DataFrame, file: Path) -> None:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Others wait, unless the disk is read-only: then each searches for itself."""
-    lock = FileLock(folder.with_name(f".{folder.name}.copies.lock"))
-    try:
-        lock.acquire()
-    except OSError:
+    with ExitStack() as locks:
+        with suppress(OSError):
+            locks.enter_context(FileLock(folder.with_name(f".{folder.name}.copies.lock")))
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
