@@ -293,13 +293,3 @@ def test_boxes_that_are_missing_or_no_numbers_are_errors(tmp_path):
     (root / "BBox_List_2017.csv").write_text("Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,1,2,wide,4\n")
     with pytest.raises(DatasetError, match=r"line 2: .*wide"):
         boxes(root)
-
-
-def test_the_data_module_reads_its_release_and_its_lists(tmp_path):
-    root = dataset(tmp_path)
-    (root / "train_val_list.txt").write_text("00000001_000.png")
-    (root / "test_list.txt").write_text("00000002_000.png")
-    data = ChestXray14DataModule(root, release=2017, batch_size=4)
-    assert by_stem(data.read())["visit"]["00000001_001"] == 1
-    assert data.official().tolist() == ["train_val", "test"]
-    assert data.roots() == {"chestxray14": root}

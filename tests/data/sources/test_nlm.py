@@ -176,14 +176,6 @@ def test_no_folder_and_an_empty_one_are_errors_that_say_what_is_expected(tmp_pat
         read(ShenzhenDataModule, tmp_path)
 
 
-def test_the_data_modules_read_their_folders(tmp_path):
-    data = MontgomeryDataModule(dataset(tmp_path / "m", "MCUCXR_0001_0.png"), batch_size=4)
-    assert data.read()["dataset"].tolist() == ["montgomery"]
-    assert data.roots() == {"montgomery": tmp_path / "m"}
-    data = ShenzhenDataModule(dataset(tmp_path / "s", "CHNCXR_0001_0.png"))
-    assert data.read()["dataset"].tolist() == ["shenzhen"]
-
-
 def test_the_real_readings_are_understood_as_a_later_table_has_them(real_data):
     compared = 0
     for folder in (real_data / "Montgomery", real_data / "Shenzhen"):
