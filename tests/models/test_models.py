@@ -12,10 +12,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from lungdet.errors import InputError
-from lungdet.models.backbone import ConvBackbone, TimmBackbone, _require_hub, require_size
+from lungdet.models.backbone import ConvBackbone, TimmBackbone, require_size
 from lungdet.models.classifier import Classifier
 from lungdet.models.cnn import CNN
 from lungdet.models.cnn_lstm import CNNLSTM
+from lungdet.models.hub import require_hub
 from lungdet.models.metrics import measure
 
 WIDTHS = (32, 64, 128, 256)
@@ -256,7 +257,7 @@ def _hub_with(monkeypatch: pytest.MonkeyPatch, *files: str, status: int = 404) -
 def test_weights_that_the_hub_has_in_torchs_own_format_alone_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     for file in ("model.safetensors", "pytorch_model.bin"):
         _hub_with(monkeypatch, file)
-        _require_hub("resnet18")
+        require_hub("resnet18")
 
 
 @pytest.mark.parametrize(("status", "told"), [(404, "the hub was reached, but gives no"), (503, "cannot be reached")])

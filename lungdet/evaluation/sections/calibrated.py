@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from lungdet.evaluation.gathering.peers import Tested
 from lungdet.evaluation.gathering.results import Result
-from lungdet.evaluation.sections.contract import Section, Study
+from lungdet.evaluation.sections.contract import Section
 from lungdet.evaluation.statistics.calibration import RANGE, reliability, share_interval, temperature
 from lungdet.evaluation.statistics.cases import BINS, calibration_bin, or_none
 from lungdet.evaluation.statistics.measure import as_block, estimated, lacking
@@ -106,12 +106,12 @@ def tell(summary: dict) -> list:
     )
 
 
-def measure(study: Study) -> dict:
-    """What `of_model` finds, for every model."""
-    return study.of_each("calibrated", lambda model: of_model(study.models[model], study.draws))
-
-
-SECTION = Section("Calibration", measure=measure, tell=tell, claim=(38,))
+SECTION = Section(
+    "Calibration",
+    measure=lambda study: study.of_each("calibrated", lambda model: of_model(study.models[model], study.draws)),
+    tell=tell,
+    claim=(38,),
+)
 
 
 def sentence(model: str, block: dict) -> str:

@@ -2,19 +2,10 @@
 
 import math
 
-from lungdet.evaluation.sections import gap, history
+from lungdet.evaluation.sections import gap, history, shares
 from lungdet.evaluation.sections.choice import advised
 from lungdet.evaluation.sections.contract import Section, Study, Unmeasured, judged_by
-from lungdet.evaluation.sections.shares import (
-    advised_at_each,
-    curves,
-    numbers,
-    quoted_at_each,
-    share,
-    told,
-    trained_on,
-    trends,
-)
+from lungdet.evaluation.sections.shares import share
 from lungdet.evaluation.sections.sweep import Sweep, Value, measured_by, sweep
 from lungdet.page.document import Columns
 from lungdet.page.wording import in_a_sentence, metric_name, with_interval
@@ -27,9 +18,9 @@ def tell(summary: dict) -> list:
         return []
     least, measures = swept.values[0], judged_by(summary)
     verdict = gap.claim(swept.at(least, summary["gap_comparisons"]), f"on little data ({share(least)} of the patients)")
-    items = quoted_at_each(summary, swept, measures, lambda value: f"With {share(value)} of the training patients")
-    items += trends(summary, swept, measures, "of the training patients")
-    columns = [*map(metric_name, measures), *[f"Gap in {in_a_sentence(metric)}" for metric in measures]]
+    items = shares.quoted_at_each(summary, swept, measures, lambda at: f"With {share(at)} of the training patients")
+    items += shares.trends(summary, swept, measures, "of the training patients")
+    gaps = [f"Gap in {in_a_sentence(metric)}" for metric in measures]
     note = (
         "Results on the test part at threshold 0.5, which is the same for all; a smaller share's patients are among a "
         f"larger one's. {gap.HOW}"
@@ -39,9 +30,10 @@ def tell(summary: dict) -> list:
         tested = [with_interval(block, "test", metric) for metric in measures]
         return [*tested, *[gap.cell(block["gap"], metric) for metric in measures]]
 
-    picture = curves(summary, swept, "share of the training patients", "learning-curves", math.log10)
-    table = numbers(summary, swept, lambda value, _: share(value), ["Training patients", *columns], cells, [note])
-    return told(verdict, items, picture, table)
+    picture = shares.curves(summary, swept, "share of the training patients", "learning-curves", math.log10)
+    columns = ["Training patients", *map(metric_name, measures), *gaps]
+    table = shares.numbers(summary, swept, lambda value, _: share(value), columns, cells, [note])
+    return shares.told(verdict, items, picture, table)
 
 
 def show(summary: dict, study: Study) -> list:
@@ -57,7 +49,7 @@ def advice(summary: dict) -> list[list[str]]:
     if swept.varies:
         return [
             [f"Training on {share(value)} of the patients{_images(summary, swept, value)}", advice_there, based]
-            for value, advice_there in advised_at_each(summary, swept, judged_by(summary))
+            for value, advice_there in shares.advised_at_each(summary, swept, judged_by(summary))
         ]
     if any(sweep(summary, key).varies for key in ("train_prevalence", "train_on")):
         return []
@@ -85,5 +77,5 @@ SECTION = Section(
 
 
 def _images(summary: dict, swept: Sweep, value: Value) -> str:
-    images = trained_on(next((summary["models"][line[value]] for line in swept.lines.values() if value in line), None))
-    return f" ({images} images)" if images else ""
+    block = next(summary["models"][models[value]] for models in swept.lines.values() if value in models)
+    return f" ({block['settings']['train']['images']:,} images)"

@@ -1,8 +1,8 @@
 """Imbalance: what a rare disease costs, where runs differ in the share of abnormal images that they were trained on."""
 
-from lungdet.evaluation.sections import gap
+from lungdet.evaluation.sections import gap, shares
 from lungdet.evaluation.sections.contract import Section, Unmeasured
-from lungdet.evaluation.sections.shares import advised_at_each, curves, numbers, quoted_at_each, share, told, trends
+from lungdet.evaluation.sections.shares import share
 from lungdet.evaluation.sections.sweep import Value, measured_by, sweep
 from lungdet.page.wording import metric_name, percent, with_interval
 
@@ -19,11 +19,11 @@ def tell(summary: dict) -> list:
     rarest = min(among.values, key=lambda value: min(value, 1 - value))
     scope = f"on unbalanced data ({share(rarest)} of the training images abnormal)"
     verdict = None if rarest == BALANCED else gap.claim(swept.at(rarest, summary["gap_comparisons"]), scope, ["auroc"])
-    items = quoted_at_each(summary, swept, measures, _where)
-    items += trends(summary, among, measures, "abnormal in training")
+    items = shares.quoted_at_each(summary, swept, measures, _where)
+    items += shares.trends(summary, among, measures, "abnormal in training")
     columns = ["Abnormal in training", *map(metric_name, METRICS), "Gap in AUROC"]
-    picture = curves(summary, among, "share of abnormal training images", "imbalance")
-    return told(verdict, items, picture, numbers(summary, swept, _called, columns, _cells, [HOW, GAP]))
+    picture = shares.curves(summary, among, "share of abnormal training images", "imbalance")
+    return shares.told(verdict, items, picture, shares.numbers(summary, swept, _called, columns, _cells, [HOW, GAP]))
 
 
 def advice(summary: dict) -> list[list[str]]:
@@ -33,7 +33,7 @@ def advice(summary: dict) -> list[list[str]]:
         return []
     return [
         [f"{share(value) if value else 'As many as in the sources'} of the training images abnormal", advised, based]
-        for value, advised in advised_at_each(summary, swept, ("auroc",))
+        for value, advised in shares.advised_at_each(summary, swept, ("auroc",))
     ]
 
 

@@ -70,11 +70,6 @@ def of_run(run: Run) -> Known | None:
         raise EvaluationError(f"{run.folder}/config.yaml: known: {error}") from error
 
 
-def measure(study: Study) -> dict:
-    """Of each model what is published of its experiment, and whether its own result lies there."""
-    return study.of_each("known", lambda model: _of_model(study, model))
-
-
 def tell(summary: dict) -> list:
     """A row for each model that has a published result, with its own beside it."""
     blocks = {model: block for model, block in summary["models"].items() if block["known"]}
@@ -111,7 +106,7 @@ def verdicts(summary: dict) -> list[str]:
 
 SECTION = Section(
     "Known answer",
-    measure=measure,
+    measure=lambda study: study.of_each("known", lambda model: _of_model(study, model)),
     meanings={
         "place": "inside, below or above the band that is expected of an experiment whose result is published",
         "reaches": "whether the interval of a result outside of that band reaches it",

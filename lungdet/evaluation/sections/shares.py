@@ -29,11 +29,6 @@ def share(value: float) -> str:
     return f"{100 * value:.4g} %"
 
 
-def trained_on(block: dict | None) -> str:
-    """The number of a model's training images; empty where there is none."""
-    return "" if block is None else f"{block['settings']['train']['images']:,}"
-
-
 def numbers(
     summary: dict,
     swept: Sweep,
@@ -44,19 +39,15 @@ def numbers(
 ) -> Details:
     """A row a share and model, `not run` where there is none.
 
-    Args:
-        summary: of the report.
-        swept: its models by a share.
-        called: what a share is called, of the block of the model there.
-        columns: the first is of the shares, the others are of what `cells` gives of a block.
-        cells: see `columns`.
-        notes: that stand below.
+    The first column is of shares as `called` has them, of the value and the model's block there; the others are of what
+    `cells` gives of the block.
     """
     rows = []
     for value, line, model in swept.cells:
         block = summary["models"].get(model)
+        images = "" if block is None else f"{block['settings']['train']['images']:,}"
         measured = ["not run"] * (len(columns) - 1) if block is None else cells(block)
-        rows.append([called(value, block), trained_on(block), label(line), *measured])
+        rows.append([called(value, block), images, label(line), *measured])
     table = Table([columns[0], "Images", "Model", *columns[1:]], rows, 3, [*notes, *missing(rows)])
     return Details("The numbers, with intervals", [table])
 

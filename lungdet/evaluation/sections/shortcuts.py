@@ -7,7 +7,7 @@ on the same images.
 from collections.abc import Sequence
 
 from lungdet.evaluation.gathering.parts import Replicate
-from lungdet.evaluation.sections.contract import Section, Study, Unmeasured
+from lungdet.evaluation.sections.contract import Section, Unmeasured
 from lungdet.evaluation.statistics.measure import measured, over
 from lungdet.page.document import Details, Table
 from lungdet.page.marked import marked
@@ -92,11 +92,6 @@ def unmeasured(summary: dict) -> list[Unmeasured]:
     return [Unmeasured("What the label can be guessed from without the lungs", reason)]
 
 
-def measure(study: Study) -> dict:
-    """What `of_model` finds, for every model."""
-    return study.of_each("shortcuts", lambda model: of_model(study.models[model]))
-
-
 def caveats(summary: dict) -> list[str]:
     """The shortcuts that come near a model or are strong by themselves, the strongest first."""
     reached = {model: block["test"]["auroc"] for model, block in summary["models"].items()}
@@ -135,7 +130,7 @@ def caveats(summary: dict) -> list[str]:
 
 SECTION = Section(
     "What the label can be guessed from without reading the lungs",
-    measure=measure,
+    measure=lambda study: study.of_each("shortcuts", lambda model: of_model(study.models[model])),
     meanings={
         "shortcuts": "what is reached without reading the lungs, fitted and tested on the same images; null: "
         "not recorded"

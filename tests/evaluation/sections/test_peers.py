@@ -183,7 +183,7 @@ def test_a_threshold_that_is_given_applies_to_all_and_findings_and_folds_are_jud
         if section is by_finding:
             ours, theirs = ours["effusion"] | {"thresholds": None}, theirs["effusion"] | {"thresholds": None}
         assert theirs == ours, key
-    ours, theirs = (block["calibrated"] for block in calibrated.measure(study)["models"].values())
+    ours, theirs = (block["calibrated"] for block in calibrated.SECTION.measure(study)["models"].values())
     assert theirs["over"] == ["effusion", "nodule"]
     assert set(theirs["unscaled"].values()) == {"no validation predictions of it are known"}
     assert theirs["before"]["test"]["brier"] > 0
