@@ -36,10 +36,10 @@ class UnusableRunError(EvaluationError):
 
 @dataclass(frozen=True)
 class Trial:
-    """A run of a search for hyper-parameters: its lowest validation loss, if recorded, and the values it was given."""
+    """A run of a search for hyper-parameters: its lowest validation loss, and the values it was given."""
 
     folder: Path
-    loss: float | None
+    loss: float
     values: dict[str, str]
 
 

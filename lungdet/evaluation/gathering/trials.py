@@ -1,12 +1,12 @@
 """Trials: of what a search tried, the run with the lowest validation loss is evaluated, and the others are counted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from lungdet.evaluation.gathering.models import identity
 from lungdet.evaluation.gathering.parts import part_of
 from lungdet.evaluation.gathering.results import EvaluationError, Result, Trial
-from lungdet.evaluation.statistics.cases import or_none
 
 
 def best(results: Sequence[Result]) -> list[Result]:
@@ -16,7 +16,7 @@ def best(results: Sequence[Result]) -> list[Result]:
     (`sweep.searched`), the seed counting. The best has the lowest validation loss: test data chooses nothing.
 
     Raises:
-        EvaluationError: no trial of a search recorded a validation loss.
+        EvaluationError: a trial of a search has no validation loss.
     """
     keys = set().union(*[_searched(result) for result in results])
     chosen = [result for result in results if not _searched(result)]
@@ -28,14 +28,12 @@ def best(results: Sequence[Result]) -> list[Result]:
             searches.setdefault(search, []).append(result)
     for candidates in searches.values():
         trials = [_trial(result) for result in candidates]
-        losses = [(trial.loss, place) for place, trial in enumerate(trials) if trial.loss is not None]
-        if not losses:
+        if unknown := [trial.folder for trial in trials if math.isnan(trial.loss)]:
             raise EvaluationError(
-                f"{candidates[0].run.folder}/metrics.csv: no validation loss in it or in those of the search's other "
-                "trials, so which was the best is not known; name the run to evaluate without sweep.searched in its "
-                "config.yaml"
+                f"{unknown[0]}/metrics.csv: no validation loss in it, so which trial of the search was the best is not "
+                "known; name the run to evaluate without sweep.searched in its config.yaml"
             )
-        _, place = min(losses)
+        place = min(range(len(trials)), key=lambda place: trials[place].loss)
         chosen.append(replace(candidates[place], trials=tuple(trials)))
     return chosen
 
@@ -54,4 +52,4 @@ def _within(key: str, searched: set[str]) -> bool:
 def _trial(result: Result) -> Trial:
     loss, keys = float(result.run.epochs["val/loss"].min()), set(_searched(result))
     values = {key: value for key, value in sorted(identity(result.run).items()) if _within(key, keys)}
-    return Trial(result.run.folder, or_none(loss), values)
+    return Trial(result.run.folder, loss, values)

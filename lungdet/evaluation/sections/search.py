@@ -10,12 +10,12 @@ def measure(study: Study) -> dict:
 
     Returns:
         For each such run its model, seed, `trials` (how many were finished), `loss` (its validation loss) and `tried`:
-        run, validation loss (None where not recorded) and values of each trial, the best first.
+        run, validation loss and values of each trial, the best first.
     """
     searches = []
     for model, replicates in study.models.items():
         for result in [result for replicate in replicates for result in replicate.results if result.trials]:
-            tried = sorted(result.trials, key=lambda trial: (trial.loss is None, trial.loss))
+            tried = sorted(result.trials, key=lambda trial: trial.loss)
             searches.append(
                 {
                     "model": model,
@@ -77,12 +77,17 @@ def tell(summary: dict) -> list:
             str(search["seed"]),
             f"`{search['run']}`",
             str(search["trials"]),
-            _loss(search["loss"]),
+            f"{search['loss']:.4f}",
         ]
         for search in searches
     ]
     tried = [
-        [label(search["model"]), f"`{trial['run']}`", *[trial["values"].get(k, "") for k in keys], _loss(trial["loss"])]
+        [
+            label(search["model"]),
+            f"`{trial['run']}`",
+            *[trial["values"].get(k, "") for k in keys],
+            f"{trial['loss']:.4f}",
+        ]
         for search in searches
         for trial in search["tried"]
     ]
@@ -115,7 +120,3 @@ SECTION = Section(
 
 def _keys(search: dict) -> set[str]:
     return {key for trial in search["tried"] for key in trial["values"]}
-
-
-def _loss(loss: float | None) -> str:
-    return "not recorded" if loss is None else f"{loss:.4f}"
