@@ -153,7 +153,7 @@ def read(run: Run) -> Result:
         raise UnusableRunError(run.folder, reason) from error
     if not run.finished and in_use(run):
         raise UnusableRunError(run.folder, "it is being trained; evaluate it when it has finished")
-    if not {"hash", "protocol"} <= split.keys() or "hash" not in split.get("parts", {}).get("test", {}):
+    if not split:
         raise UnusableRunError(
             run.folder,
             "its environment.json records no split, so the test part is unknown: it ended before it trained "
@@ -162,7 +162,7 @@ def read(run: Run) -> Result:
     source = f"run {run.folder}"
     tables = {part: check(_table(run, part), labels, f"{source}, {part} predictions") for part in ("test", "val")}
     for part, table in tables.items():
-        _require_recorded(table, split["parts"].get(part, {}).get("hash"), run.folder, part)
+        _require_recorded(table, split["parts"][part]["hash"], run.folder, part)
     leaked = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
     if leaked:
         raise UnusableRunError(
@@ -226,10 +226,10 @@ def _table(run: Run, part: str) -> pd.DataFrame:
         raise EvaluationError(f"{run.folder}/predictions/{part}.parquet cannot be read: {error}") from error
 
 
-def _require_recorded(table: pd.DataFrame, recorded: str | None, run: Path, part: str) -> None:
+def _require_recorded(table: pd.DataFrame, recorded: str, run: Path, part: str) -> None:
     """Only the images of the part that the run's split recorded: all of them, and no others."""
     actual = hash_of(table["image_id"])
-    if recorded is not None and actual != recorded:
+    if actual != recorded:
         anew = command("train.py", override("resume", run))
         raise EvaluationError(
             f"{run}/predictions/{part}.parquet: its {len(table)} images (hash {actual}) are not those of the {part} "
