@@ -50,6 +50,8 @@ class RadiographDataModule(lightning.LightningDataModule):
     name: ClassVar[str]
     sheets: ClassVar[Mapping[str, Sheet]] = {}
     """What is known of each dataset beyond its images, by its name; nothing of a user's own."""
+    patients_known: bool = True
+    """False where `read` has met nothing that says whose an image is, so that each counts as its own patient."""
     KEYS: ClassVar[tuple[type, ...]] = (Settings, Plan, Serving)
     """Whose fields `keys` are, see `lungdet.kinds.signature`."""
 
@@ -76,11 +78,6 @@ class RadiographDataModule(lightning.LightningDataModule):
     def roots(self) -> dict[str, Path]:
         """The folder that each dataset's `path` column is relative to."""
         return {self.name: self.root}
-
-    @property
-    def patients_known(self) -> bool:
-        """False where nothing says whose an image is, so that each counts as its own patient."""
-        return True
 
     def official(self) -> pd.Series:
         """The publisher's own split: "train_val" or "test" by image id."""
@@ -217,6 +214,11 @@ class RadiographDataModule(lightning.LightningDataModule):
             manifest = self.read()
         except OSError as error:  # a folder that may not be read, a name that is too long, a disk that fails
             raise DatasetError(f"{self.name}: {error}") from error
+        if not self.patients_known:
+            log.warning(
+                "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
+                "both sides of the split can't be seen", self.name, len(manifest),
+            )  # fmt: skip
         for sentence in contradictions(manifest):
             log.warning("%s: %s", self.name, sentence)
         for name, images in manifest["dataset"].value_counts().items():

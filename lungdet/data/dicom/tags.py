@@ -79,12 +79,9 @@ def survey(files: Sequence[Path], images: pd.DataFrame, key: bytes | None = None
     return table
 
 
-def names_patient(file: Path) -> bool:
-    """Whether a file is DICOM and says whose it is."""
-    try:
-        return is_dicom(file) and not is_placeholder(plain(text(header(file, ["PatientID"]), "PatientID")))
-    except UnreadableImageError:
-        return False
+def names_patients(tags: pd.DataFrame | None) -> bool:
+    """Whether what `survey` has found says of any image whose it is."""
+    return tags is not None and bool(tags["patient_id"].notna().any())
 
 
 def contradictions(table: pd.DataFrame, tags: pd.DataFrame) -> list[str]:

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from lungdet.configuration.nearest import hint
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.dicom.pseudonyms import read_key
-from lungdet.data.dicom.tags import names_patient, survey
+from lungdet.data.dicom.tags import names_patients, survey
 from lungdet.data.files import files_below, searched
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.store.images import SUFFIXES, is_image, stem
@@ -103,11 +102,8 @@ class FolderDataModule(RadiographDataModule):
         log.info("%s: %s%s", self.name, images, f"; {ignored} other files are ignored" if ignored else "")
         description = table[["image_id", "path"]].assign(dataset=self.name, patient_id=table["image_id"], visit=0)
         tags = survey([self.root / path for path in table["path"]], description, self.key)
+        self.patients_known = names_patients(tags)
         if tags is None:
-            log.warning(
-                "%s: nothing says whose an image is, so each of %d counts as its own patient: images of one patient on "
-                "both sides of the split can't be seen", self.name, len(table),
-            )  # fmt: skip
             description = description.assign(age=float("nan"), sex=None, view=None)
         else:
             description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
@@ -117,8 +113,3 @@ class FolderDataModule(RadiographDataModule):
             abnormal=table["abnormal"]
         )
         return manifest(description, labels)
-
-    @cached_property
-    def patients_known(self) -> bool:
-        """Whether the tags of a DICOM file say it; no file name is taken for a patient's."""
-        return any(names_patient(self.root / path) for path in self.requested["path"])

@@ -4,7 +4,6 @@ import logging
 import posixpath
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 
 from lungdet.data.datamodule import RadiographDataModule
 from lungdet.data.dicom.pseudonyms import keyed, read_key
-from lungdet.data.dicom.tags import contradictions, names_patient, survey
+from lungdet.data.dicom.tags import contradictions, names_patients, survey
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.sources.cells import (
     label,
@@ -106,6 +105,7 @@ class TableDataModule(RadiographDataModule):
         path, dataset, name = _identity(table, root, csv)
         images = pd.DataFrame({"image_id": dataset + "/" + name, "dataset": dataset})
         tags = survey([root / place for place in path], images, self.key)
+        self.patients_known = "patient_id" in table or names_patients(tags)
         patient = _patients(table, images, tags, csv, self.key)
         description = images.assign(
             path=path,
@@ -139,13 +139,6 @@ class TableDataModule(RadiographDataModule):
         _, dataset, name = _identity(table, self.root, self.table)
         return pd.DataFrame({"image_id": dataset + "/" + name, "split": table["split"]}).dropna()
 
-    @cached_property
-    def patients_known(self) -> bool:
-        """Whether the table has a column `patient_id`, or the tags of a DICOM file say it."""
-        if "patient_id" in read_csv(self.table, self.columns):
-            return True
-        return any(names_patient(self.root / path) for path in self.requested["path"])
-
     def roots(self) -> dict[str, Path]:
         """The same folder for every dataset that the table names."""
         return dict.fromkeys(self.requested["dataset"].unique(), self.root)
@@ -173,14 +166,7 @@ def _patients(
     if "patient_id" in table:
         own = _own_patients(table, images["dataset"], csv)
         return images["dataset"] + "/" + (own if key is None else own.map(lambda patient: keyed(patient, key)))
-    if tags is not None:
-        return tags["patient_id"].fillna(images["image_id"])
-    log.warning(
-        "table: %s has no column patient_id, so every image counts as its own patient: images of one patient "
-        "on both sides of the split can't be seen",
-        csv,
-    )
-    return images["image_id"]
+    return images["image_id"] if tags is None else tags["patient_id"].fillna(images["image_id"])
 
 
 def _own_patients(table: pd.DataFrame, dataset: pd.Series, csv: Path) -> pd.Series:

@@ -37,7 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_is_described_by_its_tags(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        table = FolderDataModule(root).read().set_index("image_id")
+        data = FolderDataModule(root)
+        table = data.read().set_index("image_id")
     assert [*table.index] == [f"folder/{name}" for name in ("abnormal/c", "abnormal/d", "normal/1.2.3", "normal/1.2.4")]
     assert [*table["patient_id"]] == [
         "folder/abnormal/c",
@@ -53,7 +54,7 @@ def test_a_folder_is_described_by_its_tags(root: Path, caplog: pytest.LogCapture
         "4 DICOM files of 2 patients; 1 without (0010,0020) PatientID; 1 without (0008,0020) StudyDate" in caplog.text
     )
     assert "1 DICOM files have no (0010,0020) PatientID that names somebody" in caplog.text
-    assert FolderDataModule(root, store=root / "store", image_size=8).patients_known
+    assert data.patients_known
 
 
 def test_a_tables_own_columns_are_taken_and_contradictions_counted(

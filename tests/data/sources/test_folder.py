@@ -19,14 +19,15 @@ def folder(tmp_path: Path) -> Path:
 
 def test_folders_are_classes_and_nobody_is_known(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        table = FolderDataModule(folder, abnormal=["tb", "copd"]).read().set_index("image_id")
+        data = FolderDataModule(folder, abnormal=["tb", "copd"], limit=3)
+        table, images = data.read().set_index("image_id"), len(data.requested)
     assert table["abnormal"].to_dict() == {
         "folder/copd/deep/er/c": 1, "folder/normal/2024/b": 0, "folder/normal/a": 0, "folder/tb/a": 1,
     }  # fmt: skip
     assert table["patient_id"].is_unique
     assert "each of 4 counts as its own patient" in caplog.text
     assert "1 in copd, 2 in normal, 1 in tb; 1 other files are ignored" in caplog.text
-    data = FolderDataModule(folder, abnormal=["tb", "copd"], store=folder.parent / "store", image_size=8)
+    assert f"data.limit=3: {images} images are taken" in caplog.messages  # of no patients
     assert not data.patients_known
     assert data.roots() == {"folder": folder}
 
