@@ -289,12 +289,18 @@ def test_a_table_is_told_where_it_cannot_be_read(tmp_path: Path) -> None:
     assert [len(piece) for piece in cases.pieces(table, 1)] == [2, 1]  # a patient's images stay together
 
 
-def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_gets_the_same_maps(
-    clinic: Path, single: Path, visits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def listed(clinic: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """Three of the images, and the words that ask for a worklist of them, `list.csv`."""
     files = [str(clinic / "0" / f"{patient}.png") for patient in (3, 1, 2)]
-    (tmp_path / "list.txt").write_text("\n".join(files))
-    words = [f"run={single}", f"images={tmp_path}/list.txt", f"out={tmp_path}/list.csv", "overlays=hirescam"]
+    (folder / "list.txt").write_text("\n".join(files))
+    return files, [f"images={folder}/list.txt", f"out={folder}/list.csv"]
+
+
+def test_overlays_go_on_where_they_were_cut_and_a_notebook_gets_the_same_maps(
+    clinic: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, asked = listed(clinic, tmp_path)
+    words = [f"run={single}", *asked, "overlays=hirescam"]
     pictures, stale = tmp_path / "list.csv.overlays", tmp_path / "list.csv.overlays" / "1-of_another_run.png"
     pictures.mkdir()
     stale.touch()
@@ -325,6 +331,11 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     assert set(explanation.maps.max(axis=(1, 2))) <= {0, 1}
     picture = cv2.imread(str(pictures / names[0]))[..., ::-1]
     np.testing.assert_array_equal(picture, explanation.overlay(files.index(ranked["image"][0])))
+
+
+def test_series_and_several_runs_are_explained_and_a_documents_lines_run(
+    clinic: Path, single: Path, visits: Path
+) -> None:
     table = pd.read_csv(clinic / "table.csv", dtype=str)[18:30]
     table["path"] = [str(clinic / path) for path in table["path"]]
     series = lungdet.load(visits).explain(table[::-1])
@@ -336,24 +347,42 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     assert lungdet.load([single, visits]).explain(table).weights is None
     scope: dict = {}
     lines = (CHECKOUT / "docs" / "explain.md").read_text().split("```python\n")[1].split("```")[0]
-    exec(lines.replace('"RUN"', repr(str(single))).replace('"a.png", "b.png"', str(files[:2])[1:-1]), scope)
+    files = str(table["path"].tolist()[:2])[1:-1]
+    exec(lines.replace('"RUN"', repr(str(single))).replace('"a.png", "b.png"', files), scope)
     assert scope["picture"].shape == (320, 320, 3)
-    for name in ("scans", "drawn.csv.overlays"):
-        (tmp_path / name).mkdir()
-        shutil.copy(files[0], tmp_path / name / "a.png")
-    shutil.copytree(pictures, tmp_path / "scans" / "earlier.csv.partial" / "overlays")
+
+
+def test_overlays_are_of_one_worklist_and_no_images_of_another(clinic: Path, single: Path, tmp_path: Path) -> None:
+    run, image = f"run={single}", clinic / "0" / "3.png"
+    for name in ("scans", "drawn.csv.overlays", "scans/earlier.csv.partial/overlays"):
+        (tmp_path / name).mkdir(parents=True)
+        shutil.copy(image, tmp_path / name / "a.png")
     for _ in range(2):
-        log = output(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv", "overlays=gradcam")
+        log = output(predict, run, f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv", "overlays=gradcam")
         assert f"{tmp_path}/scans: left out, pictures of worklists: earlier.csv.partial" in log
         assert pd.read_csv(tmp_path / "scans" / "w.csv")["image"].tolist() == [str(tmp_path / "scans" / "a.png")]
     for images in (tmp_path / "drawn.csv.overlays", tmp_path / "drawn.csv.overlays" / "a.png"):
-        inside = call(predict, words[0], f"images={images}", f"out={tmp_path}/drawn.csv")
+        inside = call(predict, run, f"images={images}", f"out={tmp_path}/drawn.csv")
         assert "drawn.csv.overlays, which goes when" in inside.stderr
         assert (tmp_path / "drawn.csv.overlays" / "a.png").exists()
     (tmp_path / "scans" / "w.csv.overlays" / "notes.txt").touch()
-    foreign = call(predict, words[0], f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv")
+    foreign = call(predict, run, f"images={tmp_path}/scans", f"out={tmp_path}/scans/w.csv")
     assert "notes.txt in there is no picture of a worklist; move it away" in foreign.stderr
     assert (tmp_path / "scans" / "w.csv.overlays" / "notes.txt").exists()
+    (tmp_path / "0001").write_bytes(image.read_bytes())
+    (tmp_path / "numbers.txt").write_text("0001")
+    numbers = [run, f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv"]
+    output(predict, *numbers, "overlays=gradcam")
+    assert [path.name for path in (tmp_path / "n.csv.overlays").iterdir()] == ["1-0001.png"]
+    again = output(predict, *numbers)  # whose ranks the pictures of another command do not tell
+    assert "n.csv: a file is there already, and is going to be replaced" in again
+    assert not (tmp_path / "n.csv.overlays").exists()
+
+
+def test_overlays_that_cannot_be_drawn_are_refused_before_anything_is_predicted(
+    clinic: Path, single: Path, tmp_path: Path
+) -> None:
+    words = [f"run={single}", *listed(clinic, tmp_path)[1], "overlays=hirescam"]
     several = call(predict, *words[:3], "overlays=[gradcam,occlusion]")
     assert "overlays=['gradcam', 'occlusion']: one of gradcam, hirescam" in several.stderr
     refused = call(predict, *words, "label=nodule", f"out={tmp_path}/other.csv")
@@ -369,15 +398,6 @@ def test_overlays_are_of_one_worklist_go_on_where_they_were_cut_and_a_notebook_g
     occupied = call(predict, *words, f"out={tmp_path}/other.csv")
     assert "other.csv.overlays, which is no folder; name another out" in occupied.stderr
     assert not (tmp_path / "other.csv").exists()
-    (tmp_path / "0001").write_bytes(Path(files[0]).read_bytes())
-    (tmp_path / "numbers.txt").write_text("0001")
-    numbers = [words[0], f"images={tmp_path}/numbers.txt", f"out={tmp_path}/n.csv"]
-    output(predict, *numbers, "overlays=gradcam")
-    assert [path.name for path in (tmp_path / "n.csv.overlays").iterdir()] == ["1-0001.png"]
     (tmp_path / "0001.csv").write_text("path\n0001\n")
     own = call(predict, words[0], f"images={tmp_path}/0001.csv", f"out={tmp_path}/../{tmp_path.name}/0001.csv")
     assert "0001.csv is the table of images; name another file" in own.stderr
-    assert "n.csv: a file is there already, and is going to be replaced" in output(
-        predict, *numbers
-    )  # whose ranks the pictures of another command do not tell
-    assert not (tmp_path / "n.csv.overlays").exists()

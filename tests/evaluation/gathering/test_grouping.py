@@ -1,141 +1,25 @@
-"""Runs are found, checked, paired on the same test part only, and grouped into models by their configuration."""
+"""Runs are grouped into models by their configuration, and models are called by what tells them apart."""
 
 import json
 import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lungdet.data.dicom.pseudonyms import keyed
-from lungdet.errors import RunError
 from lungdet.evaluation.caveats import caveats
 from lungdet.evaluation.gathering import models as gathered
-from lungdet.evaluation.gathering.families import require_pairs
 from lungdet.evaluation.gathering.models import Model, group
 from lungdet.evaluation.gathering.results import EvaluationError, collect
 from lungdet.evaluation.sections import runs
 from lungdet.page.document import flat
-from lungdet.page.wording import FLAGS, label
+from lungdet.page.wording import label
 from lungdet.runs.folder import load_run
 from tests.calling import CHECKOUT
 from tests.evaluation.summaries import rendered, summarised
-from tests.fake_runs import predictions, write_run
-
-
-def test_a_folder_of_runs_is_searched_and_a_run_named_twice_counts_once(tmp_path):
-    one = write_run(tmp_path / "sweep" / "0_cnn_seed0", "cnn", 0)
-    two = write_run(tmp_path / "sweep" / "1_cnn_lstm_seed0", "cnn_lstm", 0)
-    results, skipped = collect([tmp_path / "sweep", one])
-    assert [result.run.folder for result in results] == [one, two]
-    assert not skipped
-
-
-def test_runs_that_cannot_be_evaluated_are_listed_with_the_reason(tmp_path):
-    write_run(tmp_path / "0", "cnn", 0)
-    write_run(tmp_path / "1", "cnn", 1, finished=False)
-    diverged = predictions({"chestxray14": 68})
-    diverged.loc[3, "probability_abnormal"] = np.nan
-    write_run(tmp_path / "2", "cnn", 2, test=diverged)
-    write_run(tmp_path / "4", "cnn", 4)
-    (tmp_path / "4" / "predictions" / "val.parquet").write_bytes(b"PAR1 cut off")
-    results, skipped = collect([tmp_path])
-    assert [result.run.name for result in results] == ["0"]
-    reasons = {one.folder.name: one.reason for one in skipped}
-    assert "finish the run with: python train.py resume=" in reasons["1"]
-    assert "NaN" in reasons["2"]
-    assert "val.parquet cannot be read" in reasons["4"]
-
-
-def test_a_run_that_still_trains_is_left_out_and_not_told_to_be_resumed(tmp_path):
-    busy = write_run(tmp_path / "busy", "cnn", 0, finished=False)
-    degraded_now = write_run(tmp_path / "degraded now", "cnn", 1)
-    with FileLock(busy / ".lock"), FileLock(degraded_now / ".lock"):
-        results, skipped = collect([tmp_path])
-    [one] = skipped
-    assert (one.folder, one.reason) == (busy, "it is being trained; evaluate it when it has finished")
-    assert [result.run.folder for result in results] == [degraded_now]
-
-
-def test_a_run_that_is_named_itself_must_be_whole(tmp_path):
-    run = write_run(tmp_path / "cut", finished=False)
-    with pytest.raises(RunError, match=f"resume={run}"):
-        collect([run])
-
-
-def test_folders_without_runs_are_refused(tmp_path):
-    with pytest.raises(EvaluationError, match="no such folder"):
-        collect([tmp_path / "nowhere"])
-    with pytest.raises(EvaluationError, match=r"no run in it; a run is a folder that train\.py wrote"):
-        collect([tmp_path])
-    write_run(tmp_path / "0", finished=False)
-    with pytest.raises(EvaluationError, match=r"no run can be evaluated:\n.*no predictions"):
-        collect([tmp_path])
-
-
-@pytest.mark.parametrize("part", ["test", "val"])
-def test_damaged_predictions_are_refused_by_run_part_and_count(tmp_path, part):
-    table = predictions({"chestxray14": 68})
-    nan = table.copy()
-    nan.loc[[3, 5], "probability_abnormal"] = np.nan
-    with pytest.raises(RunError, match=rf"nan, {part} predictions: .* on 2 of 68 images, the first is chestxray14/"):
-        collect([write_run(tmp_path / "nan", **{part: nan})])
-    twice = table.copy()
-    twice.loc[3, "image_id"] = twice.image_id[0]
-    with pytest.raises(RunError, match=f"{part} predictions: 1 image.* more than once.*{twice.image_id[0]}"):
-        collect([write_run(tmp_path / "twice", **{part: twice})])
-    with pytest.raises(RunError, match=f"{part} predictions: no column dataset"):
-        collect([write_run(tmp_path / "lacking", **{part: table.drop(columns="dataset")})])
-    with pytest.raises(RunError, match="no image in the table"):
-        collect([write_run(tmp_path / "empty", **{part: table.iloc[:0]})])
-
-
-def test_a_run_without_a_recorded_split_is_refused(tmp_path):
-    run = write_run(tmp_path / "run")
-    (run / "environment.json").write_text(json.dumps({"run": "run"}))
-    with pytest.raises(EvaluationError, match=r"environment\.json records no split"):
-        collect([run])
-
-
-def test_different_test_parts_are_not_compared_and_both_hashes_are_named(tmp_path):
-    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", "cnn_lstm", split_seed=1)
-    results, _ = collect([one, two])
-    with pytest.raises(EvaluationError, match="their test parts differ") as caught:
-        require_pairs(results)
-    for part in (str(one), str(two), results[0].test_hash, results[1].test_hash):
-        assert part in str(caught.value)
-
-
-def test_equal_hashes_do_not_excuse_different_images_or_labels(tmp_path):
-    table = predictions({"chestxray14": 68}, seed=1)
-    one = write_run(tmp_path / "one", test=table)
-    other_images = write_run(tmp_path / "images", test=table.iloc[:-1])
-    relabelled = table.copy()
-    relabelled.loc[4, "target_abnormal"] = 1 - relabelled.target_abnormal[4]
-    other_labels = write_run(tmp_path / "labels", test=relabelled)
-    environment = (one / "environment.json").read_text()
-    unrelated = write_run(tmp_path / "patients", test=table.assign(patient_id=np.roll(table.patient_id, 1)))
-    for folder, message in (
-        (other_images, "its 67 images .* are not those of the test part"),
-        (other_labels, "labels differ"),
-        (unrelated, "patient_id differs on 67 image"),
-    ):
-        (folder / "environment.json").write_text(environment)
-        with pytest.raises(EvaluationError, match=message):
-            require_pairs(collect([one, folder])[0])
-
-
-def test_the_order_of_rows_unknown_labels_and_another_key_of_patients_do_not_keep_runs_apart(tmp_path):
-    table = predictions({"chestxray14": 68}, seed=1)
-    table.loc[3, "target_abnormal"] = np.nan
-    one = write_run(tmp_path / "one", test=table)
-    two = write_run(tmp_path / "two", "cnn_lstm", test=table.sample(frac=1, random_state=0))
-    renamed = table.assign(patient_id=table.patient_id.map(lambda name: keyed(name, b"another key of patients")))
-    require_pairs(collect([one, two, write_run(tmp_path / "three", seed=1, test=renamed)])[0])
+from tests.fake_runs import write_run
 
 
 def test_runs_that_differ_in_how_they_learn_are_models_of_their_own_and_named_by_it(tmp_path):
@@ -299,110 +183,3 @@ def test_settings_that_differ_between_models_are_found_where_both_have_them(tmp_
     write_run(tmp_path / "b", "cnn_lstm", 1, config={"trainer.max_epochs": 9, "model.layers": 2})
     identities = [gathered.identity(result.run) for result in collect([tmp_path])[0]]
     assert gathered.differences(identities, shared_only=True) == ["model._target_", "trainer.max_epochs"]
-
-
-def pairs(configurations: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
-    """Which of these configurations are compared, by the names that a test gives them."""
-    models = {}
-    for name, configuration in configurations.items():
-        flags = {flag: True for flag in FLAGS if configuration.get(flag) == "True"}
-        models[Model(gathered.module(configuration["model._target_"]), {"name": name} | flags)] = configuration
-    return [(first.settings["name"], second.settings["name"]) for first, second in gathered.pairs(models)]
-
-
-def test_models_alike_but_for_their_class_are_the_ones_compared():
-    def identity(target: str, fraction: str, split: str) -> dict:
-        return {"model._target_": target, "model.width": "1", "data.train_fraction": fraction, "split": split}
-
-    four = {
-        f"{target} {fraction}": identity(target, fraction, fraction)
-        for target in ("cnn", "lstm")
-        for fraction in ("1", "2")
-    }
-    assert pairs(four) == [("cnn 1", "lstm 1"), ("cnn 2", "lstm 2")]
-    two = {name: one for name, one in four.items() if name.startswith("cnn")}
-    assert pairs(two) == [("cnn 1", "cnn 2")]
-    assert pairs({"cnn 1": four["cnn 1"]}) == []
-
-
-def configuration(model: str, **settings: str) -> dict[str, str]:
-    """What `models.identity` gives of a model of `conf/model`."""
-    base = model.removesuffix("_shuffled").removesuffix("_frozen")
-    own = {"model._target_": f"lungdet.models.{base}.X", "model.sequence": "rows", "data.train_fraction": "1.0"}
-    if base == "cnn_lstm":
-        flags = {
-            f"model.{key}": str(model.endswith(word)) for key, word in (("shuffle", "shuffled"), ("frozen", "frozen"))
-        }
-        own |= {"model.width": "128", "model.pooling": "last", **flags}
-    more = {"cnn_mlp": {"model.width": "128"}, "pool": {"model.pooling": "mean"}}.get(base, {})
-    return own | more | {key.replace("_", ".", 1): value for key, value in settings.items()} | {"split": str(settings)}
-
-
-SEVEN = ("cnn", "cnn_lstm", "cnn_lstm_frozen", "cnn_lstm_shuffled", "cnn_mlp", "length_only", "pool")
-
-
-def test_every_control_is_compared_with_the_cnn_lstm_and_with_nothing_else():
-    models = {name: configuration(name) for name in SEVEN}
-    assert pairs(models) == [(name, "cnn_lstm") for name in SEVEN if name != "cnn_lstm"]
-    assert pairs({name: models[name] for name in ("cnn", "cnn_lstm")}) == [("cnn", "cnn_lstm")]
-    alone = {name: models[name] for name in ("cnn_lstm", "cnn_lstm_shuffled")}
-    assert pairs(alone) == [("cnn_lstm_shuffled", "cnn_lstm")]
-
-
-def test_a_cnn_lstm_of_before_there_were_controls_is_one():
-    older = {key: one for key, one in configuration("cnn_lstm").items() if key not in ("model.shuffle", "model.frozen")}
-    models = {"cnn": configuration("cnn"), "cnn_lstm": older, "pool": configuration("pool")}
-    assert pairs(models) == [("cnn", "cnn_lstm"), ("pool", "cnn_lstm")]
-
-
-def test_in_a_sweep_over_data_each_cnn_lstm_meets_the_models_of_its_own_settings():
-    models = {
-        f"{name} {share}": configuration(name, data_train_fraction=share)
-        for name in ("cnn", "cnn_lstm", "cnn_lstm_shuffled", "pool")
-        for share in ("0.1", "1.0")
-    }
-    assert pairs(models) == [
-        (f"{name} {share}", f"cnn_lstm {share}")
-        for name in ("cnn", "cnn_lstm_shuffled", "pool")
-        for share in ("0.1", "1.0")
-    ]
-
-
-def test_of_several_cnn_lstms_the_cnn_meets_each_and_a_control_the_one_that_it_controls():
-    models = {"cnn": configuration("cnn")} | {
-        f"{name} {sequence}": configuration(name, model_sequence=sequence)
-        for name in ("cnn_lstm", "cnn_lstm_shuffled", "pool")
-        for sequence in ("columns", "rows")
-    }
-    assert pairs(models) == [
-        ("cnn", "cnn_lstm columns"),
-        ("cnn", "cnn_lstm rows"),
-        *[
-            (f"{name} {one}", f"cnn_lstm {one}")
-            for name in ("cnn_lstm_shuffled", "pool")
-            for one in ("columns", "rows")
-        ],
-    ]
-    two = {name: one for name, one in models.items() if name.startswith("cnn_lstm ")}
-    assert pairs(two) == [("cnn_lstm columns", "cnn_lstm rows")]
-    wide = configuration("cnn_lstm", model_width="256")
-    assert pairs({"cnn": models["cnn"], "narrow": configuration("cnn_lstm"), "wide": wide}) == [
-        ("cnn", "narrow"),
-        ("cnn", "wide"),
-    ]
-
-
-def test_of_a_grid_each_meets_the_model_of_its_own_values_alone():
-    models = {
-        f"{name} {dropout}": configuration(name, model_dropout=dropout)
-        for name in ("cnn", "cnn_lstm")
-        for dropout in ("0.1", "0.2", "0.5")
-    }
-    assert pairs(models) == [(f"cnn {dropout}", f"cnn_lstm {dropout}") for dropout in ("0.1", "0.2", "0.5")]
-    del models["cnn 0.1"]
-    assert ("cnn 0.2", "cnn_lstm 0.1") in pairs(models)  # rather than none
-
-
-def test_without_a_cnn_lstm_models_are_paired_by_class_as_ever():
-    models = {name: configuration(name) for name in ("cnn", "cnn_lstm_frozen", "cnn_lstm_shuffled")}
-    assert pairs(models) == [("cnn", "cnn_lstm_frozen"), ("cnn", "cnn_lstm_shuffled")]
