@@ -17,8 +17,8 @@ from lungdet.models.cnn import CNN
 from lungdet.runs import continuing, identity, starting
 from lungdet.runs.folder import Run, load_run
 from lungdet.training import fitting, pretraining
-from lungdet.training.anew import score
 from lungdet.training.checkpoints import Checkpoints
+from lungdet.training.scoring import score
 from tests.calling import composed
 from tests.fake_runs import write_run
 

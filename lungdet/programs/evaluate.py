@@ -55,7 +55,7 @@ def evaluate(config: DictConfig, locks: ExitStack) -> None:
     if external:
         require_one_part(results)
     if external or len(asked.views) > 1:
-        from lungdet.training.anew import predict_anew
+        from lungdet.training.scoring import predict_anew
 
         tables = (predict_anew(result.run, asked.data, other, asked.views, config.trust) for result in results)
         results = [renewed(result, anew, asked.views, external) for result, anew in zip(results, tables, strict=True)]

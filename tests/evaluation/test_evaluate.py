@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from lungdet.evaluation.gathering.results import EvaluationError
 from lungdet.programs import evaluate
 from lungdet.runs.folder import Run, find_runs, load_run
-from lungdet.training import artifacts, predicting
+from lungdet.training import artifacts, scoring
 from tests.calling import CHECKOUT, call
 from tests.fake_runs import predictions, sheet, write_run
 from tests.wandb_files import recorded
@@ -178,7 +178,7 @@ def scored(monkeypatch, run: Path, *arguments: str, images: int = 24, seed: int 
         }
         return table
 
-    monkeypatch.setattr(predicting, "score", score)
+    monkeypatch.setattr(scoring, "score", score)
     with hydra.initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", [f"runs={run}", "draws=100", *arguments], return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and none afterwards

@@ -22,8 +22,8 @@ from lungdet.models.cnn_lstm import CNNLSTM
 from lungdet.runs import identity
 from lungdet.runs.folder import Run, find_runs
 from lungdet.training import fitting
-from lungdet.training.anew import predict_views, score
 from lungdet.training.averaging import LEARNING
+from lungdet.training.scoring import predict_views, score
 from tests.calling import CHECKOUT, output
 from tests.small_runs import configured, small, trained, weights
 

@@ -59,10 +59,12 @@ def test_the_smoothed_loss_of_a_loss_that_stays_is_that_loss(
 def test_an_interrupted_search_says_so_and_ends_as_shells_expect(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore in the background
     monkeypatch.setattr(Classifier, "training_step", lambda *_: signal.raise_signal(signal.SIGINT))
     tmp_path.joinpath("search").mkdir()
     with pytest.raises(SystemExit, match="130"):
         suggest(searching(tmp_path, table, "find=lr"))
+    signal.signal(signal.SIGINT, before)
     assert "interrupted; nothing is suggested" in caplog.messages
 
 

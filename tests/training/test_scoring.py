@@ -15,7 +15,7 @@ import evaluate
 from lungdet.errors import RunError
 from lungdet.runs.folder import Run, load_run
 from lungdet.runs.preparation import preparation
-from lungdet.training.anew import score
+from lungdet.training.scoring import score
 from tests.calling import call
 from tests.fake_runs import write_run
 from tests.small_runs import configured
