@@ -119,6 +119,9 @@ def _newest_unfinished(config: DictConfig, locks: ExitStack) -> Run | None:
             locks.enter_context(locked(run))
         except RunError:  # somebody is at it
             continue
+        except OSError as error:  # another user's run, or a link in the lock's place
+            log.warning("resume=auto passes over a run: %s", error)
+            continue
         return run if run.finished else going_on(run, config)  # whoever was at it has finished it by now
     log.info("resume=auto: no unfinished run of this configuration under %s; starting a new one", config.outputs)
     return None

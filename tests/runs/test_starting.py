@@ -192,10 +192,14 @@ def test_resume_auto_continues_the_newest_unfinished_run_of_the_same_configurati
     cut_run(tmp_path, "other_seed", "2026-01-04T00:00:00+00:00", seed=1)
     damaged = cut_run(tmp_path, "damaged", "2026-01-05T00:00:00+00:00").folder / "environment.json"
     damaged.write_text(damaged.read_text()[:20])
+    lock = cut_run(tmp_path, "linked", "2026-01-06T00:00:00+00:00").folder / ".lock"
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
     with starting.start(config(tmp_path, resume="auto", logger={"project": "elsewhere"})) as run:
         assert run.folder == newest.folder
         assert run.config.logger.project == "elsewhere"
     assert f"{damaged} is damaged" in caplog.text
+    assert f"symbolic links: '{lock}'" in caplog.text
 
 
 def test_resume_auto_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
