@@ -33,7 +33,7 @@ def tell(summary: dict) -> list:
     picture = shares.curves(summary, swept, "share of the training patients", "learning-curves", math.log10)
     columns = ["Training patients", *map(metric_name, measures), *gaps]
     table = shares.numbers(summary, swept, lambda value, _: share(value), columns, cells, [note])
-    return shares.told(verdict, items, picture, table)
+    return shares.layout(verdict, items, picture, table)
 
 
 def show(summary: dict, study: Study) -> list:

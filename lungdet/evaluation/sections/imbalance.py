@@ -23,7 +23,7 @@ def tell(summary: dict) -> list:
     items += shares.trends(summary, among, measures, "abnormal in training")
     columns = ["Abnormal in training", *map(metric_name, METRICS), "Gap in AUROC"]
     picture = shares.curves(summary, among, "share of abnormal training images", "imbalance")
-    return shares.told(verdict, items, picture, shares.numbers(summary, swept, _called, columns, _cells, [HOW, GAP]))
+    return shares.layout(verdict, items, picture, shares.numbers(summary, swept, _called, columns, _cells, [HOW, GAP]))
 
 
 def advice(summary: dict) -> list[list[str]]:

@@ -10,7 +10,7 @@ from lungdet.page.document import Block, Columns, Details, Figure, Items, Table,
 from lungdet.page.wording import difference, in_a_sentence, label, with_interval
 
 
-def told(verdict: str | None, items: list[str], picture: Figure | None, numbers: Details) -> list[Block]:
+def layout(verdict: str | None, items: list[str], picture: Figure | None, numbers: Details) -> list[Block]:
     """A verdict and sentences, beside a picture where there is one, above the numbers."""
     words = [*([Text(verdict)] if verdict else []), *([Items(items)] if items else [])]
     return [*([Columns([[picture], words])] if picture else words), numbers]
