@@ -62,9 +62,13 @@ def _started(script: str, own: str, typed: list[str]) -> list[str]:
     """
     if own.startswith("lungdet "):
         name = script.removesuffix(".py")
-        if typed[1:3] == ["-m", "lungdet"]:
-            return [*typed[:3], name]
-        return ["lungdet" if shutil.which("lungdet") or len(typed) < 2 else typed[1], name]
+        if typed[1:3] != ["-m", "lungdet"]:
+            if shutil.which("lungdet"):
+                return ["lungdet", name]
+            if typed[1:] and Path(typed[1]).name == "lungdet":
+                return [typed[1], name]
+        # Nobody has typed what starts the processes that train one run together.
+        return [*(typed[:1] or ["python"]), "-m", "lungdet", name]
     path = Path(own)
     if path.name in ("train.py", "evaluate.py") and own in typed[1:]:
         return [typed[0], str(path.with_name(script))]

@@ -57,6 +57,7 @@ def test_the_key_that_a_word_of_the_command_line_is_about(word: str) -> None:
         ("../a/train.py", [".venv/bin/python", "../a/train.py"], [".venv/bin/python", "../a/evaluate.py"]),
         ("lungdet train", ["python", "-m", "lungdet", "train"], ["python", "-m", "lungdet", "evaluate"]),
         ("lungdet train", ["/bin/python", "/elsewhere/lungdet", "train"], ["/elsewhere/lungdet", "evaluate"]),
+        ("lungdet train", ["python", "-B", "-c", "spawned"], ["python", "-m", "lungdet", "evaluate"]),
         ("/usr/bin/pytest", ["python", "-m", "pytest"], ["python", "evaluate.py"]),
     ],
 )  # fmt: skip
