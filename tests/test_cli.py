@@ -44,9 +44,10 @@ def test_a_mistake_is_answered(monkeypatch, capsys, word: str, message: str) -> 
 
 @pytest.mark.parametrize("name", [name for name in cli.PROGRAMS if name not in ("train", "runs")])
 def test_a_multirun_is_for_training_alone_and_refused_before_a_folder_is_made(name: str, tmp_path: Path) -> None:
-    done = call(import_module(f"lungdet.programs.{name}"), "-m", cwd=tmp_path)
+    word = "hydra.mode=MULTIRUN" if name == "evaluate" else "-m"
+    done = call(import_module(f"lungdet.programs.{name}"), word, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"lungdet {name}: leave -m out: one ")
+    assert done.stderr.startswith(f"lungdet {name}: leave {word} out: one ")
     assert [*tmp_path.iterdir()] == []
 
 

@@ -54,8 +54,8 @@ def one_at_a_time(main: Callable[[], None], what: str) -> Callable[[], None]:
     """
 
     def single() -> None:
-        if {"-m", "--multirun"} & {*sys.argv}:
-            raise InputError(f"leave -m out: {what}")
+        for word in {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*sys.argv}:
+            raise InputError(f"leave {word} out: {what}")
         main()
 
     return single

@@ -153,7 +153,7 @@ def read(run: Run) -> Result:
         raise UnusableRunError(run.folder, reason) from error
     if not run.finished and in_use(run):
         raise UnusableRunError(run.folder, "it is being trained; evaluate it when it has finished")
-    if not split:
+    if not {"test", "val"} <= split.get("parts", {}).keys():
         raise UnusableRunError(
             run.folder,
             "its environment.json records no split, so the test part is unknown: it ended before it trained "

@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-def counted(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) -> dict:
+def counts(tables: Sequence[pd.DataFrame], name: str, cuts: Sequence[Cuts]) -> dict:
     """A label's confusion matrix at both thresholds, mean over seeds; None where there is no threshold."""
     block: dict = {"undefined": {}}
     for key, by_seed in (("test", [0.0] * len(tables)), ("at_validation_threshold", cuts)):

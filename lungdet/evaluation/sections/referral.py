@@ -19,7 +19,7 @@ QUOTED = 80
 
 def of_model(tables: Sequence[pd.DataFrame], labels: Sequence[str], cuts: Sequence[Cuts], draws: int) -> dict:
     """What a model reaches on the images that it keeps (`selective.of_model`), and its confusion matrices by label."""
-    matrices = {name: confusion.counted(tables, name, cuts) for name in labels}
+    matrices = {name: confusion.counts(tables, name, cuts) for name in labels}
     return {"kept": selective.of_model(tables, labels, draws), "confusion": matrices}
 
 
@@ -60,9 +60,11 @@ def sentence(model: str, block: dict) -> str:
     all_images, on_kept = (kept[str(per_cent)]["test"]["accuracy"] for per_cent in (100, QUOTED))
     if on_kept is None:
         return f"{label(model)}: no accuracy is defined ({kept[str(QUOTED)]['undefined']['test']['accuracy']})."
+    if (referred := kept[str(QUOTED)]["referred"]) == 0:
+        return f"{label(model)}: it is equally unsure of more than {100 - QUOTED} % of the images, so none is referred."
     gain, ends = (kept[str(QUOTED)][key]["gain"] for key in ("test", "test_interval"))
     size, unit = points("accuracy", abs(gain))
-    clause = f"{label(model)}: referring the {100 - QUOTED} % of images that it is least sure of to a reader"
+    clause = f"{label(model)}: referring the {100 * referred:.2g} % of images that it is least sure of to a reader"
     if float(size) == 0:
         clause += f" leaves accuracy on the rest at {percent(all_images)}"
     else:

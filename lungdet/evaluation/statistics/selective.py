@@ -8,6 +8,7 @@ of the model's, not of the patients'.
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lungdet.evaluation.statistics.estimates import mean, minus
@@ -31,12 +32,13 @@ def of_model(tables: Sequence[pd.DataFrame], labels: Sequence[str], draws: int) 
         draws: redrawn test parts.
 
     Returns:
-        By per cent kept a block of accuracy, recall, specificity and `gain`, the accuracy less that on all images.
+        By per cent kept a block of accuracy, recall, specificity and `gain`, the accuracy less that on all images; and
+        the share that is `referred` indeed, None without a label to measure.
     """
     by_share, blocks = {per_cent: _reached(tables, labels, per_cent, draws) for per_cent in KEPT}, {}
     for per_cent, reached in by_share.items():
         gain = {"gain": minus(reached["accuracy"], by_share[100]["accuracy"])}
-        blocks[str(per_cent)] = as_block(test=reached | gain)
+        blocks[str(per_cent)] = as_block(test=reached | gain) | {"referred": _referred(tables, labels, per_cent)}
         withdraw_certain(blocks[str(per_cent)], "test", gain)
     return blocks
 
@@ -48,6 +50,16 @@ def _reached(tables: Sequence[pd.DataFrame], labels: Sequence[str], per_cent: in
     kept = [[_kept(table, label, per_cent) for table in tables] for label in over]
     by_label = [estimated(of_seeds, ("abnormal",), draws, METRICS) for of_seeds in kept]
     return {name: mean([estimates[name] for estimates in by_label], over_defined=True) for name in METRICS}
+
+
+def _referred(tables: Sequence[pd.DataFrame], labels: Sequence[str], per_cent: int) -> float | None:
+    shares = [
+        1 - _kept(table, label, per_cent)["target_abnormal"].count() / known
+        for label in measurable(tables[0], labels)
+        for table in tables
+        if (known := table[f"target_{label}"].count())
+    ]
+    return float(np.mean(shares)) if shares else None
 
 
 def _kept(table: pd.DataFrame, label: str, per_cent: int) -> pd.DataFrame:

@@ -63,9 +63,10 @@ def test_folders_without_runs_are_refused(tmp_path):
         collect([tmp_path])
 
 
-def test_a_run_without_a_recorded_split_is_refused(tmp_path):
+@pytest.mark.parametrize("split", [{}, {"hash": "1"}, {"parts": {"test": {"hash": "1"}}}])
+def test_a_run_without_a_recorded_split_is_refused(tmp_path, split):
     run = write_run(tmp_path / "run")
-    (run / "environment.json").write_text(json.dumps({"run": "run"}))
+    (run / "environment.json").write_text(json.dumps({"run": "run", "split": split}))
     with pytest.raises(EvaluationError, match=r"environment\.json records no split"):
         collect([run])
 

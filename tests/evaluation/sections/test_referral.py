@@ -130,6 +130,14 @@ def test_a_model_that_is_surest_where_it_errs_loses(tmp_path):
     assert ": a loss is shown, for these very runs." in rendered(found)
 
 
+def test_of_equally_unsure_images_all_stay_and_the_sentence_says_how_many_go(tmp_path):
+    table = predictions({"chestxray14": 200}, skill=1.5)
+    unsure = [0.4] * 14 + [0.3] * 60 + [0.1] * 126
+    found = measured(replicates(tmp_path, consistent(table.assign(probability_abnormal=unsure))), HALF, 20)
+    assert found["kept"]["50"]["referred"] == pytest.approx(0.37)
+    assert "referring the 7 % of images" in rendered(found)
+
+
 def test_the_confusion_matrix_is_scikit_learns_at_both_thresholds_and_a_mean_over_seeds(tmp_path):
     from sklearn.metrics import confusion_matrix
 
@@ -228,5 +236,4 @@ def test_damaged_test_parts_are_evaluated_as_far_as_they_can_be(tmp_path, name):
     if name in ("one answer", "unsure"):
         accuracy = found["kept"]["100"]["test"]["accuracy"]
         assert all(one["test"]["accuracy"] == pytest.approx(accuracy) for one in found["kept"].values())
-        assert f"leaves accuracy on the rest at {100 * accuracy:.1f} %" in text
-        assert "no interval (it is the same for all redrawn patients): no gain is shown" in text
+        assert "CNN: it is equally unsure of more than 20 % of the images, so none is referred." in text
