@@ -89,12 +89,14 @@ def varying(lines: Mapping[Run, dict[str, str]]) -> list[dict[str, str]]:
 
 
 def table(lines: list[dict[str, str]]) -> Table:
-    """The lines as a table, words on the left and numbers on the right."""
+    """The lines as a table, words on the left and numbers on the right, without columns in which nothing stands."""
     grid = Table(box=None, pad_edge=False)
-    for name in lines[0] if lines else ("no run",):
-        grid.add_column(name, justify="left" if name in ("run", "state", "with") else "right", overflow="fold")
+    columns = [name for name in lines[0] if any(row[name] for row in lines)] if lines else ["no run"]
+    for name in columns:
+        justify = "left" if name in ("run", "state", "with") else "right"
+        grid.add_column(name.replace(" ", "\n"), justify=justify, overflow="fold")  # a folded name can't be copied
     for row in lines:
-        grid.add_row(*row.values(), style=STYLES[row["state"]])
+        grid.add_row(*[row[name] for name in columns], style=STYLES[row["state"]])
     return grid
 
 

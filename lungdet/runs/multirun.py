@@ -40,6 +40,11 @@ def sweep_folder(name: str) -> str:
     return name
 
 
+def around(run: Path) -> Path:
+    """The folder of the multirun that made a run, by which it is compared with the others; a single run's own."""
+    return run.parent if (run.parent / "multirun.yaml").is_file() else run
+
+
 def never_run(folder: Path) -> list[Job]:
     """Jobs of the multirun in a folder that left no run there: it was cut, or they failed before they began.
 

@@ -4,6 +4,7 @@ On several devices each of them trains it in a process of its own, see `lungdet.
 """
 
 import logging
+import math
 import platform
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from lungdet.machine.hardware import Arithmetic
 from lungdet.machine.loglines import quieten
 from lungdet.models.backbone import require_size, untrained
 from lungdet.models.classifier import Classifier
+from lungdet.runs import multirun
 from lungdet.runs.folder import Run
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.learnt import origins
@@ -207,6 +209,8 @@ def record(run: Run, test: dict[str, float]) -> None:
         images_per_second=float(epochs["images_per_second"].median()),
         peak_memory_bytes=int(epochs["memory_bytes"].max()),
     )
-    metrics = "  ".join(f"{name} {value:.3f}" for name, value in test.items())
+    metrics = "  ".join(
+        f"{name} {'undefined' if math.isnan(value) else format(value, '.3f')}" for name, value in test.items()
+    )
     log.info("best epoch %d, on the test part: %s", best + 1, metrics)
-    log.info("evaluate with: %s", command("evaluate.py", override("runs", run.folder)))
+    log.info("evaluate with: %s", command("evaluate.py", override("runs", multirun.around(run.folder))))

@@ -162,14 +162,14 @@ class Progress(RichProgressBar):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: dict, index: int
     ) -> None:
         """Now and then, the batch's loss and how long all epochs to come will take at the pace so far."""
-        if index % self.EVERY == 0:
+        if index % self.EVERY == 0 or trainer.is_last_batch:
             loss = float(outputs["loss"]) * trainer.accumulate_grad_batches  # see `Steps`
             self._shown = {"loss": f"{loss:.3f}"}
             trained = trainer.current_epoch - self._first + (index + 1) / trainer.num_training_batches
             if trainer.max_epochs > 0:
                 pace = (time.perf_counter() - self._began) / trained
                 seconds = pace * (trainer.max_epochs - self._first - trained)
-                self._shown["all epochs in"] = str(timedelta(seconds=round(seconds)))
+                self._shown["left"] = str(timedelta(seconds=round(seconds)))
         super().on_train_batch_end(trainer, module, outputs, batch, index)
 
     def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, str]:

@@ -61,6 +61,12 @@ def test_metrics_are_those_of_the_best_epoch_by_validation_and_time_is_of_all(tm
     assert begun == ["0 of 3", "", "", ""]
 
 
+def test_a_column_in_which_nothing_stands_is_left_out(tmp_path: Path) -> None:
+    epochs(cut_run(tmp_path, "a"), [0.9])
+    headings = [column.header for column in listing.table([*lines(tmp_path).values()]).columns]
+    assert headings == ["run", "state", "epochs", "val\nloss", "val\naccuracy", "val\nf1", "val\nauroc", "time"]
+
+
 def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -> None:
     for seed in (0, 1):
         composed = OmegaConf.merge(config(tmp_path), {"seed": seed, "run_dir": f"{tmp_path}/runs/{seed}"})

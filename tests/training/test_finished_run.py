@@ -242,7 +242,9 @@ def test_the_front_door_trains_from_the_command_line(sweep: tuple[str, list[Run]
     assert all(run.finished for run in runs)
     pasted = re.findall(r"evaluate with: python evaluate\.py (.*)", printed)[0]
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {pasted}"], capture_output=True, text=True, check=True)
-    assert str(runs[1].folder) in output(evaluate, *words.stdout.splitlines(), "--cfg", "job", "--package", "runs")
+    assert str(runs[1].folder.parent) + "\n" in output(
+        evaluate, *words.stdout.splitlines(), "--cfg", "job", "--package", "runs"
+    )
 
 
 @pytest.mark.slow

@@ -75,9 +75,11 @@ class CombinedDataModule(RadiographDataModule):
             try:
                 manifests.append(reader.read())
             except DatasetError as error:
+                others = ",".join(name for name in self.readers if name != source)
                 raise DatasetError(
                     f"source {source}, looked for in {reader.root.absolute()}: {error}\n"
-                    f"Set data.folders.{source}=NAME if its folder has another name, or leave it out of data.sources"
+                    f"Set data.folders.{source}=NAME if its folder has another name, "
+                    f"or leave it out: 'data.sources=[{others}]'"
                 ) from error
         return merge(manifests)
 
