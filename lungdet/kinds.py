@@ -1,6 +1,7 @@
 """Values of the kind that a signature asks for: a word in the place of a number is refused by its key."""
 
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is Any or kind is NoneType:
         return kind is Any or value is None
     if kind is float:
-        return type(value) in (int, float)
+        return type(value) in (int, float) and math.isfinite(value)
     if kind in (int, bool):
         return type(value) is kind
     if kind in (str, Path):

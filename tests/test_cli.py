@@ -47,7 +47,7 @@ def test_a_multirun_is_for_training_alone_and_refused_before_a_folder_is_made(na
     word = "hydra.mode=MULTIRUN" if name == "evaluate" else "-m"
     done = call(import_module(f"lungdet.programs.{name}"), word, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"lungdet {name}: leave {word} out: one ")
+    assert done.stderr.startswith(f"lungdet {name}: leave -m (hydra.mode=MULTIRUN) out: one ")
     assert [*tmp_path.iterdir()] == []
 
 

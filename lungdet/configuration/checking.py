@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lungdet.configuration.jobs import examples
 from lungdet.configuration.keys import plain, require_known
+from lungdet.configuration.trainer import require_trainable
 from lungdet.errors import InputError, plain_errors, require_no_secret
 from lungdet.instantiation import require_kinds
 from lungdet.machine.commands import key_of
@@ -24,7 +25,14 @@ class Check(Callback):
     """Ends the program where a configuration has a key that is not known, or a value of another kind than its key's.
 
     In `hydra.callbacks` of each program's configuration, before any other.
+
+    Args:
+        single: of a program that makes no runs, what is made at a time, and which word takes several: its multirun
+            would leave a folder, and nothing in it, and is refused.
     """
+
+    def __init__(self, single: str | None = None) -> None:
+        self._single = single
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Comes before the folder of a single run is made."""
@@ -38,6 +46,8 @@ class Check(Callback):
         """Comes before the multirun's folder is made, which goes again where no job leaves anything in it."""
         loader = GlobalHydra.instance().config_loader()
         with _ending():
+            if self._single is not None:
+                raise InputError(f"leave -m (hydra.mode=MULTIRUN) out: {self._single}")
             for words in examples(config):
                 try:
                     check(loader.load_sweep_config(config, words))
@@ -51,10 +61,12 @@ def check(config: DictConfig) -> None:
     """Pass only keys that are known, with values of the kind that their classes take, and no password in them.
 
     Raises:
-        InputError: see `require_known`, `require_kinds` and `require_no_secret`.
+        InputError: see `require_known`, `require_kinds`, `require_trainable` and `require_no_secret`.
     """
     require_known(config, GlobalHydra.instance().config_loader())
     require_kinds(config, config.get("trust") or ())
+    if "trainer" in config:
+        require_trainable(config)
     for group, values in plain(config).items():
         require_no_secret(group, values)
 

@@ -45,22 +45,6 @@ def run_program(main: Callable[[], None], name: str) -> None:
         sys.exit(1)
 
 
-def one_at_a_time(main: Callable[[], None], what: str) -> Callable[[], None]:
-    """The same program, which refuses a multirun: it would leave a folder, and nothing in it.
-
-    Args:
-        main: decorated with `hydra.main`.
-        what: is made at a time, for the message, and which word takes several.
-    """
-
-    def single() -> None:
-        for word in {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*sys.argv}:
-            raise InputError(f"leave {word} out: {what}")
-        main()
-
-    return single
-
-
 def _run(main: Callable[[], None], name: str) -> None:
     try:
         main()

@@ -30,7 +30,7 @@ def processes(trainer: DictConfig) -> int:
     """How many processes a trainer's configuration asks for, one a device.
 
     Raises:
-        InputError: none; several machines, which no process can start by itself; others than were started.
+        InputError: several machines, which no process can start by itself; others than were started.
     """
     machines = trainer.num_nodes
     if machines != 1 and ranks.count() == 1:
@@ -101,13 +101,9 @@ def _devices(trainer: DictConfig) -> int:
 
         on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         return torch.cuda.device_count() if on_gpus else 1
-    if isinstance(devices, int) or str(devices).isdigit():
-        count = int(devices)
-    else:  # some by their numbers
-        count = len(devices.split(",") if isinstance(devices, str) else devices)
-    if count < 1:
-        raise InputError(f"trainer.devices={devices}: at least one is needed")
-    return count
+    if str(devices).isdigit():
+        return int(devices)
+    return len(devices.split(",") if isinstance(devices, str) else devices)  # some by their numbers
 
 
 def _call(function: Callable[..., T], args: tuple, log_settings: dict | None) -> T:

@@ -119,5 +119,5 @@ class Learner(lightning.LightningModule):
 def _built(group: str, configured: partial, *arguments: Any, **known: Any) -> Any:
     try:
         return configured(*arguments, **known)
-    except (TypeError, ValueError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise InputError(f"{group}: {configured.func.__name__} refuses what {group}.* says: {error}") from error

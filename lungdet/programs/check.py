@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import plain_errors
 
 
@@ -37,4 +37,4 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Check as the command line says."""
-    run_program(one_at_a_time(main, "one dataset at a time; data=combined takes several"), "check")
+    run_program(main, "check")

@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import plain_errors
 
 
@@ -25,4 +25,4 @@ def start() -> None:
         return
     if sys.argv[1].isalnum():
         sys.argv[1] = f"download={sys.argv[1]}"
-    run_program(one_at_a_time(main, "one dataset at a time"), "download")
+    run_program(main, "download")

@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import plain_errors
 from lungdet.machine.locking import alone
 from lungdet.machine.writing import require_writable
@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Evaluate as the command line says."""
-    run_program(one_at_a_time(main, "one evaluation at a time; 'runs=[A,B]' takes several runs"), "evaluate")
+    run_program(main, "evaluate")
 
 
 def evaluate(config: DictConfig, locks: ExitStack) -> None:

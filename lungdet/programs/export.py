@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import InputError, plain_errors
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Export as the command line says."""
-    run_program(one_at_a_time(main, "one file at a time; 'run=[A,B]' takes several runs"), "export")
+    run_program(main, "export")
 
 
 def export(config: DictConfig) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import InputError, plain_errors
 
 SOME_UNREADABLE = 3
@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
 
 def start() -> None:
     """Predict as the command line says."""
-    run_program(one_at_a_time(main, "one worklist at a time; 'run=[A,B]' takes several runs"), "predict")
+    run_program(main, "predict")
 
 
 def predict(config: DictConfig) -> int:

@@ -11,11 +11,14 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from lungdet.configuration.program import CONF, one_at_a_time, run_program
+from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import plain_errors
 
 # No run folder, no log file: what this leaves behind is the store.
-QUIET = ("hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
+QUIET = (
+    "hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout",
+    '+hydra.callbacks.check.single="one dataset at a time; data=combined takes several"',
+)  # fmt: skip
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -50,4 +53,4 @@ def main(config: DictConfig) -> None:
 def start() -> None:
     """Prepare as the command line says, with this program's own settings of Hydra before the user's."""
     sys.argv[1:1] = QUIET
-    run_program(one_at_a_time(main, "one dataset at a time; data=combined takes several"), "train")
+    run_program(main, "train")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from lungdet.errors import InputError, RunError
+from lungdet.configuration.trainer import require_trainable
+from lungdet.errors import RunError
 from lungdet.machine.commands import key_of, override
 from lungdet.runs.folder import Run, settled
 from lungdet.runs.identity import AFTER_THE_FIT, MAY_CHANGE, OF_EPOCHS, PLANS_NO_END
@@ -46,7 +47,7 @@ def continued(run: Run, config: DictConfig, overrides: Sequence[str], locks: Exi
     changed = settled(run.config, run.folder)
     for key, value in changes.items():
         OmegaConf.update(changed, key, value, merge=False)
-    require_numbers(changed)
+    require_trainable(changed)
     locks.enter_context(locked(run))
     end = _progress(run).end(changed.trainer)
     to_train = not changes.keys().isdisjoint(OF_EPOCHS)
@@ -143,18 +144,3 @@ def _progress(run: Run) -> _Progress:
             f"{', '.join(str(epoch) for epoch in missing)}; put a copy of it back, or start a new run in another folder"
         )
     return progress
-
-
-def require_numbers(config: DictConfig) -> None:
-    """Passes only a seed that can be drawn from, and a trainer that can tell when to end.
-
-    Raises:
-        InputError: `seed`, trainer.max_epochs or trainer.early_stopping is no such number.
-    """
-    epochs, patience = config.trainer.get("max_epochs"), config.trainer.get("early_stopping")
-    if not (type(config.seed) is int and 0 <= config.seed < 2**32):
-        raise InputError(f"seed={config.seed}: a whole number from 0 to {2**32 - 1} is needed")
-    if not (type(epochs) is int and (epochs >= 1 or epochs == -1)):
-        raise InputError(f"trainer.max_epochs={epochs}: at least one epoch is needed (-1: no end)")
-    if not (patience is None or (type(patience) is int and patience >= 1)):
-        raise InputError(f"trainer.early_stopping={patience}: at least one epoch is needed (null: never)")

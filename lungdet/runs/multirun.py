@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from lungdet.configuration.jobs import jobs
 from lungdet.errors import RunError
 from lungdet.machine import ranks
+from lungdet.machine.commands import key_of
 from lungdet.runs.folder import find_runs
 from lungdet.runs.identity import decides
 from lungdet.runs.reading import read_yaml
@@ -48,7 +49,8 @@ def around(run: Path) -> Path:
 def never_run(folder: Path) -> list[Job]:
     """Jobs of the multirun in a folder that left no run there: it was cut, or they failed before they began.
 
-    Empty where the folder is no multirun's, or a searching sweeper's, which decides as it goes.
+    Empty where the folder is no multirun's, or a searching sweeper's, which decides as it goes, or where its jobs were
+    to train nothing (`find`).
     """
     path = folder / "multirun.yaml"
     if not path.is_file():
@@ -58,6 +60,8 @@ def never_run(folder: Path) -> list[Job]:
     if hydra["sweeper"]["_target_"] != BASIC:
         return []
     words = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()] + hydra["overrides"]["task"]
+    if "find" in map(key_of, words):
+        return []
     planned = jobs(OverridesParser.create().parse_overrides(words))
     runs = [_deciding(words) for run in find_runs(folder) for words in run.commands]
     return [

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from lungdet.configuration.trainer import require_trainable
 from lungdet.errors import RunError, mistake
 from lungdet.instantiation import instantiate, require_trusted
 from lungdet.machine import ranks
 from lungdet.machine.commands import command, override
-from lungdet.runs.continuing import continued, going_on, require_numbers
+from lungdet.runs.continuing import continued, going_on
 from lungdet.runs.folder import Run, find_runs, load_run
 from lungdet.runs.identity import fingerprint, require_data
 from lungdet.runs.locking import locked
@@ -59,7 +60,7 @@ def start(config: DictConfig, overrides: Sequence[str] = ()) -> Iterator[Run]:
     run = None
     with ExitStack() as locks:
         try:
-            require_numbers(config)
+            require_trainable(config)
             run = _asked_for(config, overrides, locks)
         finally:
             ranks.agreed(run)
@@ -76,6 +77,8 @@ def _asked_for(config: DictConfig, overrides: Sequence[str], locks: ExitStack) -
     if config.resume == "auto":
         return _newest_unfinished(config, locks) or _in_its_folder(config, overrides, locks)
     if config.resume is not None:
+        if not isinstance(config.resume, str):
+            raise RunError(f"resume={config.resume}: auto, or one run folder, is needed")
         return continued(load_run(config.resume), config, overrides, locks)
     return _in_its_folder(config, overrides, locks)
 

@@ -6,7 +6,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lungdet.errors import InputError
 from lungdet.models.averaging import averaged, update
 
 LEARNING = "current_model_state"
@@ -27,14 +26,9 @@ class Averaging(Callback):
 
     Args:
         decay: the share of the average that a step leaves, between 0 and 1: it spans about 1 / (1 - decay) steps.
-
-    Raises:
-        InputError: `decay` is no such number.
     """
 
     def __init__(self, decay: float) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay < 1:
-            raise InputError(f"trainer.averaging={decay}: a number between 0 and 1 is needed, .9 say; null: none")
         self.decay = decay
         self.average: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}

@@ -4,6 +4,7 @@ Nothing that it does becomes a run: its folder holds what was tried, as a table 
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,6 +99,8 @@ def _learning_rate(
     require_one_rate(model)
     # Its steps end it, not the epochs that are configured, which few images fill in fewer steps.
     trainer.fit_loop.max_epochs = arguments["num_training"]
+    if not sys.stderr.isatty():  # its bar would fill a log
+        model.on_train_start = lambda: setattr(trainer.callbacks[0], "progress_bar_refresh_rate", 0)
     results = Tuner(trainer).lr_find(model, datamodule=data, update_attr=False, **arguments).results
     curve = pd.DataFrame({"learning_rate": results["lr"], "loss": unbiased(np.array(results["loss"]))})
     rate = tenth_of_lowest(curve)

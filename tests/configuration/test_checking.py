@@ -8,10 +8,12 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 import train
 from lungdet.configuration import checking
 from lungdet.configuration.nearest import nearest
+from lungdet.configuration.trainer import require_trainable
 from lungdet.errors import InputError
 from lungdet.programs import check, evaluate
 from tests.calling import CHECKOUT, call
@@ -66,6 +68,11 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["-m", "seed=0,1", "logger.lightning.tracking_uri=https://me:a@b"], "logger.lightning.tracking_uri: a user"),
         (["+hydra.sweeper.storage=postgresql://:secret@server/trials"], "hydra.sweeper.storage: a user or password "),
         (["http://me:secret@server"], "http: a user or password stands in the address"),
+        (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: at least one epoch"),
+        (["-m", "trainer.accumulate_grad_batches=1,0"], "trainer.accumulate_grad_batches=0: at least one batch is"),
+        (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val=nan: a norm above 0 (null: none is clipped) is"),
+        (["trainer.devices=1.5"], "trainer.devices=1.5: at least one: how many, which ([0,2]), or auto for all"),
+        (["model.dropout=nan"], "model.dropout=nan: a number is needed"),
         (["sweep.name=x"], "sweep.name names the folder of several jobs: add -m"),
         (["outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc (No such file or directory); name"),
         (["-m", "seed=0,1", "outputs=/proc/x"], "outputs=/proc/x: nothing can be written in /proc"),
@@ -110,7 +117,6 @@ def test_keys_and_kinds_are_those_of_the_choices_which_are_composed_once(monkeyp
     ("words", "message"),
     [
         (["trainer.precision=bf16-true"], "trainer.precision=bf16-true: one of auto, 32-true"),
-        (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: at least one epoch"),
         (["model.dropout=2"], "model cannot be made of these values: dropout probability has to be between 0 and 1"),
         (["+data.patients.mars=2"], "data.patients={'montgomery': 20, 'mars': 2}: a number of at least 1 for any of"),
         (["-m", "seed=0", "data.split=official"], "data.split=official: phantom comes without an official split"),
@@ -142,3 +148,21 @@ def test_the_other_programs_refuse_likewise(tmp_path: Path, program, words: list
 def test_a_key_is_meant_by_its_initials_a_word_of_it_or_itself_without_its_group(name: str, meant: str | None) -> None:
     names = ["model", "model.learning_rate", "trainer.max_epochs", "data.batch_size"]
     assert nearest(name, names)[:1] == ([meant] if meant else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("averaging", [0, 1, 1.5, True, "always"]),
+        ("devices", [None, 0, -2, 1.5, True, "two", "0,", [], [-1]]),
+        ("gradient_clip_val", [0, -1, float("inf"), True, "high"]),
+        ("num_nodes", [0, None, "two"]),
+        ("sync_batchnorm", [None, "yes"]),
+    ],
+)
+def test_a_trainer_takes_no_other_values(key: str, wrong: list[object]) -> None:
+    for value in wrong:
+        with pytest.raises(InputError, match=rf"trainer\.{key}=.*: .* is needed"):
+            require_trainable(OmegaConf.create({"seed": 0, "trainer": {"max_epochs": 1, key: value}}))
+    for devices in ("auto", -1, "-1", 2, "2", "0,2", [0, 2]):
+        require_trainable(OmegaConf.create({"seed": 0, "trainer": {"max_epochs": -1, "devices": devices}}))

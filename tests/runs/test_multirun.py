@@ -49,10 +49,11 @@ def test_a_run_counts_for_each_command_that_asked_for_it(multirun):
     assert len(never_run(multirun)) == 2
 
 
-def test_a_searching_sweeper_and_a_folder_without_a_multirun_miss_nothing(multirun, tmp_path):
+def test_a_searching_sweeper_jobs_that_train_nothing_and_a_folder_without_a_multirun_miss_nothing(multirun, tmp_path):
     text = (multirun / "multirun.yaml").read_text()
-    (multirun / "multirun.yaml").write_text(text.replace(BASIC, "optuna.Sweeper"))
-    assert never_run(multirun) == []
+    for before, after in ((BASIC, "optuna.Sweeper"), ("- +width=8", "- find=lr")):
+        (multirun / "multirun.yaml").write_text(text.replace(before, after))
+        assert never_run(multirun) == []
     assert never_run(tmp_path) == []
 
 

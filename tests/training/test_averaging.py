@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
-from lungdet.errors import InputError
 from lungdet.training.averaging import LEARNING, Averaging
 from lungdet.training.callbacks import LastStep
 
@@ -110,9 +109,3 @@ def test_an_epochs_last_step_is_as_long_where_fewer_batches_are_left_for_it(tmp_
         sum(other.training_step(batch, 0) / len(step) for batch in step).backward()
         optimizer.step()
     assert all(torch.allclose(value, toy.steps[-1][name], atol=1e-6) for name, value in state(other).items())
-
-
-@pytest.mark.parametrize("decay", [0, 1, 1.5, True, "always"])
-def test_a_decay_that_is_none_is_refused_by_its_key(decay: object) -> None:
-    with pytest.raises(InputError, match=rf"trainer\.averaging={decay}: a number between 0 and 1"):
-        Averaging(decay)

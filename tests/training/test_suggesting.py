@@ -69,7 +69,7 @@ def test_an_interrupted_search_says_so_and_ends_as_shells_expect(
 
 
 def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys
 ) -> None:
     monkeypatch.setattr(suggesting, "FALL", 10.0)  # a dozen steps teach nothing
     tmp_path.joinpath("search").mkdir()
@@ -79,6 +79,7 @@ def test_finding_a_learning_rate_leaves_a_curve_and_no_run(
     with caplog.at_level(logging.INFO, "lungdet.training.suggesting"):
         rate = suggest(searching(tmp_path, table, "find=lr", *steps, "logger=wandb"))
     assert f"model.learning_rate={rate}" in caplog.text
+    assert "it/s" not in capsys.readouterr().err  # the tuner's bar, which is for terminals
     left = {"learning_rate.csv", "learning_rate.png"}
     assert {path.name for path in (tmp_path / "search").iterdir()} == left
     assert find_runs(tmp_path) == []
