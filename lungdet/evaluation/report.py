@@ -160,7 +160,9 @@ def begin(
 def show(written: Document, commands: Sequence[tuple[str, str]], out: Path) -> None:
     """Prints the table, the answer, where the report is and how to go on; in colour and folded in a terminal alone."""
     console = printing.opened()
-    printing.show_table(console, next(block for block in flat(written.sections[0].blocks) if isinstance(block, Table)))
+    results = written.sections[0]
+    table = next(block for block in flat(results.blocks) if isinstance(block, Table))
+    printing.show_table(console, table, results.title)
     for text in (written.answer, f"report: {out / 'report.html'}"):
         printing.say(console, text)
     printing.show_commands(console, commands)

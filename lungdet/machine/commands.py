@@ -12,10 +12,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 DIRECTORY = "--config-dir"
+TRUST = "trust"
+"""The key that each command says for itself: no run folder says whom to trust."""
 
 
 def command(program: str, *words: str) -> str:
-    """A command as a shell takes it, which starts the program as the user has started this one.
+    """A command as a shell takes it, which starts the program as the user has started this one, and trusts the same.
 
     Args:
         program: a script of the checkout, options included: `train.py -m`.
@@ -23,7 +25,9 @@ def command(program: str, *words: str) -> str:
     """
     script, *options = program.split(" ")
     own = [] if DIRECTORY in words else own_configuration()
-    return shlex.join([*_started(script, sys.argv[0], sys.orig_argv), *options, *own, *words])
+    trust = [word for word in sys.argv[1:] if key_of(word) == TRUST]
+    trust = [] if TRUST in map(key_of, words) else trust
+    return shlex.join([*_started(script, sys.argv[0], sys.orig_argv), *options, *own, *words, *trust])
 
 
 def own_configuration() -> list[str]:

@@ -55,7 +55,7 @@ class Backbone(nn.Module):
             for parameter in layer
         }
 
-    def _start(
+    def start(
         self,
         init_from: str | None = None,
         frozen: bool = False,
@@ -90,7 +90,7 @@ class Backbone(nn.Module):
         if unfreeze_at is not None:
             self.requires_grad_(True)  # for the optimizer and DDP, which know it from the start
 
-    KEYS = (_start,)
+    KEYS = (start,)
     """What both take as `**learning`, see `lungdet.kinds.signature`."""
 
 
@@ -99,7 +99,7 @@ class ConvBackbone(Backbone, nn.Sequential):
 
     Args:
         widths: the channels of each block; each block halves height and width.
-        learning: see `Backbone._start`.
+        learning: see `Backbone.start`.
 
     Raises:
         InputError: no block, or one without a channel.
@@ -111,7 +111,7 @@ class ConvBackbone(Backbone, nn.Sequential):
         blocks = [_block(before, after) for before, after in zip([1, *widths[:-1]], widths, strict=True)]
         super().__init__(*blocks)
         self.channels = widths[-1]
-        self._start(**learning)
+        self.start(**learning)
 
     def map_layer(self) -> nn.Module:
         """What the last block pools, twice as fine as what it gives."""
@@ -135,7 +135,7 @@ class TimmBackbone(Backbone):
         weights: a local file with the model's weights; of three channels they are summed to one.
         origin: whose weights they are, a name of `lungdet.models.origins.ORIGINS`; None: unknown.
         seen: datasets that they learnt from beyond what `origin` says; training reads it (`training.published`).
-        learning: see `Backbone._start`.
+        learning: see `Backbone.start`.
 
     Raises:
         InputError: timm knows no such model, no such origin is known, `weights` is not there or holds others (see
@@ -173,7 +173,7 @@ class TimmBackbone(Backbone):
             mean, deviation = torch.tensor(low / (low - high)), torch.tensor(1 / (high - low))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
-        self._start(**learning)
+        self.start(**learning)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """As timm groups them for fine-tuning.

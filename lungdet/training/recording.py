@@ -172,6 +172,10 @@ class Progress(RichProgressBar):
                 self._shown["left"] = str(timedelta(seconds=round(seconds)))
         super().on_train_batch_end(trainer, module, outputs, batch, index)
 
+    def configure_columns(self, trainer: Trainer) -> list:
+        """Lightning's without the last, batches a second, which would not fit into 80 columns."""
+        return super().configure_columns(trainer)[:-1]
+
     def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, str]:
         """What stands behind the bar: of the run, not of Lightning's own version of it."""
         return self._shown

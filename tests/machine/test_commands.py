@@ -79,3 +79,9 @@ def test_choices_of_ones_own_are_looked_for_by_the_next_command_too(
     pasted = shlex.split(command("train.py -m", "model=mine"))
     assert pasted[-4:] == ["-m", "--config-dir", str(tmp_path / "my conf"), "model=mine"]
     assert command("train.py", "--config-dir", "b", "model=mine").endswith("train --config-dir b model=mine")
+
+
+def test_whom_this_command_trusts_the_next_trusts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands.sys, "argv", ["lungdet train", "model=mine", "trust=[clinic]"])
+    assert command("evaluate.py", "runs=a").endswith("evaluate runs=a 'trust=[clinic]'")
+    assert command("evaluate.py", "trust=[b]").endswith("evaluate 'trust=[b]'")

@@ -88,7 +88,8 @@ def _facts(summary: dict) -> list[str]:
     }[data["resize"]]
     lines.append(f"Every image was {resize}, {data['image_size']} x {data['image_size']} pixels")
     lines.append(
-        f"{data['excluded']} unreadable or unusable image(s) left out; data fingerprint `{data['fingerprint'][:16]}`"
+        f"{number(data['excluded'], 'unreadable or unusable image')} left out; "
+        f"data fingerprint `{data['fingerprint'][:16]}`"
     )
     if (count := len(data["views"])) > 1:
         kinds = [
