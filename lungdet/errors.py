@@ -23,6 +23,7 @@ _REFUSALS = {
     errno.EEXIST: "a file is where a folder is to be: name another place",
     errno.ENOTDIR: "a file is where a folder is to be: name another place",
     errno.EISDIR: "a folder is where a file is to be: move it away, or name another place",
+    errno.ENAMETOOLONG: "give it a shorter name",
     errno.ELOOP: "a link is where none is followed: delete it, or name another place",
 }
 """What the machine refuses to anybody's program, and what its user can do about it."""

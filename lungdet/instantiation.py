@@ -43,8 +43,9 @@ def instantiate(name: str, config: DictConfig, trust: Sequence[str] = (), **argu
     try:
         return utils.instantiate(admitted)
     except InstantiationException as error:
-        if type(error.__cause__) in (ValueError, RuntimeError):  # as torch's layers raise of a number that cannot be
-            raise InputError(f"{name} cannot be made of these values: {error.__cause__}") from error
+        cause = error.__cause__  # torch's layers refuse a number, or a base is not given what it needs
+        if type(cause) in (ValueError, RuntimeError) or (type(cause) is TypeError and " required " in str(cause)):
+            raise InputError(f"{name} cannot be made of these values: {cause}") from error
         raise
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lungdet.data.manifest import Sheet, identity
+from lungdet.data.manifest import Sheet, identity, validate
 from lungdet.data.patients import contradictions
 from lungdet.data.regions import Regions
 from lungdet.data.serving.batches import Batches
@@ -211,7 +211,7 @@ class RadiographDataModule(lightning.LightningDataModule):
     def requested(self) -> pd.DataFrame:
         """The manifest of the images that are there, or of the `limit` of them that is asked for."""
         try:
-            manifest = self.read()
+            manifest = validate(self.read())
         except OSError as error:  # a folder that may not be read, a name that is too long, a disk that fails
             raise DatasetError(f"{self.name}: {error}") from error
         if not self.patients_known:

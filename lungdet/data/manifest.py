@@ -65,6 +65,8 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
         ManifestError: a value that must be there is not, an image or a patient's visit stands twice, or a label is
             something other than 0, 1 or NaN.
     """
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise ManifestError(f"no column {', '.join(missing)}; `lungdet.data.manifest.manifest` makes a whole table")
     for column in ("image_id", "dataset", "path", "patient_id", "visit"):
         empty = table[column].isna()
         if empty.any():

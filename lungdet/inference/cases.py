@@ -173,7 +173,6 @@ def _table(file: Path) -> pd.DataFrame:
         table = separator.read(file)
     except ValueError as error:
         raise InputError(f"images={file}: {error}") from error
-    table.columns = table.columns.map(plain)
     if "path" not in table:
         raise InputError(f"images={file}: no column path; there are {', '.join(table.columns)}")
     if table.empty:
@@ -204,7 +203,7 @@ def _below(source: Path, names: list[str]) -> list[Path]:
         if file in first:
             raise InputError(f"images={source}: {name} stands there more than once; name each image once")
         first[file] = name
-    if not any(file.is_file() for file in files):
+    if not any(map(os.path.isfile, files)):
         raise InputError(
             f"images={source}: none of its {len(files)} images is there, the first {files[0].absolute()}; paths start "
             "from its own folder"

@@ -39,6 +39,7 @@ def load(
     if not members:
         raise InputError("run=[]: name at least one run")
     for run in members:
+        run.require_configured()
         if not run.finished:
             anew = command("train.py", override("resume", run.folder))
             raise RunError(f"{run.folder}: the run is not finished; finish it with: {anew}")

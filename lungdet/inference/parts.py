@@ -29,8 +29,14 @@ class Parts:
     def __init__(self, folder: Path, request: dict[str, object]) -> None:
         self.folder = folder
         record = self.folder / "request.json"
-        before = json.loads(record.read_text()) if record.is_file() else request
-        if differing := [key for key in request if before.get(key) != request[key]]:
+        try:
+            before = json.loads(record.read_text()) if record.is_file() else request
+            differing = [key for key in request if before.get(key) != request[key]]
+        except (ValueError, AttributeError) as error:
+            raise InputError(
+                f"{record} is damaged ({error}); delete its folder, and all images are predicted"
+            ) from error
+        if differing:
             raise InputError(
                 f"{self.folder} holds parts of predictions that were cut, with other {', '.join(differing)}: repeat "
                 "that command to finish them, delete the folder, or name another out"
@@ -59,7 +65,10 @@ class Parts:
     def finished(self, number: int) -> pd.DataFrame | None:
         """A piece, if it was written."""
         path = self._path(number)
-        return pd.read_parquet(path) if path.is_file() else None
+        try:
+            return pd.read_parquet(path) if path.is_file() else None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); delete it, and its images are predicted again") from error
 
     def write(self, number: int, piece: pd.DataFrame) -> None:
         """Keep a piece, whole or not at all."""

@@ -167,7 +167,7 @@ def _request(
     """What decides the log-odds and the overlays; thresholds and temperature are applied to them at the end."""
     lines = []
     for row in pd.concat(pieces).itertuples():
-        status = os.stat(row.file) if row.file.is_file() else None
+        status = os.stat(row.file) if os.path.isfile(row.file) else None
         state = (status.st_size, status.st_mtime_ns) if status else None
         lines.append(f"{row.image_id}\t{row.file}\t{row.patient_id}\t{row.visit}\t{row.age}\t{state}")
     return {

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import RunError, first_few
+from lungdet.findings import TASKS
 from lungdet.machine import ranks
 from lungdet.machine.commands import own_configuration
 from lungdet.machine.writing import make_folder, write_text
@@ -46,6 +47,12 @@ LOG = "train.log"
 FOLDERS = ("start", "checkpoints", "predictions")
 FILES = ("config.yaml", "environment.json", "split.csv", "metrics.csv", "reference.npz")
 """What a run writes. Other things in its folder are its user's, or a dashboard's (`wandb`)."""
+
+NEEDED = (
+    "task", "model._target_", "data.image_size", "data.resize", "data.bits", "data.visits",
+    "trainer.accelerator", "trainer.precision", "trainer.memory_format",
+)  # fmt: skip
+"""Of a configuration, what whoever predicts with the run asks for."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,18 @@ class Run:
             RunError: see `read_config`.
         """
         return read_config(self.folder / "config.yaml") if self.changed is None else self.changed
+
+    def require_configured(self) -> None:
+        """Passes only a run whose configuration has what predicting with it takes.
+
+        Raises:
+            RunError: it has not.
+        """
+        path = self.folder / "config.yaml"
+        if missing := [key for key in NEEDED if not _has(self.config, key)]:
+            raise RunError(f"{path} has no {', '.join(missing)}; put a copy of it back, or train the run again")
+        if self.config.task not in [*TASKS]:
+            raise RunError(f"{path}: task: {self.config.task}: one of {', '.join(TASKS)} is needed")
 
     @property
     def environment(self) -> dict:
@@ -340,6 +359,11 @@ def settled(config: DictConfig, folder: Path) -> DictConfig:
     resolved.resume, resolved.run_dir = None, str(folder)
     resolved.pop("trust", None)  # each command says it anew
     return resolved
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    group, _, rest = key.partition(".")
+    return OmegaConf.is_dict(config) and group in config and (not rest or _has(config[group], rest))
 
 
 def _now() -> str:

@@ -106,6 +106,7 @@ def test_a_tuberculosis_set_reads_after_download(server, composed, root, source,
     server.serve(archive, zipped(inside(top, members)))
     download(config)
     assert {*files(root)} == {f"download/{archive}.checksum", *(f"{top}/{name}" for name in members)}
+    assert not (root / "download" / "unfinished").exists()
     table = source(root).read()
     assert table["tuberculosis"].tolist() == [int(file.endswith("_1.png")) for file in members if "CXR_png" in file]
 

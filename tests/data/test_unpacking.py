@@ -1,5 +1,6 @@
 """Archives, good, wicked and damaged."""
 
+import errno
 import gzip
 import shutil
 import tarfile
@@ -72,6 +73,17 @@ def test_an_archive_is_unpacked_whole_and_a_truncated_one_not_at_all(tmp_path, b
     files = {path for path in (tmp_path / "target").rglob("*") if path.is_file()}
     assert {path.relative_to(tmp_path / "target").as_posix(): path.read_bytes() for path in files} == GOOD
     assert not (tmp_path / "aside").exists()
+
+
+@pytest.mark.parametrize("body", [zipped(GOOD), tarred(GOOD)], ids=["zip", "tar.gz"])
+def test_what_the_disk_cannot_hold_is_refused_before_it_is_unpacked(tmp_path, body, monkeypatch):
+    (tmp_path / "archive").write_bytes(body)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4000))
+    monkeypatch.setattr(unpacking, "_members", lambda _: pytest.fail("unpacked"))
+    with pytest.raises(OSError, match=r"unpacked it takes at least 0\.00 GB") as caught:
+        unpacking.unpack(tmp_path / "archive", tmp_path / "target", tmp_path / "aside")
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_names_with_the_slashes_of_windows_are_folders_too(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import lungdet
 from lungdet.data.sources.table import TableDataModule
@@ -182,6 +184,25 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(clinic: P
         with pytest.raises(InputError, match=f"{name}: this control .*{message}"):
             export.export(lungdet.load(run_of(clinic, name)), tmp_path / "a.pt", "torchscript")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "message"),
+    [
+        (None, "task", "config.yaml has no task; put a copy of it back"),
+        ("trainer", "precision", r"config.yaml has no trainer\.precision; put"),
+        ("model", "dropout", "model cannot be made of these values: .*'dropout'"),
+    ],
+)
+def test_what_a_runs_configuration_lacks_is_named(
+    clinic: Path, tmp_path: Path, group: str | None, key: str, message: str
+) -> None:
+    run = shutil.copytree(run_of(clinic, "rows"), tmp_path / "run")
+    config = OmegaConf.load(run / "config.yaml")
+    (config[group] if group else config).pop(key)
+    OmegaConf.save(config, run / "config.yaml")
+    with pytest.raises(InputError, match=message):
+        lungdet.load(run)
 
 
 @pytest.mark.parametrize("how", RESIZES)

@@ -193,6 +193,16 @@ def test_a_worklist_is_one_processs_until_its_parts_are_removed_and_the_lock_wit
     assert [*tmp_path.iterdir()] == []
 
 
+def test_parts_that_are_damaged_are_named(tmp_path: Path) -> None:
+    (tmp_path / "000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"000000\.parquet is damaged .* delete it, and its images"):
+        Parts(tmp_path, {"run": 1}).finished(0)
+    for text in ('{"run', "[]"):
+        (tmp_path / "request.json").write_text(text)
+        with pytest.raises(InputError, match=r"request\.json is damaged .* delete its folder"):
+            Parts(tmp_path, {"run": 1})
+
+
 def test_images_unlike_the_runs_own_are_flagged_and_nothing_is_where_no_reference_is_kept(
     clinic: Path, single: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

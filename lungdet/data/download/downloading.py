@@ -31,9 +31,13 @@ def download(config: DictConfig) -> None:
         raise InputError(f"where to? root=DIR, the folder that data.root names when training on {config.dataset}")
     root = Path(config.root).expanduser()
     with alone(root, root / "download" / ".lock", key="root"):
-        shutil.rmtree(root / "download" / "unfinished", ignore_errors=True)  # what a killed download left
-        for key in _missing(config, root):
-            _obtain(config, root, key)
+        unfinished = root / "download" / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)  # what a killed download left
+        try:
+            for key in _missing(config, root):
+                _obtain(config, root, key)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     log.info("ready: %s", command("train.py", f"data={config.dataset}", override("data.root", root)))
 
 

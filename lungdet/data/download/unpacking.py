@@ -1,5 +1,6 @@
 """Archives unpacked whole or not at all, and nothing outside the folder they are for."""
 
+import errno
 import shutil
 import stat
 import tarfile
@@ -18,9 +19,10 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
 
     Raises:
         InputError: a member is a link or a device, is there twice or leads out of the folder; or a damaged archive.
-        OSError: the disk is full. Nothing is left of what was unpacked, here as there.
+        OSError: the disk is full, or is too small for it. Nothing is left of what was unpacked, here as there.
     """
     try:
+        _require_room(archive, aside.parent)
         for name, plain, content in _members(archive):
             path = PureWindowsPath(name)  # knows both slashes, and drives
             if not plain or path.anchor or ".." in path.parts:
@@ -39,6 +41,21 @@ def unpack(archive: Path, target: Path, aside: Path) -> None:
         raise InputError(f"what is damaged, encrypted, or no zip or tar.gz ({error})") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _require_room(archive: Path, folder: Path) -> None:
+    """Refuse what the disk cannot hold: a zip says how much that is, a gzip what is left of it by steps of 4 GiB."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            size = sum(info.file_size for info in opened.infolist())
+    else:
+        with archive.open("rb") as file:
+            gzip = file.read(2) == b"\x1f\x8b"
+            file.seek(-4, 2)
+            size = int.from_bytes(file.read(), "little") if gzip else 0
+    if size > (free := shutil.disk_usage(folder).free):
+        reason = f"unpacked it takes at least {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free"
+        raise OSError(errno.ENOSPC, reason, str(archive))
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bool, IO[bytes] | None]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, require_whole
 
 SINGLE = ("nodule", "mass", "infiltration", "effusion", "cardiomegaly", "pneumothorax")
 SIGNALS = ("findings", "order", "none")
@@ -47,8 +47,9 @@ class Knobs:
                 raise InputError(f"data.{name}={getattr(self, name)}: it lies between 0 and {limit}")
         if self.signal not in SIGNALS:
             raise InputError(f"data.signal={self.signal}: one of {', '.join(SIGNALS)} is needed")
-        if self.size < 64:
-            raise InputError(f"data.size={self.size}: below 64 pixels no rib is left; 256 is usual")
+        if not 64 <= self.size <= 4096:
+            raise InputError(f"data.size={self.size}: 64 pixels, below which no rib is left, to 4096; 256 is usual")
+        require_whole("data.phantom_seed", self.seed, 0)
         if self.series < (4 if self.signal == "order" else 1):
             raise InputError(f"data.series={self.series}: at least 1, and 4 where the order of visits is the signal")
         odd = [source for source, count in self.patients.items() if count % 2]

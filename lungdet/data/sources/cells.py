@@ -17,6 +17,9 @@ from lungdet.findings import FINDINGS
 
 log = logging.getLogger(__name__)
 
+Word = str | int | float | bool
+"""Of labels: 3 and True are words, too, which a command line gives as what they look like."""
+
 REQUIRED: tuple[str, ...] = ("path", "abnormal")
 OPTIONAL: tuple[str, ...] = ("patient_id", "visit", "age", "sex", "view", "dataset", *FINDINGS)
 USUAL = {
@@ -43,9 +46,7 @@ def read_csv(csv: Path, columns: Mapping[str, str] | None = None) -> pd.DataFram
         table = separator.read(csv)
     except ValueError as error:
         raise DatasetError(f"{csv}: {error}") from error
-    table.columns = table.columns.map(plain)
-    table = table.where(table != "")
-    table = _renamed(table, columns or {}, csv)
+    table = _renamed(table.where(table != ""), columns or {}, csv)
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         columns = ", ".join(table.columns)
@@ -105,15 +106,16 @@ def numbers(table: pd.DataFrame, column: str, csv: Path, lowest: float = -np.inf
     cells = text(table, column)
     number = pd.to_numeric(cells, errors="coerce").astype("float64")
     limits = "" if np.isinf(highest) else f" from {lowest} to {highest}"
-    refuse(cells.notna() & ~number.between(lowest, highest), cells, csv, f"a number{limits} or nothing is needed")
+    wrong = ~number.between(lowest, highest) | np.isinf(number)
+    refuse(cells.notna() & wrong, cells, csv, f"a number{limits} or nothing is needed")
     return number
 
 
-def label(table: pd.DataFrame, column: str, csv: Path, abnormal: Sequence[str] = ()) -> pd.Series:
+def label(table: pd.DataFrame, column: str, csv: Path, abnormal: Sequence[Word] = ()) -> pd.Series:
     """1, 0 or NaN: from such cells or, of the column `abnormal`, from words of which these are 1 and all others 0."""
     cells = text(table, column)
     if column == "abnormal" and abnormal:
-        words, folds = cells.str.casefold(), {word.casefold() for word in abnormal}
+        words, folds = cells.str.casefold(), {str(word).casefold() for word in abnormal}
         if absent := sorted(folds - {*words.dropna()}):
             counts = ", ".join(f"{word!r} ({count})" for word, count in cells.value_counts().head(10).items())
             raise DatasetError(f"data.abnormal: {', '.join(absent)} is in no cell of {csv}; there are {counts}")

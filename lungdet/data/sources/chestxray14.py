@@ -170,5 +170,5 @@ def _listed(path: Path) -> list[str]:
             f"data.split=official: there is no {path.name} in {path.parent.absolute()}; "
             "take it from the dataset's page or use data.split=random"
         )
-    lines = path.read_text(encoding="utf-8-sig").split()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split()  # what is no text names none of its images
     return [PurePosixPath(line.replace("\\", "/")).stem for line in lines]

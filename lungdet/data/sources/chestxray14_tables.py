@@ -136,10 +136,12 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _whole_numbers(column: pd.Series, path: Path) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
-    wrong = ~(numbers >= 0) | (numbers % 1 != 0)
+    wrong = ~numbers.between(0, 2**31 - 1) | (numbers % 1 != 0)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DatasetError(f"{path}, line {row + 2}, column {column.name}: {column.iloc[row]!r} is no whole number")
+        raise DatasetError(
+            f"{path}, line {row + 2}, column {column.name}: {column.iloc[row]!r} is no whole number below 2^31"
+        )
     return numbers.astype("int64")
 
 

@@ -13,6 +13,7 @@ from lungdet.data.dicom.pseudonyms import read_key
 from lungdet.data.dicom.tags import names_patients, survey
 from lungdet.data.files import files_below, searched
 from lungdet.data.manifest import manifest, visits_in_order
+from lungdet.data.sources.cells import Word
 from lungdet.data.store.images import SUFFIXES, is_image, stem
 from lungdet.errors import DatasetError, check_folder, first_few
 from lungdet.findings import FINDINGS
@@ -51,14 +52,14 @@ class FolderDataModule(RadiographDataModule):
         self,
         root: str | Path,
         *,
-        abnormal: Sequence[str] = ("abnormal",),
+        abnormal: Sequence[Word] = ("abnormal",),
         dataset: str = "folder",
         pseudonymize: str | Path | None = None,
         **keys,
     ) -> None:
         if not re.fullmatch(r"\w[\w .-]*", dataset):
             raise DatasetError(f"data.dataset={dataset}: a name of letters, digits, spaces and ._- is needed")
-        self.abnormal, self.name, self.key = tuple(abnormal), dataset, read_key(pseudonymize)
+        self.abnormal, self.name, self.key = tuple(map(str, abnormal)), dataset, read_key(pseudonymize)
         super().__init__(root, **keys)
 
     def read(self) -> pd.DataFrame:
@@ -77,11 +78,12 @@ class FolderDataModule(RadiographDataModule):
             )
         if not self.abnormal or len(classes) == len(set(self.abnormal)):
             raise DatasetError(
-                f"{self.root.absolute()}: folders of both classes are needed, {LAYOUT}; found {first_few(classes)}"
+                f"{self.root.absolute()}: folders of both classes are needed, {LAYOUT}; of those that are there, "
+                f"{first_few(classes)}, data.abnormal names {first_few(self.abnormal) or 'none'}"
             )
         rows, ignored = [], 0
         for name in classes:
-            for path in sorted(path for path in files_below(self.root / name) if path.is_file()):
+            for path in sorted(files_below(self.root / name)):
                 if is_image(path):
                     place = path.relative_to(self.root).as_posix()
                     label = float(name in self.abnormal)

@@ -1,6 +1,7 @@
 """A user's own radiographs: a csv file that names image files and says what is known about each."""
 
 import logging
+import os
 import posixpath
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from lungdet.data.dicom.pseudonyms import keyed, read_key
 from lungdet.data.dicom.tags import contradictions, names_patients, survey
 from lungdet.data.manifest import manifest, visits_in_order
 from lungdet.data.sources.cells import (
+    Word,
     label,
     named,
     needed,
@@ -80,7 +82,7 @@ class TableDataModule(RadiographDataModule):
         *,
         table: str | Path,
         columns: Mapping[str, str] | None = None,
-        abnormal: Sequence[str] = (),
+        abnormal: Sequence[Word] = (),
         pseudonymize: str | Path | None = None,
         **keys,
     ) -> None:
@@ -211,7 +213,7 @@ def _visits(table: pd.DataFrame, patient: pd.Series, time: pd.Series | None, csv
     return visits_in_order(order, ["visit"])
 
 
-def _labels(table: pd.DataFrame, csv: Path, abnormal: Sequence[str]) -> pd.DataFrame:
+def _labels(table: pd.DataFrame, csv: Path, abnormal: Sequence[Word]) -> pd.DataFrame:
     """A column a finding, and `abnormal`, which is not 0 where a finding is 1."""
     labels = pd.DataFrame({column: label(table, column, csv, abnormal) for column in (*FINDINGS, "abnormal")})
     contradiction = (labels["abnormal"] == 0) & (labels[list(FINDINGS)] == 1).any(axis=1)
@@ -223,7 +225,7 @@ def _labels(table: pd.DataFrame, csv: Path, abnormal: Sequence[str]) -> pd.DataF
 
 def _present(path: pd.Series, root: Path, csv: Path) -> np.ndarray:
     """Which images are there (N,) bool."""
-    present = np.array([(root / name).is_file() for name in path], dtype=bool)
+    present = np.array([os.path.isfile(root / name) for name in path], dtype=bool)
     if not present.any():
         raise DatasetError(
             f"{csv}: none of the {len(path)} images is in {root.absolute()}, the first {path.iloc[0]}; "
@@ -251,7 +253,7 @@ def _paths(table: pd.DataFrame, root: Path, csv: Path) -> pd.Series:
 def _on_disk(root: Path, name: str) -> str:
     """The name of a file that is there under it, composed letters (ü) being the same as decomposed ones (u and ¨)."""
     composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((form for form in (name, composed, decomposed) if (root / form).is_file()), composed)
+    return next((form for form in (name, composed, decomposed) if os.path.isfile(root / form)), composed)
 
 
 def _names(path: pd.Series, dataset: pd.Series, csv: Path) -> pd.Series:

@@ -48,12 +48,11 @@ class Plan:
     def __post_init__(self) -> None:
         if self.split not in PROTOCOLS:
             raise SplitError(f"data.split={self.split}: one of {', '.join(PROTOCOLS)} is needed")
-        if self.split_file is not None and self.split != "file":
-            raise SplitError(
-                f"data.split_file={self.split_file}: data.split={self.split} reads none; set data.split=file"
-            )
+        for key, protocol in (("split_file", "file"), ("held_out", "leave_one_source_out"), ("fold", "folds")):
+            if (value := getattr(self, key)) not in (None, 0) and self.split != protocol:
+                raise SplitError(f"data.{key}={value}: data.split={self.split} takes none; set data.split={protocol}")
         shares = self.fractions if isinstance(self.fractions, Sequence) else ()
-        if [*map(_is_number, shares)] != [True] * 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        if [*map(_is_number, shares)] != [True] * 3 or min(shares) <= 0 or not abs(sum(shares) - 1) <= 1e-6:
             raise SplitError(f"data.fractions={self.fractions}: three positive numbers that add up to 1 are needed")
         for key, least in (("split_seed", 0), ("folds", 2), ("fold", 0)):
             require_whole(f"data.{key}", getattr(self, key), least)

@@ -112,12 +112,14 @@ def from_table(manifest: pd.DataFrame, table: pd.DataFrame, path: Path) -> Split
     wrong = table.loc[~table["split"].isin([*PARTS, UNUSED]), "split"]
     if len(wrong):
         raise SplitError(
-            f"{path}: column split, line {wrong.index[0] + 2}: {wrong.iloc[0]!r} is none of {', '.join(PARTS)}"
+            f"{path}, line {wrong.index[0] + 2}, column split: {wrong.iloc[0]!r}; one of {', '.join(PARTS)}, {UNUSED} "
+            "is needed"
         )
     unknown = table.loc[~table["image_id"].isin(manifest["image_id"]), "image_id"]
     if len(unknown) == len(table):
         raise SplitError(
-            f"{path}: none of its {len(table)} images is at hand; ids look like {manifest['image_id'].iloc[0]}"
+            f"{path}, column image_id: none of its {len(table)} images is at hand, of which the first is "
+            f"{manifest['image_id'].iloc[0]}"
         )
     if len(unknown):
         log.warning("%s: %d of %d images are not at hand: %s", path, len(unknown), len(table), ", ".join(unknown[:5]))

@@ -115,11 +115,14 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
     """
     if split.table["image_id"].duplicated().any():
         name = split.table.loc[split.table["image_id"].duplicated(), "image_id"].iloc[0]
-        raise SplitError(f"split {split.name}: image {name} stands in it more than once")
+        raise SplitError(f"split {split.name}: image {name} stands in it more than once; delete all lines but one")
     table = manifest.merge(split.table, on="image_id", how="left")
     if table["split"].isna().any():
         name = table.loc[table["split"].isna(), "image_id"].iloc[0]
-        raise SplitError(f"split {split.name}: {int(table['split'].isna().sum())} images are in no part, first {name}")
+        raise SplitError(
+            f"split {split.name}: {int(table['split'].isna().sum())} images are in no part, first {name}; give each "
+            f"one of {', '.join(PARTS)}, {UNUSED}"
+        )
     sides = table[table["split"].ne(UNUSED)].groupby("patient_id")["split"].nunique()
     leaked = sides.index[sides > 1]
     if len(leaked):
@@ -133,10 +136,10 @@ def check(split: Split, manifest: pd.DataFrame) -> None:
         for value, name in ((0, "normal"), (1, "abnormal")):
             if not (labels == value).any():
                 counts = f"{len(labels)} images, {int((labels == 1).sum())} abnormal, {int((labels == 0).sum())} normal"
-                raise SplitError(
-                    f"split {split.name}: the {part} part holds no {name} image ({counts}); "
-                    "take more images (data.limit), other data.fractions or another data.split_seed"
-                )
+                advice = "take more images (data.limit), other data.fractions, fewer folds or another data.split_seed"
+                if not (manifest["abnormal"] == value).any():
+                    advice = "none of all images is, and from one class nothing is learnt"
+                raise SplitError(f"split {split.name}: the {part} part holds no {name} image ({counts}); {advice}")
 
 
 def hash_of(lines: pd.Index | pd.Series) -> str:

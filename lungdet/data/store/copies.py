@@ -141,7 +141,7 @@ def _confirm(images: Sequence[np.ndarray], a: np.ndarray, b: np.ndarray, negativ
         return aligned_correlation(images[a[i]], images[b[i]], negative=bool(negative[i]))
 
     linked, pairs, enough = DisjointSet([*a, *b]), [], enough_correlation(len(images[0]))
-    for start in range(0, len(a), 256):
+    for start in range(0, len(a) if enough <= 1 else 0, 256):
         todo = [i for i in range(start, min(start + 256, len(a))) if not linked.connected(a[i], b[i])]
         for i, correlation in zip(todo, _in_threads(compare, todo), strict=True):
             if correlation >= enough and linked.merge(a[i], b[i]):

@@ -129,8 +129,8 @@ def read_grey(path: Path) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large: {error}") from error
     except Exception as error:
-        # Decoders raise whatever a damaged file leads them to. An error number means the disk, which damages no file.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        # Decoders raise whatever a damaged file leads them to. Other error numbers mean the disk, which damages none.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.ENAMETOOLONG):
             raise
         raise UnreadableImageError(str(error) or type(error).__name__) from error
 

@@ -123,6 +123,8 @@ def reopen(folder: str | Path, fingerprint: str) -> Store:
 def _files(manifest: pd.DataFrame, roots: Mapping[str, Path]) -> pd.DataFrame:
     """The source files in the order of their image ids, each with its size and time; -1 where there is none."""
     files = manifest[["image_id", "dataset", "path"]].sort_values("image_id", ignore_index=True)
+    if absent := sorted({*files["dataset"]} - roots.keys()):
+        raise StoreError(f"the reader's `roots` names no folder of {', '.join(absent)}, whose images its `read` gives")
     roots = {dataset: str(root) for dataset, root in roots.items()}
     # Plain lists and os: this is most of what finding a store again takes. Listing the folders instead takes longer.
     paths = zip(files["dataset"].tolist(), files["path"].tolist(), strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lungdet.errors import InputError
+from lungdet.errors import InputError, RunError
 from lungdet.evaluation.costs import network
 from lungdet.evaluation.costs.network import Network
 from lungdet.machine import hardware
@@ -79,9 +79,13 @@ def measure(runs: Mapping[str, Run], trust: Sequence[str] = ()) -> dict:
         each costs, or `reason`, why it could not be measured. Where nothing could be measured at all, `reason` alone.
     """
     turns, remarks = _Turns(runs), list[str]()
-    settings = _settings(runs, remarks)
-    batch_size = settings.pop("batch_size")
-    place, deviations = network.choose(**settings)
+    try:
+        settings = _settings(runs, remarks)
+        batch_size = settings.pop("batch_size")
+        place, deviations = network.choose(**settings)
+    except InputError as error:  # of a run folder that somebody has edited; the rest of a report does not need it
+        log.warning("efficiency is not measured: %s", error)
+        return {"reason": str(error)}
     log.info("measuring what %s cost, in turns: half a minute, more for large ones", number(len(runs), "model"))
     remarks += deviations
     turns.models = turns.each(lambda run: Network(run, place, trust))
@@ -148,10 +152,16 @@ def _remarks(runs: Mapping[str, Run], models: Mapping[str, Network]) -> list[str
 
 
 def _settings(runs: Mapping[str, Run], remarks: list[str]) -> dict[str, Any]:
-    """What all models are measured under: as the first run has it."""
+    """What all models are measured under: as the first run has it.
+
+    Raises:
+        RunError: it has not.
+    """
     settings, first = {}, next(iter(runs))
     for name, key in _KEYS.items():
         values = {model: OmegaConf.select(run.config, key) for model, run in runs.items()}
+        if values[first] is None:
+            raise RunError(f"{runs[first].folder / 'config.yaml'} has no {key}")
         settings[name] = values[first]
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{label(model)} {value}" for model, value in values.items())

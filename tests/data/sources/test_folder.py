@@ -1,6 +1,8 @@
 """A folder for each class is read as it lies, and what is missing is named."""
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,30 @@ def test_what_worklists_have_drawn_and_what_is_hidden_is_no_radiograph_and_no_cl
         assert data.read()["image_id"].tolist() == expected
     for place, name in ((folder, "w.csv.overlays"), (folder / "tb", "w.parquet.overlays")):
         assert f"{place}: left out, pictures of worklists: {name}" in caplog.messages
+
+
+def test_what_is_not_read_is_named(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch) -> None:
+    (folder / "tb" / "elsewhere").symlink_to(folder / "copd")
+    (folder / "tb" / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "tb" / "pipe.png")
+    data = FolderDataModule(folder, abnormal=["tb"])
+    table = data.read()
+    assert {path for path in table["path"] if path.startswith("tb")} == {"tb/a.png", "tb/gone.png"}
+    assert f"{folder / 'tb'}: links to folders are not followed, and left out: elsewhere" in caplog.messages
+    with monkeypatch.context() as patch:
+        refused = PermissionError(errno.EACCES, "Permission denied", str(folder / "tb"))
+        patch.setattr(os, "scandir", lambda _: (_ for _ in ()).throw(refused))
+        with pytest.raises(DatasetError, match=r"folder: .*Permission denied.*/tb"):
+            _ = data.requested
+    (folder / "tb" / os.fsdecode(b"\xe9.png")).touch()
+    with pytest.raises(DatasetError, match=r"xe9\.png': a name that is no text in UTF-8; rename the file"):
+        data.read()
+
+
+def test_folders_may_be_called_by_numbers(tmp_path: Path) -> None:
+    for name in ("0/a.png", "1/b.png"):
+        image(tmp_path / name)
+    assert FolderDataModule(tmp_path, abnormal=[1]).read()["abnormal"].tolist() == [0, 1]
 
 
 def test_folders_of_other_people_have_another_name(folder: Path) -> None:

@@ -349,7 +349,8 @@ def test_a_run_records_that_its_images_are_drawn(tmp_path: Path):
 
 def test_a_source_may_be_named_as_its_real_dataset_is(tmp_path: Path):
     loading = {"image_size": 32, "store": tmp_path / "prepared"}
-    real = module(tmp_path, loading | {"train_on": ["shenzhen", "montgomery"], "held_out": "chestxray14"})
+    without = {"split": "leave_one_source_out", "held_out": "chestxray14"}
+    real = module(tmp_path, loading | without | {"train_on": ["shenzhen", "montgomery"]})
     own = module(tmp_path, loading | {"train_on": ["phantom-shenzhen", "elsewhere"]})
     assert real.plan.train_on == ["phantom-shenzhen", "phantom-montgomery"]
     assert real.plan.held_out == "phantom-chestxray14"

@@ -107,7 +107,9 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
         (["file,abnormal", "a.png,1"], r"my.csv: no column path; found file, abnormal"),
         (["x", "1"], r"no column path and no column abnormal; found x"),
         (["path,abnormal"], "a header and no row"),
-        ([""], "no table in UTF-8 with a header, separated by ','"),
+        ([""], "no table with a header, separated by ','"),
+        (["path,abnormal, path", "a.png,1,b.jpg"], "my.csv: line 1: two columns are called path; rename or delete one"),
+        (["path,abnormal,patient_id,visit", "a.png,1,x,inf"], "line 2, column visit: 'inf'; a number or nothing"),
         (
             ["path,abnormal", "a.png,1", "b.jpg,yes"],
             r"my.csv, line 3, column abnormal: 'yes'; a label is 0, 1 or empty",
@@ -156,12 +158,12 @@ def test_unknown_columns_are_ignored_with_a_hint_where_a_name_is_close(folder, c
         (["", ",", "sep=;", "", "path;abnormal", "", "a.png;2"], r"line 7, column abnormal: '2'"),
         (["sep=§", "path§abnormal", "a.png§1"], r"my.csv: line 1: sep=§: one ASCII sign"),
         (["path;abnormal;age", "a.png;0;45,5"], r"line 2, column age: '45,5'; a number"),
-        (["path;abnormal", "a.png;0;1;2"], r"more cells than the header; a cell with ';' needs quotes"),
+        (["path;abnormal", "a.png;0;1;2"], r"Expected 2 fields in line 2, saw 4; a cell with ';' needs quotes"),
         (["path;abnormal;age, years", "a.png;0;45"], r"seem to be separated by ';': add the line sep=; above"),
         (["path|abnormal", "a.png|0"], r"seem to be separated by '\|': add the line sep=\| above the header"),
         (["path,abnormal", "gone.png,0"], r"none of the 1 images is in .*relative to data.root"),
-        (["path,abnormal", "a.png,0,1,2"], r"lines below line 1 have more cells than the header"),
-        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"no table in UTF-8 .*line 3"),
+        (["path,abnormal", "a.png,0,1,2"], r"Expected 2 fields in line 2, saw 4"),
+        (["path,abnormal", "a.png,0", "b.jpg,0,1"], r"no table with a header.*Expected 2 fields in line 3, saw 3"),
     ],
 )
 def test_mistakes_are_named(folder, lines, message):
@@ -230,6 +232,8 @@ def test_no_file_no_folder_and_another_encoding_are_errors(folder):
         read(csv(folder, "path,abnormal", "a.png,1"), folder / "absent")
     with pytest.raises(DatasetError, match="UTF-8"):
         read(csv(folder, "path,abnormal,view", "a.png,1,é", encoding="latin-1"), folder)
+    with pytest.raises(DatasetError, match=r"my\.csv: line 1 is no text in UTF-8; save the table anew as CSV in UTF-8"):
+        read(csv(folder, "path,abnormal", "a.png,1", encoding="utf-16"), folder)
 
 
 def test_the_root_is_the_tables_folder_unless_given(folder):

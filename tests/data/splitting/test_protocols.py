@@ -109,15 +109,24 @@ def test_a_users_split_file_is_read_and_unknown_images_are_counted(tmp_path, cap
     ("text", "message"),
     [
         ("image,split\nclinic/0_0,train\n", "image_id missing; found are image, split"),
-        ("image_id,split\nclinic/0_0,training\n", "line 2: 'training' is none of train, val, test"),
-        ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand; ids look like clinic/0_0"),
-        ("\nimage_id,split\n\nclinic/0_0,training\n", "line 4: 'training' is none of train, val, test"),
-        ("sep=;\nimage_id;split\nclinic/0_0;training\n", "line 3: 'training' is none of train, val, test"),
+        (
+            "image_id,split\nclinic/0_0,training\n",
+            "line 2, column split: 'training'; one of train, val, test, unused is needed",
+        ),
+        ("image_id,split\nelse/0_0,train\n", "none of its 1 images is at hand, of which the first is clinic/0_0"),
+        (
+            "\nimage_id,split\n\nclinic/0_0,training\n",
+            "line 4, column split: 'training'; one of train, val, test, unused is needed",
+        ),
+        (
+            "sep=;\nimage_id;split\nclinic/0_0;training\n",
+            "line 3, column split: 'training'; one of train, val, test, unused is needed",
+        ),
         (
             "image_id;split\nclinic/0_0;train;9;8\n",
-            r"data\.split_file=.*more cells than the header; a cell with ';' needs quotes",
+            r"data\.split_file=.*Expected 2 fields in line 2, saw 4; a cell with ';' needs quotes",
         ),
-        ("", r"data\.split_file=.*no table in UTF-8 with a header, separated by ',' \("),
+        ("", r"data\.split_file=.*no table with a header, separated by ',' \("),
     ],
 )
 def test_a_split_file_that_cannot_be_used_is_refused(tmp_path, text: str, message: str) -> None:

@@ -68,6 +68,8 @@ def test_a_part_without_a_class_is_refused() -> None:
     one_class = table.assign(abnormal=table["abnormal"].where(~table["image_id"].isin(split.images("val")), 0.0))
     with pytest.raises(SplitError, match="the val part holds no abnormal image"):
         splits.check(split, one_class)
+    with pytest.raises(SplitError, match=r"train part holds no abnormal image \(.*none of all images is"):
+        splits.check(split, table.assign(abnormal=0.0))
 
 
 def test_an_image_in_no_part_is_refused() -> None:
@@ -111,13 +113,20 @@ def test_a_plan_names_every_protocol_and_draws_what_it_says(tmp_path) -> None:
     drawn = drawn_by_every_protocol(table, tmp_path)
     assert {*drawn} == {*PROTOCOLS}
     for protocol, split in drawn.items():
-        file = tmp_path / "mine.csv" if protocol == "file" else None
-        plan = Plan(split=protocol, fold=1, held_out="hospital", split_file=file)
+        own = {"file": {"split_file": tmp_path / "mine.csv"}, "folds": {"fold": 1}}
+        own["leave_one_source_out"] = {"held_out": "hospital"}
+        plan = Plan(split=protocol, **own.get(protocol, {}))
         planned = plan.draw(table, lambda: lists, unasked)
         assert (planned.facts, planned.hash) == (split.facts, split.hash)
         assert (plan.source_hash(table, lambda: lists, unasked) is None) == (protocol not in ("official", "file"))
-    with pytest.raises(SplitError, match=r"data\.split_file=mine\.csv: data\.split=random reads none"):
-        Plan(split_file="mine.csv")
+    for key, value, needed in (
+        ("split_file", "mine.csv", "file"), ("held_out", "ward", "leave_one_source_out"), ("fold", 3, "folds"),
+    ):  # fmt: skip
+        message = f"data.{key}={value}: data.split=random takes none; set data.split={needed}"
+        with pytest.raises(SplitError, match=message):
+            Plan(**{key: value})
+    with pytest.raises(SplitError, match="three positive numbers"):
+        Plan(fractions=(float("nan"), 0.5, 0.5))
     seeded = Plan(split_seed=5).draw(table, unasked, unasked)
     assert seeded.hash == protocols.random(table, seed=5).hash != drawn["random"].hash
     whole = Plan(train_fraction=0.5, train_on=("ward", "clinic"), train_prevalence=0.3).draw(table, unasked, unasked)

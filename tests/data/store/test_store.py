@@ -119,6 +119,13 @@ def test_a_datasets_name_neither_leaves_the_stores_folder_nor_is_too_long_for_it
     assert prepare(manifest, dict.fromkeys(names, toy.root), SMALL, toy.stores / "deep" / "er").folder == store.folder
 
 
+def test_a_reader_that_names_no_folder_of_a_dataset_is_told(toy):
+    with pytest.raises(
+        StoreError, match="the reader's `roots` names no folder of other, whose images its `read` gives"
+    ):
+        toy.prepare(pd.concat([toy.manifest, table("07.png", dataset="other")]))
+
+
 def test_nothing_usable_is_an_error_with_the_reasons(toy):
     for file in toy.root.iterdir():
         file.write_text("no image")

@@ -229,6 +229,10 @@ def test_a_model_that_cannot_be_built_says_why_and_the_others_are_measured(
     for model, reason in zip(measured, broken, strict=True):
         assert reason in found["models"][model]["reason"]
         assert reason in caplog.text
+    folder = write_run(tmp_path / "cut")
+    cut = config | {"trainer": {key: value for key, value in config["trainer"].items() if key != "precision"}}
+    OmegaConf.save(OmegaConf.create(cut), folder / "config.yaml")
+    assert costs.measure({PLAIN: Run(folder)}) == {"reason": f"{folder}/config.yaml has no trainer.precision"}
 
 
 def test_a_model_that_fails_on_these_images_says_why(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
