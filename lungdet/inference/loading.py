@@ -39,10 +39,10 @@ def load(
     if not members:
         raise InputError("run=[]: name at least one run")
     for run in members:
-        run.require_configured()
         if not run.finished:
             anew = command("train.py", override("resume", run.folder))
             raise RunError(f"{run.folder}: the run is not finished; finish it with: {anew}")
+        run.require_configured()
     resolved = [run.folder.resolve() for run in members]
     if repeated := [folder for folder in resolved if resolved.count(folder) > 1]:
         raise RunError(f"{repeated[0]}: named twice, so that it would count twice; name each run once")
