@@ -215,15 +215,17 @@ def _on(replicate: Replicate, file: PeerFile) -> Peer:
 def _rows(images: pd.Series, file: PeerFile) -> tuple[np.ndarray, str]:
     """Each tested image's row of the file, and by what of `NAMES` the images were told.
 
-    Names that are the runs' own count alone; where none is, the way of telling that finds most images.
+    Names that are the runs' own count alone; where none is, the way of telling that finds most images, each by itself.
     """
     ways = {}
     for by, (of_run, of_file) in NAMES.items():
         expected, names = images.map(of_run), file.images.map(of_file)
+        if by == BY_EITHER:
+            names = names.where(names.isin(expected), names.map(_last))
         ways[by] = expected, names, int(expected.isin(names).sum())
         if by == AS_THE_RUNS and ways[by][2]:
             break
-    by = max(ways, key=lambda by: ways[by][2])
+    by = max(ways, key=lambda by: (ways[by][2], ways[by][0].is_unique))
     expected, names, known = ways[by]
     if known < len(expected):
         missing = images[~expected.isin(names)]
@@ -250,14 +252,21 @@ def _plain(name: str) -> str:
     return re.sub(SUFFIXES, "", name.strip().replace("\\", "/").removeprefix("./"), flags=re.IGNORECASE)
 
 
+def _in_dataset(image: str) -> str:
+    return image.partition("/")[2]
+
+
 def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
 AS_THE_RUNS = "as the runs name them"
+BY_EITHER = "by the path in their dataset, or by the file's name"
+"""As a table's images are called: by their path only where two of them share their file's name."""
 NAMES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     AS_THE_RUNS: (str, str),
-    "by the path in their dataset": (lambda image: image.partition("/")[2], _plain),
+    "by the path in their dataset": (_in_dataset, _plain),
     "by the file's name alone": (_last, lambda name: _last(_plain(name))),
+    BY_EITHER: (_in_dataset, _plain),
 }
 """How images may be told: what is compared of a run's `image_id` and of the file's name."""

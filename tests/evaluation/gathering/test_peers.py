@@ -79,6 +79,15 @@ def test_what_a_finished_run_makes_of_new_radiographs_is_read_as_it_is(tmp_path,
     assert judged.facts.by == "by the file's name alone"
 
 
+def test_of_a_table_only_images_that_share_their_files_name_are_called_by_their_path(tmp_path):
+    described = pd.DataFrame({"image_id": ["table/2", "table/a/1", "table/b/1"], "target_abnormal": [0.0, 0.0, 1.0]})
+    tested = run_of(described.assign(logit_abnormal=0.0))
+    theirs = pd.DataFrame({"image": ["b/1.png", "c/2.png", "a/1.png", "c/3.png"], "logit": [1.0, 2.0, 3.0, 4.0]})
+    judged = peer(write(theirs, tmp_path / "other.csv"), tested)
+    assert [*judged.test["logit_abnormal"]] == [2.0, 3.0, 1.0]
+    assert judged.facts.by == peers.BY_EITHER
+
+
 def test_images_are_told_by_their_path_and_those_that_were_not_tested_are_counted(tmp_path, named):
     tested, table = named
     more = pd.DataFrame({"Image Index": ["a.png", "a.png"], "probability": [0.5, None]})  # twice, and nobody asks
