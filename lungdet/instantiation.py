@@ -82,9 +82,11 @@ def packages(trust: Sequence[str]) -> list[str]:
     Raises:
         InputError: it is no list of names.
     """
-    if isinstance(trust, str) or not all(re.fullmatch(r"\w+(\.\w+)*", str(package)) for package in trust or ()):
+    names = trust or ()
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not all(re.fullmatch(r"\w+(\.\w+)*", str(package)) for package in names):
         raise InputError(f"trust={trust}: a list of packages is needed, trust=[mypackage]")
-    return [*(trust or ())]
+    return [*names]
 
 
 def _admitted(node: Any, key: str, trust: Sequence[str], importing: bool = True) -> Any:

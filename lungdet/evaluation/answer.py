@@ -41,7 +41,7 @@ def _compared(summary: dict, measure: str, reached: dict[str, float]) -> str:
     noun += " judged here" if summary["not_judged"] and measure != "accuracy" else ""
     noun += " at threshold 0.5" if summary["threshold"]["asked"] and measure == "accuracy" else ""
     unit = " %" if measure == "accuracy" else ""
-    values = [f"{figure(measure, value)}{unit} of {label(name)}" for name, value in reached.items()]
+    values = [f"{figure(measure, value)}{unit} for {label(name)}" for name, value in reached.items()]
     comparisons = summary["comparisons"]
     if not comparisons:
         [[name, value]] = reached.items()
@@ -67,8 +67,11 @@ def _as_asked(summary: dict) -> str:
         return ""
     for model, block in summary["models"].items():
         values = {metric: block[key][metric] for metric in CALLED}
-        if "peer" in block and {*values.values()} == {None}:
-            reached.append(f"{label(model)} has no such threshold")
+        if {*values.values()} == {None}:
+            lacking = (
+                "has no such threshold" if "peer" in block else f"has no {join([*CALLED], 'and no')} defined there"
+            )
+            reached.append(f"{label(model)} {lacking}")
             continue
         shares = [f"{m} {'undefined' if share is None else percent(share)}" for m, share in values.items()]
         reached.append(f"{label(model)} {join(shares)}")

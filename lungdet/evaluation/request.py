@@ -68,13 +68,14 @@ def read(config: DictConfig) -> Request:
     folders = [Path(str(folder)) for folder in (config.runs if OmegaConf.is_list(config.runs) else [config.runs])]
     data = None if config.get("data") is None else name_of(config.data)
     views_asked = views(**config.views)
-    predictions = config.predictions
-    predictions = peers.named(OmegaConf.to_container(predictions) if OmegaConf.is_config(predictions) else predictions)
+    predictions = peers.named(OmegaConf.to_container(config).get("predictions"))
     labels = _labels(config)
     systems = (_joined(predictions) or "other") if predictions else None
     parts = ["report", data, name(views_asked), _joined(labels or ()), systems]
     called = "-".join(filter(None, parts))
-    out = Path(config.out or common_parent(folders) / called)
+    if OmegaConf.is_config(config.out):
+        raise EvaluationError(f"out={config.out}: one folder is needed, out=FOLDER")
+    out = common_parent(folders) / called if config.out in (None, "") else Path(str(config.out))
     if config.out is None and out.is_symlink():  # of whoever wrote the runs
         raise EvaluationError(
             f"{out}: a link to {out.readlink()}; say out=FOLDER to have the report there or elsewhere"

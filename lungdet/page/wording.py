@@ -112,7 +112,7 @@ def in_a_sentence(metric: str) -> str:
 
 
 def points(metric: str, difference: float) -> tuple[str, str]:
-    """A difference as texts say it, and its unit: points of a per cent for shares, none for other metrics."""
+    """A difference as texts say it, and its unit: percentage points for shares, none for other metrics."""
     if metric not in SHARES:
         return f"{difference:.3f}", ""
     number = f"{100 * difference:.1f}".replace("-0.0", "0.0")
@@ -173,8 +173,13 @@ def unit(data: dict) -> str:
 
 def counted(counts: dict, data: dict) -> str:
     """Images, patients where they are known, and the share that is abnormal."""
-    patients = f", {counts['patients']:,} patients" if data["patients_known"] else ""
-    return f"{counts['images']:,} images{patients}, {share_of(counts['abnormal'], counts['labelled'])} abnormal"
+    return f"{pictured(counts, data)}, {share_of(counts['abnormal'], counts['labelled'])} abnormal"
+
+
+def pictured(counts: dict, data: dict) -> str:
+    """Images, and patients where they are known."""
+    images = number(counts["images"], "image")
+    return f"{images}, {number(counts['patients'], 'patient')}" if data["patients_known"] else images
 
 
 def share_of(part: int, whole: int) -> str:

@@ -145,8 +145,8 @@ def test_one_seed_has_the_paired_difference_and_says_that_it_is_of_these_runs(pl
     low, high = (100 * end for end in found["interval"])
     gap = accuracy["cnn_lstm"] - accuracy["cnn"]
     assert written.answer.startswith(
-        f"On 68 test images of 34 patients (1 seed) accuracy is {accuracy['cnn']:.1f} % of CNN and "
-        f"{accuracy['cnn_lstm']:.1f} % of CNN-LSTM: CNN-LSTM is {abs(gap):.1f} points {'more' if gap > 0 else 'less'} "
+        f"On 68 test images of 34 patients (1 seed) accuracy is {accuracy['cnn']:.1f} % for CNN and "
+        f"{accuracy['cnn_lstm']:.1f} % for CNN-LSTM: CNN-LSTM is {abs(gap):.1f} points {'more' if gap > 0 else 'less'} "
         f"accurate than CNN, 95 % interval {low:.1f} to {high:.1f}: no difference is shown."
     )
     assert any("holds of these very runs" in caveat for caveat in report.caveats(numbers))

@@ -115,7 +115,7 @@ def named(predictions: object) -> dict[str, Path]:
     if isinstance(predictions, Mapping):
         pairs = [(str(name).strip(), path) for name, path in predictions.items()]
     else:
-        paths = [predictions] if isinstance(predictions, str) else predictions
+        paths = predictions if isinstance(predictions, list) else [predictions]
         pairs = [(Path(str(path)).stem, path) for path in paths]
         for name, path in pairs:
             if name.lower() in SAYS_NOTHING:

@@ -21,6 +21,9 @@ from lungdet.runs.predictions import check, require_log_odds
 
 A_RUN = "a run is a folder that train.py wrote, with config.yaml, environment.json and predictions/ in it"
 
+RECORDED = ("data", "git", "hardware", "precision", "started")
+"""What a run's environment.json says beside its split, and a report tells."""
+
 
 class EvaluationError(InputError):
     """Runs that cannot be evaluated or may not be compared; the message names them and says what to do."""
@@ -145,7 +148,7 @@ def read(run: Run) -> Result:
         EvaluationError: they are damaged, the run is still trained, or nothing records which split it was tested on.
     """
     try:
-        labels, split = TASKS[run.config.task], run.environment.get("split", {})
+        labels, _, environment = TASKS[run.config.task], int(run.config.seed), run.environment
     except RunError:
         raise
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
@@ -153,16 +156,19 @@ def read(run: Run) -> Result:
         raise UnusableRunError(run.folder, reason) from error
     if not run.finished and in_use(run):
         raise UnusableRunError(run.folder, "it is being trained; evaluate it when it has finished")
-    if not {"test", "val"} <= split.get("parts", {}).keys():
+    parts = (environment.get("split") or {}).get("parts", {})
+    if not all("hash" in parts.get(part, {}) for part in ("test", "val")):
         raise UnusableRunError(
             run.folder,
             "its environment.json records no split, so the test part is unknown: it ended before it trained "
             "(train.log may say why); train anew",
         )
+    if missing := [fact for fact in RECORDED if fact not in environment]:
+        raise UnusableRunError(run.folder, f"its environment.json does not say {', '.join(missing)}; train anew")
     source = f"run {run.folder}"
     tables = {part: check(_table(run, part), labels, f"{source}, {part} predictions") for part in ("test", "val")}
     for part, table in tables.items():
-        _require_recorded(table, split["parts"][part]["hash"], run.folder, part)
+        _require_recorded(table, parts[part]["hash"], run.folder, part)
     leaked = set(tables["test"]["patient_id"]) & set(tables["val"]["patient_id"])
     if leaked:
         raise UnusableRunError(

@@ -90,7 +90,7 @@ def tell(summary: dict) -> list:
             rows.append([label(model), words, *cells])
             reasons |= dict.fromkeys(block[stage]["undefined"].get("test", {}).values())
     notes = [HOW, *undefined(reasons)]
-    if any(not ENDS[0] < value < ENDS[1] for block in blocks.values() for value in _temperatures(block)):
+    if any(_at_an_end(value) for block in blocks.values() for value in _temperatures(block)):
         notes.append(AT_AN_END)
     if summary["task"] != "abnormal":
         notes.append(_over(blocks))
@@ -124,7 +124,9 @@ def sentence(model: str, block: dict) -> str:
     if len(temperatures) > 1:
         clause += f" (geometric mean of {len(temperatures)}, {min(temperatures):.2f} to {max(temperatures):.2f})"
     sure = "too sure of itself" if middle > 1 else "not sure enough"
-    clause += f", so on validation it was {sure if abs(middle - 1) > NEAR_ONE else 'about as sure as it should be'}"
+    sure = sure if abs(middle - 1) > NEAR_ONE else "about as sure as it should be"
+    at_an_end = any(map(_at_an_end, temperatures))
+    clause += ", at an end of what is sought, which says little" if at_an_end else f", so on validation it was {sure}"
     before, after = (block[stage]["test"]["calibration_error"] for stage in STAGES)
     if before is None or after is None:
         return f"{clause}."
@@ -145,6 +147,11 @@ AT_AN_END = (
     f"Temperatures are sought from {RANGE[0]:g} to {RANGE[1]:g}. At the upper end validation finds log-odds no better "
     "than saying 0.5, at the lower it finds no mistake in them; neither says how sure the model should be."
 )
+
+
+def _at_an_end(temperature: float) -> bool:
+    """Whether a temperature lies where the search for it ended, and not where the loss is least."""
+    return not ENDS[0] < temperature < ENDS[1]
 
 
 def _temperatures(block: dict) -> list[float]:

@@ -8,7 +8,7 @@ from lungdet.evaluation.statistics import metrics
 from lungdet.evaluation.statistics.cases import or_none
 from lungdet.evaluation.statistics.measure import counts
 from lungdet.page.document import Details, Items, Table, Text
-from lungdet.page.wording import counted, number, share_of, unit
+from lungdet.page.wording import counted, number, pictured, share_of, unit
 from lungdet.runs.learnt import origins
 
 FACTS = ("labels_from", "abnormal", "synthetic")
@@ -73,14 +73,10 @@ def _other_data(data: dict) -> str:
 def _facts(summary: dict) -> list[str]:
     """Of how many images and patients from where, how they were prepared, and by which split."""
     data, split = summary["data"], summary["split"]
-
-    def of_patients(counts: dict) -> str:
-        return f", {counts['patients']:,} patients" if data["patients_known"] else ""
-
-    lines = [f"{data['images']:,} images{of_patients(data)}"]
+    lines = [pictured(data, data)]
     for name, source in data["sources"].items():
-        part = f" of {source['of']:,}" if source["of"] not in (None, source["images"]) else ""
-        lines.append(f"{name}: {source['images']:,}{part} images{of_patients(source)}")
+        part = f", of {source['of']:,} images" if source["of"] not in (None, source["images"]) else ""
+        lines.append(f"{name}: {pictured(source, data)}{part}")
     resize = {
         "squash": "squeezed to a square (`squash`)",
         "pad": "padded to a square (`pad`)",

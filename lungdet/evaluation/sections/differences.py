@@ -35,7 +35,7 @@ def tell(summary: dict) -> list:
     seeds, drawn = all(comparison["counts_seeds"] for comparison in comparisons), unit(summary["data"])
     remarks = [
         f"{'First minus second' if several else _minus(comparisons[0])} at threshold 0.5, on the same redrawn test "
-        f"{drawn}s; shares in points of a per cent. "
+        f"{drawn}s; shares in percentage points. "
         + (
             f"Interval and p count the choice of test {drawn}s and the spread over seeds (Student's t). "
             if seeds
@@ -122,5 +122,5 @@ def forest(summary: dict) -> Figure | None:
         name: {"test": {"auroc": cell["difference"]}, "test_interval": {"auroc": cell["interval"]}}
         for name, cell in cells.items()
     }
-    caption = "With 95 % intervals, right of 0 the first has the larger number; 0.01 is a point of a per cent."
+    caption = "At threshold 0.5, with 95 % intervals; right of 0 the first is larger. 0.01 is a percentage point."
     return marked("differences", title, {"": blocks}, caption, axis="difference", line=0, limits=None)

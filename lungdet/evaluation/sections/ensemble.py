@@ -18,7 +18,7 @@ from lungdet.evaluation.statistics.measure import as_block, estimated
 from lungdet.evaluation.statistics.metrics import STUDY, ensemble
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, items
-from lungdet.page.wording import in_a_sentence, label, metric_name, with_interval
+from lungdet.page.wording import SHARES, figure, in_a_sentence, interval, label, metric_name, with_interval
 
 
 def measure(study: Study) -> dict:
@@ -67,8 +67,11 @@ def tell(summary: dict) -> list:
         ]
         measure = judged_by(summary)[0]
         if not controls:
-            reached = with_interval(combination["models"][of_both], "test", measure)
-            quoted.append(f"{_capitalised(called[of_both])}: {in_a_sentence(measure)} {reached}.")
+            block = combination["models"][of_both]
+            value, ends = (block[key][measure] for key in ("test", "test_interval"))
+            unit = " %" if measure in SHARES and value is not None else ""
+            reached = f"{in_a_sentence(measure)} {figure(measure, value)}{unit}, {interval(ends, measure, figure)}"
+            quoted.append(f"{_capitalised(called[of_both])}: {reached}.")
         quoted += [
             _capitalised(sentences.difference(comparison, measure, called=called.__getitem__))
             for comparison in combination["comparisons"]
@@ -95,7 +98,7 @@ SECTION = Section("The mean of both models", "ensemble", measure=measure, tell=t
 def _seeds(combinations: Sequence[dict]) -> str:
     """The seeds that both models have."""
     texts = dict.fromkeys(", ".join(map(str, combination["seeds"])) for combination in combinations)
-    return f"seeds {' or '.join(texts)}"
+    return f"{'seeds' if any(len(c['seeds']) > 1 for c in combinations) else 'seed'} {' or '.join(texts)}"
 
 
 def _called(first: Model, second: Model) -> str:

@@ -8,7 +8,7 @@ from lungdet.evaluation.statistics import thresholds
 from lungdet.evaluation.statistics.measure import Cuts, measured, over
 from lungdet.page.document import Caution, Details, Table
 from lungdet.page.sentences import undefined
-from lungdet.page.wording import figure, in_a_sentence, join, label, metric_name, number, points, value
+from lungdet.page.wording import in_a_sentence, join, label, metric_name, number, percent, points, value
 
 SOUGHT = {
     "youden": ("balanced_accuracy",),
@@ -100,11 +100,12 @@ def _claimed(model: str, block: dict, metrics: Sequence[str]) -> str | None:
     if None in (*ours, *claimed):
         return None
     clauses = [
-        f"{in_a_sentence(m)} {figure(m, claimed_value)} instead of {figure(m, value_of_ours)}"
-        for m, claimed_value, value_of_ours in zip(metrics, claimed, ours, strict=True)
+        f"{in_a_sentence(metric)} {percent(on_test)} instead of {percent(on_validation)}"
+        for metric, on_test, on_validation in zip(metrics, claimed, ours, strict=True)
     ]
     claim = f"{label(model)} {join(clauses)}"
     if len(metrics) > 1:
         return claim
     size, unit = points(metrics[0], abs(claimed[0] - ours[0]))
-    return f"{claim} ({size}{unit} {'more' if claimed[0] >= ours[0] else 'less'})"
+    more = f"{size}{unit} {'more' if claimed[0] >= ours[0] else 'less'}" if float(size) else "no more"
+    return f"{claim} ({more})"

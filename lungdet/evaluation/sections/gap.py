@@ -8,7 +8,7 @@ from lungdet.evaluation.sections.contract import Study, Unmeasured
 from lungdet.evaluation.statistics import paired
 from lungdet.evaluation.statistics.estimates import minus, turned
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.measure import as_block, counts, estimated, lacking, withdraw_certain
+from lungdet.evaluation.statistics.measure import as_block, counts, estimated, lacking
 from lungdet.page import sentences
 from lungdet.page.document import Details, Table, items
 from lungdet.page.sentences import THESE_RUNS
@@ -52,7 +52,6 @@ def of_model(replicates: Sequence[Replicate], draws: int) -> Gap:
     train, val = scores["train"], scores["val"]
     scores["gap"] = {name: minus(turned(train[name], 1), val[name], SIDES) for name in METRICS}
     block = {f"{part}_images": counts(table) for part, table in first.items()} | as_block(**scores)
-    withdraw_certain(block, "gap", scores["gap"])
     return Gap(block, scores["gap"], (*first["train"]["image_id"], *first["val"]["image_id"]))
 
 
@@ -114,6 +113,7 @@ def tell(summary: dict) -> list:
         quoted = [
             f"{label(model)}'s {noun}: {cell(block, 'accuracy')} points of accuracy, {cell(block, 'auroc')} of AUROC."
             for model, block in blocks.items()
+            if "reason" not in block
         ]
     return [
         *items(quoted, "sentence"),

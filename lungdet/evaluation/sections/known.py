@@ -11,7 +11,7 @@ from lungdet.evaluation.sections.comparability import TRAINED_ON
 from lungdet.evaluation.sections.contract import Section, Study
 from lungdet.machine.commands import key_of
 from lungdet.page.document import Table
-from lungdet.page.wording import figure, label, metric_name, with_interval
+from lungdet.page.wording import figure, in_a_sentence, label, metric_name, with_interval
 from lungdet.runs.folder import Run
 
 
@@ -98,7 +98,7 @@ def verdicts(summary: dict) -> list[str]:
         if (known := block["known"]) and known["differs"] is None and known["place"] is not None:
             value = figure(known["metric"], block["test"][known["metric"]])
             sentences.append(
-                f"{label(model)}'s {metric_name(known['metric'])} of {value} is {_outcome(known)}, {_band(known)}, "
+                f"{label(model)}'s {in_a_sentence(known['metric'])} of {value} is {_outcome(known)}, {_band(known)}, "
                 "which published results of this experiment let expect (see [Known answer](#known-answer))."
             )
     return sentences

@@ -110,10 +110,11 @@ def _metrics(summary: dict, key: str) -> Figure:
 def _how_to_read(summary: dict) -> list[str]:
     """What the numbers of the study's table are."""
     rule = summary["threshold"]
+    meaning = rule["meaning"] if rule["at"] is None else rule["meaning"].replace("`at`", f"{rule['at']:g}")
     chosen = "; ".join(f"{label(model)} {_thresholds(block)}" for model, block in summary["models"].items())
     notes = [
         "Per cent, AUROC as a decimal. An image is called abnormal where its probability is above the threshold. "
-        f"`{rule['rule']}`: {rule['meaning']}{'' if rule['rule'] == 'fixed' else ', on validation alone'} ({chosen})."
+        f"`{rule['rule']}`: {meaning}{'' if rule['rule'] == 'fixed' else ', on validation alone'} ({chosen})."
     ]
     if summary["task"] != "abnormal":
         notes.append(f"{by_finding.over(summary)} Always abnormal: every finding on every image.")
@@ -122,9 +123,9 @@ def _how_to_read(summary: dict) -> list[str]:
         "patients, not images" if summary["data"]["patients_known"] else "images, since nothing says whose they are"
     )
     notes.append(
-        f"{'Mean over seeds' if several else 'In brackets:'} {'with ' if several else ''}95 % interval over "
-        f"{summary['draws']:,} redrawn test parts ({unit_drawn}); from {SEEDS_NEEDED} seeds on it counts their "
-        "spread too."
+        f"{'Means over seeds; in' if several else 'In'} brackets the 95 % interval over {summary['draws']:,} redrawn "
+        f"test parts ({unit_drawn}); from {SEEDS_NEEDED} seeds on it counts their spread too. No interval: too few "
+        "patients to redraw; `metrics.json` has each reason."
     )
     if summary["published"]:
         notes.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")

@@ -60,6 +60,7 @@ def _at_points(table: pd.DataFrame, label: str, kind: str, patient: np.ndarray, 
         if kind == "roc":
             heights[draw] = np.interp(POINTS, np.append(0, alarms / alarms[-1]), np.append(0, reached / reached[-1]))
         else:
-            step = np.minimum(np.searchsorted(reached / reached[-1], POINTS), len(reached) - 1)
+            # From the first hit on: what is ranked above it has no recall.
+            step = np.minimum(np.searchsorted(reached / reached[-1], POINTS.clip(1e-9)), len(reached) - 1)
             heights[draw] = reached[step] / np.maximum(after[step], 1)
     return heights

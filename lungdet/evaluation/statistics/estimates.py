@@ -8,7 +8,7 @@ import numpy as np
 
 from lungdet.evaluation.statistics.cases import Undefined, mean_of_defined
 from lungdet.evaluation.statistics.intervals import Estimate
-from lungdet.evaluation.statistics.scales import UNBOUNDED
+from lungdet.evaluation.statistics.scales import of_differences
 
 
 def mean(estimates: Sequence[Estimate], over_defined: bool = False) -> Estimate:
@@ -30,7 +30,7 @@ def mean(estimates: Sequence[Estimate], over_defined: bool = False) -> Estimate:
 
 
 def minus(minuend: Estimate, subtrahend: Estimate, sides: tuple[str, str] = ("", "")) -> Estimate:
-    """Their difference on an unbounded scale; where either is undefined, the reason and which of the `sides` it was."""
+    """Their difference; where either is undefined, the reason and which of the `sides` it was."""
     values = []
     for pair in zip(minuend.values, subtrahend.values, strict=True):
         missing = [
@@ -44,7 +44,7 @@ def minus(minuend: Estimate, subtrahend: Estimate, sides: tuple[str, str] = ("",
         minuend.draws - subtrahend.draws,
         min(minuend.patients, subtrahend.patients),
         min(minuend.supporting, subtrahend.supporting),
-        UNBOUNDED,
+        of_differences(minuend.scale),
     )
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from scipy import special
 
 from lungdet.evaluation.statistics.cases import Undefined
-from lungdet.evaluation.statistics.scales import SHARE, Scale
+from lungdet.evaluation.statistics.scales import SHARE, Scale, of_differences
 
 SEEDS_NEEDED = 3
 """With fewer, the spread over seeds cannot be told from a difference between models."""
 LEVEL = 0.95
 NOTHING = 1e-20
-"""A variance that is but rounding."""
+"""A variance that is but rounding, and an interval's `ROUNDING` on its scale."""
+ROUNDING = 1e-10
 MOST_UNDEFINED = 0.05
 """No interval is given where a metric is undefined in a larger share of the draws."""
 
@@ -69,21 +70,17 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     A share of 1 (or 0) is 1 in every draw as well. Its interval is the exact binomial's, of as many cases as there are
     patients it rests on: no mistake on 20 patients does not rule out 15 % of mistakes.
     """
-    value = float(np.mean(estimate.values))
     if reason := _no_interval(estimate):
         return Undefined(reason), Undefined(reason)
-    patients, seeds, freedom = variance(estimate)
-    scale = estimate.scale
+    value, scale = float(np.mean(estimate.values)), estimate.scale
     if not math.isfinite(scale.to(value)):
-        if math.isinf(scale.high):
-            undefined = Undefined("no image costs anything, and nothing says how much others would")
-            return undefined, undefined
-        away = (1 - LEVEL) / 2
-        exact = away ** (1 / estimate.supporting)
-        inner = scale.low + exact * (scale.high - scale.low)
-        return (inner, scale.high) if value > 0 else (scale.low, scale.low + scale.high - inner)
+        return _at_an_end(estimate, value)
     centre = value if estimate.centre is None else estimate.centre
+    patients, seeds, freedom = variance(estimate)
     margin = quantile((1 + LEVEL) / 2, freedom) * math.sqrt(patients + seeds) * scale.slope(centre)
+    if margin < ROUNDING:  # 0.5 in every draw, say: were it certain, two patients could show anything
+        undefined = Undefined("it is the same in every redrawn part, which then says nothing about others")
+        return undefined, undefined
     return scale.back(scale.to(centre) - margin), scale.back(scale.to(centre) + margin)
 
 
@@ -114,11 +111,11 @@ def difference(first: Estimate, second: Estimate) -> Difference:
         if abs(value) < 1e-12:
             return Difference(value, value, value, 1.0)
         # Were it certain, two patients could show anything.
-        undefined = Undefined("the difference is the same in every redrawn test part, which then says nothing about it")
+        undefined = Undefined("the difference is the same in every redrawn part, which then says nothing about it")
         return Difference(value, undefined, undefined, undefined)
     error = math.sqrt(total)
-    margin = quantile((1 + LEVEL) / 2, freedom) * error
-    return Difference(value, value - margin, value + margin, _two_sided(value / error, freedom))
+    margin, scale = quantile((1 + LEVEL) / 2, freedom) * error, of_differences(first.scale)
+    return Difference(value, scale.back(value - margin), scale.back(value + margin), _two_sided(value / error, freedom))
 
 
 def counts_seeds(estimates: Iterable[Estimate]) -> bool:
@@ -132,7 +129,7 @@ def p_value(estimate: Estimate) -> float:
         return Undefined(reason)
     value, (patients, seeds, freedom) = float(np.mean(estimate.values)), variance(estimate)
     if patients + seeds < NOTHING:
-        return 1.0 if abs(value) < 1e-12 else Undefined("it is the same in every redrawn test part")
+        return 1.0 if abs(value) < 1e-12 else Undefined("it is the same in every redrawn part")
     return _two_sided(value / math.sqrt(patients + seeds), freedom)
 
 
@@ -192,6 +189,17 @@ def _satterthwaite(parts: list[tuple[float, int]]) -> tuple[float, float]:
     return total, 1 / sum((part / total) ** 2 / freedom for part, freedom in parts)  # squares alone may vanish
 
 
+def _at_an_end(estimate: Estimate, value: float) -> tuple[float, float]:
+    """The interval of a number at an end of its scale."""
+    scale = estimate.scale
+    if math.isinf(scale.high):
+        undefined = Undefined("no image costs anything, and nothing says how much others would")
+        return undefined, undefined
+    exact = ((1 - LEVEL) / 2) ** (1 / estimate.supporting)
+    inner = scale.low + exact * (scale.high - scale.low)
+    return (inner, scale.high) if value > 0 else (scale.low, scale.low + scale.high - inner)
+
+
 def _no_interval(estimate: Estimate) -> str | None:
     """Why there is no interval, or None."""
     missing = [value for value in estimate.values if math.isnan(value)]
@@ -202,7 +210,7 @@ def _no_interval(estimate: Estimate) -> str | None:
     undefined = float(np.isnan(estimate.draws.mean(axis=0)).mean())
     if undefined > MOST_UNDEFINED:
         return (
-            f"undefined in {100 * undefined:.0f} % of redrawn test parts: it rests on {estimate.supporting} of "
+            f"undefined in {100 * undefined:.0f} % of redrawn parts: it rests on {estimate.supporting} of "
             f"{estimate.patients} patients"
         )
     return None

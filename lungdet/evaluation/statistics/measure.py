@@ -76,14 +76,6 @@ def as_block(**estimates: Mapping[str, Estimate]) -> dict:
     return block | {"undefined": undefined}
 
 
-def withdraw_certain(block: dict, key: str, differences: Mapping[str, Estimate]) -> None:
-    """Takes from such a block the intervals of differences that no draw changes: they say nothing of other patients."""
-    for name, estimate in differences.items():
-        if block[f"{key}_interval"][name] and np.ptp(estimate.draws.mean(axis=0)) < 1e-12:
-            block[f"{key}_interval"][name] = None
-            block["undefined"].setdefault(f"{key}_interval", {})[name] = "it is the same for all redrawn patients"
-
-
 def estimated(
     tables: Sequence[pd.DataFrame],
     labels: Sequence[str],

@@ -47,10 +47,6 @@ def compared(
         exchangeable = len(labels) == 1 and len(tables[first]) == len(tables[second])
         exchanged = permuted(tables[first], tables[second], labels[0]) if exchangeable else {}
         for name, cell in comparison["metrics"].items():
-            if cell["interval"]:
-                low, high = cell["interval"]
-                reach = METRICS[name].scale.high - METRICS[name].scale.low  # no difference is larger
-                cell["interval"] = [max(low, -reach), min(high, reach)]
             cell["p_permutation"] = or_none(exchanged.get(name, math.nan))
             if name not in STUDY:
                 del cell["p"]

@@ -26,5 +26,9 @@ CORRELATION = Scale(lambda x: math.atanh(x) if abs(x) < 1 else math.inf, math.ta
 LOSS = Scale(lambda x: math.log(x) if x > 0 else -math.inf, math.exp, lambda x: 1 / x, 0.0, math.inf)
 CLIPPED = Scale(lambda x: x, lambda x: min(max(x, 0.0), 1.0), lambda x: 1.0, 0.0, 1.0)
 """From 0 to 1, and no share of anything."""
-UNBOUNDED = Scale(lambda x: x, lambda x: x, lambda x: 1.0, -math.inf, math.inf)
-"""Of differences."""
+
+
+def of_differences(scale: Scale) -> Scale:
+    """Of differences between two numbers of a scale, none of which is larger than its range."""
+    reach = scale.high - scale.low
+    return Scale(lambda x: x, lambda x: min(max(x, -reach), reach), lambda x: 1.0, -reach, reach)

@@ -63,11 +63,19 @@ def test_folders_without_runs_are_refused(tmp_path):
         collect([tmp_path])
 
 
-@pytest.mark.parametrize("split", [{}, {"hash": "1"}, {"parts": {"test": {"hash": "1"}}}])
+@pytest.mark.parametrize("split", [None, {}, {"hash": "1"}, {"parts": {"test": {"hash": "1"}, "val": {}}}])
 def test_a_run_without_a_recorded_split_is_refused(tmp_path, split):
     run = write_run(tmp_path / "run")
     (run / "environment.json").write_text(json.dumps({"run": "run", "split": split}))
     with pytest.raises(EvaluationError, match=r"environment\.json records no split"):
+        collect([run])
+
+
+def test_a_run_that_did_not_record_what_a_report_tells_is_refused(tmp_path):
+    run = write_run(tmp_path / "run")
+    recorded = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({key: recorded[key] for key in recorded.keys() - {"hardware"}}))
+    with pytest.raises(EvaluationError, match=r"run: its environment\.json does not say hardware; train anew"):
         collect([run])
 
 

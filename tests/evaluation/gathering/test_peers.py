@@ -221,6 +221,7 @@ def test_a_system_is_called_by_its_name_or_its_file_and_not_as_a_model_of_the_re
         ({"a\nb": "a.csv"}, "is no name of a system"),
         ({"a" * 61: "a.csv"}, "is no name of a system"),
         ({"a": 3}, "a: 3 is no file"),
+        (5, "5: 5 is no file"),
     ]:
         with pytest.raises(InputError, match=message):
             peers.named(asked)

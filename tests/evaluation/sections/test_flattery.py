@@ -59,7 +59,7 @@ def test_no_threshold_on_test_does_better_than_the_one_picked_there(tmp_path, ru
     text = rendered(found, rule, seeds=2)
     assert "**Warning:** No results: " in text
     points = 100 * (np.mean(best) - np.mean(ours))
-    said = f"{100 * np.mean(best):.1f} instead of {100 * np.mean(ours):.1f} ({points:.1f} points more)"
+    said = f"{100 * np.mean(best):.1f} % instead of {100 * np.mean(ours):.1f} % ({points:.1f} points more)"
     assert f"With thresholds picked by the rule `{rule}` on the test labels: CNN " in text
     assert said in text
     assert "| CNN | picked on test: no result | " in text
@@ -75,7 +75,7 @@ def test_a_promised_sensitivity_is_kept_on_test_by_a_threshold_picked_there(tmp_
     best = max(metrics.specificity(y, logit, cut) for cut in fitting)
     assert found["at_test_threshold"]["specificity"] == pytest.approx(best)
     text = rendered(found, "sensitivity")
-    assert f"CNN recall {100 * found['at_test_threshold']['recall']:.1f} instead of " in text
+    assert f"CNN recall {100 * found['at_test_threshold']['recall']:.1f} % instead of " in text
     assert "| Model | Threshold | Recall | Specificity | Accuracy |" in text
     other = flattery.of_model(some, [{"abnormal": 0.6}], "specificity", 0.8)
     assert other["at_test_threshold"]["specificity"] >= 0.8

@@ -205,7 +205,10 @@ def test_one_class_a_single_patient_and_no_mistake_are_undefined_with_a_reason(t
     assert (block["gap"]["accuracy"], block["gap_interval"]["accuracy"]) == (0, None)
     text = rendered(gap.tell(numbers))
     assert "0.0 [no interval]" in text
-    assert "CNN's accuracy and CNN's AUROC: it is the same for all redrawn patients." in text
+    assert (
+        "CNN's accuracy and CNN's AUROC: it is the same in every redrawn part, which then says nothing about others."
+        in text
+    )
 
 
 def test_seeds_or_models_with_other_training_images_are_not_mixed(tmp_path):

@@ -19,7 +19,7 @@ from lungdet.evaluation.statistics.intervals import (
     p_value,
     variance,
 )
-from lungdet.evaluation.statistics.scales import CORRELATION, LOSS, UNBOUNDED
+from lungdet.evaluation.statistics.scales import CORRELATION, LOSS, SHARE, of_differences
 from tests.simulated import cohort, several_seeds
 
 
@@ -118,9 +118,13 @@ def test_a_share_of_one_is_not_certain():
     assert interval(none) == (0.0, pytest.approx(stats.binomtest(0, 20).proportion_ci(0.95).high))
 
 
-def test_a_constant_answer_has_an_auroc_of_one_half_and_nothing_beside_it():
+def test_a_number_that_no_draw_changes_has_no_interval_and_a_difference_none_beyond_its_range():
     y = np.repeat([0.0, 1.0], 20)
-    assert interval(estimate("auroc", [np.full(40, 0.3)], y, np.arange(40), 200)) == pytest.approx((0.5, 0.5))
+    low, _ = interval(estimate("auroc", [np.full(40, 0.3)], y, np.arange(40), 200))  # of a constant answer
+    assert "the same in every redrawn part" in low.reason
+    wide = np.random.default_rng(0).uniform(0, 1, (1, 300))
+    found = difference(Estimate([0.1], wide, 4, 4), Estimate([0.9], 1 - wide, 4, 4))
+    assert (found.low, found.high) == (pytest.approx(-1), 1)
 
 
 def test_there_is_no_interval_where_nothing_can_be_redrawn_and_it_says_why():
@@ -171,7 +175,7 @@ def test_a_difference_that_no_draw_changes_is_not_certain_either():
     found = difference(wrong, sure)
     assert found.value == 1
     assert math.isnan(found.p)
-    assert "the same in every redrawn test part" in found.low.reason
+    assert "the same in every redrawn part" in found.low.reason
 
 
 @pytest.mark.parametrize(("value", "side"), [(1.0, 1), (-1.0, -1)])
@@ -184,7 +188,7 @@ def test_a_correlation_on_its_edge_lies_in_its_interval(value, side):
 def test_the_p_value_of_a_difference_that_is_measured_seed_by_seed_is_students():
     values = 0.02 + 0.02 * np.random.default_rng(0).normal(size=5)
     # No draw differs: seeds are all there is.
-    one = Estimate(list(values), np.repeat(values[:, None], 50, axis=1), 200, 200, UNBOUNDED)
+    one = Estimate(list(values), np.repeat(values[:, None], 50, axis=1), 200, 200, of_differences(SHARE))
     assert p_value(one) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert p_value(one._replace(values=[0.0], draws=np.zeros((1, 50)))) == 1
     assert math.isnan(p_value(one._replace(values=[0.1], draws=np.full((1, 50), 0.1))))
