@@ -88,7 +88,7 @@ def test_its_interval_is_that_of_each_sources_patients_redrawn_by_themselves(tmp
     [found] = generalisation.across_sources(some, settings, 2000)["lines"].values()
     assert found["drop"]["accuracy"] == 0
     # Montgomery less Shenzhen and Shenzhen less Montgomery: the mean of both is 0 in every draw.
-    assert found["drop_interval"]["accuracy"] == pytest.approx([0, 0], abs=1e-12)
+    assert found["drop_interval"]["accuracy"] is None
     right = (twin["probability_abnormal"] > 0.5) == twin["target_abnormal"]
     by_patient = right.groupby(twin["patient_id"]).mean()
     error = by_patient.std() / np.sqrt(30) / np.sqrt(2)  # of a mean over two sources of 30 patients
