@@ -38,13 +38,17 @@ def read(images: Path, series: bool) -> pd.DataFrame:
     """
     if not images.exists():
         raise InputError(f"images={images}: there is no such file or folder ({images.absolute()})")
-    if images.suffix.lower() == ".csv":
-        return require_patients(_table(images), series, f"images={images}")
-    names = _lines(images) if images.suffix.lower() == ".txt" else None
-    if names is None:
-        paths = _found(images) if images.is_dir() else [images]
-        return require_patients(cases([str(path) for path in paths], paths), series, f"images={images}")
-    return require_patients(cases(names, _below(images, names)), series, f"images={images}")
+    if images.is_dir():
+        paths = _found(images)
+        table = cases([*map(str, paths)], paths)
+    elif images.suffix.lower() == ".csv":
+        table = _table(images)
+    elif images.suffix.lower() == ".txt":
+        names = _lines(images)
+        table = cases(names, _below(images, names))
+    else:
+        table = cases([str(images)], [images])
+    return require_patients(table, series, f"images={images}")
 
 
 def given(images: object, series: bool) -> pd.DataFrame:

@@ -87,11 +87,6 @@ def _folder(out: Path) -> Path:
     return out.with_name(out.name + PARTIAL)
 
 
-def digest(lines: list[str]) -> str:
-    """What tells a list of texts from others."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
 def file_digest(path: Path) -> str:
     """What tells a file's content from others."""
     with path.open("rb") as file:

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from lungdet.data.files import OVERLAYS
+from lungdet.data.manifest import short_hash
 from lungdet.errors import InputError, first_few, require_whole
 from lungdet.inference import cases
 from lungdet.inference.model import Model
 from lungdet.inference.overlays import Overlays, draw, is_overlay
-from lungdet.inference.parts import Parts, digest, file_digest
+from lungdet.inference.parts import Parts, file_digest
 from lungdet.machine.progress import progress
 from lungdet.machine.writing import replacing, require_writable
 
@@ -56,20 +57,8 @@ def write(
     """
     _require_choices(images, out, batch_size, workers)
     pictures = out.with_name(out.name + OVERLAYS)
-    if pictures.is_symlink() or pictures.is_file():
-        raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
     table = cases.read(images, model.series)
-    for folder in {file.parent for file in table["file"]}:
-        if folder.resolve().is_relative_to(pictures.resolve()):
-            raise InputError(
-                f"images={images}: some lie in {folder}, which goes when {out} is written anew; name another out"
-            )
-    foreign = [file.name for file in pictures.glob("[!.]*") if not is_overlay(file)]
-    if foreign:
-        raise InputError(
-            f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture "
-            "of a worklist; move it away, or name another out"
-        )
+    _require_replaceable(pictures, table, images, out)
     pieces = model.pieces(table, batch_size)
     require_writable("out", out)
     if out.exists() and not Parts.begun(out):
@@ -100,6 +89,23 @@ def _require_choices(images: Path, out: Path, batch_size: int, workers: int | No
     for file in (out, _listing(out)):
         if file.exists() and images.exists() and file.samefile(images):
             raise InputError(f"out={out}: {file} is the table of images; name another file")
+
+
+def _require_replaceable(pictures: Path, table: pd.DataFrame, images: Path, out: Path) -> None:
+    """Passes only where the folder of an earlier worklist's pictures holds nothing else, and none of the images."""
+    if pictures.is_symlink() or pictures.is_file():
+        raise InputError(f"out={out}: its overlays are to be in {pictures}, which is no folder; name another out")
+    for folder in {file.parent for file in table["file"]}:
+        if folder.resolve().is_relative_to(pictures.resolve()):
+            raise InputError(
+                f"images={images}: some lie in {folder}, which goes when {out} is written anew; name another out"
+            )
+    foreign = [file.name for file in pictures.glob("[!.]*") if not is_overlay(file)]
+    if foreign:
+        raise InputError(
+            f"out={out}: {pictures} goes when it is written anew, and {first_few(foreign, 3)} in there is no picture "
+            "of a worklist; move it away, or name another out"
+        )
 
 
 def _listing(out: Path) -> Path:
@@ -173,7 +179,7 @@ def _request(
     return {
         "run": [str(run.folder) for run in model.runs],
         "weights": [file_digest(run.checkpoint("best")) for run in model.runs],
-        "images": digest(lines),
+        "images": short_hash("\n".join(lines)),
         "bits": model.settings.bits,
         "batch_size": batch_size,
         "overlays": overlays and overlays.method,

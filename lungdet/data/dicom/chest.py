@@ -20,6 +20,7 @@ MODALITIES = frozenset(("CR", "DX", "DR", "RG", "OT"))
 
 _CHEST = ("CHEST", "THORAX", "TORAX", "LUNG")
 _VIEWS = {"AP": "AP", "ANTEROPOSTERIOR": "AP", "PA": "PA", "POSTEROANTERIOR": "PA", "FRONTAL": None}
+_LONGEST = 40  # signs of a value that is quoted
 _LATERAL = frozenset(("LATERAL", "LAT", "LL", "RL", "XTABLE", "OBLIQUE", "RAO", "LAO", "RPO", "LPO"))
 
 
@@ -72,4 +73,6 @@ def _words(dataset: "Dataset", name: str) -> list[str]:
 
 
 def _refuse(name: str, value: str, reason: str) -> None:
+    if len(value) > _LONGEST:  # damaged, it has swallowed what follows, which may be a patient's name
+        value = f"of {len(value)} signs"
     raise UnreadableImageError(f"{tag(name)} {value}: {reason}")

@@ -69,18 +69,7 @@ class FolderDataModule(RadiographDataModule):
             DatasetError: no such folder, a class without a folder, a single class, two files of one name, or no image.
         """
         check_folder(self.root, "folder", LAYOUT)
-        classes = searched(self.root, (path.name for path in self.root.iterdir() if path.is_dir()))
-        if absent := [name for name in self.abnormal if name not in classes]:
-            suggestion = hint(absent[0], classes) or "."
-            raise DatasetError(
-                f"data.abnormal: {self.root.absolute()} has no folder {absent[0]}{suggestion} Its folders are "
-                f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
-            )
-        if not self.abnormal or len(classes) == len(set(self.abnormal)):
-            raise DatasetError(
-                f"{self.root.absolute()}: folders of both classes are needed, {LAYOUT}; of those that are there, "
-                f"{first_few(classes)}, data.abnormal names {first_few(self.abnormal) or 'none'}"
-            )
+        classes = self._classes()
         rows, ignored = [], 0
         for name in classes:
             for path in sorted(files_below(self.root / name)):
@@ -102,16 +91,32 @@ class FolderDataModule(RadiographDataModule):
         counts = table["path"].str.partition("/")[0].value_counts().sort_index()
         images = ", ".join(f"{count} in {name}" for name, count in counts.items())
         log.info("%s: %s%s", self.name, images, f"; {ignored} other files are ignored" if ignored else "")
-        description = table[["image_id", "path"]].assign(dataset=self.name, patient_id=table["image_id"], visit=0)
+        labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS))
+        return manifest(self._described(table[["image_id", "path"]]), labels.assign(abnormal=table["abnormal"]))
+
+    def _classes(self) -> list[str]:
+        """The folders of the classes, of both kinds."""
+        classes = searched(self.root, (path.name for path in self.root.iterdir() if path.is_dir()))
+        if absent := [name for name in self.abnormal if name not in classes]:
+            suggestion = hint(absent[0], classes) or "."
+            raise DatasetError(
+                f"data.abnormal: {self.root.absolute()} has no folder {absent[0]}{suggestion} Its folders are "
+                f"{first_few(classes, 10) or 'none'}; 'data.abnormal=[NAME]' names those of abnormal images"
+            )
+        if not self.abnormal or len(classes) == len(set(self.abnormal)):
+            raise DatasetError(
+                f"{self.root.absolute()}: folders of both classes are needed, {LAYOUT}; of those that are there, "
+                f"{first_few(classes)}, data.abnormal names {first_few(self.abnormal) or 'none'}"
+            )
+        return classes
+
+    def _described(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Images with what DICOM tags say of them; without tags each is its own patient's."""
+        description = table.assign(dataset=self.name, patient_id=table["image_id"], visit=0)
         tags = survey([self.root / path for path in table["path"]], description, self.key)
         self.patients_known = names_patients(tags)
         if tags is None:
-            description = description.assign(age=float("nan"), sex=None, view=None)
-        else:
-            description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
-            description["patient_id"] = description["patient_id"].fillna(description["image_id"])
-            description["visit"] = visits_in_order(description.assign(time=tags["time"]), ["time"])
-        labels = pd.DataFrame(float("nan"), index=table.index, columns=list(FINDINGS)).assign(
-            abnormal=table["abnormal"]
-        )
-        return manifest(description, labels)
+            return description.assign(age=float("nan"), sex=None, view=None)
+        description = description.assign(**tags[["patient_id", "age", "sex", "view"]])
+        description["patient_id"] = description["patient_id"].fillna(description["image_id"])
+        return description.assign(visit=visits_in_order(description.assign(time=tags["time"]), ["time"]))

@@ -193,6 +193,7 @@ def test_the_picture_is_the_one_that_another_program_exports(tmp_path: Path) -> 
         ({"Modality": "MG"}, "(0008,0060) Modality MG: no radiograph"),
         ({"NumberOfFrames": 2}, "(0028,0008) NumberOfFrames 2: a single image is needed"),
         ({"BodyPartExamined": "HAND"}, "(0018,0015) BodyPartExamined HAND: no chest"),
+        ({"BodyPartExamined": "HAND" * 20}, "(0018,0015) BodyPartExamined of 80 signs: no chest"),
         ({"ViewPosition": "LL"}, "(0018,5101) ViewPosition LL: no frontal view"),
         ({"ViewPosition": "LATERAL"}, "(0018,5101) ViewPosition LATERAL: no frontal view"),
         ({"ViewPosition": "AP OBLIQUE"}, "(0018,5101) ViewPosition AP OBLIQUE: no frontal view"),
