@@ -6,6 +6,7 @@ A program is imported when it is asked for, so that help and mistakes are answer
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 PROGRAMS = {
     "train": "train a model, or with -m many: a run folder with checkpoints, metrics and predictions",
@@ -27,6 +28,10 @@ def main() -> None:
         complete(words)
     elif not words or words[0] in ("-h", "--help", "help"):
         print(usage())
+    elif words[0] == "--version":
+        from lungdet.runs.software import revision
+
+        print(f"lungdet {version('lungdet')}", f"({revision()})" if revision() else "(no git checkout)")
     elif words[0] in PROGRAMS:
         start(words[0], words[1:])
     else:
@@ -47,6 +52,7 @@ def usage() -> str:
 {lines}
 
   lungdet PROGRAM --help             its keys, choices and examples
+  lungdet --version                  with git's revision, for a report of a bug
   eval "$(lungdet -sc install=bash)" completes programs, keys and choices with Tab in this shell"""
 
 

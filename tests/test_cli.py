@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def test_every_program_is_there_and_listed(monkeypatch, capsys) -> None:
     assert all(callable(import_module(f"lungdet.programs.{name}").start) for name in cli.PROGRAMS)
     for words in ([], ["--help"]):
         assert all(f"\n  {name} " in answer(monkeypatch, capsys, *words) for name in cli.PROGRAMS if name != "train")
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys) -> None:
+    assert answer(monkeypatch, capsys, "--version").startswith(f"lungdet {version('lungdet')} (")
 
 
 @pytest.mark.parametrize(
