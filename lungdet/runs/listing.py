@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lungdet.errors import RunError
 from lungdet.machine.commands import command
@@ -96,7 +97,7 @@ def table(lines: list[dict[str, str]]) -> Table:
         justify = "left" if name in ("run", "state", "with") else "right"
         grid.add_column(name.replace(" ", "\n"), justify=justify, overflow="fold")  # a folded name can't be copied
     for row in lines:
-        grid.add_row(*[row[name] for name in columns], style=STYLES[row["state"]])
+        grid.add_row(*[Text(row[name]) for name in columns], style=STYLES[row["state"]])
     return grid
 
 

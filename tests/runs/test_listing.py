@@ -70,9 +70,12 @@ def test_a_column_in_which_nothing_stands_is_left_out(tmp_path: Path) -> None:
 def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -> None:
     for seed in (0, 1):
         composed = OmegaConf.merge(config(tmp_path), {"seed": seed, "run_dir": f"{tmp_path}/runs/{seed}"})
-        with starting.start(composed, ["data=table", f"seed={seed}"]):
+        with starting.start(composed, ["data=table", f"trust=[clinic{seed}]"]):
             pass
-    assert [row["with"] for row in lines(tmp_path).values()] == ["seed=0", "seed=1"]
+    rows = [*lines(tmp_path).values()]
+    assert [row["with"] for row in rows] == ["trust=[clinic0]", "trust=[clinic1]"]
+    [*_, words] = listing.table(rows).columns
+    assert [str(cell) for cell in words.cells] == ["trust=[clinic0]", "trust=[clinic1]"]  # no markup of rich's
 
 
 def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(
