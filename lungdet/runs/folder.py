@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.errors import RunError, first_few
-from lungdet.findings import TASKS
 from lungdet.machine import ranks
 from lungdet.machine.commands import own_configuration
 from lungdet.machine.writing import make_folder, write_text
@@ -87,6 +86,8 @@ class Run:
         Raises:
             RunError: it has not.
         """
+        from lungdet.findings import TASKS  # with pandas
+
         path = self.folder / "config.yaml"
         if missing := [key for key in NEEDED if not _has(self.config, key)]:
             raise RunError(f"{path} has no {', '.join(missing)}; put a copy of it back, or train the run again")
