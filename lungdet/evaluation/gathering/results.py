@@ -152,7 +152,8 @@ def read(run: Run) -> Result:
     except RunError:
         raise
     except (ValueError, KeyError, YAMLError, OmegaConfBaseException) as error:
-        reason = f"config.yaml or environment.json is damaged ({error}); train the run anew"
+        first_line, _, _ = str(error).partition("\n")
+        reason = f"config.yaml or environment.json is damaged ({first_line}); train the run anew"
         raise UnusableRunError(run.folder, reason) from error
     if not run.finished and in_use(run):
         raise UnusableRunError(run.folder, "it is being trained; evaluate it when it has finished")

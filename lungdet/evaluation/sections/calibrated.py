@@ -125,8 +125,9 @@ def sentence(model: str, block: dict) -> str:
         clause += f" (geometric mean of {len(temperatures)}, {min(temperatures):.2f} to {max(temperatures):.2f})"
     sure = "too sure of itself" if middle > 1 else "not sure enough"
     sure = sure if abs(middle - 1) > NEAR_ONE else "about as sure as it should be"
-    at_an_end = any(map(_at_an_end, temperatures))
-    clause += ", at an end of what is sought, which says little" if at_an_end else f", so on validation it was {sure}"
+    ended = [_at_an_end(value) for value in temperatures]
+    end = f"{'' if all(ended) else 'some '}at an end of what is sought, which says little"
+    clause += f", {end}" if any(ended) else f", so on validation it was {sure}"
     before, after = (block[stage]["test"]["calibration_error"] for stage in STAGES)
     if before is None or after is None:
         return f"{clause}."

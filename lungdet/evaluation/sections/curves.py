@@ -21,5 +21,6 @@ def picture(summary: dict, study: Study, kind: str) -> Figure:
     }
     words = "; ".join(f"{label(n)}: {metric_name(metric)} {value(b, 'test', metric)}" for n, b in models.items())
     pooled = "; all parts' images pooled" if summary["parts"] else ""
-    caption = f"Mean over seeds, with the band of 95 % of redrawn test parts{pooled}. Dotted: chance."
+    means = "Mean over seeds, with" if any(len(block["seeds"]) > 1 for block in models.values()) else "With"
+    caption = f"{means} the band of 95 % of redrawn test parts{pooled}. Dotted: chance."
     return Figure(kind, figures.curves(lines, kind, entries, share), title, f"{words}.", caption)

@@ -124,8 +124,8 @@ def _how_to_read(summary: dict) -> list[str]:
     )
     notes.append(
         f"{'Means over seeds; in' if several else 'In'} brackets the 95 % interval over {summary['draws']:,} redrawn "
-        f"test parts ({unit_drawn}); from {SEEDS_NEEDED} seeds on it counts their spread too. No interval: too few "
-        "patients to redraw; `metrics.json` has each reason."
+        f"test parts ({unit_drawn}); from {SEEDS_NEEDED} seeds on it counts their spread too. No interval: redrawn "
+        "parts leave the number undefined, or never change it; `metrics.json` has each reason."
     )
     if summary["published"]:
         notes.append("Published rows: the study's own numbers, on other images; they are no target and no baseline.")

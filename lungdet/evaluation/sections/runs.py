@@ -1,5 +1,7 @@
 """Runs: what went into the report and with what result, and what did not and why."""
 
+from collections.abc import Callable, Sequence
+
 from omegaconf import OmegaConf
 
 from lungdet.evaluation.gathering.models import differences, start_name
@@ -48,43 +50,12 @@ def measure(study: Study) -> dict:
 
 def tell(summary: dict) -> list:
     """Every run that went in, and those that did not with the reason."""
-    none = "none" if summary["task"] == "abnormal" else "by finding"
-    started_from = any(run["start"] for block in summary["models"].values() for run in block["runs"])
-    published = any(run["origins"] for block in summary["models"].values() for run in block["runs"])
-    rows = [
-        [
-            label(model),
-            str(run["seed"]),
-            *([run["part"]] if summary["parts"] else []),
-            f"`{run['run']}`",
-            *(["none" if run["start"] is None else f"`{run['start']['run']}`"] if started_from else []),
-            *([_weights(run["origins"])] if published else []),
-            run["started"],
-            run["git"] or "none",
-            none if run["threshold"] is None else f"{run['threshold']:.3f}",
-            *[figure(metric, run["test"][metric]) for metric in ("accuracy", "auroc")],
-        ]
-        for model, block in summary["models"].items()
-        for run in block["runs"]
-    ]
-    part = ["Tested on"] if summary["parts"] else []
-    start = ["Started from"] if started_from else []
-    weights = ["Published weights"] if published else []
-    columns = [
-        "Model",
-        "Seed",
-        *part,
-        "Folder",
-        *start,
-        *weights,
-        "Started",
-        "Revision",
-        "Threshold",
-        "Accuracy",
-        "AUROC",
-    ]
+    runs = [(label(model), run) for model, block in summary["models"].items() for run in block["runs"]]
+    columns = _columns(summary, [run for _, run in runs])
+    rows = [[name, *[cell(run) for cell in columns.values()]] for name, run in runs]
+    names = ["Model", *columns]
     notes = ["Folders as seen from the report's. Accuracy at threshold 0.5."]
-    table = Table(columns, rows, columns.index("Threshold"), notes)
+    table = Table(names, rows, names.index("Threshold"), notes)
     blocks: list[Block] = [Details(f"{number(len(rows), 'run')}, with folder, revision and result", [table])]
     if unlike := _trained_otherwise(summary["models"]):
         blocks.insert(0, Text(f"Trained otherwise than the study's models: {unlike}."))
@@ -107,6 +78,26 @@ SECTION = Section(
     tell=tell,
     claim=(22, 23, 42),
 )
+
+
+def _columns(summary: dict, runs: Sequence[dict]) -> dict[str, Callable[[dict], str]]:
+    """What stands of a run in each column; parts, starts and published weights where there are any."""
+    none = "none" if summary["task"] == "abnormal" else "by finding"
+    columns: dict[str, Callable[[dict], str]] = {"Seed": lambda run: str(run["seed"])}
+    if summary["parts"]:
+        columns["Tested on"] = lambda run: run["part"]
+    columns["Folder"] = lambda run: f"`{run['run']}`"
+    if any(run["start"] for run in runs):
+        columns["Started from"] = lambda run: f"`{run['start']['run']}`" if run["start"] else "none"
+    if any(run["origins"] for run in runs):
+        columns["Published weights"] = lambda run: _weights(run["origins"])
+    return columns | {
+        "Started": lambda run: run["started"],
+        "Revision": lambda run: run["git"] or "none",
+        "Threshold": lambda run: none if run["threshold"] is None else f"{run['threshold']:.3f}",
+        "Accuracy": lambda run: figure("accuracy", run["test"]["accuracy"]),
+        "AUROC": lambda run: figure("auroc", run["test"]["auroc"]),
+    }
 
 
 def _run(study: Study, part: str, result: Result) -> dict:

@@ -158,7 +158,7 @@ def test_findings_have_a_temperature_each_and_means_are_over_those_that_have_one
     text = rendered(found, "findings")
     assert "in some run is in no mean: means of CNN and CNN-LSTM are over 13 findings, without hernia." in text
     assert "Temperatures are sought from 0.05 to 20. At the upper end validation finds" in text
-    assert ", at an end of what is sought, which says little" in text
+    assert "at an end of what is sought, which says little" in text
     assert "![" not in text
 
 
