@@ -249,6 +249,8 @@ def test_a_name_in_both_lists_and_a_missing_list_are_errors(tmp_path):
     (root / "test_list.txt").write_text("images/00000001_001.png")
     with pytest.raises(DatasetError, match=r"1 images are in both train_val_list.txt and test_list.txt.*00000001_001"):
         ChestXray14DataModule(root).official()
+    (root / "test_list.txt").write_bytes("ä.png".encode("latin-1"))  # names none of its images
+    assert len(ChestXray14DataModule(root).official()) == 3
 
 
 def test_boxes_have_our_names_and_six_columns(tmp_path):

@@ -244,6 +244,13 @@ def test_a_limit_that_would_part_twins_is_refused(tmp_path):
     module(tmp_path, loading | {"limit": None}, signal="order")
 
 
+def test_a_seed_below_zero_and_a_size_beyond_any_memory_are_refused_by_their_keys():
+    with pytest.raises(InputError, match=r"data\.phantom_seed=-1: a whole number, at least 0"):
+        Knobs(seed=-1)
+    with pytest.raises(InputError, match=r"data\.size=1000000: 64 pixels"):
+        Knobs(size=1_000_000)
+
+
 def test_with_order_as_the_signal_there_are_as_many_patients_as_asked():
     cases = Counter(case.source for case in cohort(knobs(signal="order")))
     assert cases == FEW
