@@ -81,7 +81,7 @@ class Cluster:
 
 def sbatch(folder: Path, script: str) -> None:
     """Submit: each job of an array in the background, with an id of its own."""
-    first, claim = _claimed(zlib.crc32(str(folder).encode()) + len(list(folder.glob("submitted_*"))))
+    first, claims = _claimed(zlib.crc32(str(folder).encode()) + len(list(folder.glob("submitted_*"))))
     text = Path(script).read_text()
     (folder / f"submitted_{first}").write_text(text)
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
@@ -110,8 +110,14 @@ def sbatch(folder: Path, script: str) -> None:
         of_job = {name: str(value) for name, value in (variables | array | {"SLURM_JOB_ID": job.name}).items()}
         with (job / "runner.log").open("w") as log:
             command = [sys.executable, __file__, str(folder), "run_job", script]
-            environment, claims = os.environ | of_job, [claim.fileno()]
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=claims)
+            subprocess.Popen(
+                command,
+                env=os.environ | of_job,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[claim.fileno() for claim in claims],
+            )
     print(f"Submitted batch job {first}")
 
 
@@ -183,22 +189,25 @@ def sacct(folder: Path, *_: str) -> None:
         print(f"{state.parent.name}|{state.read_text()}|localhost")
 
 
-def _claimed(start: int) -> tuple[int, socket.socket]:
+def _claimed(start: int) -> tuple[int, list[socket.socket]]:
     """The first of ten ids whose ports are free, and what claims them, on this machine, for as long as it is open.
 
-    Lightning makes a job's port, of TCP, of its id. Clusters claim that of UDP, which nobody uses.
+    Lightning makes a job's port of its id. Nobody binds one that is claimed, but for who shares it with a socket that
+    does not listen, as torch's store does for the job.
     """
     for first in (1000 + 10 * ((start + tried) % 900) for tried in range(900)):
-        claim = socket.socket(type=socket.SOCK_DGRAM)
+        claims = [socket.socket() for _ in range(10)]
         try:
-            claim.bind(("127.0.0.1", 15000 + first))
-            for index in range(10):
-                with socket.socket() as port:
-                    port.bind(("", 15000 + first + index))
+            for index, claim in enumerate(claims):
+                claim.bind(("", 15000 + first + index))
+                claim.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+                )  # not before: another cluster would share it
         except OSError:
-            claim.close()
+            for claim in claims:
+                claim.close()
         else:
-            return first, claim
+            return first, claims
     raise OSError("no ten ports are free")
 
 

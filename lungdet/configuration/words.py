@@ -67,7 +67,7 @@ def reason(error: HydraException, words: Sequence[str], conf: Path, name: str) -
     known = _keys(conf, name, *(word.input_line for word in overrides if (conf / word.key_or_group).is_dir()))
     for override in overrides:
         key = override.key_or_group
-        if strange is not None and f"{key}.".startswith(f"{strange}."):
+        if strange is not None and f"{key}.".startswith(f"{strange}.") and not (conf / key).is_dir():
             return f"{key}: there is no such key{hint(key, known)}"
         if strange is None and override.is_add() and key in known:
             return f"{override.input_line}: the key is there already; leave the + out"

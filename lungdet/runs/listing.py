@@ -35,7 +35,10 @@ def show(folder: Path) -> None:
         except RunError as error:
             refusals.append(error)
     rows = [*varying(lines), *(_not_begun(job, folder) for job in missing)]
-    Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
+    if rows:
+        Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
+    elif not refusals:
+        print(f"{folder}: no run")
     for refusal in refusals:
         print(f"Not listed: {refusal}")
     if any(row["state"] == "cut" for row in rows):
@@ -92,7 +95,7 @@ def varying(lines: Mapping[Run, dict[str, str]]) -> list[dict[str, str]]:
 def table(lines: list[dict[str, str]]) -> Table:
     """The lines as a table, words on the left and numbers on the right, without columns in which nothing stands."""
     grid = Table(box=None, pad_edge=False)
-    columns = [name for name in lines[0] if any(row[name] for row in lines)] if lines else ["no run"]
+    columns = [name for name in lines[0] if any(row[name] for row in lines)]
     for name in columns:
         justify = "left" if name in ("run", "state", "with") else "right"
         grid.add_column(name.replace(" ", "\n"), justify=justify, overflow="fold")  # a folded name can't be copied

@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter
 from omegaconf import DictConfig, OmegaConf
 
 from lungdet.data.datamodule import RadiographDataModule
-from lungdet.errors import InputError
+from lungdet.errors import InputError, require_whole
 from lungdet.machine import hardware, launching
 from lungdet.machine.commands import override
 from lungdet.machine.loglines import quieten
@@ -73,6 +73,8 @@ def suggest(config: DictConfig) -> float | int:
     folder = Path(config.run_dir)
     if (folder / "config.yaml").exists():
         raise InputError(f"find: {folder} holds a run already; name another folder (hydra.run.dir=FOLDER)")
+    [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
+    require_arguments(**arguments)
     quieten()
     lightning.seed_everything(config.seed, verbose=False)
     run = Run(folder, settled(config, folder))
@@ -83,13 +85,25 @@ def suggest(config: DictConfig) -> float | int:
     data.trainer = trainer = build_trainer(run, model, arithmetic)
     data.prepare_data()
     data.setup()
-    [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
     try:
         with raising():  # Lightning would make status 1 of Ctrl-C, and say nothing
             return SUGGESTIONS[quantity](trainer, model, data, arguments, run)
     except Interrupted:
         log.warning("interrupted; nothing is suggested")
         raise
+
+
+def require_arguments(min_lr: float = 1e-6, num_training: int = 100, mode: str = "power") -> None:
+    """Passes only arguments that the tuner can search with.
+
+    Raises:
+        InputError: one is not so; the message names its key.
+    """
+    if type(min_lr) not in (int, float) or not 0 < min_lr < 1:
+        raise InputError(f"find.learning_rate.min_lr={min_lr}: a rate above 0 and below 1, the last one, is needed")
+    require_whole("find.learning_rate.num_training", num_training, SETTLING + 1)
+    if mode not in ("power", "binsearch"):
+        raise InputError(f"find.batch_size.mode={mode}: power or binsearch is needed")
 
 
 def _learning_rate(

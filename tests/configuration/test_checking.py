@@ -68,6 +68,7 @@ def refusal(folder: Path, *words: str, program=train) -> str:
         (["-m", "seed=0,1", "logger.lightning.tracking_uri=https://me:a@b"], "logger.lightning.tracking_uri: a user"),
         (["+hydra.sweeper.storage=postgresql://:secret@server/trials"], "hydra.sweeper.storage: a user or password "),
         (["http://me:secret@server"], "http: a user or password stands in the address"),
+        (["-m", "find=lr,batch_size", "find.batch_size.mode=up"], "find.batch_size.mode: there is no such key"),
         (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: at least one epoch"),
         (["-m", "trainer.accumulate_grad_batches=1,0"], "trainer.accumulate_grad_batches=0: at least one batch is"),
         (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val=nan: a norm above 0 (null: none is clipped) is"),

@@ -79,8 +79,7 @@ def test_what_only_some_command_lines_said_stands_beside_a_run(tmp_path: Path) -
 
 
 def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_not_there(
-    multirun: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    multirun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for run in find_runs(multirun):
         OmegaConf.save({"trainer": {"max_epochs": 3}}, run.folder / "config.yaml")
@@ -96,6 +95,8 @@ def test_the_command_lists_jobs_that_have_not_begun_and_names_a_folder_that_is_n
     assert "damaged/metrics.csv is damaged" in listed.stdout
     assert "hunter2" not in listed.stdout
     assert "model=cnn_lstm seed=2" in listed.stdout
+    (tmp_path / "empty").mkdir()
+    assert call(runs, "empty", cwd=tmp_path).stdout == "empty: no run\n"
     wrong = call(runs, multirun / "none")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("lungdet runs: ")

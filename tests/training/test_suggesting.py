@@ -117,6 +117,15 @@ def test_the_batch_size_that_is_suggested_is_the_largest_that_memory_takes(
     assert f"data.batch_size={size}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "wrong", ["lr learning_rate.num_training=10", "lr learning_rate.min_lr=1", "batch_size batch_size.mode=up"]
+)
+def test_what_no_search_can_be_made_with_is_refused_by_its_key(wrong: str, table: Path, tmp_path: Path) -> None:
+    choice, _, value = wrong.partition(" ")
+    with pytest.raises(InputError, match=rf"find\.{value}: .* needed"):
+        suggest(searching(tmp_path, table, f"find={choice}", f"find.{value}"))
+
+
 @pytest.mark.parametrize("key", ["unfreeze_at=1", "rate_factor=0.1", "layer_decay=0.5"])
 def test_one_learning_rate_is_suggested_only_where_all_layers_have_it(key: str, table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"find=lr: it would have all layers learn alike"):
