@@ -25,3 +25,4 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", "It is recommended to use .*sync_dist")  # ours are of all ranks already
     warnings.filterwarnings("ignore", ".*all_gather is deprecated")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
+    warnings.filterwarnings("ignore", "Be aware that when using .ckpt_path")  # an interrupted search

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungdet.configuration.program import CONF, run_program
 from lungdet.errors import InputError, plain_errors
 from lungdet.machine import ranks, requeue
+from lungdet.machine.signals import Interrupted
 from lungdet.runs import identity, multirun, starting
 from lungdet.runs.folder import remove_logged
 from lungdet.training import interruption
@@ -35,7 +36,7 @@ def main(config: DictConfig) -> float:
 
             try:
                 return suggest(config)
-            except InputError:
+            except (InputError, Interrupted):
                 remove_logged(Path(config.run_dir))
                 raise
         with starting.start(config, overrides) as run, interruption.advice(run):
