@@ -74,7 +74,7 @@ def suggest(config: DictConfig) -> float | int:
     if (folder / "config.yaml").exists():
         raise InputError(f"find: {folder} holds a run already; name another folder (hydra.run.dir=FOLDER)")
     [(quantity, arguments)] = OmegaConf.to_container(config.find).items()
-    require_arguments(**arguments)
+    _require_searchable(quantity, arguments)
     quieten()
     lightning.seed_everything(config.seed, verbose=False)
     run = Run(folder, settled(config, folder))
@@ -93,17 +93,16 @@ def suggest(config: DictConfig) -> float | int:
         raise
 
 
-def require_arguments(min_lr: float = 1e-6, num_training: int = 100, mode: str = "power") -> None:
-    """Passes only arguments that the tuner can search with.
-
-    Raises:
-        InputError: one is not so; the message names its key.
-    """
-    if type(min_lr) not in (int, float) or not 0 < min_lr < 1:
-        raise InputError(f"find.learning_rate.min_lr={min_lr}: a rate above 0 and below 1, the last one, is needed")
-    require_whole("find.learning_rate.num_training", num_training, SETTLING + 1)
-    if mode not in ("power", "binsearch"):
-        raise InputError(f"find.batch_size.mode={mode}: power or binsearch is needed")
+def _require_searchable(quantity: str, arguments: Mapping) -> None:
+    """Passes only arguments that the tuner can search for the quantity with."""
+    if quantity == "batch_size":
+        if (mode := arguments["mode"]) not in ("power", "binsearch"):
+            raise InputError(f"find.batch_size.mode={mode}: power or binsearch is needed")
+        return
+    lowest = arguments["min_lr"]
+    if type(lowest) not in (int, float) or not 0 < lowest < 1:
+        raise InputError(f"find.learning_rate.min_lr={lowest}: a rate above 0 and below 1, the last one, is needed")
+    require_whole("find.learning_rate.num_training", arguments["num_training"], SETTLING + 1)
 
 
 def _learning_rate(
